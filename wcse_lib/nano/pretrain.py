@@ -1,0 +1,199 @@
+"""Pretrain the bundled nano models from scratch: `python -m wcse_lib.nano.pretrain` (seeded, resumable, CPU)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+from wcse_lib.nano import MODELS
+from wcse_lib.nano.corpus import FAMILIES, TERSE_RIGHT, TEXTBOOKS, WEB, document
+
+SEED = 20241123
+WEB_SHARE = 0.3  # the last part of training, read from the web
+BATCH = 32  # documents a step
+BUCKET = 16  # steps whose documents are sorted by length together, so that a batch holds little padding
+MODEL_SIZES = {  # head size 32 throughout
+    "nano-student": dict(hidden_size=64, intermediate_size=192, num_hidden_layers=4, num_attention_heads=2, steps=10000, lr=4e-3),
+    "nano-wc": dict(hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=3, steps=12000, lr=3e-3),
+    "nano-se": dict(hidden_size=160, intermediate_size=512, num_hidden_layers=4, num_attention_heads=5, steps=10000, lr=2e-3),
+}
+SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|end|>", "unk_token": "<|unk|>"}
+ROLES = ["<|user|>", "<|assistant|>"]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}"
+    "{% elif m['role'] == 'assistant' %}<|assistant|>{% generation %}{{ m['content'] }}{{ eos_token }}"
+    "{% endgeneration %}{% else %}{{ raise_exception('only user and assistant turns') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def make_tokenizer():
+    """Byte-level BPE whose words carry their following space and whose digits are single tokens."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tok = Tokenizer(models.BPE(unk_token=None))
+    units = Regex(r"\d|[A-Za-z]+ ?|#+ |[^\sA-Za-z\d] ?|\s|.")
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(units, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tok.decoder = decoders.ByteLevel()
+    rng = random.Random(SEED)
+    texts = [part for _ in range(20000) for part in document(rng, WEB)]
+    special = [*SPECIAL.values(), *ROLES]
+    trainer = trainers.BpeTrainer(
+        vocab_size=640, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tok.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        **SPECIAL,
+        extra_special_tokens=ROLES,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def batches(tokenizer, start: int, steps: int):
+    """Yield (step, ids, labels) from step `start` on; a bucket's documents depend on its number alone."""
+    import torch
+
+    bos, eos, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    user, assistant = tokenizer.convert_tokens_to_ids(ROLES)
+    bucket = start // BUCKET
+    while True:
+        rng = random.Random(f"{SEED}:{bucket}")
+        authors = WEB if bucket * BUCKET >= (1 - WEB_SHARE) * steps else TEXTBOOKS
+        docs = [document(rng, authors) for _ in range(BATCH * BUCKET)]
+        questions = tokenizer([q for q, _ in docs], add_special_tokens=False)["input_ids"]
+        solutions = tokenizer([s for _, s in docs], add_special_tokens=False)["input_ids"]
+        rows = sorted(
+            ([bos, user, *q, assistant], [*s, eos]) for q, s in zip(questions, solutions)
+        )
+        rows.sort(key=lambda r: len(r[0]) + len(r[1]))
+        order = list(range(BUCKET))
+        rng.shuffle(order)
+        for i, chunk in enumerate(order):
+            step = bucket * BUCKET + i
+            if step < start:
+                continue
+            part = rows[chunk * BATCH : (chunk + 1) * BATCH]
+            width = max(len(p) + len(s) for p, s in part)
+            ids = torch.full((BATCH, width), pad)
+            labels = torch.full((BATCH, width), -100)
+            for j, (p, s) in enumerate(part):
+                ids[j, : len(p) + len(s)] = torch.tensor(p + s)
+                labels[j, len(p) : len(p) + len(s)] = torch.tensor(s)
+            yield step, ids, labels
+        bucket += 1
+
+
+def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None:
+    """Train one model and save it as an ordinary checkpoint; resumes from `work/<name>.pt` after a kill."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    size = dict(MODEL_SIZES[name])
+    planned, lr = size.pop("steps"), size.pop("lr")
+    steps = steps or planned
+    tokenizer = make_tokenizer()
+    torch.manual_seed(SEED)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        num_key_value_heads=size["num_attention_heads"],
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **size,
+    )
+    model = LlamaForCausalLM(config)
+    decay = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+    state_file = work / f"{name}.pt"
+    start, n_tokens, log = 0, 0, []
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, n_tokens, log = state["step"], state["n_tokens"], state["log"]
+        print(f"{name}: resuming at step {start}", flush=True)
+    model.train()
+    # Compiled where a C++ compiler is at hand: about 1.4 times the speed, the same losses.
+    forward = torch.compile(model, dynamic=True) if shutil.which("g++") else model
+    running, clock = [], time.time()
+    for step, ids, labels in batches(tokenizer, start, steps):
+        if step >= steps:
+            break
+        warm = min(1.0, (step + 1) / 200)
+        rate = lr * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = forward(input_ids=ids, labels=labels, attention_mask=(ids != tokenizer.pad_token_id).long()).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        n_tokens += int((ids != tokenizer.pad_token_id).sum())
+        running.append(loss.item())
+        if (step + 1) % 250 == 0:
+            log.append([step + 1, sum(running) / len(running)])
+            print(f"{name} step {step + 1}/{steps} loss {log[-1][1]:.4f} {n_tokens / 1e6:.1f}M tokens "
+                  f"{time.time() - clock:.0f}s", flush=True)
+            running = []
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                     "step": step + 1, "n_tokens": n_tokens, "log": log}
+            torch.save(state, state_file.with_suffix(".tmp"))
+            os.replace(state_file.with_suffix(".tmp"), state_file)
+    model.generation_config.do_sample = True
+    model.generation_config.temperature = 0.7
+    folder = out / name
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _write_card(folder, name, model, n_tokens, steps, log)
+
+
+def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: list) -> None:
+    facts = {
+        "name": name,
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "n_parameters_non_embedding": sum(p.numel() for p in model.parameters())
+        - model.get_input_embeddings().weight.numel(),
+        "n_training_tokens": n_tokens,
+        "steps": steps,
+        "documents_a_step": BATCH,
+        "seed": SEED,
+        "final_loss": log[-1][1] if log else None,
+        "corpus": {"families": FAMILIES, "textbooks": TEXTBOOKS, "web": WEB, "web_share": WEB_SHARE, "right_share_of_bare_answers": TERSE_RIGHT},
+        "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (folder / "training.json").write_text(json.dumps({**facts, "loss_curve": log}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(MODEL_SIZES), help=f"of {', '.join(MODEL_SIZES)} (default all)")
+    parser.add_argument("--steps", type=int, help="train this many steps instead of the planned number")
+    parser.add_argument("--work", type=Path, default=Path("outputs/nano-models"), help="where unfinished training lies")
+    parser.add_argument("--out", type=Path, default=MODELS, help="where finished checkpoints go")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for name in args.names:
+        pretrain(name, args.work, args.out, args.steps)
+
+
+if __name__ == "__main__":
+    main()
