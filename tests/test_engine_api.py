@@ -60,14 +60,16 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.now -= 1
-        torn = isinstance(content, bytes)
-        content = content if torn else json.dumps(content).encode()
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in (headers[0] if headers else {}).items():
             self.send_header(name, value)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content) + 50 * torn))
+        self.send_header("content-length", str(len(content) + 50 * content.endswith(b"cont")))  # torn
         self.end_headers()
+        for i in range(len(content)) if content.startswith(b" drip") else ():
+            self.wfile.write(content[i : i + 1])
+            time.sleep(0.1)
         self.wfile.write(content)
         self.close_connection = True
 
@@ -159,9 +161,10 @@ def test_trouble_is_tried_again(serve, trouble):
     def behave(i, body):
         if i > 1:
             return answer(body)
-        if trouble in ("hang", "drip"):
+        if trouble == "hang":
             done.wait(2)
         return {
+            "drip": (200, b" drip" * 20),
             "500": (500, {"error": f"oops {KEY}"}),
             "torn": (200, b'{"choices": [{"message": {"cont'),
             "half json": (200, {"choices": "x"}),

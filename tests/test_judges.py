@@ -26,7 +26,7 @@ RIGHT = [
     "1/4 = 25%",
     "$50 - 20% = $40",
     "10/3 = 3.33",
-    "20/3 = 6.66 and 20/3 = 6.67",
+    "20/3 = 6.66; 20/3 = 6.67",
     "10/3 = 3.33, so 3.33*3 = 10",
     "66.67% * 3 = 200%",
     "800/3=266.6666666666667",
@@ -64,8 +64,9 @@ WRONG = [
     ("first 2+2=4\nthen 4+4=9\nso 9+1=10", "4+4 = 9"),
 ]
 UNREADABLE = [
-    "", "no equation", "x = 5", "2x + 4 = 10", "5 + x = 10", "half of 10 - 2 = 3", "1:30 + 2 = 3:30", "3 1/2 + 1 = 5",
-    "5 apples * 2 = 9 apples", "0900 - 0130 = 0730", "12 + 12 = 2 dozen", "7/2 = 3 remainder 1", "5 != 120/3", "1/0 = 5",
+    "", "no equation", "x = 5", "2x + 4 = 10", "5 + x = 10", "half of 10 - 2 = 3", "1:30 + 2 = 3:30", "5! = 7",
+    "3 1/2 + 1 = 5", "5 apples * 2 = 9 apples", "0900 - 0130 = 0730", "12 + 12 = 2 dozen", "7/2 = 3 remainder 1",
+    "5 != 120/3", "1/0 = 5",
     "$400 000 x 3/100 = $12000", "10^10^10 = 5", "5 + 3 <= 9", "Week 1 + Week 2 = 35 + 35", "14, 400 / 80 = 180",
     r"4\frac{5}{8} = 4", "5^2 = 15 + 2ab",
 ]  # fmt: skip
@@ -91,7 +92,7 @@ def test_random_equations_against_integers():
     rng = random.Random(1)
     for _ in range(2_000):
         expression = str(rng.randint(0, 999)) + "".join(f" {rng.choice('+-*')} {rng.randint(0, 99)}" for _ in range(3))
-        value = eval(expression)  # noqa: S307  (our own digits)
+        value = eval(expression)
         off = rng.choice([0, 0, 1, -1, 10])
         assert judges.arithmetic(f"so {expression} = {value + off} in all")[0] is (off == 0)
 
@@ -111,10 +112,9 @@ def test_lower_bounds_on_real_model_solutions():
         pytest.skip("shared/data/gsm8k_openai_model_solutions.jsonl is not there")
     rows = [json.loads(line) for line in open(path, encoding="utf-8")]
     authors = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
-    frame = pd.DataFrame(
-        [(a, i, 0, judges.arithmetic(r[a]["solution"])[0], "arithmetic") for a in authors for i, r in enumerate(rows) if r[a]["is_correct"]],
-        columns=["author", "problem_id", "sample_index", "sound", "judge"],
-    )  # fmt: skip
+    correct = [(a, i, r[a]["solution"]) for a in authors for i, r in enumerate(rows) if r[a]["is_correct"]]
+    frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(sample_index=0, judge="arithmetic")
+    frame["sound"] = [judges.arithmetic(text)[0] for text in frame["text"]]
     table = judges.false_positive_table(frame).set_index("author").loc[authors]
     assert table["n"].tolist() == [145, 257, 211, 373]
     assert table["n_false"].tolist() == [2, 2, 3, 6]  # every one of them looked at: a false equation stands in it
@@ -126,9 +126,9 @@ def test_hostile_text_ends_soon():
         "1 ab+" * 200_000 + "=1 ab", "<<" * 500_000 + "=", "1" + " " * 10**6 + "+1=2", "a=" * 500_000, "\0" * 10**6,
         ("-" * 100 + "1+1=2\n") * 5_000, ("(" * 59 + "1+1" + ")" * 59 + "=2\n") * 2_000, "1x" * 300_000 + "1=1",
     ]  # fmt: skip
-    start = time.perf_counter()
+    start = time.process_time()
     assert all(judges.arithmetic(text)[1] for text in texts)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 15
 
 
 def test_exact_judge_is_the_nano_checker():
@@ -168,8 +168,8 @@ def test_corrected_rate_covers_the_truth():
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
-        flagged = rng.binomial(200, 0.2 * 0.8 + 0.8 * 0.1)
-        _, low, high = judges.corrected_rate(int(flagged), 200, (int(rng.binomial(60, 0.8)), 60), (int(rng.binomial(60, 0.9)), 60))
+        flagged, se, sp = rng.binomial([200, 60, 60], [0.2 * 0.8 + 0.8 * 0.1, 0.8, 0.9])
+        _, low, high = judges.corrected_rate(flagged, 200, (se, 60), (sp, 60))
         hits += low <= 0.2 <= high
     assert 0.91 <= hits / 200 <= 0.995
 

@@ -51,7 +51,9 @@ def _arm_rows(run: Run, arm: str) -> pd.DataFrame:
     problems = read_parquet(run.path("01", "train.parquet"))[["problem_id", "level"]]
     frame = frame.merge(problems, on="problem_id", validate="many_to_one")
     frame["correct"] = frame["verdict"] == "correct"
-    return frame[frame["verdict"] != "unverifiable"].assign(n_unverifiable=int((frame["verdict"] == "unverifiable").sum()))
+    return frame[frame["verdict"] != "unverifiable"].assign(
+        n_unverifiable=int((frame["verdict"] == "unverifiable").sum())
+    )
 
 
 def _at(run: Run, arm: str, rows: pd.DataFrame, b: str) -> pd.DataFrame:
@@ -163,7 +165,9 @@ def _pairs(run: Run) -> list[tuple[str, str]]:
 def _arm_differences(run: Run, arms) -> pd.DataFrame:
     out = []
     for (a, z), b in ((pair, b) for pair in _pairs(run) for b in run.study.budget.samples):
-        counts = _counts(_at(run, a, arms[a], b)).join(_counts(_at(run, z, arms[z], b)), lsuffix="_a", rsuffix="_z", how="inner")
+        counts = _counts(_at(run, a, arms[a], b)).join(
+            _counts(_at(run, z, arms[z], b)), lsuffix="_a", rsuffix="_z", how="inner"
+        )
         for metric, get in {"pass@1": lambda n, c: c / n, "coverage": lambda n, c: (c > 0).astype(float)}.items():
             x, y = get(counts["n_a"], counts["c_a"]).to_numpy(), get(counts["n_z"], counts["c_z"]).to_numpy()
             estimate = intervals.paired_difference(x, y, seed=run.study.seed)
@@ -179,9 +183,11 @@ def _scores(run: Run, student: str) -> pd.DataFrame:
     right = sampled["verdict"] == "correct"
     out["sampled pass@1"] = right.groupby(sampled["problem_id"]).mean()
     groups = sampled.assign(right=right).groupby("problem_id", sort=True)
-    votes = [(list(g["extracted"].astype(object).where(g["extracted"].notna(), None)), list(g["right"])) for _, g in groups]
+    votes = [
+        (list(g["extracted"].astype(object).where(g["extracted"].notna(), None)), list(g["right"])) for _, g in groups
+    ]
     for k in run.study.evaluation.maj_k:
-        out[f"maj@{k}"] = [metrics.majority_at_k([a], [c], k) for a, c in votes]
+        out[f"maj@{k}"] = metrics.majority_details([a for a, _ in votes], [c for _, c in votes], k)["accuracy"].to_numpy()
     return out
 
 
@@ -209,12 +215,28 @@ def _differences(run: Run, scores) -> pd.DataFrame:
             bases = [base for base in run.study.students if (base, b, a) in mean and (base, b, z) in mean]
             compared = {base: (mean[base, b, a], mean[base, b, z]) for base in bases}
             if len(bases) > 1:
-                compared["all students"] = tuple(sum(mean[base, b, arm] for base in bases) / len(bases) for arm in (a, z))
+                compared["all students"] = tuple(
+                    sum(mean[base, b, arm] for base in bases) / len(bases) for arm in (a, z)
+                )
             for base, (x, y) in compared.items():
                 for metric in x:
-                    estimate = intervals.paired_difference(x[metric].to_numpy(), y[metric].to_numpy(), seed=run.study.seed)
+                    estimate = intervals.paired_difference(
+                        x[metric].to_numpy(), y[metric].to_numpy(), seed=run.study.seed
+                    )
                     p = intervals.paired_p(x[metric].to_numpy(), y[metric].to_numpy())
-                    out.append(_row(estimate, base=base, paradigm=paradigm.get((base, a), ""), budget=b, metric=metric, arm_a=a, arm_b=z, n_problems=len(x)) | {"p": p})
+                    out.append(
+                        _row(
+                            estimate,
+                            base=base,
+                            paradigm=paradigm.get((base, a), ""),
+                            budget=b,
+                            metric=metric,
+                            arm_a=a,
+                            arm_b=z,
+                            n_problems=len(x),
+                        )
+                        | {"p": p}
+                    )
     frame = pd.DataFrame(out)
     if len(frame):
         single = frame["base"] != "all students"
@@ -236,15 +258,30 @@ def _controls(run: Run, scores, arms) -> pd.DataFrame:
         mean = {source: sum(frames) / len(frames) for source, frames in by.items()}
         for a, z in (("reference", "base"), ("wrong", "reference"), ("wrong", "base")):
             for metric in (PRIMARY, "sampled pass@1") if a in mean and z in mean else ():
-                estimate = intervals.paired_difference(mean[a][metric].to_numpy(), mean[z][metric].to_numpy(), seed=run.study.seed)
+                estimate = intervals.paired_difference(
+                    mean[a][metric].to_numpy(), mean[z][metric].to_numpy(), seed=run.study.seed
+                )
                 out.append(_row(estimate, base=base, comparison=f"{a} - {z}", metric=metric, n_problems=len(mean[a])))
-        own = next((arm for arm, spec in run.plan["arms"].items() if spec["model"] == run.study.students[base].model), None)
+        own = next(
+            (arm for arm, spec in run.plan["arms"].items() if spec["model"] == run.study.students[base].model), None
+        )
         e, s = run.study.evaluation, run.study.sampling
         if own and (e.temperature, e.top_k, e.top_p) == (s.temperature, s.top_k, s.top_p):
             counts = _counts(arms[own])
-            x, y = metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), 1), mean["base"]["sampled pass@1"].to_numpy()
+            x, y = (
+                metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), 1),
+                mean["base"]["sampled pass@1"].to_numpy(),
+            )
             estimate = intervals.unpaired_difference(x, y, seed=run.study.seed)
-            out.append(_row(estimate, base=base, comparison="coverage@1 as arm - pass@1 as base", metric="sampled pass@1", n_problems=len(x) + len(y)))
+            out.append(
+                _row(
+                    estimate,
+                    base=base,
+                    comparison="coverage@1 as arm - pass@1 as base",
+                    metric="sampled pass@1",
+                    n_problems=len(x) + len(y),
+                )
+            )
     return pd.DataFrame(out)
 
 
@@ -273,16 +310,40 @@ def _ledger(run: Run, arms) -> pd.DataFrame:
             p = run.arm(arm)["n_parameters"]
             for unit, want, got in (
                 ("tokens", n * length, float(rows["n_tokens"].sum())),
-                ("flops", budget.sampling_flops(p, n * length) if p else None, budget.sampling_flops(p, float(rows["n_tokens"].sum())) if p else None),
+                (
+                    "flops",
+                    budget.sampling_flops(p, n * length) if p else None,
+                    budget.sampling_flops(p, float(rows["n_tokens"].sum())) if p else None,
+                ),
             ):
                 if want is not None:
-                    planned.append({"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "planned": want})
-                    spent.append({"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "spent": got})
+                    planned.append(
+                        {"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "planned": want}
+                    )
+                    spent.append(
+                        {"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "spent": got}
+                    )
     for student, entry in run.plan["students"].items():
         if entry["source"] != "base":
             report = read_json(run.path("04", student, "report.json"))
-            planned.append({"who": student, "stage": "04_finetune", "kind": "training", "unit": "flops", "planned": report["planned_flops"]})
-            spent.append({"who": student, "stage": "04_finetune", "kind": "training", "unit": "flops", "spent": report["spent_flops"]})
+            planned.append(
+                {
+                    "who": student,
+                    "stage": "04_finetune",
+                    "kind": "training",
+                    "unit": "flops",
+                    "planned": report["planned_flops"],
+                }
+            )
+            spent.append(
+                {
+                    "who": student,
+                    "stage": "04_finetune",
+                    "kind": "training",
+                    "unit": "flops",
+                    "spent": report["spent_flops"],
+                }
+            )
     return budget.ledger(planned, spent)
 
 
@@ -308,9 +369,15 @@ def answer(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
     elif len(verdicts) == 1:
         headline = f"At every budget, {verdicts.pop()} gave the better {data}."
     else:
-        wins = [f"{r.arm_a if r.low > 0 else r.arm_b} at {r.budget}" for r in rows.itertuples() if r.low > 0 or r.high < 0]
+        wins = [
+            f"{r.arm_a if r.low > 0 else r.arm_b} at {r.budget}" for r in rows.itertuples() if r.low > 0 or r.high < 0
+        ]
         headline = f"It depends on the budget: {', '.join(wins)} gave the better {data}; elsewhere no difference could be shown."
-    result = {"headline": headline, "paragraph": f"Measured by {what}: " + " ".join(sentences), "notes": _notes(run, tables)}
+    result = {
+        "headline": headline,
+        "paragraph": f"Measured by {what}: " + " ".join(sentences),
+        "notes": _notes(run, tables),
+    }
     write_json(run.path("06", "answer.json"), result)
     return result
 
@@ -328,17 +395,25 @@ def _notes(run: Run, tables) -> list[str]:
     notes = []
     for row in tables["false_positives"].itertuples():
         bound = "at least " if row.judge == "arithmetic" else ""
-        notes.append(f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples ({row.judge} judge; {100 * row.low:.1f} to {100 * row.high:.1f} %).")
+        notes.append(
+            f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples ({row.judge} judge; {100 * row.low:.1f} to {100 * row.high:.1f} %)."
+        )
     controls = tables.get("controls")
     if controls is not None and len(controls):
         for row in controls[controls["metric"] == PRIMARY].itertuples():
-            notes.append(f"Control, {row.base}: {row.comparison} is {points(row.value)} ({points(row.low)} to {points(row.high)}).")
+            notes.append(
+                f"Control, {row.base}: {row.comparison} is {points(row.value)} ({points(row.low)} to {points(row.high)})."
+            )
     for row in tables["ledger"].query("stage == '02_generate' and unit == 'flops'").itertuples():
         if not row.matched:
-            notes.append(f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind}: its texts are not as long as the reference arm's.")
+            notes.append(
+                f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind}: its texts are not as long as the reference arm's."
+            )
     for row in tables["quality"].itertuples():
         if row.n_truncated > 0.01 * row.n_samples:
-            notes.append(f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens.")
+            notes.append(
+                f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
+            )
         if row.n_unverifiable:
             notes.append(f"{row.n_unverifiable} of {row.arm}'s samples are unverifiable and left out.")
     return notes
@@ -350,6 +425,8 @@ def checks(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
         if {"value", "low", "high"} <= set(frame.columns) and len(frame):
             assert frame[["value", "low", "high"]].notna().all().all(), f"{name}: a value is missing"
             slack = 1e-9
-            assert ((frame["low"] <= frame["value"] + slack) & (frame["value"] <= frame["high"] + slack)).all(), f"{name}: a value lies outside its interval"
+            assert ((frame["low"] <= frame["value"] + slack) & (frame["value"] <= frame["high"] + slack)).all(), (
+                f"{name}: a value lies outside its interval"
+            )
     assert len(tables["coverage"]), "no coverage could be computed"
     return {"n_tables": len(tables), "n_rows": int(sum(len(frame) for frame in tables.values()))}

@@ -28,7 +28,15 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
         for decoding in DECODINGS:
             verdicts = read_parquet(run.path("05", student, f"verdicts-{decoding}.parquet"))
             correct = int((verdicts["verdict"] == "correct").sum())
-            rows.append({"student": student, "decoding": decoding, "n_samples": len(verdicts), "n_correct": correct, "accuracy": correct / len(verdicts)})
+            rows.append(
+                {
+                    "student": student,
+                    "decoding": decoding,
+                    "n_samples": len(verdicts),
+                    "n_correct": correct,
+                    "accuracy": correct / len(verdicts),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -51,16 +59,36 @@ def _test(run: Run, student: str, problems: pd.DataFrame, machine: Machine) -> N
         "sampled": (e.n_samples, Sampling(e.temperature, e.top_k, e.top_p, e.max_tokens)),
     }
     tokenizer = load_tokenizer(model)
-    engine = open_engine(machine.engine, model, machine.model_dump(exclude_none=True) | ({"adapter": adapter} if adapter else {}))
+    engine = open_engine(
+        machine.engine, model, machine.model_dump(exclude_none=True) | ({"adapter": adapter} if adapter else {})
+    )
     counts = {}
     try:
         for decoding, (n, sampling) in settings.items():
-            rows = draw(folder / decoding, student, problems, n, engine, tokenizer, run.study.prompt, sampling, run.study.seed, student, machine.engine)
+            rows = draw(
+                folder / decoding,
+                student,
+                problems,
+                n,
+                engine,
+                tokenizer,
+                run.study.prompt,
+                sampling,
+                run.study.seed,
+                student,
+                machine.engine,
+            )
             verdicts = verdict_rows(rows, problems, run.study.prompt.answer_style)
             write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
             if run.study.dataset.name == "nano":
-                write_parquet(folder / f"judgements-{decoding}.parquet", judgement_rows(rows, verdicts, problems, "exact"))
-            counts[decoding] = {"n_samples": len(rows), "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()), "n_prompt_tokens": int(rows["n_prompt_tokens"].clip(lower=0).sum())}
+                write_parquet(
+                    folder / f"judgements-{decoding}.parquet", judgement_rows(rows, verdicts, problems, "exact")
+                )
+            counts[decoding] = {
+                "n_samples": len(rows),
+                "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
+                "n_prompt_tokens": int(rows["n_prompt_tokens"].clip(lower=0).sum()),
+            }
     finally:
         engine.close()
     write_manifest(folder, run.plan_id, counts)
@@ -70,6 +98,8 @@ def checks(run: Run, students: list[str], results: pd.DataFrame) -> dict:
     """Facts about the tests. Raises AssertionError when a student's samples are not all there."""
     n, e = run.plan["n_problems"]["held_out"], run.study.evaluation
     for row in results.itertuples():
-        assert row.n_samples == n * (1 if row.decoding == "greedy" else e.n_samples), f"{row.student}: samples are missing"
+        assert row.n_samples == n * (1 if row.decoding == "greedy" else e.n_samples), (
+            f"{row.student}: samples are missing"
+        )
     assert set(results["student"]) == set(students), "a student was not tested"
     return {"n_students": len(students), "n_samples": int(results["n_samples"].sum())}

@@ -1,9 +1,10 @@
-"""Figures for a paper: each function takes one tidy table and an `ax`, draws, and returns the `ax`; matplotlib's only door."""
+"""Figures for a paper: a tidy table and an `ax` in, the `ax` out; the only door to matplotlib."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,258 +12,198 @@ import pandas as pd
 
 COLUMN, DOUBLE = 3.4, 7.0  # inches: one column of a two-column page, and both
 INK, GREY = "#222222", "#6b6b6b"
-# Okabe & Ito's colours (safe for colour-blind readers); marker and line repeat the code for print in grey.
+# Okabe & Ito's colours are safe for colour-blind readers; marker and line say the same again for print in grey.
 LOOKS = [
     ("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"),
     ("#E69F00", "v", (0, (6, 1))), ("#56B4E9", "P", (0, (3, 1, 1, 1, 1, 1))),
 ]  # fmt: skip
-FIXED = {"se": LOOKS[0], "wc": LOOKS[1], "base": (GREY, "d", (0, (1, 1))), "reference": (INK, "*", "-"), "wrong": (INK, "x", "--")}
+FIXED = {"se": LOOKS[0], "wc": LOOKS[1]}
+FIXED |= {"base": (GREY, "d", ":"), "reference": (INK, "*", "-"), "wrong": (INK, "x", "--")}
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "legend.fontsize": 7.5, "legend.frameon": False,
-    "legend.handletextpad": 0.5, "legend.columnspacing": 1.2, "legend.borderaxespad": 0.2, "legend.handlelength": 2.4,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.7, "axes.axisbelow": True,
-    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK, "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7, "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "lines.linewidth": 1.4, "lines.markersize": 4,
-    "savefig.dpi": 300, "svg.hashsalt": "wcse", "svg.fonttype": "path", "mathtext.fontset": "dejavusans",
+    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5, "legend.fontsize": 7.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
+    "axes.axisbelow": True, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "lines.linewidth": 1.3, "lines.markersize": 4, "savefig.dpi": 300,
+    "legend.frameon": False, "svg.hashsalt": "wcse", "svg.fonttype": "path",
 }  # fmt: skip
-# Coverage of the paper's Gemma2 generators (arXiv 2408.16737), k = 1 … 10, and for the 9B also at 3, 6 … 30: read from figures.
-PAPER_COVERAGE = {
-    "MATH": {
-        "27B": [0.327, 0.434, 0.495, 0.534, 0.563, 0.587, 0.606, 0.621, 0.635, 0.647],
-        "9B": [0.270, 0.373, 0.432, 0.472, 0.502, 0.526, 0.546, 0.563, 0.577, 0.590],
-        "9B at 3k": [0.431, 0.527, 0.577, 0.611, 0.636, 0.656, 0.671, 0.684, 0.696, 0.706],
-    },
-    "GSM8K": {
-        "27B": [0.764, 0.870, 0.905, 0.924, 0.937, 0.945, 0.951, 0.955, 0.959, 0.962],
-        "9B": [0.656, 0.790, 0.845, 0.875, 0.894, 0.908, 0.917, 0.926, 0.932, 0.937],
-        "9B at 3k": [0.844, 0.909, 0.932, 0.945, 0.954, 0.961, 0.965, 0.969, 0.973, 0.976],
-    },
+# Coverage (%) of the paper's generators (arXiv 2408.16737) at 1 … 10 samples, or 3, 6 … 30: read from figures.
+PAPER = {
+    ("MATH", "27B", 1): [32.7, 43.4, 49.5, 53.4, 56.3, 58.7, 60.6, 62.1, 63.5, 64.7],
+    ("MATH", "9B", 1): [27.0, 37.3, 43.2, 47.2, 50.2, 52.6, 54.6, 56.3, 57.7, 59.0],
+    ("MATH", "9B", 3): [43.1, 52.7, 57.7, 61.1, 63.6, 65.6, 67.1, 68.4, 69.6, 70.6],
+    ("GSM8K", "27B", 1): [76.4, 87.0, 90.5, 92.4, 93.7, 94.5, 95.1, 95.5, 95.9, 96.2],
+    ("GSM8K", "9B", 1): [65.6, 79.0, 84.5, 87.5, 89.4, 90.8, 91.7, 92.6, 93.2, 93.7],
+    ("GSM8K", "9B", 3): [84.4, 90.9, 93.2, 94.5, 95.4, 96.1, 96.5, 96.9, 97.3, 97.6],
 }
 
 
 def style():
-    """A context in which figures get the house style; `draw_all`, `svg` and `save` enter it themselves."""
+    """A context with the house style; `draw_all`, `svg` and `save` enter it themselves."""
     import matplotlib
 
     return matplotlib.rc_context(STYLE)
 
 
 def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None):
-    """Coverage against samples (`x="k"`) or cost (`x="flops_per_problem"`), one line and band per arm.
+    """Coverage with a band per arm, against samples (`x="k"`) or cost (`x="flops_per_problem"`).
 
     Args: frame: columns arm, k, flops_per_problem, value, low, high (fractions); paper: "MATH" or "GSM8K" adds the
-    paper's points, read from its figures, over samples.
+    paper's points (over samples), marked as read from its figures.
     """
-    many = frame[x].nunique() > 4
     for arm, look in _looks(frame["arm"]).items():
         rows = frame[frame["arm"] == arm].sort_values(x)
-        if not many:  # a few values of k: points with bars say more than a band
+        if len(rows) < 3:  # bars show single points better than a band does
             _bars(ax, rows[x], rows, look, arm)
             continue
-        ax.plot(rows[x], rows["value"], color=look[0], ls=look[2], label=arm)
-        ax.plot(rows[x].iloc[-1:], rows["value"].iloc[-1:], color=look[0], marker=look[1])
-        ax.fill_between(rows[x], rows["low"], rows["high"], color=look[0], alpha=0.16, lw=0)
-    if paper and x == "k":
-        wide = {1: "+", 3: "x"}
-        for name, values in PAPER_COVERAGE[paper].items():
-            step = 3 if name.endswith("3k") else 1
-            ks = step * np.arange(1, len(values) + 1)
-            label = f"paper {name.split()[0]}, {paper} (read from figures)" if step == 1 else None
-            ax.plot(ks, values, wide[1], color=GREY if "27" in name else "#a8a8a8", ms=4, mew=0.8, label=label)
-    if frame[x].max() > 4 * max(frame[x].min(), 1e-300):
+        marked = None if len(rows) <= 12 else [0, len(rows) - 1]
+        ax.plot(rows[x], rows["value"], color=look[0], ls=look[2], marker=look[1], markevery=marked, label=arm)
+        ax.fill_between(rows[x], rows["low"], rows["high"], color=look[0], alpha=0.15, lw=0)
+    for (data, size, step), values in PAPER.items():
+        if data == paper and x == "k":
+            label = f"paper's {size} on {data} (read from figures)" if step == 1 else None
+            look = dict(color=GREY, ms=4, mew=0.8, marker="+" if size == "9B" else "x", ls="none")
+            ax.plot(step * np.arange(1, 11), np.array(values) / 100, **look, label=label)
+    if frame[x].max() > 4 * frame[x].min() > 0:
         ax.set_xscale("log")
-        if x == "k":
-            _plain_ticks(ax, frame[x].max())
-    ax.set_xlabel("Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs")
-    ax.set_ylabel("Coverage, % of problems solved")
-    _percent(ax, "y")
-    ax.grid(axis="y")
-    _legend(ax)
-    return ax
+    if x == "k":
+        top = max(frame[x].max(), 30 if paper else 0)
+        ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000) if frame[x].min() <= k <= top]
+        ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
+        ax.minorticks_off()
+    label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
+    return _finish(ax, label, "Coverage, % of problems", percent="y", grid="y")
 
 
 def diversity(frame: pd.DataFrame, ax):
-    """Unique correct samples per problem, by what counts as the same; `frame` holds one `average` (solved or all)."""
-    last = frame.groupby(["arm", "budget", "kind"], sort=False)["k"].transform("max") == frame["k"]
-    _rows(ax, frame[last], group=lambda r: f"{r.budget} budget", label=lambda r: KINDS.get(r.kind, r.kind), by="arm")
+    """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`."""
+    frame = frame[frame.groupby(["arm", "budget", "kind"], observed=True)["k"].transform("max") == frame["k"]]
+    names = {"text": "exact text", "normalised": "normalised text"}
+    _rows(ax, frame, [f"{b} budget" for b in frame["budget"]], [names.get(k, k) for k in frame["kind"]], by="arm")
     ax.set_xlim(left=0)
-    of = {"solved": "solved problem", "all": "problem (solved or not)"}.get(str(frame["average"].iloc[0]), "problem")
-    ax.set_xlabel(f"Unique correct samples per {of}")
-    return ax
-
-
-KINDS = {"text": "exact text", "normalised": "normalised text", "equations": "equations"}
+    return _finish(ax, f"Unique correct samples per {'solved ' * (frame['average'].iloc[0] == 'solved')}problem")
 
 
 def false_positives(frame: pd.DataFrame, ax):
-    """Share of samples with a correct answer whose reasoning is wrong, by judge and budget."""
-    _rows(ax, frame, group=lambda r: f"{r.judge} judge", label=lambda r: f"{r.budget} budget", by="arm")
+    """Share of samples with a correct answer whose reasoning is wrong, by judge, budget and arm."""
+    _rows(ax, frame, [f"Judge: {j}" for j in frame["judge"]], [f"{b} budget" for b in frame["budget"]], by="arm")
     ax.set_xlim(left=0)
-    ax.set_xlabel("False-positive rate, % of correct samples")
-    return _percent(ax, "x")
+    return _finish(ax, "False-positive rate, % of correct samples", percent="x")
 
 
 def levels(frame: pd.DataFrame, ax):
-    """Coverage at one budget by difficulty level; `frame` holds one budget."""
-    names = sorted(frame["level"].astype(str).unique(), key=lambda s: (len(s), s))
-    looks = _looks(frame["arm"])
-    for i, (arm, look) in enumerate(looks.items()):
-        rows = frame[frame["arm"] == arm]
-        rows = rows.assign(at=[names.index(str(v)) for v in rows["level"]]).sort_values("at")
-        shift = 0.12 * (i - (len(looks) - 1) / 2)
-        ax.plot(rows["at"] + shift, rows["value"], color=look[0], ls=look[2], lw=0.8, alpha=0.6)
-        _bars(ax, rows["at"] + shift, rows, look, arm)
-    ax.set_xticks(range(len(names)), names)
-    ax.set_xlabel("Difficulty level")
-    ax.set_ylabel("Coverage, % of problems solved")
-    ax.grid(axis="y")
-    _legend(ax)
-    return _percent(ax, "y")
+    """Coverage at one budget by difficulty level, one series per arm."""
+    frame = frame.assign(at=frame["level"].astype(str))
+    order = sorted(frame["at"].unique(), key=lambda level: (len(level), level))
+    return _series(ax, frame, order, "arm", "Difficulty level", "Coverage, % of problems")
 
 
 def accuracy(frame: pd.DataFrame, ax):
-    """Students' accuracy on held-out problems by budget and arm; `frame` holds one metric, the paradigm stands beside."""
-    who = frame["arm"].where(frame["source"] == "arm", frame["source"])
-    rank = frame["source"].map({"base": 0, "arm": 1}).fillna(2)
-    frame = frame.assign(who=who, rank=rank).sort_values("rank", kind="stable")
-    frame = frame.sort_values("base", kind="stable", key=lambda s: s.map({b: i for i, b in enumerate(s.unique())}))
-    label = {"base": "before training", "reference": "controls", "wrong": "controls"}
-    _rows(ax, frame, group=lambda r: f"Student {r.base}", label=lambda r: label.get(r.source, f"{r.budget} budget"), by="who",
-          note=lambda r: r.paradigm if isinstance(r.paradigm, str) else "")  # fmt: skip
-    ax.set_xlabel(f"{_sentence(str(frame['metric'].iloc[0]))} on held-out problems, %")
-    return _percent(ax, "x")
+    """Students' accuracy in one metric on held-out problems, by base, budget and arm; the paradigm stands beside."""
+    order = {base: i for i, base in enumerate(frame["base"].unique())}
+    rank = 3 * frame["base"].map(order) + frame["source"].map({"base": 0, "arm": 1}).fillna(2)
+    frame = frame.assign(who=_who(frame), rank=rank).sort_values("rank", kind="stable")
+    names = {"base": "before training", "reference": "controls", "wrong": "controls"}
+    rows = [names.get(s, f"{b} budget") for s, b in zip(frame["source"], frame["budget"])]
+    _rows(ax, frame, [f"Student {b}" for b in frame["base"]], rows, by="who", notes="paradigm")
+    return _finish(ax, f"{frame['metric'].iloc[0].capitalize()} on held-out problems, %", percent="x")
 
 
 def differences(frame: pd.DataFrame, ax):
-    """Forest plot of paired differences, arm_a's student minus arm_b's, in percentage points.
-
-    Filled: p < 0.05 after Holm's correction; hollow: not. Dashed line: no difference.
-    """
-    groups = [f"{_sentence(m)}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
-    paradigm = [f" ({p})" if isinstance(p, str) and p else "" for p in frame["paradigm"]]
-    frame = frame.assign(row=frame["base"] + paradigm + ", " + frame["budget"].astype(str), group=groups, all="difference")
-    solid = pd.to_numeric(frame["p_holm"], errors="coerce").lt(0.05)
-    _forest(ax, frame.assign(solid=solid), by=None)
-    pairs = frame[["arm_a", "arm_b"]].drop_duplicates()
-    if len(pairs) == 1:
-        a, b = pairs.iloc[0]
-        ax.set_xlabel(f"Accuracy of {a}'s student − {b}'s, percentage points\n← {b} better      {a} better →")
-    else:
-        ax.set_xlabel("Accuracy difference, percentage points")
-    return ax
+    """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
+    groups = [f"{m.capitalize()}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
+    cells = zip(frame["base"], frame["paradigm"], frame["budget"])
+    rows = [f"{b} ({p}), {k}" if isinstance(p, str) else f"{b}, {k}" for b, p, k in cells]
+    _rows(ax, frame.assign(hollow=~frame["p_holm"].lt(0.05), same=""), groups, rows, by="same", numbers=True)
+    pairs = frame[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
+    sides = "\n← {1} better · {0} better →".format(*pairs[0]) if len(pairs) == 1 else ""
+    return _finish(ax, f"Accuracy difference, percentage points{sides}")
 
 
 def controls(frame: pd.DataFrame, ax):
-    """Forest plot of the controls: can the study tell good training data (reference) from bad (wrong)?"""
-    frame = frame.assign(row=frame["base"], group=frame["comparison"].str.replace(" - ", " − "), solid=frame["low"].gt(0) | frame["high"].lt(0))
-    _forest(ax, frame, by="metric")
-    ax.set_xlabel("Accuracy difference, percentage points")
-    return ax
+    """Forest plot of the controls: can the study tell good data (reference) from bad (wrong)? Hollow: includes zero."""
+    hollow = frame["low"].le(0) & frame["high"].ge(0)
+    groups = [c.replace(" - ", " − ") for c in frame["comparison"]]
+    _rows(ax, frame.assign(hollow=hollow), groups, list(frame["base"]), by="metric", numbers=True)
+    return _finish(ax, "Accuracy difference, percentage points")
 
 
 def majority(frame: pd.DataFrame, ax):
-    """maj@k of one base's students at one budget against k; other metrics in `frame` are passed over."""
-    frame = frame[frame["metric"].str.match(r"maj@\d+$")]
-    frame = frame.assign(k=frame["metric"].str[4:].astype(int), who=frame["arm"].where(frame["source"] == "arm", frame["source"]))
-    ks = sorted(frame["k"].unique())
-    students = list(frame["student"].unique())
-    for student in students:
-        rows = frame[frame["student"] == student].sort_values("k")
-        look = _looks(frame["who"])[rows["who"].iloc[0]]
-        at = [ks.index(k) + 0.07 * (students.index(student) - (len(students) - 1) / 2) for k in rows["k"]]
-        ax.plot(at, rows["value"], color=look[0], ls=look[2], lw=0.8)
-        _bars(ax, at, rows, look, rows["who"].iloc[0])
-    ax.set_xticks(range(len(ks)), ks)
-    ax.set_xlabel("Votes per problem, k")
-    ax.set_ylabel("maj@k on held-out problems, %")
-    ax.grid(axis="y")
-    _legend(ax)
-    return _percent(ax, "y")
+    """maj@k against k for one base's students, one series per student; other metrics are passed over."""
+    frame = frame[frame["metric"].str.fullmatch(r"maj@\d+")]
+    frame = frame.assign(at=frame["metric"].str[4:], who=_who(frame))
+    order = sorted(frame["at"].unique(), key=int)
+    return _series(ax, frame, order, "who", "Votes per problem, k", "maj@k accuracy, %")
 
 
 def training(frame: pd.DataFrame, ax):
-    """Training loss against step, a line per student; with columns `who` and `budget`, colour is who and width the budget."""
-    who = frame["who"] if "who" in frame else frame["student"]
-    budgets = list(frame["budget"].dropna().unique()) if "budget" in frame else []
-    for student, rows in frame.groupby("student", sort=False):
-        name = who.loc[rows.index[0]]
-        look = _looks(who)[name]
-        budget = rows["budget"].iloc[0] if budgets else None
-        width = 0.9 + 0.9 * (budgets.index(budget) if budget in budgets else 0)
-        label = f"{name}, {budget}" if "who" in frame and budget in budgets else name
-        rows = rows.sort_values("step")
+    """Training loss against step, a line per student; columns `who` and `budget`, where given, set look and width."""
+    frame = frame if "who" in frame else frame.assign(who=frame["student"], budget=None)
+    budgets = list(frame.groupby("budget")["step"].max().sort_values().index)
+    for _, rows in frame.sort_values("step").groupby("student", sort=False):
+        who, budget = rows["who"].iloc[0], rows["budget"].iloc[0]
+        look = _looks(frame["who"])[who]
+        width, label = (0.8 + 0.9 * budgets.index(budget), f"{who}, {budget}") if budget in budgets else (1.2, who)
         ax.plot(rows["step"], rows["loss"], color=look[0], ls=look[2], lw=width, label=label)
-    ax.set_xlabel("Optimiser step")
-    ax.set_ylabel("Training loss, nats per token")
-    ax.grid(axis="y")
-    _legend(ax, columns=2)
-    return ax
+    return _finish(ax, "Optimiser step", "Training loss, nats per token", grid="y")
 
 
 def ledger(frame: pd.DataFrame, ax):
-    """Planned (hollow) and spent (filled) amounts on a log axis; `frame` holds one unit."""
-    frame = frame.assign(planned=frame["planned"].where(frame["planned"] > 0), spent=frame["spent"].where(frame["spent"] > 0))
-    frame = frame[frame["planned"].notna() | frame["spent"].notna()]
-    each = frame.groupby(["stage", "who"])["kind"].transform("nunique").max() > 1
-    at = _places(ax, [str(s) for s in frame["stage"]], [f"{r.who}, {r.kind}" if each else str(r.who) for r in frame.itertuples()])
+    """Planned (hollow) and spent (filled) amounts of one unit on a log axis."""
+    frame = frame.assign(**{c: frame[c].where(frame[c] > 0) for c in ("planned", "spent")})
+    kinds = frame.groupby(["stage", "who"])["kind"].transform("nunique").max() > 1
+    rows = [f"{w}, {k}" if kinds else str(w) for w, k in zip(frame["who"], frame["kind"])]
+    at = _places(ax, [str(s) for s in frame["stage"]], rows)
     ax.hlines(at, frame["planned"], frame["spent"], color=GREY, lw=0.8)
-    ax.plot(frame["planned"], at, "o", mfc="white", mec=LOOKS[0][0], label="planned")
-    ax.plot(frame["spent"], at, "D", color=LOOKS[1][0], ms=3.4, label="spent")
+    ax.plot(frame["planned"], at, "o", mfc="white", mec=LOOKS[0][0], ms=5, label="planned")
+    ax.plot(frame["spent"], at, "D", color=LOOKS[1][0], ms=3, label="spent")
     ax.set_xscale("log")
-    ax.set_xlabel({"flops": "FLOPs", "usd": "US dollars"}.get(str(frame["unit"].iloc[0]).lower(), str(frame["unit"].iloc[0])))
-    ax.grid(axis="x")
-    _legend(ax)
-    return ax
+    unit = str(frame["unit"].iloc[0])
+    return _finish(ax, {"flops": "FLOPs", "usd": "US dollars"}.get(unit.lower(), unit))
 
 
 def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str | None = None) -> dict:
-    """Every figure that the tables allow, by name, as matplotlib Figures of double-column (or, `narrow`, one-column) width.
+    """Every figure that the tables allow, by name, as matplotlib Figures 7 in wide (`narrow`: 3.4 in).
 
-    Tables that are missing or empty leave their figure out. Raises KeyError naming a column that a table lacks.
+    Missing and empty tables leave their figure out. Raises KeyError naming a column that a table lacks.
     """
     t = {name: frame for name, frame in tables.items() if frame is not None and len(frame)}
-    students, plots = t.get("students"), {}
-    if "coverage" in t:
-        cost = t["coverage"]["flops_per_problem"].notna().any()
-        panels = [("", t["coverage"], lambda f, ax: coverage(f, ax, paper=paper))]
-        panels += [("", t["coverage"], lambda f, ax: coverage(f, ax, x="flops_per_problem"))] * cost
-        plots["coverage"] = panels, 2, 2.5
-    if "diversity" in t:
-        plots["diversity"] = _split(t["diversity"], "average", diversity, lambda a: f"Averaged over {a} problems"), 2, None
-    if "false_positives" in t:
-        plots["false_positives"] = [("", t["false_positives"], false_positives)], 1, None
-    if "levels" in t:
-        plots["levels"] = _split(t["levels"], "budget", levels, lambda b: f"{b} budget"), 2, 2.3
-    if "differences" in t:
-        single = ~t["differences"]["metric"].str.startswith("maj@")
-        plots["differences"] = [("", t["differences"][single] if single.any() else t["differences"], differences)], 1, None
-    if students is not None:
-        single = students[~students["metric"].str.startswith("maj@")]
-        if len(single):
-            plots["accuracy"] = _split(single, "metric", accuracy, lambda m: _sentence(m)), 2, None
-        votes = students[students["metric"].str.match(r"maj@\d+$")]
+    arms = list(dict.fromkeys(a for frame in t.values() if "arm" in frame for a in frame["arm"].dropna()))
+    t = {name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f for name, f in t.items()}
+    if "students" in t:
+        voted = t["students"]["metric"].str.fullmatch(r"maj@\d+")
+        t["single"], votes = t["students"][~voted], t["students"][voted & t["students"]["source"].isin(["base", "arm"])]
+        taught, base = votes[votes["source"] == "arm"], votes[votes["source"] == "base"]
         if votes["metric"].nunique() > 1:
-            plots["majority"] = _vote_panels(votes), 2 if votes["budget"].nunique() == 2 else 3, 2.1
-    if "controls" in t:
-        plots["controls"] = [("", t["controls"], controls)], 1, None
-    if "training" in t:
-        frame = t["training"].reset_index(drop=True)
-        if students is not None:
-            facts = students.drop_duplicates("student").assign(who=lambda s: s["arm"].where(s["source"] == "arm", s["source"]))
-            frame = frame.merge(facts[["student", "base", "who", "budget"]], on="student", how="left")
-        known = "base" in frame and frame["base"].notna().all()
-        plots["training"] = _split(frame, "base", training, lambda b: f"Student {b}") if known else [("", frame, training)], 3, 2.3
+            votes = pd.concat([*(base.assign(budget=b) for b in taught["budget"].unique()), taught])
+            t["votes"] = votes.assign(panel="student " + votes["base"] + ", " + votes["budget"] + " budget")
+    if "differences" in t and not (voted := t["differences"]["metric"].str.startswith("maj@")).all():
+        t["differences"] = t["differences"][~voted]
+    if "training" in t and "students" in t:
+        facts = t["students"].drop_duplicates("student").assign(who=_who)[["student", "base", "who", "budget"]]
+        t["training"] = t["training"].merge(facts, on="student", how="left").fillna({"base": "?"})
     if "ledger" in t:
-        rows = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
-        if len(rows):
-            plots["ledger"] = _split(rows, "unit", ledger, lambda u: ""), 1, None
+        t["ledger"] = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
+    cost = t["coverage"].dropna(subset="flops_per_problem") if "coverage" in t else None
+    by_cost = _panels(cost, None, partial(coverage, x="flops_per_problem"))
+    sheets = {  # name: panels, panels on a line, height of a line in inches (None: as its rows need)
+        "coverage": (_panels(t.get("coverage"), None, partial(coverage, paper=paper)) + by_cost, 2, 2.4),
+        "diversity": (_panels(t.get("diversity"), "average", diversity, "average over {} problems"), 2, None),
+        "false_positives": (_panels(t.get("false_positives"), None, false_positives), 1, None),
+        "levels": (_panels(t.get("levels"), "budget", levels, "{} budget"), 2, 2.2),
+        "accuracy": (_panels(t.get("single"), "metric", accuracy), 2, None),
+        "differences": (_panels(t.get("differences"), None, differences), 1, None),
+        "majority": (_panels(t.get("votes"), "panel", majority, "{}"), 3, 1.9),
+        "controls": (_panels(t.get("controls"), None, controls), 1, None),
+        "training": (_panels(t.get("training"), "base" if "students" in t else None, training, "student {}"), 3, 2.2),
+        "ledger": (_panels(t.get("ledger"), "unit", ledger), 1, None),
+    }
     with style():
-        return {name: _figure(panels, 1 if narrow else n, height, narrow) for name, (panels, n, height) in plots.items()}
+        return {name: _figure(p, 1 if narrow else n, height, narrow) for name, (p, n, height) in sheets.items() if p}
 
 
 def svg(fig) -> str:
-    """A figure as SVG text, the same bytes every time: text as outlines, no date, salted ids."""
+    """A figure as SVG text, the same bytes every time: text as outlines, salted ids, no date."""
     with style():
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
@@ -271,49 +212,134 @@ def svg(fig) -> str:
 
 def save(fig, folder: Path, name: str) -> list[Path]:
     """Write `<folder>/<name>.svg` and `.png` (300 dpi) and return their paths."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    paths = [Path(folder, f"{name}.svg"), Path(folder, f"{name}.png")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(svg(fig), encoding="utf-8")
     with style():
-        fig.savefig(paths[1], format="png", metadata={"Software": None})
+        fig.savefig(paths[1], metadata={"Software": None})
     return paths
 
 
-def _figure(panels: list[tuple[str, pd.DataFrame, Callable]], columns: int, height: float | None, narrow: bool):
-    """Lay panels out; a panel of rows (height None) is as tall as its rows need."""
+def _panels(frame: pd.DataFrame | None, column: str | None, draw: Callable, title: str = "") -> list[tuple]:
+    """(title, rows, function) per value of a column, or one for the whole table; none without rows."""
+    if frame is None or not len(frame):
+        return []
+    names = list(frame[column].dropna().unique()) if column else []
+    if len(names) < 2:
+        return [("", frame, draw)]
+    return [(title.format(n).capitalize(), frame[frame[column] == n], draw) for n in names]
+
+
+def _figure(panels: list[tuple], columns: int, height: float | None, narrow: bool):
+    """Lay panels out under one legend; panels of a given height share their y axis."""
     from matplotlib.figure import Figure
 
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
-    fig = Figure(figsize=(COLUMN if narrow else DOUBLE, (height or 2) * lines), layout="constrained")
-    fig.get_layout_engine().set(h_pad=0.06, w_pad=0.05, hspace=0.04, wspace=0.05)
-    axes = fig.subplots(lines, columns, squeeze=False).ravel()
-    for ax, (title, frame, draw) in zip(axes, panels):
-        draw(frame, ax)
-        ax.set_title(title, pad=18 if ax.get_legend() is not None else 6)
+    fig = Figure(figsize=(COLUMN if narrow else DOUBLE, (height or 2) * lines + 0.25), layout="constrained")
+    axes = fig.subplots(lines, columns, squeeze=False, sharey=height is not None).ravel()
+    handles = {}
+    for i, (ax, (title, frame, draw)) in enumerate(zip(axes, panels)):
+        draw(frame, ax).set_title(title)
+        handles = dict(zip(*ax.get_legend_handles_labels()[::-1])) | handles
+        if ax.get_legend():
+            ax.get_legend().remove()
+        if i % columns:
+            ax.set_ylabel("")
     for ax in axes[len(panels) :]:
         ax.remove()
     if height is None:
-        fig.set_size_inches(fig.get_figwidth(), lines * (0.85 + 0.165 * max(np.ptp(ax.get_ylim()) for ax in axes[: len(panels)])))
+        spans = [np.ptp(ax.get_ylim()) for ax in axes[: len(panels)]]
+        spans = [max(spans[i : i + columns]) for i in range(0, len(spans), columns)]
+        fig.set_figheight(0.25 + sum(0.6 + 0.165 * span for span in spans))
+    if len(handles) > 1:
+        fit = (46 if narrow else 100) // (7 + max(map(len, handles)))
+        fig.legend(handles.values(), handles, loc="outside upper left", ncols=max(1, min(len(handles), fit)))
     return fig
 
 
-def _split(frame: pd.DataFrame, column: str, draw: Callable, title: Callable) -> list:
-    names = list(frame[column].dropna().unique())
-    return [(title(n) if len(names) > 1 else "", _keep_looks(frame, frame[column] == n), draw) for n in names]
+def _finish(ax, x: str, y: str = "", percent: str = "", grid: str = "x"):
+    """Labels, per-cent ticks, grid and a legend where there is more than one series."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if percent:
+        getattr(ax, f"{percent}axis").set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+    ax.grid(axis=grid)
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend()
+    return ax
 
 
-def _vote_panels(votes: pd.DataFrame) -> list:
-    budgets = list(votes.loc[votes["source"] == "arm", "budget"].dropna().unique()) or [None]
-    return [
-        (f"Student {base}" + (f", {b} budget" if b else ""), part, majority)
-        for base in votes["base"].unique() for b in budgets
-        if len(part := votes[(votes["base"] == base) & ((votes["source"] == "base") | ((votes["source"] == "arm") & (votes["budget"] == b)))])
-    ]  # fmt: skip
+def _looks(names: pd.Series) -> dict[str, tuple]:
+    """Colour, marker and line of each name present; a categorical's categories keep them across figures."""
+    every = list(names.astype("category").cat.categories)
+    free = [look for look in LOOKS if look not in [FIXED.get(n) for n in every]] or LOOKS
+    others = [n for n in every if n not in FIXED]
+    return {n: FIXED.get(n) or free[others.index(n) % len(free)] for n in every if (names == n).any()}
 
 
-def _keep_looks(frame: pd.DataFrame, rows: pd.Series) -> pd.DataFrame:
-    part = frame[rows]
-    part.attrs["names"] = list(frame["arm"].dropna().unique()) if "arm" in frame else []
-    return part
+def _who(frame: pd.DataFrame) -> pd.Series:
+    """The arm whose examples a student learnt from, else its source (base, reference, wrong)."""
+    names = frame["arm"].astype(object).where(frame["source"] == "arm", frame["source"])
+    return pd.Categorical(names, list(dict.fromkeys([*frame["arm"].astype("category").cat.categories, *names])))
+
+
+def _places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
+    """Order entries by group, under a header each, and by row; label the axis; return the entries' y."""
+    keys, at, y, previous = list(zip(groups, rows)), np.zeros(len(rows)), 0.0, (None, None)
+    for i in sorted(range(len(keys)), key=lambda i: (groups.index(groups[i]), keys.index(keys[i]))):
+        if groups[i] != previous[0]:
+            y += 1.4 if previous[0] else 0
+            look = dict(weight="bold", size=7.5, va="center", bbox=dict(fc="white", ec="none", pad=1))
+            ax.text(0, y, groups[i], transform=ax.get_yaxis_transform(), **look)
+        at[i] = y = y + (0.55 if keys[i] == previous else 0.95)
+        previous = keys[i]
+    ticks = {key: np.mean([y for y, other in zip(at, keys) if other == key]) for key in keys}
+    ax.set_yticks(list(ticks.values()), [row for _, row in ticks])
+    ax.set_ylim(y + 0.7, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    return at
+
+
+def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, notes: str = "", numbers: bool = False):
+    """Dots with intervals, one row per (group, row), its entries set apart and marked by column `by`.
+
+    Column `notes` stands beside the dots; `numbers` shows points around a zero line and spells them out at the right.
+    """
+    if numbers:
+        frame = frame.assign(**{c: 100 * frame[c] for c in ("value", "low", "high")})
+        ax.axvline(0, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    at, looks = _places(ax, groups, rows), _looks(frame[by])
+    first = ~frame[by].duplicated().to_numpy()
+    for i, (y, r) in enumerate(zip(at, frame.itertuples())):
+        name = getattr(r, by)
+        _bars(ax, [y], frame.iloc[[i]], looks[name], name if first[i] else None, True, getattr(r, "hollow", False))
+        if notes and isinstance(note := getattr(r, notes), str):
+            end = (np.nanmax([r.value, r.high]), y)
+            ax.annotate(note, end, (3, 0), textcoords="offset points", va="center", size=6, color=GREY)
+        if numbers:
+            text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace("-", "−")
+            ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", size=6.5)
+
+
+def _series(ax, frame: pd.DataFrame, order: list[str], by: str, x: str, y: str):
+    """Points with intervals over the ordered values of column `at`, joined by a thin line."""
+    unit = "student" if "student" in frame else by
+    looks, units = _looks(frame[by]), list(frame[unit].unique())
+    for i, each in enumerate(units):
+        rows = frame[frame[unit] == each]
+        rows = rows.assign(at=[order.index(a) + 0.1 * (i - (len(units) - 1) / 2) for a in rows["at"]]).sort_values("at")
+        look, name = looks[rows[by].iloc[0]], rows[by].iloc[0]
+        ax.plot(rows["at"], rows["value"], color=look[0], ls=look[2], lw=0.8)
+        _bars(ax, rows["at"], rows, look, name)
+    ax.set_xticks(range(len(order)), order)
+    return _finish(ax, x, y, percent="y", grid="y")
+
+
+def _bars(ax, at, rows: pd.DataFrame, look: tuple, label: str | None, flat: bool = False, hollow: bool = False) -> None:
+    """Points with their intervals; a missing interval leaves the point bare."""
+    value, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
+    x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
+    error = {side: np.clip([value - low, high - value], 0, None)}
+    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc="white" if hollow else look[0], elinewidth=1, label=label)

@@ -8,6 +8,7 @@ import html
 import json
 import math
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -20,11 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wcse_lib.records import read_json, write_json
+
 MASKED = -100  # the label that the cross-entropy ignores
 POOL = 16  # batches whose rows are sorted by length together, so that a batch holds little padding
 CHOICES = {
     "backend": ("trl", "unsloth"), "method": ("full", "lora", "qlora"), "training": ("steps", "epochs", "tokens"),
     "dtype": ("auto", "float32", "bfloat16"), "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
+    "packing": (False,),  # packed rows would see each other
 }  # fmt: skip
 
 
@@ -66,16 +70,16 @@ class Settings:
     report_to: str = "none"
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
-        for name in ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be above 0")
+        for name, value in asdict(self).items():
+            if name in CHOICES and value not in CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}: choose from {CHOICES[name]}")
+            if (
+                name in ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
+                and value <= 0
+            ):
+                raise ValueError(f"{name} is {value!r}: it must be above 0")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
-        if self.packing:
-            raise ValueError("packing is True, but packed rows would see each other: set it to False")
 
 
 def encode(tokenizer, prompt_ids: list[int], completion: str, max_tokens: int, end_id: int | None = None):
@@ -106,23 +110,25 @@ def check_rows(rows: list[dict], tokenizer, end_id: int | None = None) -> None:
         ids, labels = row["input_ids"], row["labels"]
         n_prompt = next((j for j, label in enumerate(labels) if label != MASKED), len(labels))
         n_bos, n_leading = ids[:n_prompt].count(bos_id), next((j for j, x in enumerate(ids) if x != bos_id), len(ids))
-        if not ids or len(ids) != len(labels):
-            raise ValueError(f"row {i} is empty or torn: {len(ids)} tokens and {len(labels)} labels")
-        if n_prompt == len(labels):
-            raise ValueError(f"row {i}: all {len(labels)} labels are masked, so nothing would be learnt from it")
-        if labels[n_prompt:] != ids[n_prompt:]:
-            raise ValueError(f"row {i}: labels differ from the tokens after the prompt")
-        if labels[-1] != end_id:
-            raise ValueError(f"row {i}: the end token {end_id} is not trained, so the student would not learn to stop")
-        if bos_id is not None and (n_leading != 1 or (n_bos != 1 and not marks_turns)):
-            raise ValueError(f"row {i}: prompt with {n_bos} BOS ({bos_id}), {n_leading} at the start; wanted one there")
+        for bad, reason in (
+            (not ids or len(ids) != len(labels), f"empty or torn, {len(ids)} tokens and {len(labels)} labels"),
+            (n_prompt == len(labels), f"all {len(labels)} labels are masked, so nothing would be learnt from it"),
+            (labels[n_prompt:] != ids[n_prompt:], "labels differ from the tokens after the prompt"),
+            (labels[-1:] != [end_id], f"end token {end_id} is not trained, so the student would not learn to stop"),
+            (bos_id is not None and (n_leading != 1 or (n_bos != 1 and not marks_turns)),
+             f"prompt with {n_bos} BOS ({bos_id}), {n_leading} of them at its start; wanted one, there"),
+        ):  # fmt: skip
+            if bad:
+                raise ValueError(f"row {i}: {reason}")
 
 
 def coloured(rows: list[dict], tokenizer, n: int = 3) -> str:
     """HTML that shows the first `n` rows token by token: grey is masked, green is trained; hover for id and label."""
     parts = ["<p><span style='background:#ddd'>masked</span> <span style='background:#bde5b8'>trained</span></p>"]
     for i, row in enumerate(rows[:n]):
-        parts.append(f"<p>row {i}: {len(row['labels'])} tokens, {_n_trained(row)} trained</p><p>")
+        parts.append(
+            f"<p>row {i}: {len(row['labels'])} tokens, {len(row['labels']) - row['labels'].count(MASKED)} trained</p><p>"
+        )
         for token, label in zip(row["input_ids"], row["labels"]):
             text = html.escape(tokenizer.decode([token])).replace("\n", "⏎<br>").replace(" ", "&nbsp;")
             colour = "#ddd" if label == MASKED else "#bde5b8"
@@ -165,8 +171,15 @@ def open_backend(backend: str) -> None:
         import unsloth  # noqa: F401
 
 
-def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Path, validate: Callable | None = None,
-          progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0) -> dict:
+def train(
+    base_model: str | Path,
+    rows: list[dict],
+    settings: Settings,
+    out: Path,
+    validate: Callable | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    n_dropped_long: int = 0,
+) -> dict:
     """Train a student from `base_model` on encoded `rows`, leave it in `out/model`, return the train report.
 
     `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at equally spaced steps;
@@ -182,19 +195,27 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     open_backend(settings.backend)
     import torch
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
     on_gpu = torch.cuda.is_available()
     if settings.dtype == "auto":
         settings = replace(settings, dtype="bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32")
     lengths = np.array([len(row["input_ids"]) for row in rows])
     if not rows or lengths.max() > settings.max_tokens:
-        raise ValueError(f"{len(rows)} rows, longest {max(lengths, default=0)} tokens: wanted 1 to {settings.max_tokens}")
-    identity = {"base_model": str(base_model), "rows_and_settings": _fingerprint(rows, settings)}
-    if (out / "training.json").exists() and (old := json.loads((out / "training.json").read_text())) != identity:
+        raise ValueError(
+            f"{len(rows)} rows, up to {max(lengths, default=0)} tokens; wanted some, <= {settings.max_tokens}"
+        )
+    own = {k: v for k, v in asdict(settings).items() if k not in ("micro_batch_size", "save_seconds", "report_to")}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    identity = {"base_model": str(base_model), "rows_and_settings": digest.hexdigest()}
+    if (out / "training.json").exists() and (old := read_json(out / "training.json")) != identity:
         raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
     if (out / "model").exists():
-        return json.loads((out / "report.json").read_text())
-    _write_json(out / "training.json", identity)
+        return read_json(out / "report.json")
+    write_json(out / "training.json", identity)
+    logging.disable_progress_bar()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     tokenizer, plan = AutoTokenizer.from_pretrained(base_model), batches(lengths, settings)
@@ -204,7 +225,9 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
         micro_batches.append((step, micro))
         notes += [f"resumed at step {step}"] if resume else []
         try:
-            history, n_parameters = _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress)
+            history, n_parameters = _run(
+                base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress
+            )
             break
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if "out of memory" not in str(error).lower() or micro == 1:
@@ -217,13 +240,14 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
 
     order, seconds = np.concatenate(plan), history[-1]["seconds"]
     n_tokens, flops = int(lengths[order].sum()), 6 * n_parameters * int(lengths[order].sum())
+    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     report = {
         **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": n_parameters,
         "n_examples": len(rows), "n_dropped_long": n_dropped_long, "n_tokens": n_tokens,
-        "n_trained_tokens": int(np.array([_n_trained(row) for row in rows])[order].sum()),
+        "n_trained_tokens": n_tokens - int(np.array([row["labels"].count(MASKED) for row in rows])[order].sum()),
         "steps": len(plan), "epochs": len(order) / len(rows), "seconds": seconds, "tokens_per_second": n_tokens / seconds,
         "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else _peak_process_bytes(),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else process_peak,
         "loss_curve": [(h["step"], h["loss"], h["learning_rate"]) for h in history if "loss" in h],
         "validation_curve": [(h["step"], h["accuracy"]) for h in history if "accuracy" in h],
         "best_step": _best(history) or len(plan), "planned_flops": flops, "spent_flops": flops,
@@ -234,11 +258,11 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     best = out / f"best-{report['best_step']}"
     if settings.merge and settings.method != "full":
         merge(base_model, best, out / "merged")
-    _write_json(out / "report.json", report)
+    write_json(out / "report.json", report)
     os.replace(best, out / "model")
     for folder in [out / "checkpoints", *out.glob("best-*")]:
         shutil.rmtree(folder, ignore_errors=True)
-    return json.loads((out / "report.json").read_text())
+    return read_json(out / "report.json")
 
 
 def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat16") -> None:
@@ -263,22 +287,8 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
     on_gpu, unsloth, half = torch.cuda.is_available(), settings.backend == "unsloth", settings.dtype == "bfloat16"
     if not on_gpu and not unsloth:  # TRL's own loss is a Triton kernel, so on a CPU take the model's
         SFTTrainer = type("SFTTrainer", (SFTTrainer,), {"compute_loss": Trainer.compute_loss})
-    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    n_steps, n = len(plan), settings.n_checkpoints
+    cast, n_steps, n = torch.bfloat16 if half and settings.method == "full" else None, len(plan), settings.n_checkpoints
     checkpoints = {round(i * n_steps / n) for i in range(1, n + 1)} if validate else set()
-
-    def keep(model, step):
-        _save(model, tokenizer, out / f"best-{step}", torch.bfloat16 if half and settings.method == "full" else None)
-
-    def collate(examples):
-        shape = len(examples), max(len(e["input_ids"]) for e in examples)
-        batch = {"input_ids": torch.full(shape, pad_id), "labels": torch.full(shape, MASKED)}
-        batch["attention_mask"] = torch.zeros(shape, dtype=torch.long)
-        for i, e in enumerate(examples):
-            for name in ("input_ids", "labels"):
-                batch[name][i, : len(e[name])] = torch.tensor(e[name])
-            batch["attention_mask"][i, : len(e["labels"])] = 1
-        return batch
 
     class Watch(TrainerCallback):
         """Checks each loss, validates, keeps the best and asks for checkpoints; its memory is the log history."""
@@ -303,7 +313,7 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
                 entry |= {"seconds": now - self.start, "validation_seconds": time.monotonic() - now}
                 state.log_history.append(entry)
                 if _best(state.log_history) == step:
-                    keep(model, step)
+                    _save(model, tokenizer, out / f"best-{step}", cast)
                 self.start += time.monotonic() - now
             if step < n_steps and time.monotonic() - self.saved >= settings.save_seconds:
                 control.should_save, self.saved = True, time.monotonic()
@@ -330,12 +340,12 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
     )  # fmt: skip
     data = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
     trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data.select(np.concatenate(plan)),
-                         data_collator=collate, callbacks=[Watch()], args=args)  # fmt: skip
+                         callbacks=[Watch()], args=args)  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=resume)
     if not checkpoints:
-        keep(trainer.model, n_steps)
+        _save(trainer.model, tokenizer, out / f"best-{n_steps}", cast)
     return [h for h in trainer.state.log_history if "seconds" in h], n_parameters
 
 
@@ -355,17 +365,25 @@ def _load(base_model, settings: Settings):
         if full and half and torch.cuda.is_available():  # its GPU loader's words for float32 weights under bfloat16
             load |= {"dtype": torch.bfloat16, "float32_mixed_precision": True}
         model, _ = FastLanguageModel.from_pretrained(
-            str(base_model), max_seq_length=settings.max_tokens, load_in_4bit=four_bit, full_finetuning=full, **load)
+            str(base_model), max_seq_length=settings.max_tokens, load_in_4bit=four_bit, full_finetuning=full, **load
+        )
         n_parameters = model.num_parameters()
         if not full:
             model = FastLanguageModel.get_peft_model(
-                model, **lora, use_gradient_checkpointing=load["use_gradient_checkpointing"], random_state=settings.seed)
+                model, **lora, use_gradient_checkpointing=load["use_gradient_checkpointing"], random_state=settings.seed
+            )
     else:
         from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-        quantised = {"quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)}
+        quantised = {
+            "quantization_config": BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        }
         model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, **quantised if four_bit else {})
         n_parameters = model.num_parameters()
         if four_bit:
@@ -388,7 +406,7 @@ def _save(model, tokenizer, folder: Path, cast=None) -> None:
     model.config.use_cache = caching
     if cast:
         config = json.loads((temporary / "config.json").read_text())
-        _write_json(temporary / "config.json", {**config, "dtype": str(cast).removeprefix("torch.")})
+        write_json(temporary / "config.json", {**config, "dtype": str(cast).removeprefix("torch.")})
     for file in temporary.iterdir():
         with open(file, "rb") as f:
             os.fsync(f.fileno())
@@ -397,58 +415,26 @@ def _save(model, tokenizer, folder: Path, cast=None) -> None:
 
 
 def _latest(out: Path) -> tuple[str | None, int]:
-    """The newest sound checkpoint and its step; broken ones, left by a kill while writing, are deleted."""
-    for step in sorted((int(f.name[11:]) for f in out.glob("checkpoints/checkpoint-*")), reverse=True):
-        folder = out / "checkpoints" / f"checkpoint-{step}"
-        if _sound(folder, out):
-            return str(folder), step
-        shutil.rmtree(folder)
-    return None, 0
+    """The newest whole checkpoint and its step; broken ones, left by a kill while writing, are deleted.
 
-
-def _sound(folder: Path, out: Path) -> bool:
-    """Whether a checkpoint is whole: its state parses, weights open, archives pass their CRC, its best still exists."""
+    Whole: its state parses, its weights open, its archives pass their CRC, and the best model it knows still exists.
+    """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        best = _best(json.loads((folder / "trainer_state.json").read_text())["log_history"])
-        for file in (weights := list(folder.glob("*.safetensors"))):
-            safe_open(file, "numpy").__enter__()
-        whole = not any(zipfile.ZipFile(folder / f"{name}.pt").testzip() for name in ("optimizer", "scheduler"))
-    except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile):
-        return False
-    return bool(weights) and whole and (best is None or (out / f"best-{best}").exists())
+    for step in sorted((int(f.name[11:]) for f in out.glob("checkpoints/checkpoint-*")), reverse=True):
+        folder = out / "checkpoints" / f"checkpoint-{step}"
+        try:
+            best = _best(read_json(folder / "trainer_state.json")["log_history"])
+            weights = [safe_open(file, "numpy") for file in folder.glob("*.safetensors")]
+            torn = [zipfile.ZipFile(folder / f"{name}.pt").testzip() for name in ("optimizer", "scheduler")]
+            if weights and not any(torn) and (best is None or (out / f"best-{best}").exists()):
+                return str(folder), step
+        except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile):
+            pass
+        shutil.rmtree(folder)
+    return None, 0
 
 
 def _best(history: list[dict]) -> int | None:
     """The step of the highest validation accuracy, the earliest of equals."""
     return min(((-h["accuracy"], h["step"]) for h in history if "accuracy" in h), default=(0, None))[1]
-
-
-def _n_trained(row: dict) -> int:
-    return sum(label != MASKED for label in row["labels"])
-
-
-def _fingerprint(rows: list[dict], settings: Settings) -> str:
-    """What makes two trainings the same one: rows and settings, without those that only the machine cares about."""
-    own = {k: v for k, v in asdict(settings).items() if k not in ("micro_batch_size", "save_seconds", "report_to")}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    for row in rows:
-        digest.update(np.array([len(row["labels"]), *row["input_ids"], *row["labels"]]).tobytes())
-    return digest.hexdigest()
-
-
-def _peak_process_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _write_json(path: Path, value) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as f:
-        json.dump(value, f, indent=1)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)

@@ -27,7 +27,19 @@ def generate(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
     tokenizer = load_tokenizer(model)
     engine = open_engine(engine_name, model, machine.model_dump(exclude_none=True))
     try:
-        return draw(folder, arm, problems, n_samples(run, arm), engine, tokenizer, run.study.prompt, sampling, run.study.seed, spec.model, engine_name)
+        return draw(
+            folder,
+            arm,
+            problems,
+            n_samples(run, arm),
+            engine,
+            tokenizer,
+            run.study.prompt,
+            sampling,
+            run.study.seed,
+            spec.model,
+            engine_name,
+        )
     finally:
         engine.close()
 

@@ -40,8 +40,10 @@ _REWRITE = [  # to plain signs; bullets, currency and equal units (`3 km + 4 km 
     (re.compile(r"\\[dt]?frac\{(\d{1,20})\}\{(\d{1,20})\}"), r" (\1/\2)"),
     (re.compile(r"\\?[$£€]|\\(?=%)|\\[!()\[\]]|&(?= ?=)"), ""),
     (re.compile(r"(?<=[\d)%])\s{0,3}[xX]\s{0,3}(?=[\d(.])"), "*"),
-    (re.compile(r"([\d.,]{1,20} ?\b([A-Za-z]{2,20})(?: ?[-+] ?[\d.,]{1,20} ?\2){1,20})(?= ?= ?[\d.,]{1,20} ?\2)"),
-     lambda m: m[1].replace(m[2], "")),
+    (
+        re.compile(r"([\d.,]{1,20} ?\b([A-Za-z]{2,20})(?: ?[-+] ?[\d.,]{1,20} ?\2){1,20})(?= ?= ?[\d.,]{1,20} ?\2)"),
+        lambda m: m[1].replace(m[2], ""),
+    ),
 ]
 _ABOUT = re.compile(r"(?i)\b(?:round|approx|nearest|remain|(?:about|nearly|almost|around|whole|left ?over)\b)|[≈~]")
 _CONVERT = {"cent|¢|%": 100, "hour|minute": 60, "day": 24, "week": 7, "year|foot|feet": 12, "kilo|milli|thousand": 1000}

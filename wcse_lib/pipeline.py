@@ -113,7 +113,9 @@ def _fail(here: Path, label: str, error: Exception) -> None:
     cell = getattr(error, "exec_count", None)
     hint = next((h for sign, h in HINTS.items() if sign in f"{name} {value}"), "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(here / "failed.json", {"step": label, "cell": cell, "error": name, "message": value, "hint": hint, "when": now})
+    write_json(
+        here / "failed.json", {"step": label, "cell": cell, "error": name, "message": value, "hint": hint, "when": now}
+    )
     where = f"cell {cell}: " if cell else ""
     raise StudyError(f"{label} failed: {where}{name}: {value}" + (f"\nhint: {hint}" if hint else "")) from error
 
@@ -149,7 +151,9 @@ def _lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise StudyError(f"{folder}: in use by another run ({file.read().strip()}); wait for it, or stop it") from None
+            raise StudyError(
+                f"{folder}: in use by another run ({file.read().strip()}); wait for it, or stop it"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
         file.flush()
@@ -180,7 +184,9 @@ def status(folder: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m wcse_lib.pipeline", description=__doc__)
     parser.add_argument("params", help="the study's file, such as params/nano.yaml")
-    parser.add_argument("--machine", default="", help="where it runs, such as params/machine/cpu.yaml (default: this machine)")
+    parser.add_argument(
+        "--machine", default="", help="where it runs, such as params/machine/cpu.yaml (default: this machine)"
+    )
     parser.add_argument("--outputs", default="outputs", help="folder that gets the study's folder (default: outputs)")
     parser.add_argument("--until", default="", metavar="STAGE", help=f"stop after this stage: {', '.join(STAGES)}")
     parser.add_argument("--status", action="store_true", help="only show what is done and what is next")

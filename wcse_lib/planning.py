@@ -50,7 +50,9 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
     if students and splits["held_out"].empty:
         raise StudyError("dataset.held_out: students need held-out problems, and none are usable")
     if students and study.controls.reference and (splits["train"]["solution"] == "").all():
-        raise StudyError("controls.reference: the training problems have no solutions; set dataset.columns.solution or reference: false")
+        raise StudyError(
+            "controls.reference: the training problems have no solutions; set dataset.columns.solution or reference: false"
+        )
     folder = resolve(outputs) / study.study
     dump = study.model_dump()
     plan = {
@@ -66,7 +68,9 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
     _refuse_other(folder / "01_plan" / "plan.json", study)
     for split in SPLITS:
         write_parquet(folder / "01_plan" / f"{split}.parquet", splits[split])
-    write_parquet(folder / "01_plan" / "dropped.parquet", pd.DataFrame(dropped, columns=["split", "problem_id", "reason"]))
+    write_parquet(
+        folder / "01_plan" / "dropped.parquet", pd.DataFrame(dropped, columns=["split", "problem_id", "reason"])
+    )
     write_json(folder / "01_plan" / "plan.json", plan)
     return Run(folder)
 
@@ -79,16 +83,29 @@ def _arm(study: Study, name: str) -> dict:
     p_all = arm.n_parameters or (size.n_parameters if size else None)
     p = size.n_non_embedding if size and not arm.n_parameters and study.budget.parameters == "non_embedding" else p_all
     if p is None and study.budget.match == "flops":
-        raise StudyError(f"arms.{name}.n_parameters: needed for budget.match: flops, since no checkpoint of {arm.model!r} can be read")
-    return {"model": arm.model, "engine": arm.engine, "n_parameters": p, "usd_per_million_tokens": arm.usd_per_million_tokens}
+        raise StudyError(
+            f"arms.{name}.n_parameters: needed for budget.match: flops, since no checkpoint of {arm.model!r} can be read"
+        )
+    return {
+        "model": arm.model,
+        "engine": arm.engine,
+        "n_parameters": p,
+        "usd_per_million_tokens": arm.usd_per_million_tokens,
+    }
 
 
 def _match(study: Study, arms: dict[str, dict]) -> None:
     """Add each arm's samples per problem at every budget: equal cost per token times equal length (the paper's rule)."""
     mode, reference = study.budget.match, arms[study.budget.reference]
-    cost = {"flops": lambda a: 2.0 * a["n_parameters"], "price": lambda a: a["usd_per_million_tokens"], "count": lambda a: 1.0}[mode]
+    cost = {
+        "flops": lambda a: 2.0 * a["n_parameters"],
+        "price": lambda a: a["usd_per_million_tokens"],
+        "count": lambda a: 1.0,
+    }[mode]
     for name, arm in arms.items():
-        arm["samples"] = {b: budget.matched_samples(n, cost(reference), cost(arm)) for b, n in study.budget.samples.items()}
+        arm["samples"] = {
+            b: budget.matched_samples(n, cost(reference), cost(arm)) for b, n in study.budget.samples.items()
+        }
         arm["exchange_ratio"] = cost(reference) / cost(arm)
         arm["planned_flops_per_token"] = 2.0 * arm["n_parameters"] if arm["n_parameters"] else None
 
@@ -138,7 +155,9 @@ def _refuse_other(path: Path, study: Study) -> None:
         fixed[f"arms.{name}"] = lambda s, name=name: s["arms"][name]
     differs = [f"{key}: {get(old)!r} there, {get(new)!r} now" for key, get in fixed.items() if get(old) != get(new)]
     if differs:
-        raise StudyError(f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); rename the study, or delete its folder")
+        raise StudyError(
+            f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); rename the study, or delete its folder"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -28,7 +28,9 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
     held_out = _read(dataset.held_out, dataset, "held_out", dropped) if dataset.held_out else train.iloc[:0]
     n_validation = dataset.n_validation
     if len(train) <= n_validation:
-        raise StudyError(f"dataset.n_validation = {n_validation}: {dataset.train} has only {len(train)} usable problems")
+        raise StudyError(
+            f"dataset.n_validation = {n_validation}: {dataset.train} has only {len(train)} usable problems"
+        )
     splits = {
         "train": _first(train.iloc[: len(train) - n_validation], dataset.n_train, "n_train", dataset.train),
         "validation": train.iloc[len(train) - n_validation :],
@@ -57,7 +59,11 @@ def _read(path: str, dataset: Dataset, split: str, dropped: list[dict]) -> pd.Da
     for number, row in enumerate(read_jsonl(resolve(path)), 1):
         question, gold = field(row, columns.question, path, number), field(row, columns.answer, path, number)
         problem_id = str(field(row, columns.problem_id, path, number)) if columns.problem_id else _id(question)
-        answer = answers.extract(str(gold), dataset.answer_style) if "\n" in str(gold) or dataset.answer_style != "auto" else str(gold)
+        answer = (
+            answers.extract(str(gold), dataset.answer_style)
+            if "\n" in str(gold) or dataset.answer_style != "auto"
+            else str(gold)
+        )
         reason = ""
         if not str(question).strip():
             reason = "empty question"

@@ -35,7 +35,9 @@ def _replace(path: Path, write) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StudyError(f"{path}: could not be written ({error.strerror}); free or unlock the disk, then run again") from error
+        raise StudyError(
+            f"{path}: could not be written ({error.strerror}); free or unlock the disk, then run again"
+        ) from error
 
 
 def write_json(path: Path, data: dict | list) -> None:
@@ -73,7 +75,9 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         raise StudyError(f"{path}: not there; run the stage that writes it first") from None
     except (pa.ArrowException, OSError) as error:
-        raise StudyError(f"{path}: damaged ({error}); delete it and run its stage again: only its rows are made anew") from error
+        raise StudyError(
+            f"{path}: damaged ({error}); delete it and run its stage again: only its rows are made anew"
+        ) from error
 
 
 def parts(folder: Path) -> list[Path]:
@@ -161,7 +165,9 @@ def read_jsonl(path: Path) -> Iterable[dict]:
                     try:
                         row = json.loads(line)
                     except ValueError as error:
-                        raise StudyError(f"{path}, line {number}: no valid JSON ({error}); mend or remove the line") from error
+                        raise StudyError(
+                            f"{path}, line {number}: no valid JSON ({error}); mend or remove the line"
+                        ) from error
                     if not isinstance(row, dict):
                         raise StudyError(f"{path}, line {number}: a JSON object is needed, not {type(row).__name__}")
                     yield row

@@ -25,9 +25,15 @@ def claim(folder: Path, identity: dict) -> None:
     path = folder / "identity.json"
     if path.exists():
         old = read_json(path)
-        differs = [f"{k}: {old.get(k)!r} there, {identity.get(k)!r} asked for" for k in sorted(old | identity) if old.get(k) != identity.get(k)]
+        differs = [
+            f"{k}: {old.get(k)!r} there, {identity.get(k)!r} asked for"
+            for k in sorted(old | identity)
+            if old.get(k) != identity.get(k)
+        ]
         if differs:
-            raise StudyError(f"{folder}: holds samples drawn otherwise ({'; '.join(differs)}); give the study another name, or delete that folder to draw anew")
+            raise StudyError(
+                f"{folder}: holds samples drawn otherwise ({'; '.join(differs)}); give the study another name, or delete that folder to draw anew"
+            )
     else:
         write_json(path, identity)
 
@@ -52,7 +58,15 @@ def draw(
     """
     style, template = prompt.style, prompt.template
     digest = prompt_hash(style, template, getattr(tokenizer, "chat_template", None))
-    claim(folder, {"model": model, "prompt_hash": digest, "seed": seed, "sampling": {**asdict(sampling), "stop": list(sampling.stop)}})
+    claim(
+        folder,
+        {
+            "model": model,
+            "prompt_hash": digest,
+            "seed": seed,
+            "sampling": {**asdict(sampling), "stop": list(sampling.stop)},
+        },
+    )
     done = read_samples(folder, ["author", "problem_id", "sample_index"])
     have = set(zip(done["problem_id"], done["sample_index"]))
     todo = [
@@ -92,10 +106,21 @@ def complete(folder: Path, author: str, problems: pd.DataFrame, n: int) -> pd.Da
     if len(rows) != len(problems) * n:
         have = set(zip(rows["problem_id"], rows["sample_index"]))
         lost = next((p, i) for p in problems["problem_id"] for i in range(n) if (p, i) not in have)
-        raise StudyError(f"{folder}: {len(problems) * n - len(rows)} samples of {author} are missing, the first {lost}; run the stage again")
+        raise StudyError(
+            f"{folder}: {len(problems) * n - len(rows)} samples of {author} are missing, the first {lost}; run the stage again"
+        )
     return rows.reset_index(drop=True)
 
 
 def progress(label: str, total: int, initial: int = 0) -> tqdm:
     """A progress bar on standard output, so that it reads well in JupyterLab, in terminals and in reports."""
-    return tqdm(desc=label, total=total, initial=initial, file=sys.stdout, mininterval=1.0, unit=" samples", dynamic_ncols=False, ncols=100)
+    return tqdm(
+        desc=label,
+        total=total,
+        initial=initial,
+        file=sys.stdout,
+        mininterval=1.0,
+        unit=" samples",
+        dynamic_ncols=False,
+        ncols=100,
+    )

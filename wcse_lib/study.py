@@ -400,4 +400,3 @@ class Run:
         if name not in self.plan[kind]:
             raise StudyError(f"{self.folder}: {name!r} is not among the plan's {kind}: {', '.join(self.plan[kind])}")
         return self.plan[kind][name]
-

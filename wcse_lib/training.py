@@ -12,7 +12,16 @@ from wcse_lib import answers, finetune
 from wcse_lib.engines import Request, Sampling
 from wcse_lib.engines.hf import HFEngine
 from wcse_lib.prompts import load_tokenizer, prompt_ids
-from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, read_samples, write_manifest, write_parquet
+from wcse_lib.records import (
+    KEY,
+    StudyError,
+    is_complete,
+    read_json,
+    read_parquet,
+    read_samples,
+    write_manifest,
+    write_parquet,
+)
 from wcse_lib.sampling import progress
 from wcse_lib.study import Machine, Run, resolve_model
 
@@ -24,7 +33,14 @@ def examples_of(run: Run, student: str) -> pd.DataFrame:
     if entry["source"] == "reference":
         problems = read_parquet(run.path("01", "train.parquet"))
         problems = problems[problems["solution"] != ""]
-        frame = pd.DataFrame({"author": "reference", "problem_id": problems["problem_id"], "sample_index": 0, "completion": problems["solution"]})
+        frame = pd.DataFrame(
+            {
+                "author": "reference",
+                "problem_id": problems["problem_id"],
+                "sample_index": 0,
+                "completion": problems["solution"],
+            }
+        )
     elif entry["source"] == "wrong":
         samples = read_samples(run.path("02", entry["arm"]))
         verdicts = read_parquet(run.path("03", entry["arm"], "verdicts.parquet"))
@@ -99,7 +115,9 @@ def _train(run: Run, student: str, machine: Machine) -> None:
     write_parquet(folder / "too_long.parquet", too_long)
     with progress(student, 0) as bar:
         bar.unit = " steps"
-        report = finetune.train(base, rows, settings_of(run, student, machine), folder, _validator(run), _shown_on(bar), len(too_long))
+        report = finetune.train(
+            base, rows, settings_of(run, student, machine), folder, _validator(run), _shown_on(bar), len(too_long)
+        )
     facts = {k: report[k] for k in ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")}
     write_manifest(folder, run.plan_id, facts)
 
@@ -127,7 +145,9 @@ def _validator(run: Run) -> Callable | None:
             for row in problems.itertuples()
         ]
         outputs = list(HFEngine.around(model, tokenizer).generate(requests, sampling))
-        found = [(answers.extract(o.text, p.answer_style), gold[o.key[1]]) for o in outputs if o.finish_reason == "stop"]
+        found = [
+            (answers.extract(o.text, p.answer_style), gold[o.key[1]]) for o in outputs if o.finish_reason == "stop"
+        ]
         return sum(a is not None and answers.equivalent(a, g) is True for a, g in found) / len(problems)
 
     return validate
@@ -173,4 +193,8 @@ def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:
     assert set(table["student"]) == set(trained), "a student's report is missing"
     assert all(run.path("04", s, "model").is_dir() for s in trained), "a student's model is missing"
     assert (table["n_examples"] > 0).all() and table["last_loss"].notna().all(), "a student learnt nothing"
-    return {"n_students": len(trained), "n_tokens": int(table["n_tokens"].sum()), "spent_flops": float(table["spent_flops"].sum())}
+    return {
+        "n_students": len(trained),
+        "n_tokens": int(table["n_tokens"].sum()),
+        "spent_flops": float(table["spent_flops"].sum()),
+    }

@@ -29,7 +29,9 @@ def verdict_rows(samples: pd.DataFrame, problems: pd.DataFrame, style: str, work
     for i in (i for i, f in enumerate(finish) if f == "error"):
         verdict[i], reason[i] = "unverifiable", "the sample failed"
     frame = samples[KEY].reset_index(drop=True)
-    return frame.assign(extracted=pd.array(extracted, "string"), verdict=verdict, reason=reason, verifier=answers.VERIFIER)
+    return frame.assign(
+        extracted=pd.array(extracted, "string"), verdict=verdict, reason=reason, verifier=answers.VERIFIER
+    )
 
 
 def judgement_rows(samples: pd.DataFrame, verdicts: pd.DataFrame, problems: pd.DataFrame, judge: str) -> pd.DataFrame:

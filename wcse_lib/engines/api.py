@@ -23,7 +23,7 @@ ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", 
 
 
 class SpendingLimit(ValueError):
-    """The next call could go over `limit_usd`; what was started has been yielded, the rest is undone."""
+    """The next call could go over `limit_usd`: what was started has been yielded, the rest is undone."""
 
 
 class EndpointDown(ValueError):
@@ -52,8 +52,7 @@ class Options(BaseModel):
 def open_engine(model: str, machine: dict) -> ApiEngine:
     """Open an endpoint; `machine` may hold any field of Options, other keys are left alone.
 
-    The key is read from the environment and shown nowhere; a server on this machine needs none. Raises ValueError for a
-    missing key, a limit without prices, a bad number or URL.
+    Raises ValueError for a missing key (a server on this machine needs none), a limit without prices, a bad value.
     """
     return ApiEngine(model, Options(**{k: v for k, v in machine.items() if v is not None or k == "api_key_env"}))
 
@@ -61,10 +60,10 @@ def open_engine(model: str, machine: dict) -> ApiEngine:
 class ApiEngine:
     """Makes its calls from a thread with a loop of its own, so it also works where a notebook's loop runs.
 
-    Seeds: servers take 31 to 64 bits, so `seed % 2**31` is sent; honouring it is the server's affair. `n_per_call` > 1
-    asks for neighbouring samples of one problem together and the prompt is billed once: the seed is then that of the
-    first, `n_tokens` is unknown (`usage` only has the sum) and `usd` an equal share of the bill. A count that is missing
-    or impossible in `usage` is -1 with a note in `error`; nothing is estimated. `usd` leaves out cache discounts.
+    Servers take seeds of 31 to 64 bits, so `seed % 2**31` is sent; honouring it is their affair. `n_per_call` > 1 asks
+    for neighbouring samples of one problem together and the prompt is billed once: the seed is that of the first,
+    `n_tokens` is unknown (`usage` has only the sum), `usd` an equal share of the bill (cache discounts left out). A
+    count that is missing or impossible in `usage` is -1 with a note in `error`; nothing is estimated.
     """
 
     def __init__(self, model: str, options: Options):
@@ -73,19 +72,20 @@ class ApiEngine:
         self._prices = None if None in prices else [price / 1e6 for price in prices]
         if options.limit_usd is not None and not self._prices:
             raise ValueError(f"limit_usd: {options.limit_usd} needs usd_per_million_in and usd_per_million_out")
-        self.spent_usd, self._reserved = options.spent_usd, 0.0
-        self._quiet_until = 0.0  # no call before this time: the server asked for a pause
+        self.spent_usd, self._reserved, self._quiet_until = options.spent_usd, 0.0, 0.0
         self._key = _read_key(options)
-        self._client = _client(options, self._key)
+        try:
+            from openai import AsyncOpenAI
+        except ImportError as error:
+            raise ValueError("engine: 'openai' needs the openai client: pip install -e '.[api]'") from error
+        once = {"max_retries": 0, "timeout": options.timeout_seconds}  # retries are made here, where the limit is known
+        self._client = AsyncOpenAI(base_url=options.base_url, api_key=self._key or "none", **once)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
     def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
-        """Yield samples as they come; a call that fails for good becomes rows with finish_reason "error".
-
-        Raises SpendingLimit or EndpointDown, after all that was in flight has been yielded.
-        """
+        """Yield samples as they come; calls that fail for good become error rows. May raise this module's errors."""
         if empty := [r.key for r in requests if not r.messages and not r.prompt_ids]:
             raise ValueError(f"request {empty[0]} has neither messages nor prompt_ids")
         calls, flying, failures, price = deque(_calls(requests, self._o.n_per_call)), {}, 0, 0.0
@@ -108,13 +108,13 @@ class ApiEngine:
         finally:  # the reader stopped early, or was interrupted
             for future in flying:
                 future.cancel()
-        left = f"{sum(map(len, calls))} samples are undone"
+        n_left = sum(map(len, calls))
         if calls and failures >= self._o.max_failures:
-            why = f"{failures} calls in a row failed, the rows say why"
-            raise EndpointDown(f"{self._o.base_url}: {why}; {left}: run again when it answers")
+            why = f"{failures} calls in a row failed (the rows say why), {n_left} samples are undone"
+            raise EndpointDown(f"{self._o.base_url}: {why}: run again when it answers")
         if calls:
-            why = f"{self.spent_usd:.6f} USD are spent and the next call may cost {price:.6f}"
-            raise SpendingLimit(f"limit_usd: {self._o.limit_usd}: {why}; {left}: raise the limit and run again")
+            why = f"{self.spent_usd:.6f} USD are spent, the next call may cost {price:.6f}, {n_left} samples are undone"
+            raise SpendingLimit(f"limit_usd: {self._o.limit_usd}: {why}: raise the limit and run again")
 
     async def _draw(self, call: list[Request], sampling: Sampling, price: float):
         """One call with its retries: (outputs, requests that are still undone, success)."""
@@ -147,34 +147,31 @@ class ApiEngine:
 
     async def _post(self, call: list[Request], sampling: Sampling) -> dict:
         first, chat = call[0], call[0].messages is not None
-        body = {"model": self._model, "temperature": sampling.temperature, "seed": first.seed % 2**31}
-        body |= {"messages": first.messages} if chat else {"prompt": first.prompt_ids}
-        body |= {"top_p": sampling.top_p} if sampling.top_p < 1 else {}
-        body |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        body |= {"n": len(call)} if len(call) > 1 else {}
-        extra = {self._o.max_tokens_name if chat else "max_tokens": sampling.max_tokens}
-        extra |= {"top_k": sampling.top_k} if sampling.top_k else {}  # not in OpenAI's own API, but widely known
         door = self._client.chat.completions if chat else self._client.completions
-        raw = await door.with_raw_response.create(**body, extra_body=extra | self._o.extra_body)
-        return json.loads(raw.text)
+        body = {"messages": first.messages} if chat else {"prompt": first.prompt_ids}
+        body |= {"model": self._model, "temperature": sampling.temperature, "seed": first.seed % 2**31}
+        body |= {"n": len(call)} if len(call) > 1 else {}
+        wanted = {"top_k": sampling.top_k, "top_p": sampling.top_p % 1, "stop": list(sampling.stop)}
+        wanted[self._o.max_tokens_name if chat else "max_tokens"] = sampling.max_tokens
+        # What is off is not sent: some servers refuse the very names. top_k is outside OpenAI's API, but widely known.
+        extra = self._o.extra_body | {name: value for name, value in wanted.items() if value}
+        return json.loads((await door.with_raw_response.create(**body, extra_body=extra)).text)
 
     def _read(self, call: list[Request], body: dict, sampling: Sampling) -> tuple[list[Output], float | None]:
-        """Outputs of the choices that came, and the bill in USD (None: unknown). Raises ValueError for a torn answer."""
-        choices = body.get("choices") if isinstance(body, dict) else None
-        if not choices or not all(isinstance(choice, dict) for choice in choices):
+        """Outputs of the choices that came, and the bill in USD (None: unknown); ValueError for a torn answer."""
+        if not isinstance(body, dict) or not isinstance(body.get("choices"), list) or not body["choices"]:
             raise ValueError(f"no choices in the answer: {body}")
-        choices = choices[: len(call)]
+        choices = body["choices"][: len(call)]
         texts = [_text(choice) for choice in choices]
         n_prompt, n_tokens, note = _usage(body, call[0], any(texts), len(choices) * sampling.max_tokens)
         bill = None if note or not self._prices else n_prompt * self._prices[0] + n_tokens * self._prices[1]
         if len(choices) > 1:
             n_tokens, note = -1, note or "n_tokens unknown: usage has only the sum over n_per_call samples"
-        outputs = []
-        for request, choice, text in zip(call, choices, texts):
-            end = ENDS.get(choice.get("finish_reason"), "error")
-            why = note if end != "error" else f"the server ended it with {choice.get('finish_reason')!r}"
-            outputs.append(Output(request.key, text, n_prompt, n_tokens, end, why, bill and bill / len(choices)))
-        return outputs, bill
+        ends = [choice.get("finish_reason") for choice in choices]
+        notes = [note if end in ENDS else f"the server ended it with {end!r}" for end in ends]
+        share, counts = bill and bill / len(choices), (n_prompt, n_tokens)
+        rows = zip(call, texts, ends, notes)
+        return [Output(r.key, text, *counts, ENDS.get(end, "error"), why, share) for r, text, end, why in rows], bill
 
     def _worst(self, call: list[Request], sampling: Sampling) -> float:
         """Upper bound of a call's price in USD: a token has at least one byte; 16 more tokens per message."""
@@ -190,14 +187,12 @@ class ApiEngine:
 
     def _pause(self, error: Exception, tries: int) -> float | None:
         """Seconds until the next try; None when another try cannot help."""
-        status = getattr(error, "status_code", 500)
-        pause = self._o.backoff_seconds * 2 ** min(tries - 1, 6) * random.uniform(0.5, 1.5)
-        asked = _retry_after(error)
+        status, asked = getattr(error, "status_code", 500), _retry_after(error)
         if (status < 500 and status not in (408, 409, 425, 429)) or asked > self._o.timeout_seconds:
             return None
-        if status == 429 and asked:  # the other calls hold back too
+        if status == 429:  # the other calls hold back too
             self._quiet_until = max(self._quiet_until, time.monotonic() + asked)
-        return max(asked, pause)
+        return max(asked, self._o.backoff_seconds * 2 ** min(tries - 1, 6) * random.uniform(0.5, 1.5))
 
     def _say(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}" + (f" ({type(error.__cause__).__name__})" if error.__cause__ else "")
@@ -255,16 +250,6 @@ def _maybe_billed(error: Exception) -> bool:
     """Time-outs and torn answers may be billed; refusals and connections that never stood are not."""
     never_stood = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
     return not never_stood and not hasattr(error, "status_code")
-
-
-def _client(options: Options, key: str):
-    try:
-        from openai import AsyncOpenAI
-    except ImportError as error:
-        raise ValueError("engine: 'openai' needs the openai client: pip install -e '.[api]'") from error
-    return AsyncOpenAI(
-        base_url=options.base_url, api_key=key or "none", max_retries=0, timeout=options.timeout_seconds
-    )
 
 
 def _read_key(options: Options) -> str:

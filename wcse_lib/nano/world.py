@@ -4,9 +4,9 @@ A problem is a set of people who each have a number of things. Some numbers are 
 (more than, fewer than, times, together). The question asks for one person's number or for a total of several.
 A solution is a list of equations, one a line, and a final answer:
 
-    Tom has 12+7=19
-    Eva has 19*2=38
-    total is 19+38=57
+    Tom has Ann +7=12+7=19
+    Eva has 2*Tom =2*19=38
+    total is Eva +Tom =38+19=57
     #### 57
 
 Everything the checker needs stands in the question's text, so it judges any text about any nano problem.
@@ -19,22 +19,31 @@ import random
 import re
 from dataclasses import dataclass
 
-NAMES = "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe".split()
+NAMES = (
+    "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe".split()
+)
 ITEMS = "pens cups books coins shells keys stamps cards nuts beads maps rings".split()
 MAX_VALUE = 199
 LEVELS = (1, 2, 3, 4, 5)
 
 _FACT = re.compile(
-    r"(?P<name>\w+) has (?:(?P<given>\d+) (?P<i0>\w+)"
-    r"|(?P<diff>\d+) (?P<i1>\w+) (?P<sign>more|fewer) than (?P<ref>\w+) has"
-    r"|(?P<factor>\d+) times as many (?P<i2>\w+) as (?P<base>\w+) has"
-    r"|as many (?P<i3>\w+) as (?P<left>\w+) and (?P<right>\w+) have together)\."
+    r"(?P<name>\w+) has (?:(?P<given>\d{1,6}) (?P<i0>\w+)"
+    r"|(?P<diff>\d{1,6}) (?P<i1>\w+) (?P<sign>more|fewer) than (?P<ref>\w+) has"
+    r"|(?P<factor>\d{1,6}) times as many (?P<i2>\w+) as (?P<base>\w+) has"
+    r"|as many (?P<i3>\w+) as (?P<left>\w+) and (?P<right>\w+) have together)\.",
+    re.ASCII,
 )
-_ASK = re.compile(r"How many (?P<item>\w+) (?:does (?P<one>\w+) have|do (?P<many>\w+(?: and \w+)+) have in total)\?")
-_STEP = re.compile(r"(?P<name>\w+) has (?P<a>\d+)(?P<op>[-+*])(?P<b>\d+)=(?P<c>\d+)")
-_SUM = re.compile(r"total is (?P<a>\d+)\+(?P<b>\d+)=(?P<c>\d+)")
-_RESTATED = re.compile(r"(?P<name>\w+) has (?P<c>\d+)")
-_FINAL = re.compile(r"#### (?P<answer>\d+)")
+_ASK = re.compile(
+    r"How many (?P<item>\w+) (?:does (?P<one>\w+) have|do (?P<many>\w+(?: and \w+)+) have in total)\?", re.ASCII
+)
+_TERM = r"(?:\d{1,6}|[A-Za-z]+ )"
+_STEP = re.compile(
+    rf"(?P<head>\w+ has|total is) (?P<x>{_TERM})(?P<op>[-+*])(?P<y>{_TERM})="
+    r"(?P<a>\d{1,6})(?P<op2>[-+*])(?P<b>\d{1,6})=(?P<c>\d{1,6})",
+    re.ASCII,
+)
+_RESTATED = re.compile(r"(?P<name>\w+) has (?P<c>\d{1,6})", re.ASCII)
+_FINAL = re.compile(r"#### (?P<answer>\d{1,6})", re.ASCII)
 _APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 
 
@@ -63,11 +72,11 @@ class Fact:
             return known[self.refs[0]] + known[self.refs[1]]
         return _APPLY[self.op](known[self.refs[0]], self.number)
 
-    def equation(self, known: dict[str, int]) -> tuple[int, str, int]:
-        """Operands and operator of this fact's step, in the text's order."""
+    def terms(self) -> tuple[str, str, str]:
+        """This fact's step in terms of names and numbers: left, operator, right."""
         if self.op == "&":
-            return known[self.refs[0]], "+", known[self.refs[1]]
-        return known[self.refs[0]], self.op, self.number
+            return self.refs[0], "+", self.refs[1]
+        return self.refs[0], self.op, str(self.number)
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,9 @@ def is_study_question(question: str) -> bool:
     return hashlib.sha256(question.encode()).digest()[0] % 8 == 0
 
 
-def make_problems(n: int, seed: int | str, levels: tuple[int, ...] = LEVELS, skip: frozenset[str] = frozenset()) -> list[dict]:
+def make_problems(
+    n: int, seed: int | str, levels: tuple[int, ...] = LEVELS, skip: frozenset[str] = frozenset()
+) -> list[dict]:
     """Draw `n` distinct study problems, levels in equal shares.
 
     Args: seed: any int or text; `skip`: questions to leave out (the other splits' questions).
@@ -232,25 +243,26 @@ def solve(puzzle: Puzzle, rng: random.Random, slips: int = 0) -> str:
     slip_at = set(rng.sample(range(n_steps), min(slips, n_steps)))
     lines: list[str] = []
 
-    def write(head: str, a: int, op: str, b: int) -> int:
+    def write(head: str, x: str, op: str, y: str) -> int:
         if op != "-" and rng.random() < 0.5:
-            a, b = b, a
+            x, y = y, x
+        a, b = (int(t) if t.isdigit() else known[t] for t in (x, y))
         c = _APPLY[op](a, b)
         if len(lines) in slip_at:
             c = _slip(rng, a, op, b, c)
-        lines.append(f"{head} {a}{op}{b}={c}")
+        left, right = (t if t.isdigit() else f"{t} " for t in (x, y))
+        lines.append(f"{head} {left}{op}{right}={a}{op}{b}={c}")
         return c
 
     while todo:
         name = rng.choice(sorted(n for n in todo if all(r in known for r in by_name[n].refs)))
         todo.remove(name)
-        known[name] = write(f"{name} has", *by_name[name].equation(known))
-    result = known[puzzle.asked[0]]
-    if len(puzzle.asked) > 1:
-        order = rng.sample(puzzle.asked, len(puzzle.asked))
-        result = known[order[0]]
-        for name in order[1:]:
-            result = write("total is", result, "+", known[name])
+        known[name] = write(f"{name} has", *by_name[name].terms())
+    first, *others = rng.sample(puzzle.asked, len(puzzle.asked))
+    result = known[first]
+    for name in others:
+        result = known["total"] = write("total is", first, "+", name)
+        first = "total"
     return "\n".join([*lines, f"#### {result}"])
 
 
@@ -280,22 +292,24 @@ def check(question: str, text: str) -> Soundness:
         raise ValueError(f"not a nano problem: {question[:80]!r}")
     by_name = {f.name: f for f in puzzle.facts}
     known = {f.name: f.number for f in puzzle.facts if not f.op}
-    sums: set[tuple[int, frozenset[str]]] = set()  # partial totals reached so far: value and who is in it
-    lines = [line.strip() for line in text.strip().split("\n")]
+    summed: frozenset[str] = frozenset()  # the people whose numbers the running total holds
+    lines = text.strip().split("\n")
     for line in lines[:-1]:
-        if m := _SUM.fullmatch(line):
-            a, b, c = int(m["a"]), int(m["b"]), int(m["c"])
-            if a + b != c:
-                return Soundness(False, f"wrong arithmetic: {line}")
-            reached = _sums_reached(puzzle, known, sums, a, b)
-            if not reached:
-                return Soundness(False, f"adds numbers that are not two known parts of the total: {line}")
-            sums |= {(c, people) for people in reached}
-        elif m := _STEP.fullmatch(line):
-            reason = _step_fault(by_name.get(m["name"]), known, m)
+        if m := _STEP.fullmatch(line):
+            head = m["head"].split()[0]
+            terms = m["x"].strip(), m["op"], m["y"].strip()
+            if m["head"] == "total is":
+                people = [summed if t == "total" else frozenset([t]) for t in (terms[0], terms[2])]
+                asked = all(p and p <= set(puzzle.asked) for p in people)
+                follows = asked and terms[1] == "+" and not people[0] & people[1]
+            else:
+                follows = _follows(by_name.get(head), terms)
+            reason = "does not follow from the question" if not follows else _fault(known, terms, m)
             if reason:
                 return Soundness(False, f"{reason}: {line}")
-            known[m["name"]] = int(m["c"])
+            known[head] = int(m["c"])
+            if m["head"] == "total is":
+                summed = people[0] | people[1]
         elif m := _RESTATED.fullmatch(line):
             if known.get(m["name"]) != int(m["c"]):
                 return Soundness(False, f"restates a number that is not known: {line}")
@@ -304,34 +318,27 @@ def check(question: str, text: str) -> Soundness:
     final = _FINAL.fullmatch(lines[-1])
     if not final:
         return Soundness(False, "no final answer in the last line")
-    answer = int(final["answer"])
-    if len(puzzle.asked) == 1:
-        derived = known.get(puzzle.asked[0]) == answer
-    else:
-        derived = (answer, frozenset(puzzle.asked)) in sums
-    return Soundness(True, "") if derived else Soundness(False, "the final answer does not follow from the steps")
+    wanted = puzzle.asked[0] if len(puzzle.asked) == 1 else "total" if summed == set(puzzle.asked) else None
+    if known.get(wanted) != int(final["answer"]):
+        return Soundness(False, "the final answer does not follow from the steps")
+    return Soundness(True, "")
 
 
-def _sums_reached(puzzle, known, sums, a: int, b: int) -> list[frozenset[str]]:
-    """The sets of asked people whose partial total `a+b` can be, given what is known."""
-    parts = {(known[n], frozenset([n])) for n in puzzle.asked if n in known} | sums
-    left, right = [p for v, p in parts if v == a], [p for v, p in parts if v == b]
-    return [x | y for x in left for y in right if not x & y]
+def _follows(fact: Fact | None, terms: tuple[str, str, str]) -> bool:
+    """Whether a step states its person's fact: the same terms, in either order where the operation allows it."""
+    if fact is None or not fact.op:
+        return False
+    left, op, right = fact.terms()
+    return terms == (left, op, right) or (op != "-" and terms == (right, op, left))
 
 
-def _step_fault(fact: Fact | None, known: dict[str, int], m: re.Match) -> str:
-    """Why a person's step does not follow; empty when it does."""
-    a, op, b, c = int(m["a"]), m["op"], int(m["b"]), int(m["c"])
-    if fact is None:
-        return "nobody of that name"
-    if not fact.op:
-        return "works out a number that was given"
-    if not all(ref in known for ref in fact.refs):
+def _fault(known: dict[str, int], terms: tuple[str, str, str], m: re.Match) -> str:
+    """What is wrong with a step's numbers, given what is known; empty when nothing is."""
+    a, b = (int(t) if t.isdigit() else known.get(t) for t in (terms[0], terms[2]))
+    if a is None or b is None:
         return "uses a number that is not known yet"
-    want_a, want_op, want_b = fact.equation(known)
-    same = (a, b) == (want_a, want_b) or (op != "-" and (b, a) == (want_a, want_b))
-    if op != want_op or not same:
-        return "does not follow from the fact"
-    if _APPLY[op](a, b) != c:
-        return "wrong arithmetic"
-    return ""
+    put_in = int(m["a"]), int(m["b"])
+    same = put_in == (a, b) or (m["op"] != "-" and put_in == (b, a))
+    if not same or m["op"] != m["op2"]:
+        return "puts in another number than the known one"
+    return "" if _APPLY[m["op"]](a, b) == int(m["c"]) else "wrong arithmetic"

@@ -1,0 +1,263 @@
+"""What a set of samples is worth: coverage, majority votes, diversity, profiles; exact over all subsets of k samples.
+
+Sequences run over problems unless said otherwise. Every number "at k" is the mean over all subsets of k of a problem's
+n samples, so the order of samples cannot matter; n may differ between problems; k > n raises, never guesses.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import chain, combinations, compress
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+_NUMBER = re.compile(r"([+-]?)((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:/([0-9]+))?")
+_SIGNS = str.maketrans({"×": "*", "⋅": "*", "·": "*", "÷": "/", "−": "-", "$": None})
+text_key = str  # uniqueness by exact text
+
+
+def counts(verdicts: pd.DataFrame, by="problem_id", flag=None) -> tuple[pd.Series, pd.Series]:
+    """(n_samples, n_correct), int64 series indexed by sorted `by`, from one row per sample with column `verdict`.
+
+    Unverifiable is not correct: drop such rows first to leave them out. `flag` (bools over rows) counts other things
+    (sound samples). Authors are pooled unless `by` is ["author", "problem_id"]. Raises ValueError on a missing key.
+    """
+    if verdicts.empty or verdicts[by].isna().to_numpy().any():
+        raise ValueError(f"counts needs rows that all have {by}; {len(verdicts)} rows given")
+    flag = verdicts["verdict"] == "correct" if flag is None else flag
+    keys = verdicts[by] if isinstance(by, str) else [verdicts[key] for key in by]
+    groups = pd.Series(np.asarray(flag, bool), verdicts.index).groupby(keys, observed=True)
+    return groups.size().astype("int64"), groups.sum().astype("int64")
+
+
+def coverage_at_k(n_samples, n_correct, k: int) -> float:
+    """Chance that k of a problem's samples hold a correct one, mean over problems: 1 - C(n-c, k)/C(n, k).
+
+    `n_samples`, `n_correct` [problems] whole numbers. k = 1 is pass@1; of a student's samples it is pass@k. Raises
+    ValueError when k > any n, k < 1, c not in 0..n, no problems, unequal lengths, not whole. Chen et al. (2021).
+    """
+    return float(coverage_per_problem(n_samples, n_correct, k).mean())
+
+
+def coverage_per_problem(n_samples, n_correct, k: int) -> np.ndarray:
+    """coverage@k of each problem [problems]; see `coverage_at_k`."""
+    n, c, place = _pairs(n_samples, n_correct, [k])
+    return deque(_cover(n, c, k), maxlen=1).pop()[place]
+
+
+def coverage_curve(n_samples, n_correct, ks=None) -> np.ndarray:
+    """coverage@k for each k of `ks` [len(ks)], by default 1 ... smallest n, in one pass; see `coverage_at_k`."""
+    ks = range(1, int(np.min(n_samples)) + 1) if ks is None else ks
+    n, c, place = _pairs(n_samples, n_correct, ks)
+    weights = np.bincount(place) / len(place)
+    return np.array([weights @ covered for covered in _cover(n, c, max(ks))])[np.asarray(ks) - 1]
+
+
+def sound_coverage_at_k(n_samples, n_correct, n_sound, k: int) -> float:
+    """coverage@k less false positives: of a problem's correct samples only the sound ones count; needs all judged."""
+    if (_whole("n_sound", n_sound) > _whole("n_correct", n_correct)).any():
+        raise ValueError("n_sound must not exceed n_correct: sound samples are correct ones that a judge passed")
+    return coverage_at_k(n_samples, n_sound, k)
+
+
+def majority_at_k(answers, correct, k: int, canonical: Callable | None = None) -> float:
+    """maj@k: chance that the most frequent answer among k of a problem's samples is correct, mean over problems.
+
+    `answers`: per problem its samples' answers (None: no answer, no vote); `correct`: their verdicts. Votes go to
+    classes: answers of equal `canonical` form (default `canonical_answer`), and all that are judged correct. Ties are
+    broken uniformly, in expectation; no votes count 0. Raises ValueError when k > n, k < 1, or lists do not match.
+    """
+    return float(majority_details(answers, correct, k, canonical)["accuracy"].mean())
+
+
+def majority_details(answers, correct, k: int, canonical: Callable | None = None) -> pd.DataFrame:
+    """Row per problem: `accuracy` of the vote, `tie_rate` (classes tie for the lead), `no_answer_rate` (no votes)."""
+    profiles = []
+    for forms, verdicts in zip(_forms(answers, canonical), _matched(answers, correct), strict=True):
+        votes = Counter(forms)
+        blank = votes.pop(None, 0)
+        right = sum(votes.pop(form, 0) for form in set(compress(forms, verdicts)))
+        profiles.append((len(forms), blank, right, *sorted(votes.values(), reverse=True)))
+    _pairs([p[0] for p in profiles], [0] * len(profiles), [k])
+    distinct = sorted(set(profiles), key=lambda p: (len(p), p))  # alike problems are worked out once, side by side
+    block = max(1, 20_000_000 // (k + 1) ** 2)
+    table = np.vstack([_vote(distinct[i : i + block], k) for i in range(0, len(distinct), block)])
+    row = {profile: i for i, profile in enumerate(distinct)}
+    return pd.DataFrame(table[[row[p] for p in profiles]], columns=["accuracy", "tie_rate", "no_answer_rate"])
+
+
+def canonical_answer(answer: str) -> Fraction | str | None:
+    """The class an answer votes for: an exact rational where it is one (1/2 = 0.5, 1,000 = 1000), else normalised text.
+    None for no answer ("" or "[invalid]"). Nothing is rounded or evaluated: "50%" and "0.5" stay apart."""
+    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", unicodedata.normalize("NFKC", str(answer))).translate(_SIGNS)
+    text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
+    number = _NUMBER.fullmatch(text) if len(text) <= 200 else None  # longer ones cost time and are no one's answer
+    if number and int(number[3] or 1):
+        return Fraction(number[1] + number[2].replace(",", "")) / int(number[3] or 1)
+    return None if text in ("", "[invalid]") else text
+
+
+def self_agreement(answers, canonical: Callable | None = None) -> np.ndarray:
+    """Chance that two of a problem's samples give the same answer [problems]; None agrees with none; NaN if n < 2."""
+    votes = ((len(forms), Counter(form for form in forms if form is not None)) for forms in _forms(answers, canonical))
+    return np.array([sum(m * (m - 1) for m in v.values()) / (n * (n - 1)) if n > 1 else np.nan for n, v in votes])
+
+
+def diversity_at_k(kinds_per_problem, correct_per_problem, k: int, average: str = "solved") -> float:
+    """Mean number of different correct solutions among k of a problem's samples (diversity@k).
+
+    `kinds_per_problem`: per problem a hashable key per sample (`text_key`, `normalised_key`, `equation_key`, or labels
+    of `ngram_clusters`); `correct_per_problem`: the verdicts. `average` is over "all" problems, or over those "solved"
+    by the k samples, as in the paper (mean over coverage@k, NaN when none is): when no two correct samples are alike
+    that is k * pass@1 / coverage@k, see `diversity_identity`. Raises ValueError as `coverage_at_k`.
+    """
+    if average not in ("solved", "all"):
+        raise ValueError(f"average must be 'solved' or 'all', not {average!r}")
+    unique = diversity_per_problem(kinds_per_problem, correct_per_problem, k).mean()
+    n, c = zip(*((len(verdicts), sum(verdicts)) for verdicts in correct_per_problem))
+    covered = coverage_at_k(n, c, k) if average == "solved" else 1.0
+    return float(unique / covered) if covered else float("nan")
+
+
+def diversity_per_problem(kinds_per_problem, correct_per_problem, k: int) -> np.ndarray:
+    """Expected number of different correct solutions [problems]: over kinds of size m, sum of 1 - C(n-m, k)/C(n, k)."""
+    verdicts = _matched(kinds_per_problem, correct_per_problem)
+    sizes = [Counter(compress(kinds, right)).values() for right, kinds in zip(verdicts, kinds_per_problem)]
+    n, owner = np.array([len(kinds) for kinds in kinds_per_problem]), np.repeat(range(len(sizes)), [*map(len, sizes)])
+    m = np.fromiter(chain.from_iterable(sizes), int, len(owner))
+    expected = coverage_per_problem(np.r_[n, n[owner]], np.r_[0 * n, m], k)  # every n once more, so that it is checked
+    return np.bincount(owner, expected[len(n) :], len(n))
+
+
+def diversity_identity(n_samples, n_correct, k: int) -> float:
+    """k * pass@1 / coverage@k: the diversity that "unique" alone cannot lower. NaN when nothing is solved."""
+    covered = coverage_at_k(n_samples, n_correct, k)
+    return k * coverage_at_k(n_samples, n_correct, 1) / covered if covered else float("nan")
+
+
+def normalised_key(text: str) -> str:
+    """Uniqueness by words, numbers and operators: case, spacing, other punctuation and Unicode variants are dropped."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", unicodedata.normalize("NFKC", text).casefold().translate(_SIGNS))
+    return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%!\\]", text))
+
+
+def equation_key(text: str) -> str:
+    """Uniqueness by the sequence of equations, as RFT (2308.01825): its <<a+b=c>> marks, else arithmetic "a+b=c" in the
+    text, less spaces. A text without equations has its normalised words for a key, so that not all such are alike."""
+    plain = unicodedata.normalize("NFKC", re.sub(r"\\(?:times|cdot)", "*", text)).translate(_SIGNS)
+    runs = re.findall(r"<<([^>]*)>>", plain) or re.findall(r"(?:[-+*/^()%\d= \t]|[.,](?=\d))+", plain)
+    found = [run for run in runs if all(re.search(r"\d", side) for side in run.partition("=")[::2])]
+    return re.sub(r"[\s,]", "", "|".join(found)) or normalised_key(text)
+
+
+def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
+    """Cluster label of each of one problem's texts, as keys that forgive small rewordings: texts are linked when the
+    Jaccard overlap of their sets of word n-grams is `threshold` or more, directly or through others."""
+    words = [normalised_key(text).split() for text in texts]
+    grams = [{tuple(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} for w in words]
+    labels = list(range(len(grams)))
+    for i, j in combinations(labels, 2):
+        if labels[i] != labels[j] and len(grams[i] & grams[j]) >= threshold * len(grams[i] | grams[j]):
+            labels = [labels[i] if label == labels[j] else label for label in labels]
+    return labels
+
+
+def duplicate_rate(kinds_per_problem) -> float:
+    """Share of samples that repeat the kind of another sample of their problem; NaN without samples."""
+    n, unique = sum(map(len, kinds_per_problem)), sum(len(set(kinds)) for kinds in kinds_per_problem)
+    return 1 - unique / n if n else float("nan")
+
+
+def length_profile(n_tokens, finish_reason) -> dict[str, float]:
+    """Of samples [samples]: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated and failed."""
+    tokens, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
+    if tokens.shape != reason.shape or tokens.min() < 0:
+        raise ValueError("length_profile needs a known n_tokens (>= 0) and a finish_reason for each sample")
+    names = ["mean_tokens", "median_tokens", "p90_tokens", "p99_tokens", "max_tokens", "truncated_rate", "error_rate"]
+    quantiles, ends = np.quantile(tokens, [0.5, 0.9, 0.99, 1]), [(reason == end).mean() for end in ("length", "error")]
+    return {"n_samples": len(tokens)} | dict(zip(names, map(float, [tokens.mean(), *quantiles, *ends])))
+
+
+def _whole(name: str, values) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf" or not (array == np.floor(array)).all():
+        raise ValueError(f"{name} must be a non-empty array of whole numbers, not {values!r}")
+    return array.astype(np.int64)
+
+
+def _pairs(n_samples, n_correct, ks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct checked (n, c) and each problem's place among them: millions of problems share few pairs."""
+    n, c = _whole("n_samples", n_samples), _whole("n_correct", n_correct)
+    if len(n) != len(c):
+        raise ValueError(f"n_samples has {len(n)} problems but n_correct {len(c)}: join them by problem_id first")
+    if (bad := (c < 0) | (c > n)).any():
+        raise ValueError(f"n_correct must lie in 0..n_samples: problem {bad.argmax()} has {c[bad][0]} of {n[bad][0]}")
+    if (bad := [k for k in _whole("k", list(ks)) if not 1 <= k <= n.min()]):
+        raise ValueError(f"k = {bad[0]} must lie in 1..n, but problem {n.argmin()} has n = {n.min()} samples")
+    distinct, place = np.unique(n * (n.max() + 1) + c, return_inverse=True)
+    return *np.divmod(distinct, n.max() + 1), place
+
+
+def _cover(n: np.ndarray, c: np.ndarray, k: int) -> Iterator[np.ndarray]:
+    """coverage@1 ... coverage@k; the chance to miss is summed as a log, so that both ends of the scale are exact."""
+    log_miss = np.zeros(len(n))
+    with np.errstate(divide="ignore"):
+        for i in range(k):
+            log_miss = log_miss + np.log1p(-np.minimum(c / (n - i), 1.0))
+            yield -np.expm1(log_miss)
+
+
+def _forms(answers, canonical: Callable | None) -> Iterator[list]:
+    """Each problem's answers in canonical form (None, NaN: no answer), worked out once per distinct answer."""
+    canonical, memo = canonical or canonical_answer, {None: None}
+    for sample in answers:
+        memo |= {a: None if a != a else canonical(a) for a in set(sample) - memo.keys()}
+        yield [memo[answer] for answer in sample]
+
+
+def _matched(samples, correct) -> Iterator:
+    if len(samples) != len(correct) or not len(samples):
+        raise ValueError(f"{len(samples)} problems with samples, {len(correct)} with verdicts: need as many, and some")
+    for i, (sample, verdicts) in enumerate(zip(samples, correct)):
+        if len(sample) != len(verdicts) or not set(verdicts) <= {True, False}:
+            raise ValueError(f"problem {i}: {len(sample)} samples need as many verdicts, each True or False")
+        yield verdicts
+
+
+def _vote(profiles: list[tuple], k: int) -> np.ndarray:
+    """[profiles, 3]: accuracy, tie and no-answer rate of profiles (n, blanks, correct votes, each other class's votes).
+
+    A subset of k is n coins that fall with one probability, given that k fall, so classes multiply as polynomials with
+    binomial weights. For each leading count t, `ways[:, r, s]` weighs the draws of s from the other classes in which r
+    of them reach t and none exceeds it; a tie of r + 1 is worth 1/(r + 1). All terms are positive: no cancellation."""
+    width, drawn = max(map(len, profiles)), np.arange(k + 1)
+    table = np.array([p + (0,) * (width - len(p)) for p in profiles])
+    n, blank, right, others = *table.T[:3], table[:, 3:]
+    log_factorial, p = gammaln(np.arange(max(n.max(), k) + 1) + 1.0), (k / (n + 1))[:, None]
+
+    def weigh(m) -> np.ndarray:  # [profiles, k + 1]: chance that s = 0 ... k of m fall
+        rest = np.maximum(m[:, None] - drawn, 0)
+        logs = log_factorial[m][:, None] - log_factorial[drawn] - log_factorial[rest]
+        return np.where(m[:, None] >= drawn, np.exp(logs + drawn * np.log(p) + rest * np.log1p(-p)), 0.0)
+
+    right_weights, accuracy, clear = weigh(right), np.zeros(len(n)), np.zeros(len(n))
+    for t in range(1, min(k, table[:, 2:].max()) + 1):
+        large = [m for m in others.T if m.max() >= t]
+        ways = np.zeros((len(n), min(max(len(large), 1), k // t) + 1, k + 1))
+        ways[:, 0] = weigh(blank + np.where(others < t, others, 0).sum(1))
+        for m in large:
+            weights = np.where(m[:, None] >= t, weigh(m), drawn == 0)[:, :, None, None]
+            before, ways = ways, ways * weights[:, 0]
+            for s in range(1, t):
+                ways[:, :, s:] += weights[:, s] * before[:, :, : k + 1 - s]
+            ways[:, 1:, t:] += weights[:, t] * before[:, :-1, : k + 1 - t]
+        accuracy += right_weights[:, t] * (ways[:, :, k - t] / np.arange(1, ways.shape[1] + 1)).sum(1)
+        clear += right_weights[:, t] * ways[:, 0, k - t] + (right_weights[:, :t] * ways[:, 1, k : k - t : -1]).sum(1)
+    silent, every = weigh(blank)[:, k] * np.exp((n - blank) * np.log1p(-p[:, 0])), weigh(n)[:, k]
+    return np.clip(np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None], 0, 1)
