@@ -212,7 +212,7 @@ def server(model, tmp_path_factory):
     with log.open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
     try:
-        for _ in range(3000):
+        for _ in range(9000):
             assert process.poll() is None, log.read_text()[-3000:]
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()

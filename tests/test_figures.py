@@ -1,5 +1,6 @@
 """Figures: every table draws, labelled, the same bytes each time, and what is missing is left out."""
 
+import itertools
 import re
 
 import matplotlib
@@ -15,69 +16,175 @@ BUDGETS = {"low": {"se": 1, "wc": 3}, "high": {"se": 10, "wc": 30}}
 BASES = {"small": {"se": "kd", "wc": "kd"}, "wc": {"se": "kd", "wc": "self"}, "se": {"se": "self", "wc": "w2s"}}
 
 
-def interval(value, n, rng=None, scale=1.96):
-    half = scale * np.sqrt(max(value * (1 - value), 1e-4) / n)
+def interval(value, n):
+    half = 1.96 * np.sqrt(max(value * (1 - value), 1e-4) / n)
     return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
 
 
-def tables(seed=0) -> dict[str, pd.DataFrame]:
+def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     """Every table of `06_analyze/tables`, shaped like a nano study's."""
     rng = np.random.default_rng(seed)
-    rates = {"se": 0.46, "wc": 0.34}
-    flops = {"se": 2 * 1.2e6 * 45, "wc": 2 * 0.45e6 * 45}
-    chance = {arm: np.random.default_rng(7).beta(1.2 * p, 1.2 * (1 - p), 4000) for arm, p in rates.items()}
-    curve = {arm: {k: float(np.mean(1 - (1 - c) ** k)) for k in range(1, BUDGETS["high"][arm] + 1)} for arm, c in chance.items()}
-    coverage = [
-        {"arm": a, "k": k, "n_problems": 240, "flops_per_problem": k * flops[a], **interval(v, 240)} for a, c in curve.items() for k, v in c.items()
-    ]
-    diversity, fps, quality, levels, flow, ledger = [], [], [], [], [], []
-    for budget, ks in BUDGETS.items():
-        for arm, k in ks.items():
-            cover = curve[arm][k]
-            for kind, share in {"text": 0.9, "normalised": 0.85, "equations": 0.6}.items():
-                for average, over in {"solved": cover, "all": 1}.items():
-                    value = max(1.0 * (average == "solved"), share * k * rates[arm] / over)
-                    row = {"arm": arm, "budget": budget, "k": k, "kind": kind, "average": average, "n_problems": 240}
-                    diversity.append(row | {"value": value, "low": 0.93 * value, "high": 1.07 * value})
-            n = int(240 * k * rates[arm])
-            for judge, rate in {"exact": 0.31 + 0.06 * (arm == "wc"), "arithmetic": 0.05}.items():
-                fps.append({"arm": arm, "budget": budget, "judge": judge, "n": n, "n_false": int(rate * n), **interval(rate, n)})
-            quality.append(
-                {"arm": arm, "budget": budget, "samples_per_problem": k, "n_problems": 240, "n_samples": 240 * k, "n_correct": n,
-                 "n_examples": int(0.9 * n), "n_truncated": 3 * k, "n_unverifiable": k, "duplicate_rate": 0.02 * k**0.5,
-                 "pass_at_1": rates[arm], "coverage": cover, "flops_spent": 240 * k * flops[arm] * 1.03}
-            )  # fmt: skip
-            for level in range(1, 6):
-                levels.append({"arm": arm, "budget": budget, "level": level, "n_problems": 48, **interval(max(0.05, cover - 0.12 * (level - 2)), 48)})
-            who = f"{arm} {budget}"
-            ledger.append({"who": who, "stage": "02_generate", "kind": "sampling", "unit": "flops", "planned": 240 * k * flops[arm],
-                           "spent": 240 * k * flops[arm] * 1.03, "ratio": 1.03, "matched": True})  # fmt: skip
-        flow += [{"arm": a, "step": s, "n": n, "reason": r} for a in ks for s, n, r in
-                 [("samples", 2400, ""), ("dropped", 30, "truncated"), ("dropped", 1500, "incorrect"), ("dropped", 90, "same text"), ("examples", 780, "")]]
-    students, training, differences, controls = [], [], [], []
+    rate, cost = {"se": 0.46, "wc": 0.34}, {"se": 2 * 1.2e6 * 45, "wc": 2 * 0.45e6 * 45}
+    chance = {arm: np.random.default_rng(7).beta(1.2 * p, 1.2 * (1 - p), 4000) for arm, p in rate.items()}
+    solved = {(a, k): float(np.mean(1 - (1 - chance[a]) ** k)) for a in rate for k in range(1, BUDGETS["high"][a] + 1)}
+    t = {name: [] for name in "coverage diversity false_positives quality levels students differences".split()}
+    t |= {name: [] for name in "controls ledger training flow".split()}
+    for (arm, k), value in solved.items():
+        t["coverage"] += [dict(arm=arm, k=k, n_problems=240, flops_per_problem=k * cost[arm], **interval(value, 240))]
+    for budget, arm in itertools.product(BUDGETS, rate):
+        k, both = BUDGETS[budget][arm], dict(arm=arm, budget=budget)
+        cover, n, spent = solved[arm, k], int(240 * k * rate[arm]), 240 * k * cost[arm]
+        for (kind, share), average in itertools.product({"text": 0.9, "equations": 0.6}.items(), ("solved", "all")):
+            v = share * k * rate[arm] / (cover if average == "solved" else 1)
+            t["diversity"] += [
+                dict(**both, k=k, kind=kind, average=average, n_problems=240, value=v, low=0.93 * v, high=1.07 * v)
+            ]
+        for judge, v in {"exact": 0.31 + 0.06 * (arm == "wc"), "arithmetic": 0.05}.items():
+            t["false_positives"] += [dict(**both, judge=judge, n=n, n_false=int(v * n), **interval(v, n))]
+        t["quality"] += [
+            dict(**both, samples_per_problem=k, n_problems=240, n_samples=240 * k, n_correct=n, n_examples=int(0.9 * n),
+                 n_truncated=3 * k, n_unverifiable=k, duplicate_rate=0.02 * k**0.5, pass_at_1=rate[arm],
+                 coverage=cover, flops_spent=1.03 * spent)
+        ]  # fmt: skip
+        for level in range(1, 6):
+            v = max(0.05, cover - 0.12 * (level - 2))
+            t["levels"] += [dict(**both, level=level, n_problems=48, **interval(v, 48))]
+        t["ledger"] += [
+            dict(who=f"{arm} {budget}", stage="02_generate", kind="sampling", unit="flops", planned=spent,
+                 spent=1.03 * spent, ratio=1.03, matched=True)
+        ]  # fmt: skip
+        for step, n, reason in (("samples", 2400, ""), ("dropped", 1620, "incorrect"), ("examples", 780, "")):
+            t["flow"] += [dict(arm=arm, step=step, n=n, reason=reason)]
     metrics = {"greedy pass@1": 0.0, "sampled pass@1": -0.05, "maj@1": -0.05, "maj@4": 0.02, "maj@8": 0.04}
-    for i, (base, paradigms) in enumerate(BASES.items()):
-        level = 0.22 + 0.1 * i
-        who = [("base", None, None, None, 0.0), ("reference", None, "high", None, 0.11), ("wrong", None, "high", None, 0.01)]
-        who += [("arm", a, b, p, 0.03 + 0.03 * (b == "high") + 0.012 * (a == "wc")) for b in BUDGETS for a, p in paradigms.items()]
-        for source, arm, budget, paradigm, gain in who:
+    for size, (base, paradigms) in enumerate(BASES.items(), 1):
+        gains = [("base", None, None, None, 0.0)]
+        gains += [("reference", None, "high", None, 0.11), ("wrong", None, "high", None, 0.01)]
+        for b, (a, p) in itertools.product(BUDGETS, paradigms.items()):
+            gains += [("arm", a, b, p, 0.03 + 0.03 * (b == "high") + 0.012 * (a == "wc"))]
+        for source, arm, budget, paradigm, gain in gains:
             name = f"{base}.{arm}.{budget}" if source == "arm" else f"{base}.{source}"
+            facts = dict(student=name, base=base, source=source, arm=arm, budget=budget, paradigm=paradigm, seed=0)
             for metric, shift in metrics.items():
-                students.append({"student": name, "base": base, "source": source, "arm": arm, "budget": budget, "paradigm": paradigm,
-                                 "seed": 0, "metric": metric, "n_problems": 300, **interval(level + gain + shift, 300)})  # fmt: skip
+                v = interval(0.12 + 0.1 * size + gain + shift, 300)
+                t["students"] += [dict(**facts, metric=metric, n_problems=300, **v)]
             if source != "base":
-                ledger.append({"who": name, "stage": "04_finetune", "kind": "training", "unit": "flops", "planned": 3e12 * (i + 1),
-                               "spent": 2.8e12 * (i + 1), "ratio": 0.93, "matched": True})  # fmt: skip
-                steps = np.arange(5, 125, 5)
-                training += [{"student": name, "step": s, "loss": 0.5 + 0.9 * np.exp(-s / 40) + 0.02 * rng.normal()} for s in steps]
-        for budget in BUDGETS:
-            for metric in metrics:
-                v, half = 0.012 + 0.02 * rng.normal(), 0.032
-                differences.append({"base": base, "paradigm": paradigms["wc"], "budget": budget, "metric": metric, "arm_a": "wc", "arm_b": "se",
-                                    "n_problems": 300, "value": v, "low": v - half, "high": v + half, "p": 0.3, "p_holm": 0.04 if v > half else 1.0})  # fmt: skip
+                planned = 3e12 * size
+                t["ledger"] += [
+                    dict(who=name, stage="04_finetune", kind="training", unit="flops", planned=planned,
+                         spent=0.93 * planned, ratio=0.93, matched=True)
+                ]  # fmt: skip
+                for step in range(5, 125, 5):
+                    loss = 0.5 + 0.9 * np.exp(-step / 40) + 0.02 * rng.normal()
+                    t["training"] += [dict(student=name, step=step, loss=loss)]
+        for budget, metric in itertools.product(BUDGETS, metrics):
+            v = 0.012 + 0.02 * rng.normal()
+            t["differences"] += [
+                dict(base=base, paradigm=paradigms["wc"], budget=budget, metric=metric, arm_a="wc", arm_b="se",
+                     n_problems=300, value=v, low=v - 0.032, high=v + 0.032, p=0.3, p_holm=0.04 if abs(v) > 0.04 else 1)
+            ]  # fmt: skip
         for comparison, v in {"reference - base": 0.11, "wrong - reference": -0.1, "wrong - base": 0.01}.items():
             for metric in ("greedy pass@1", "sampled pass@1"):
-                controls.append({"base": base, "comparison": comparison, "metric": metric, "n_problems": 300, "value": v, "low": v - 0.04, "high": v + 0.04})
-    rows = dict(coverage=coverage, diversity=diversity, false_positives=fps, quality=quality, levels=levels, students=students,
-                differences=differences, controls=controls, ledger=ledger, training=training, flow=flow)  # fmt: skip
-    return {name: pd.DataFrame(r) for name, r in rows.items()}
+                span = dict(value=v, low=v - 0.04, high=v + 0.04)
+                t["controls"] += [dict(base=base, comparison=comparison, metric=metric, n_problems=300, **span)]
+    return {name: pd.DataFrame(rows) for name, rows in t.items()}
+
+
+ALL = "coverage diversity false_positives levels accuracy differences majority controls training ledger".split()
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return {narrow: figures.draw_all(tables(), narrow=narrow) for narrow in (False, True)}
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_every_figure_is_drawn_with_labelled_axes_and_fits_its_column(drawn, narrow):
+    assert sorted(drawn[narrow]) == sorted(ALL)
+    for name, fig in drawn[narrow].items():
+        assert fig.get_figwidth() == (figures.COLUMN if narrow else figures.DOUBLE)
+        for ax in fig.axes:  # rows name themselves; panels side by side share the first one's label
+            assert ax.get_xlabel() and (fig.axes[0].get_ylabel() or ax.get_yticklabels()[0].get_text()), name
+        labels = "".join(ax.get_xlabel() + ax.get_ylabel() for ax in fig.axes)
+        assert re.search("%|percentage points|samples per|nats|FLOPs", labels), name
+
+
+def test_nothing_is_cut_off(drawn):
+    """Constrained layout keeps every text inside the page; a text over its edge would be lost in the file."""
+    for fig in [*drawn[False].values(), *drawn[True].values()]:
+        fig.draw_without_rendering()
+        page, box = fig.bbox, fig.get_tightbbox()
+        box = box.transformed(fig.dpi_scale_trans)
+        assert box.x0 >= page.x0 - 1 and box.y0 >= page.y0 - 1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+
+
+def test_files_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
+    first, second = (figures.draw_all({"controls": tables()["controls"]})["controls"] for _ in range(2))
+    a, b = figures.save(first, tmp_path / "a", "controls"), figures.save(second, tmp_path / "b", "controls")
+    assert [p.name for p in a] == ["controls.svg", "controls.png"]
+    assert all(x.read_bytes() == y.read_bytes() for x, y in zip(a, b))
+    assert "<dc:date>" not in a[0].read_text() and 'href="http' not in a[0].read_text()
+
+
+def test_missing_and_empty_tables_leave_their_figure_out():
+    assert figures.draw_all({}) == {}
+    some = {"coverage": tables()["coverage"], "levels": tables()["levels"].head(0), "students": None}
+    assert list(figures.draw_all(some)) == ["coverage"]
+
+
+def test_one_sample_per_problem_without_costs_and_intervals():
+    """A study like OpenAI's solutions: one k, no FLOPs, perhaps no interval."""
+    spans = dict(value=[0.5, 0.3], low=[np.nan, 0.2], high=[np.nan, 0.4])
+    frame = pd.DataFrame(dict(arm=["se", "wc"], k=1, n_problems=10, flops_per_problem=np.nan, **spans))
+    fig = figures.draw_all({"coverage": frame})["coverage"]
+    assert len(fig.axes) == 1 and "k" in fig.axes[0].get_xlabel()
+    figures.svg(fig)
+
+
+def test_numbers_land_where_the_table_says():
+    ax = Figure().subplots()
+    frame = tables()["coverage"]
+    figures.coverage(frame, ax)
+    line = next(line for line in ax.lines if line.get_label() == "wc")
+    assert np.allclose(line.get_ydata(), frame.loc[frame["arm"] == "wc", "value"])
+    assert ax.get_xscale() == "log" and ax.yaxis.get_major_formatter()(0.5, 0) == "50"
+    ax = Figure().subplots()
+    frame = tables()["differences"]
+    figures.differences(frame, ax)
+    seen = {t.get_text() for t in ax.texts}
+    assert all(f"{100 * v:+.1f}".replace("-", "−") in " ".join(seen) for v in frame["value"])
+    fills = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
+    assert fills == {"white", figures.LOOKS[0][0]}  # significant after correction, and not
+
+
+def test_an_arm_looks_the_same_in_every_figure_and_arms_differ_in_grey():
+    new = {"se": "mix", "wc": "zeta"}
+    some = {name: tables()[name].replace({"arm": new}) for name in ("coverage", "levels", "diversity")}
+    some["levels"] = some["levels"][some["levels"]["arm"] == "zeta"]  # the other arm is missing from one table
+    found = {}
+    for fig in figures.draw_all(some).values():
+        for ax in fig.axes:
+            for line in [*ax.lines, *(c.lines[0] for c in ax.containers)]:
+                if line.get_label() in ("mix", "zeta"):
+                    found.setdefault(line.get_label(), set()).add(to_hex(line.get_color()))
+    assert len(found["mix"]) == len(found["zeta"]) == 1 and found["mix"] != found["zeta"]
+    for part in zip(*figures.LOOKS):
+        assert len({str(look) for look in part}) == len(figures.LOOKS)
+
+
+def test_paper_points_are_drawn_only_when_asked_and_say_where_they_come_from():
+    frame = tables()["coverage"]
+    plain, overlaid = (figures.coverage(frame, Figure().subplots(), paper=paper) for paper in (None, "MATH"))
+    assert plain.get_legend_handles_labels()[1] == ["se", "wc"]
+    assert sum("read from figures" in label for label in overlaid.get_legend_handles_labels()[1]) == 2
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(KeyError, match="flops_per_problem"):
+        figures.draw_all({"coverage": tables()["coverage"].drop(columns="flops_per_problem")})
+
+
+def test_no_global_state_is_left_behind(drawn):
+    assert matplotlib.rcParams["svg.hashsalt"] is None and matplotlib.rcParams["axes.spines.top"]
+    assert not re.search(
+        r"^(import|from) matplotlib", open(figures.__file__).read(), re.M
+    )  # the door opens inside functions

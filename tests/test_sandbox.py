@@ -65,7 +65,7 @@ def test_data_faults_are_unverifiable():
         OK + "x = 'a' * 10**10": "MemoryError",
         OK + "open('a', 'w').write('x' * 10**8)": "File too large",
         OK + "files = [open(str(i), 'w') for i in range(100)]": "Too many open files",
-        OK + "import threading as t, time\nfor _ in range(99): t.Thread(target=time.sleep, args=(9,)).start()": "start new",
+        OK + "import threading as t\nfor _ in range(99): t.Thread(target=t.Event().wait).start()": "start new",
         OK + "import os\nfor i in range(3, 64):\n try: os.write(i, b'ready\\ncorrect')\n except OSError: pass": "ready",
     }.items(),
 )
@@ -103,7 +103,7 @@ def test_nothing_stays_behind(tmp_path, monkeypatch):
 
 def test_no_environment_and_a_folder_of_its_own(monkeypatch):
     monkeypatch.setenv("WCSE_SECRET", "xyzzy")
-    code = OK + "import os\nassert 'WCSE_SECRET' not in os.environ\nassert os.listdir() == []\nopen('a', 'w').write('b')\n"
+    code = OK + "import os\nassert 'WCSE_SECRET' not in os.environ and os.listdir() == []\nopen('a', 'w').write('b')\n"
     assert run_tests(code, TESTS) == ("correct", "2 tests passed")
     assert run_tests(code, TESTS) == ("correct", "2 tests passed")  # the file of the first run is gone
 
@@ -140,7 +140,7 @@ def test_the_rest_of_the_machine_is_out_of_reach(tmp_path):
 
 def test_ordinary_programs_run():
     code = (
-        "from __future__ import annotations\nimport asyncio, bisect, collections, dataclasses, decimal, enum, functools\n"
+        "from __future__ import annotations\nimport asyncio, bisect, collections, dataclasses, enum, functools\n"
         "import hashlib, heapq, itertools, math, random, re, ssl, statistics, subprocess, tempfile, typing, unittest\n"
         "@dataclasses.dataclass\nclass Point:\n    x: int\n"
         "P = collections.namedtuple('P', 'x')\nE = enum.Enum('E', 'a b')\n"

@@ -127,7 +127,7 @@ def _diversity(run: Run, arms) -> pd.DataFrame:
                 for average, values in (("all", unique), ("solved", unique[counts["c"] > 0])):
                     if len(values):
                         facts = dict(arm=arm, budget=b, k=k, kind=kind, average=average, n_problems=len(values))
-                        out.append(_row(intervals.bootstrap(values.to_numpy(), seed=run.study.seed), **facts))
+                        out.append(_row(intervals.bootstrap(values.to_numpy(), seed=run.study.seed, bounds=(0, k)), **facts))
     return pd.DataFrame(out)
 
 

@@ -22,8 +22,7 @@ FIXED |= {"base": (GREY, "d", ":"), "reference": (INK, "*", "-"), "wrong": (INK,
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5, "legend.fontsize": 7.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.linewidth": 0.7,
-    "axes.axisbelow": True, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
     "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "lines.linewidth": 1.3, "lines.markersize": 4, "savefig.dpi": 300,
     "legend.frameon": False, "svg.hashsalt": "wcse", "svg.fonttype": "path",
 }  # fmt: skip
@@ -59,16 +58,14 @@ def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None):
         marked = None if len(rows) <= 12 else [0, len(rows) - 1]
         ax.plot(rows[x], rows["value"], color=look[0], ls=look[2], marker=look[1], markevery=marked, label=arm)
         ax.fill_between(rows[x], rows["low"], rows["high"], color=look[0], alpha=0.15, lw=0)
-    for (data, size, step), values in PAPER.items():
-        if data == paper and x == "k":
-            label = f"paper's {size} on {data} (read from figures)" if step == 1 else None
-            look = dict(color=GREY, ms=4, mew=0.8, marker="+" if size == "9B" else "x", ls="none")
-            ax.plot(step * np.arange(1, 11), np.array(values) / 100, **look, label=label)
+    for data, size, step in [key for key in PAPER if key[0] == paper and x == "k"]:
+        label = f"paper's {size} on {data} (read from figures)" if step == 1 else None
+        look = dict(color=GREY, ms=4, mew=0.8, marker="+" if size == "9B" else "x", ls="none")
+        ax.plot(step * np.arange(1, 11), np.array(PAPER[data, size, step]) / 100, **look, label=label)
     if frame[x].max() > 4 * frame[x].min() > 0:
         ax.set_xscale("log")
     if x == "k":
-        top = max(frame[x].max(), 30 if paper else 0)
-        ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000) if frame[x].min() <= k <= top]
+        ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000) if k <= ax.dataLim.x1]
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
     label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
@@ -112,8 +109,8 @@ def accuracy(frame: pd.DataFrame, ax):
 def differences(frame: pd.DataFrame, ax):
     """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
     groups = [f"{m.capitalize()}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
-    cells = zip(frame["base"], frame["paradigm"], frame["budget"])
-    rows = [f"{b} ({p}), {k}" if isinstance(p, str) else f"{b}, {k}" for b, p, k in cells]
+    named = zip(frame["base"], frame["paradigm"].fillna("?"), frame["budget"])
+    rows = [f"{base} ({paradigm}), {budget}" for base, paradigm, budget in named]
     _rows(ax, frame.assign(hollow=~frame["p_holm"].lt(0.05), same=""), groups, rows, by="same", numbers=True)
     pairs = frame[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
     sides = "\n← {1} better · {0} better →".format(*pairs[0]) if len(pairs) == 1 else ""
@@ -129,22 +126,21 @@ def controls(frame: pd.DataFrame, ax):
 
 
 def majority(frame: pd.DataFrame, ax):
-    """maj@k against k for one base's students, one series per student; other metrics are passed over."""
-    frame = frame[frame["metric"].str.fullmatch(r"maj@\d+")]
+    """maj@k against k for one base's students before and after training; other metrics and controls are passed over."""
+    frame = frame[frame["metric"].str.fullmatch(r"maj@\d+") & frame["source"].isin(["base", "arm"])]
     frame = frame.assign(at=frame["metric"].str[4:], who=_who(frame))
-    order = sorted(frame["at"].unique(), key=int)
-    return _series(ax, frame, order, "who", "Votes per problem, k", "maj@k accuracy, %")
+    return _series(ax, frame, sorted(frame["at"].unique(), key=int), "who", "Votes per problem, k", "maj@k accuracy, %")
 
 
 def training(frame: pd.DataFrame, ax):
     """Training loss against step, a line per student; columns `who` and `budget`, where given, set look and width."""
     frame = frame if "who" in frame else frame.assign(who=frame["student"], budget=None)
-    budgets = list(frame.groupby("budget")["step"].max().sort_values().index)
+    budgets = list(frame.loc[~frame["who"].isin(list(FIXED)[2:]), "budget"].dropna().unique())
     for _, rows in frame.sort_values("step").groupby("student", sort=False):
         who, budget = rows["who"].iloc[0], rows["budget"].iloc[0]
-        look = _looks(frame["who"])[who]
-        width, label = (0.8 + 0.9 * budgets.index(budget), f"{who}, {budget}") if budget in budgets else (1.2, who)
-        ax.plot(rows["step"], rows["loss"], color=look[0], ls=look[2], lw=width, label=label)
+        width, label = (0.8 + 0.8 * budgets.index(budget), f"{who}, {budget}") if budget in budgets else (1.2, who)
+        color, _, dash = _looks(frame["who"])[who]
+        ax.plot(rows["step"], rows["loss"], color=color, ls=dash, lw=width, label=label)
     return _finish(ax, "Optimiser step", "Training loss, nats per token", grid="y")
 
 
@@ -172,20 +168,18 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
     t = {name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f for name, f in t.items()}
     if "students" in t:
         voted = t["students"]["metric"].str.fullmatch(r"maj@\d+")
-        t["single"], votes = t["students"][~voted], t["students"][voted & t["students"]["source"].isin(["base", "arm"])]
-        taught, base = votes[votes["source"] == "arm"], votes[votes["source"] == "base"]
-        if votes["metric"].nunique() > 1:
-            votes = pd.concat([*(base.assign(budget=b) for b in taught["budget"].unique()), taught])
-            t["votes"] = votes.assign(panel="student " + votes["base"] + ", " + votes["budget"] + " budget")
+        t["votes"], t["single"] = t["students"][voted], t["students"][~voted]
     if "differences" in t and not (voted := t["differences"]["metric"].str.startswith("maj@")).all():
         t["differences"] = t["differences"][~voted]
     if "training" in t and "students" in t:
-        facts = t["students"].drop_duplicates("student").assign(who=_who)[["student", "base", "who", "budget"]]
-        t["training"] = t["training"].merge(facts, on="student", how="left").fillna({"base": "?"})
+        facts = t["students"].drop_duplicates("student").assign(who=lambda f: _who(f).astype(object))
+        rows = t["training"].merge(facts[["student", "base", "who", "budget"]], on="student", how="left")
+        t["training"] = rows.assign(who=rows["who"].fillna(rows["student"]), base=rows["base"].fillna("?"))
     if "ledger" in t:
         t["ledger"] = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
-    cost = t["coverage"].dropna(subset="flops_per_problem") if "coverage" in t else None
-    by_cost = _panels(cost, None, partial(coverage, x="flops_per_problem"))
+    if "coverage" in t:
+        t["cost"] = t["coverage"].dropna(subset="flops_per_problem")
+    by_cost = _panels(t.get("cost"), None, partial(coverage, x="flops_per_problem"))
     sheets = {  # name: panels, panels on a line, height of a line in inches (None: as its rows need)
         "coverage": (_panels(t.get("coverage"), None, partial(coverage, paper=paper)) + by_cost, 2, 2.4),
         "diversity": (_panels(t.get("diversity"), "average", diversity, "average over {} problems"), 2, None),
@@ -193,7 +187,7 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
         "levels": (_panels(t.get("levels"), "budget", levels, "{} budget"), 2, 2.2),
         "accuracy": (_panels(t.get("single"), "metric", accuracy), 2, None),
         "differences": (_panels(t.get("differences"), None, differences), 1, None),
-        "majority": (_panels(t.get("votes"), "panel", majority, "{}"), 3, 1.9),
+        "majority": (_panels(t.get("votes"), "base", majority, "student {}"), 3, 2.3),
         "controls": (_panels(t.get("controls"), None, controls), 1, None),
         "training": (_panels(t.get("training"), "base" if "students" in t else None, training, "student {}"), 3, 2.2),
         "ledger": (_panels(t.get("ledger"), "unit", ledger), 1, None),
@@ -222,11 +216,9 @@ def save(fig, folder: Path, name: str) -> list[Path]:
 
 def _panels(frame: pd.DataFrame | None, column: str | None, draw: Callable, title: str = "") -> list[tuple]:
     """(title, rows, function) per value of a column, or one for the whole table; none without rows."""
-    if frame is None or not len(frame):
-        return []
-    names = list(frame[column].dropna().unique()) if column else []
+    names = list(frame[column].dropna().unique()) if column and frame is not None else []
     if len(names) < 2:
-        return [("", frame, draw)]
+        return [] if frame is None or frame.empty else [("", frame, draw)]
     return [(title.format(n).capitalize(), frame[frame[column] == n], draw) for n in names]
 
 
@@ -249,9 +241,8 @@ def _figure(panels: list[tuple], columns: int, height: float | None, narrow: boo
     for ax in axes[len(panels) :]:
         ax.remove()
     if height is None:
-        spans = [np.ptp(ax.get_ylim()) for ax in axes[: len(panels)]]
-        spans = [max(spans[i : i + columns]) for i in range(0, len(spans), columns)]
-        fig.set_figheight(0.25 + sum(0.6 + 0.165 * span for span in spans))
+        tall = [np.ptp(ax.get_ylim()) for ax in axes[: len(panels)]]
+        fig.set_figheight(0.25 + sum(0.6 + 0.165 * max(tall[i : i + columns]) for i in range(0, len(tall), columns)))
     if len(handles) > 1:
         fit = (46 if narrow else 100) // (7 + max(map(len, handles)))
         fig.legend(handles.values(), handles, loc="outside upper left", ncols=max(1, min(len(handles), fit)))
@@ -292,7 +283,7 @@ def _places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
             y += 1.4 if previous[0] else 0
             look = dict(weight="bold", size=7.5, va="center", bbox=dict(fc="white", ec="none", pad=1))
             ax.text(0, y, groups[i], transform=ax.get_yaxis_transform(), **look)
-        at[i] = y = y + (0.55 if keys[i] == previous else 0.95)
+        at[i] = y = y + (0.6 if keys[i] == previous else 1.0)
         previous = keys[i]
     ticks = {key: np.mean([y for y, other in zip(at, keys) if other == key]) for key in keys}
     ax.set_yticks(list(ticks.values()), [row for _, row in ticks])
@@ -319,20 +310,21 @@ def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, 
             end = (np.nanmax([r.value, r.high]), y)
             ax.annotate(note, end, (3, 0), textcoords="offset points", va="center", size=6, color=GREY)
         if numbers:
-            text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace("-", "−")
+            text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace(" [+nan, +nan]", "").replace("-", "−")
             ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", size=6.5)
 
 
 def _series(ax, frame: pd.DataFrame, order: list[str], by: str, x: str, y: str):
-    """Points with intervals over the ordered values of column `at`, joined by a thin line."""
-    unit = "student" if "student" in frame else by
-    looks, units = _looks(frame[by]), list(frame[unit].unique())
-    for i, each in enumerate(units):
-        rows = frame[frame[unit] == each]
-        rows = rows.assign(at=[order.index(a) + 0.1 * (i - (len(units) - 1) / 2) for a in rows["at"]]).sort_values("at")
-        look, name = looks[rows[by].iloc[0]], rows[by].iloc[0]
+    """Points with intervals over the ordered values of column `at`; hollow: the first of several budgets."""
+    keys = ["student" if "student" in frame else by, "budget"]
+    units = list(frame.groupby(keys, sort=False, dropna=False, observed=True))
+    budgets = list(frame.loc[frame[by].isin(frame["arm"]), "budget"].dropna().unique())
+    for i, ((_, budget), rows) in enumerate(units):
+        shift, name, told = 0.1 * (i - (len(units) - 1) / 2), rows[by].iloc[0], len(budgets) > 1 and budget in budgets
+        rows = rows.assign(at=[order.index(a) + shift for a in rows["at"]]).sort_values("at")
+        look, label = _looks(frame[by])[name], f"{name}, {budget}" if told else name
         ax.plot(rows["at"], rows["value"], color=look[0], ls=look[2], lw=0.8)
-        _bars(ax, rows["at"], rows, look, name)
+        _bars(ax, rows["at"], rows, look, label, hollow=told and budget == budgets[0])
     ax.set_xticks(range(len(order)), order)
     return _finish(ax, x, y, percent="y", grid="y")
 
@@ -341,5 +333,5 @@ def _bars(ax, at, rows: pd.DataFrame, look: tuple, label: str | None, flat: bool
     """Points with their intervals; a missing interval leaves the point bare."""
     value, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
-    error = {side: np.clip([value - low, high - value], 0, None)}
-    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc="white" if hollow else look[0], elinewidth=1, label=label)
+    fill, error = "white" if hollow else look[0], {side: np.clip([value - low, high - value], 0, None)}
+    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc=fill, elinewidth=1, label=label)

@@ -16,7 +16,6 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata, util
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,10 @@ POOL = 16  # batches whose rows are sorted by length together, so that a batch h
 CHOICES = {
     "backend": ("trl", "unsloth"), "method": ("full", "lora", "qlora"), "training": ("steps", "epochs", "tokens"),
     "dtype": ("auto", "float32", "bfloat16"), "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
-    "packing": (False,),  # packed rows would see each other
 }  # fmt: skip
+POSITIVE = ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
+NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")  # in messages of CUDA, the CPU's allocator, cuBLAS
+RESUMING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json", "training_args.bin")
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Settings:
 
     `training` says what `amount` counts: optimiser steps, epochs (a fraction is allowed) or tokens (prompt and
     completion, no padding). `warmup` below 1 is a share of the steps, else their number. `micro_batch_size` 0 means
-    the whole batch. dtype "bfloat16" computes in bfloat16, yet full fine-tuning keeps float32 weights while it runs (a
-    step of 1e-6 would vanish in bfloat16); "auto" is bfloat16 on a GPU, else float32. Raises ValueError with the field.
+    the whole batch. dtype "bfloat16" computes in bfloat16, yet full fine-tuning keeps float32 weights (a step of 1e-6
+    would vanish in bfloat16); "auto" is bfloat16 on a GPU, else float32. Rows are never packed: they would see each
+    other. Raises ValueError naming the field.
     """
 
     method: str
@@ -56,7 +58,7 @@ class Settings:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw_torch_fused"
     seed: int = 3407
-    n_checkpoints: int = 10  # validations, equally spaced
+    n_checkpoints: int = 10  # equally spaced; each is validated and can be resumed from
     lora_rank: int = 16
     lora_alpha: float = 16
     lora_dropout: float = 0.0
@@ -64,76 +66,63 @@ class Settings:
     merge: bool = False  # also write the adapter merged into its base, in 16 bit
     dtype: str = "auto"
     gradient_checkpointing: bool = False
-    group_by_length: bool = True
-    packing: bool = False
-    save_seconds: float = 300.0  # between checkpoints to resume from
     report_to: str = "none"
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in CHOICES and value not in CHOICES[name]:
-                raise ValueError(f"{name} is {value!r}: choose from {CHOICES[name]}")
-            if (
-                name in ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
-                and value <= 0
-            ):
-                raise ValueError(f"{name} is {value!r}: it must be above 0")
+            if (name in CHOICES and value not in CHOICES[name]) or (name in POSITIVE and value <= 0):
+                raise ValueError(f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
 
 
 def encode(tokenizer, prompt_ids: list[int], completion: str, max_tokens: int, end_id: int | None = None):
-    """One row: `input_ids` and `labels` (prompt −100, completion and end token trained), or None above `max_tokens`.
+    """A row, `input_ids` and `labels` (prompt −100, completion and end token trained), or None above `max_tokens`.
 
-    `prompt_ids` are the very ids that the student is asked with later; `completion` is tokenised as plain text (special
-    tokens spelt out in it stay text) and closed with `end_id` (default: the tokenizer's EOS). Long rows are for the
-    caller to count: a cut solution would teach to stop midway.
+    Special tokens spelt out in the completion stay text; `end_id` is the EOS unless given. A long row is for the caller
+    to count, never cut: that would teach to stop midway.
     """
     end_id = tokenizer.eos_token_id if end_id is None else end_id
     tail = [*tokenizer(completion, add_special_tokens=False, split_special_tokens=True)["input_ids"], end_id]
-    if len(prompt_ids) + len(tail) > max_tokens:
-        return None
-    return {"input_ids": [*prompt_ids, *tail], "labels": [MASKED] * len(prompt_ids) + tail}
+    row = {"input_ids": [*prompt_ids, *tail], "labels": [MASKED] * len(prompt_ids) + tail}
+    return row if len(row["labels"]) <= max_tokens else None
 
 
 def check_rows(rows: list[dict], tokenizer, end_id: int | None = None) -> None:
-    """Raise ValueError naming the first bad row: empty, all masked, end token untrained, labels astray, not one BOS.
+    """Raise ValueError naming the first row that is torn, all masked, unended, or whose prompt has not one BOS.
 
-    A BOS further inside a prompt is refused too, unless the chat template marks turns with that token.
+    The BOS must stand in front; more are allowed further inside where the chat template marks turns with that token.
     """
     if not rows:
         raise ValueError("no rows to train on: every example was filtered out or too long")
-    end_id = tokenizer.eos_token_id if end_id is None else end_id
-    bos_id = tokenizer.bos_token_id
+    end_id, bos_id = tokenizer.eos_token_id if end_id is None else end_id, tokenizer.bos_token_id
     marks_turns = bos_id == tokenizer.eos_token_id or str(tokenizer.bos_token) in str(tokenizer.chat_template)
     for i, row in enumerate(rows):
         ids, labels = row["input_ids"], row["labels"]
         n_prompt = next((j for j, label in enumerate(labels) if label != MASKED), len(labels))
         n_bos, n_leading = ids[:n_prompt].count(bos_id), next((j for j, x in enumerate(ids) if x != bos_id), len(ids))
-        for bad, reason in (
-            (not ids or len(ids) != len(labels), f"empty or torn, {len(ids)} tokens and {len(labels)} labels"),
-            (n_prompt == len(labels), f"all {len(labels)} labels are masked, so nothing would be learnt from it"),
-            (labels[n_prompt:] != ids[n_prompt:], "labels differ from the tokens after the prompt"),
-            (labels[-1:] != [end_id], f"end token {end_id} is not trained, so the student would not learn to stop"),
-            (bos_id is not None and (n_leading != 1 or (n_bos != 1 and not marks_turns)),
-             f"prompt with {n_bos} BOS ({bos_id}), {n_leading} of them at its start; wanted one, there"),
-        ):  # fmt: skip
-            if bad:
-                raise ValueError(f"row {i}: {reason}")
+        faults = {
+            f"empty or torn, {len(ids)} tokens and {len(labels)} labels": not ids or len(ids) != len(labels),
+            f"all {len(labels)} labels are masked, so nothing would be learnt from it": n_prompt == len(labels),
+            "its labels differ from the tokens after the prompt": labels[n_prompt:] != ids[n_prompt:],
+            f"end token {end_id} is not trained, so the student would not learn to stop": labels[-1:] != [end_id],
+            f"prompt with {n_bos} BOS ({bos_id}), {n_leading} of them at its start; wanted one, there":
+                bos_id is not None and (n_leading != 1 or (n_bos != 1 and not marks_turns)),
+        }  # fmt: skip
+        if any(faults.values()):
+            raise ValueError(f"row {i}: {next(reason for reason, found in faults.items() if found)}")
 
 
 def coloured(rows: list[dict], tokenizer, n: int = 3) -> str:
     """HTML that shows the first `n` rows token by token: grey is masked, green is trained; hover for id and label."""
-    parts = ["<p><span style='background:#ddd'>masked</span> <span style='background:#bde5b8'>trained</span></p>"]
+    colours, parts = {True: "#ddd", False: "#bde5b8"}, []
     for i, row in enumerate(rows[:n]):
-        parts.append(
-            f"<p>row {i}: {len(row['labels'])} tokens, {len(row['labels']) - row['labels'].count(MASKED)} trained</p><p>"
-        )
-        for token, label in zip(row["input_ids"], row["labels"]):
+        labels = row["labels"]
+        parts.append(f"<p>row {i}: {len(labels)} tokens, {len(labels) - labels.count(MASKED)} trained</p>")
+        for token, label in zip(row["input_ids"], labels):
             text = html.escape(tokenizer.decode([token])).replace("\n", "⏎<br>").replace(" ", "&nbsp;")
-            colour = "#ddd" if label == MASKED else "#bde5b8"
-            parts.append(f"<span title='id {token}, label {label}' style='background:{colour}'>{text}</span><wbr>")
-        parts.append("</p>")
+            style = f"style='background:{colours[label == MASKED]}' title='id {token}, label {label}'"
+            parts.append(f"<span {style}>{text}</span><wbr>")
     return f"<div style='font-family:monospace'>{''.join(parts)}</div>"
 
 
@@ -145,17 +134,15 @@ def batches(lengths, settings: Settings) -> list[np.ndarray]:
     """
     lengths, size, amount = np.asarray(lengths), settings.batch_size, settings.amount
     n, rng = len(lengths), np.random.default_rng(settings.seed)
-    count = {"steps": round(amount) * size, "epochs": round(amount * n)}.get(settings.training)
-    n_epochs = math.ceil(count / n if count else amount / lengths.sum())
-    stream = np.concatenate([rng.permutation(n) for _ in range(max(1, n_epochs))])
-    if count is None:  # up to and with the row that reaches the amount of tokens
+    epochs = {"steps": round(amount) * size / n, "epochs": amount, "tokens": amount / lengths.sum()}[settings.training]
+    stream, count = np.concatenate([rng.permutation(n) for _ in range(math.ceil(epochs))]), max(1, round(epochs * n))
+    if settings.training == "tokens":  # up to and with the row that reaches the amount
         count = int(np.searchsorted(np.cumsum(lengths[stream]), amount)) + 1
-    stream = stream[: max(1, count)]
+    stream = stream[:count]
     steps, pool = [], size * max(1, min(POOL, n // size))
     for i in range(0, len(stream), pool):
         part = stream[i : i + pool]
-        if settings.group_by_length:
-            part = part[np.argsort(lengths[part], kind="stable")]
+        part = part[np.argsort(lengths[part], kind="stable")]
         cut = [part[j : j + size] for j in range(0, len(part), size)]
         order = rng.permutation(len(part) // size).tolist()
         steps += [cut[j] for j in order] + cut[len(order) :]
@@ -165,72 +152,56 @@ def batches(lengths, settings: Settings) -> list[np.ndarray]:
 def open_backend(backend: str) -> None:
     """Import the backend. Unsloth patches what is imported after it, so call this first of all in the process."""
     if backend == "unsloth":
-        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", tempfile.mkdtemp(prefix="unsloth-"))
-        os.environ.setdefault("UNSLOTH_DISABLE_AUTO_PADDING_FREE", "1")
-        os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+        ours = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_DISABLE_AUTO_PADDING_FREE": "1"}
+        os.environ.update(ours | {"UNSLOTH_COMPILE_LOCATION": tempfile.mkdtemp(prefix="unsloth-")} | os.environ)
         import unsloth  # noqa: F401
 
 
-def train(
-    base_model: str | Path,
-    rows: list[dict],
-    settings: Settings,
-    out: Path,
-    validate: Callable | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
-    n_dropped_long: int = 0,
-) -> dict:
+def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Path, validate: Callable | None = None,
+          progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0) -> dict:
     """Train a student from `base_model` on encoded `rows`, leave it in `out/model`, return the train report.
 
-    `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at equally spaced steps;
-    the weights of the best are kept, ties to the earliest; without it, the last. `progress(step, n_steps, loss)` is
-    called every step. Called again after a kill it goes on from the latest sound checkpoint, after success it returns
-    the saved report. Running out of memory halves the micro batch. FLOPs are 6·P·tokens: P parameters with embeddings,
-    tokens without padding; attention, validation, repeated steps and LoRA's cheaper backward are left out. ValueError:
-    a row too long, another training in `out`, or a loss or gradient not finite (with step and learning rate).
+    `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at each checkpoint; the
+    best is kept, the earliest of equals; without it, the last. `progress(step, n_steps, loss)` is called every step.
+    Called again after a kill it goes on from the latest whole checkpoint, after success it returns the saved report.
+    Running out of memory halves the micro batch. FLOPs are 6·P·tokens: P parameters with embeddings, tokens without
+    padding; attention, validation, repeated steps and LoRA's cheaper backward are left out. Raises ValueError: a row
+    too long, another training in `out`, a loss or gradient that is not finite (with step and learning rate).
     """
     out, notes = Path(out), []
-    if settings.backend == "unsloth" and "transformers" in sys.modules and "unsloth" not in sys.modules:
-        notes.append("transformers was imported before unsloth, whose speed-ups may be off: call open_backend first")
     open_backend(settings.backend)
     import torch
     from transformers import AutoTokenizer
     from transformers.utils import logging
-
-    on_gpu = torch.cuda.is_available()
+    logging.disable_progress_bar()
+    if on_gpu := torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     if settings.dtype == "auto":
         settings = replace(settings, dtype="bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32")
     lengths = np.array([len(row["input_ids"]) for row in rows])
     if not rows or lengths.max() > settings.max_tokens:
-        raise ValueError(
-            f"{len(rows)} rows, up to {max(lengths, default=0)} tokens; wanted some, <= {settings.max_tokens}"
-        )
-    own = {k: v for k, v in asdict(settings).items() if k not in ("micro_batch_size", "save_seconds", "report_to")}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True).encode())
+        raise ValueError(f"{len(rows)} rows of up to {max(lengths, default=0)} tokens; limit {settings.max_tokens}")
+    digest = hashlib.sha256()
+    for part in [asdict(replace(settings, micro_batch_size=0, report_to="")), *rows]:
+        digest.update(json.dumps(part, sort_keys=True).encode())
     identity = {"base_model": str(base_model), "rows_and_settings": digest.hexdigest()}
-    if (out / "training.json").exists() and (old := read_json(out / "training.json")) != identity:
+    started = (out / "model").exists() or _latest(out / "checkpoints")[0]
+    if started and (old := read_json(out / "training.json")) != identity:
         raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
     if (out / "model").exists():
         return read_json(out / "report.json")
     write_json(out / "training.json", identity)
-    logging.disable_progress_bar()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     tokenizer, plan = AutoTokenizer.from_pretrained(base_model), batches(lengths, settings)
     micro, micro_batches = settings.micro_batch_size or settings.batch_size, []
     while True:
-        resume, step = _latest(out)
+        resume, step = _latest(out / "checkpoints")
         micro_batches.append((step, micro))
         notes += [f"resumed at step {step}"] if resume else []
         try:
-            history, n_parameters = _run(
-                base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress
-            )
+            history, size = _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress)
             break
         except RuntimeError as error:  # torch.OutOfMemoryError is one
-            if "out of memory" not in str(error).lower() or micro == 1:
+            if micro == 1 or not any(words in str(error) for words in NO_MEMORY):
                 raise
         micro = max(d for d in range(1, micro // 2 + 1) if settings.batch_size % d == 0)
         notes.append(f"out of memory: micro batch now {micro}, accumulated {settings.batch_size // micro} times")
@@ -238,30 +209,36 @@ def train(
         if on_gpu:
             torch.cuda.empty_cache()
 
+    scores = [(h["step"], h["accuracy"]) for h in history if "accuracy" in h]
+    kept = [(-accuracy, step) for step, accuracy in scores if (out / f"checkpoints/checkpoint-{step}").exists()]
+    best_step = min(kept)[1] if kept else len(plan)
+    best = out / f"checkpoints/checkpoint-{best_step}"
     order, seconds = np.concatenate(plan), history[-1]["seconds"]
-    n_tokens, flops = int(lengths[order].sum()), 6 * n_parameters * int(lengths[order].sum())
-    process_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    n_tokens, n_masked = int(lengths[order].sum()), np.array([row["labels"].count(MASKED) for row in rows])[order].sum()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     report = {
-        **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": n_parameters,
+        **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": size,
         "n_examples": len(rows), "n_dropped_long": n_dropped_long, "n_tokens": n_tokens,
-        "n_trained_tokens": n_tokens - int(np.array([row["labels"].count(MASKED) for row in rows])[order].sum()),
-        "steps": len(plan), "epochs": len(order) / len(rows), "seconds": seconds, "tokens_per_second": n_tokens / seconds,
-        "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else process_peak,
+        "n_trained_tokens": n_tokens - int(n_masked), "steps": len(plan), "epochs": len(order) / len(rows),
+        "seconds": seconds, "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
+        "tokens_per_second": n_tokens / seconds,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else memory,  # else the process's, ever
         "loss_curve": [(h["step"], h["loss"], h["learning_rate"]) for h in history if "loss" in h],
-        "validation_curve": [(h["step"], h["accuracy"]) for h in history if "accuracy" in h],
-        "best_step": _best(history) or len(plan), "planned_flops": flops, "spent_flops": flops,
-        "micro_batches": micro_batches, "notes": notes,
-        "versions": {p: metadata.version(p) if util.find_spec(p) else None
-                     for p in ("torch", "transformers", "trl", "peft", "unsloth")},
+        "validation_curve": scores, "best_step": best_step, "micro_batches": micro_batches, "notes": notes,
+        "planned_flops": 6 * size * n_tokens, "spent_flops": 6 * size * n_tokens,
+        "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in
+                     ("torch", "transformers", "trl", "peft", "unsloth")},
     }  # fmt: skip
-    best = out / f"best-{report['best_step']}"
     if settings.merge and settings.method != "full":
         merge(base_model, best, out / "merged")
     write_json(out / "report.json", report)
-    os.replace(best, out / "model")
-    for folder in [out / "checkpoints", *out.glob("best-*")]:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(out / ".model", ignore_errors=True)
+    shutil.copytree(best, out / ".model", ignore=shutil.ignore_patterns(*RESUMING))
+    for file in (out / ".model").iterdir():
+        with open(file, "rb") as f:
+            os.fsync(f.fileno())
+    os.replace(out / ".model", out / "model")
+    shutil.rmtree(out / "checkpoints")
     return read_json(out / "report.json")
 
 
@@ -270,63 +247,58 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32), adapter)
-    _save(model.merge_and_unload().to(getattr(torch, dtype)), AutoTokenizer.from_pretrained(adapter), out)
+    model.merge_and_unload().to(getattr(torch, dtype)).save_pretrained(out)
+    AutoTokenizer.from_pretrained(adapter).save_pretrained(out)
 
 
 def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress):
     """One attempt at the whole training: its log history and the base model's number of parameters."""
     import torch
-
     model, n_parameters = _load(base_model, settings)
+    model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
     from datasets import Dataset  # with TRL after the backend, so that Unsloth has patched them
     from transformers import PrinterCallback, Trainer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
-
     on_gpu, unsloth, half = torch.cuda.is_available(), settings.backend == "unsloth", settings.dtype == "bfloat16"
     if not on_gpu and not unsloth:  # TRL's own loss is a Triton kernel, so on a CPU take the model's
-        SFTTrainer = type("SFTTrainer", (SFTTrainer,), {"compute_loss": Trainer.compute_loss})
-    cast, n_steps, n = torch.bfloat16 if half and settings.method == "full" else None, len(plan), settings.n_checkpoints
-    checkpoints = {round(i * n_steps / n) for i in range(1, n + 1)} if validate else set()
+        loss = {"compute_loss": lambda s, m, x, **k: Trainer.compute_loss(s, m, {**x, "use_cache": False}, **k)}
+        SFTTrainer = type("SFTTrainer", (SFTTrainer,), loss)
+    n_steps, n, folder = len(plan), settings.n_checkpoints, out / "checkpoints"
+    checkpoints = {round(i * n_steps / n) for i in range(1, n + 1)}
 
     class Watch(TrainerCallback):
-        """Checks each loss, validates, keeps the best and asks for checkpoints; its memory is the log history."""
+        """Checks each loss, validates and asks for checkpoints; what must outlive a kill is in the log history."""
 
         def on_train_begin(self, args, state, control, **kwargs):
-            self.saved = time.monotonic()
-            self.start = self.saved - (state.log_history[-1]["seconds"] if state.log_history else 0.0)
+            self.start = time.monotonic() - (state.log_history[-1]["seconds"] if state.log_history else 0.0)
 
         def on_log(self, args, state, control, logs=None, model=None, **kwargs):
             if "loss" not in logs:
                 return
-            step, now = state.global_step, time.monotonic()
+            step, now, entry = state.global_step, time.monotonic(), state.log_history[-1]
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(logs.get(name, 0.0)):
                     raise ValueError(f"{name} is {logs[name]} at step {step}, learning rate {logs['learning_rate']:g}")
-            state.log_history[-1]["seconds"] = now - self.start
-            if step in checkpoints:
+            entry["seconds"] = now - self.start
+            if step in checkpoints and validate:
                 model.for_inference() if unsloth else model.eval()
                 with torch.random.fork_rng(), torch.no_grad():
-                    entry = {"step": step, "accuracy": float(validate(model, tokenizer, step))}
+                    entry["accuracy"] = float(validate(model, tokenizer, step))
                 model.for_training(settings.gradient_checkpointing) if unsloth else model.train()
-                entry |= {"seconds": now - self.start, "validation_seconds": time.monotonic() - now}
-                state.log_history.append(entry)
-                if _best(state.log_history) == step:
-                    _save(model, tokenizer, out / f"best-{step}", cast)
-                self.start += time.monotonic() - now
-            if step < n_steps and time.monotonic() - self.saved >= settings.save_seconds:
-                control.should_save, self.saved = True, time.monotonic()
+                best = min((-h["accuracy"], h["step"]) for h in state.log_history if "accuracy" in h)[1]
+                state.best_model_checkpoint = str(folder / f"checkpoint-{best}")  # which the trainer then spares
+                entry["validation_seconds"] = time.monotonic() - now
+                self.start += entry["validation_seconds"]
+            control.should_save = step in checkpoints
             if progress:
                 progress(step, n_steps, logs["loss"])
 
         def on_save(self, args, state, control, **kwargs):
-            for folder in out.glob("best-*"):  # the checkpoint just written knows a better one
-                if folder.name != f"best-{_best(state.log_history)}":
-                    shutil.rmtree(folder)
+            control.should_save = False  # else the end of the epoch would save the last step again
 
     args = SFTConfig(
-        output_dir=str(out / "checkpoints"), max_steps=n_steps, per_device_train_batch_size=micro,
+        output_dir=str(folder), max_steps=n_steps, per_device_train_batch_size=micro,
         gradient_accumulation_steps=settings.batch_size // micro, learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm, optim=settings.optimizer, seed=settings.seed, data_seed=settings.seed,
@@ -339,102 +311,58 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
         save_total_limit=2, save_only_model=False, report_to=settings.report_to, disable_tqdm=True, push_to_hub=False,
     )  # fmt: skip
     data = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
-    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data.select(np.concatenate(plan)),
-                         callbacks=[Watch()], args=args)  # fmt: skip
+    data = data.select(np.concatenate(plan))  # in the order of training
+    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, callbacks=[Watch()], args=args)
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=resume)
-    if not checkpoints:
-        _save(trainer.model, tokenizer, out / f"best-{n_steps}", cast)
     return [h for h in trainer.state.log_history if "seconds" in h], n_parameters
 
 
 def _load(base_model, settings: Settings):
     """The model to train, with fresh adapters unless the method is full, and the number of its base's parameters."""
     import torch
-
     full, four_bit, recompute = settings.method == "full", settings.method == "qlora", settings.gradient_checkpointing
-    half = settings.dtype == "bfloat16"
+    half, on_gpu = settings.dtype == "bfloat16", torch.cuda.is_available()
     dtype = torch.bfloat16 if half and not full else torch.float32
     lora = dict(r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
                 target_modules=list(settings.lora_targets), bias="none")  # fmt: skip
     if settings.backend == "unsloth":
         from unsloth import FastLanguageModel
-
-        load = {"dtype": dtype, "use_gradient_checkpointing": "unsloth" if recompute else False}
-        if full and half and torch.cuda.is_available():  # its GPU loader's words for float32 weights under bfloat16
-            load |= {"dtype": torch.bfloat16, "float32_mixed_precision": True}
-        model, _ = FastLanguageModel.from_pretrained(
-            str(base_model), max_seq_length=settings.max_tokens, load_in_4bit=four_bit, full_finetuning=full, **load
-        )
+        mixed = {"dtype": torch.bfloat16, "float32_mixed_precision": True}  # float32 weights, as its GPU loader says it
+        weights = mixed if full and half and on_gpu else {"dtype": dtype}
+        again = {"use_gradient_checkpointing": "unsloth" if recompute else False}
+        model, _ = FastLanguageModel.from_pretrained(str(base_model), max_seq_length=settings.max_tokens,
+                                                     load_in_4bit=four_bit, full_finetuning=full, **weights, **again)
         n_parameters = model.num_parameters()
         if not full:
-            model = FastLanguageModel.get_peft_model(
-                model, **lora, use_gradient_checkpointing=load["use_gradient_checkpointing"], random_state=settings.seed
-            )
-    else:
-        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-        from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-        quantised = {
-            "quantization_config": BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=dtype,
-            )
-        }
-        model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, **quantised if four_bit else {})
-        n_parameters = model.num_parameters()
-        if four_bit:
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recompute)
-        if not full:
-            torch.manual_seed(settings.seed)
-            model = get_peft_model(model, LoraConfig(**lora, task_type="CAUSAL_LM"))
-    model.config.use_cache = False
+            model = FastLanguageModel.get_peft_model(model, **lora, **again, random_state=settings.seed)
+        return model, n_parameters
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    four = {"quantization_config": BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)} if four_bit else {}
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, **four)
+    n_parameters = model.num_parameters()
+    if four_bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recompute)
+    if not full:
+        torch.manual_seed(settings.seed)
+        model = get_peft_model(model, LoraConfig(**lora, task_type="CAUSAL_LM"))
     return model, n_parameters
 
 
-def _save(model, tokenizer, folder: Path, cast=None) -> None:
-    """Write model and tokenizer to `folder` in one step: a temporary folder, flushed to disk, then renamed."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    caching, model.config.use_cache = model.config.use_cache, True
-    state = {"state_dict": {k: v.to(cast) for k, v in model.state_dict().items()}} if cast else {}
-    model.save_pretrained(temporary, **state)
-    tokenizer.save_pretrained(temporary)
-    model.config.use_cache = caching
-    if cast:
-        config = json.loads((temporary / "config.json").read_text())
-        write_json(temporary / "config.json", {**config, "dtype": str(cast).removeprefix("torch.")})
-    for file in temporary.iterdir():
-        with open(file, "rb") as f:
-            os.fsync(f.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-
-
-def _latest(out: Path) -> tuple[str | None, int]:
-    """The newest whole checkpoint and its step; broken ones, left by a kill while writing, are deleted.
-
-    Whole: its state parses, its weights open, its archives pass their CRC, and the best model it knows still exists.
-    """
+def _latest(checkpoints: Path) -> tuple[str | None, int]:
+    """The newest checkpoint that opens and passes its CRC, and its step; torn ones, left by a kill, are deleted."""
     from safetensors import SafetensorError, safe_open
-
-    for step in sorted((int(f.name[11:]) for f in out.glob("checkpoints/checkpoint-*")), reverse=True):
-        folder = out / "checkpoints" / f"checkpoint-{step}"
+    for step in sorted((int(f.name[11:]) for f in checkpoints.glob("checkpoint-*")), reverse=True):
+        folder = checkpoints / f"checkpoint-{step}"
         try:
-            best = _best(read_json(folder / "trainer_state.json")["log_history"])
+            read_json(folder / "trainer_state.json")  # written last
             weights = [safe_open(file, "numpy") for file in folder.glob("*.safetensors")]
-            torn = [zipfile.ZipFile(folder / f"{name}.pt").testzip() for name in ("optimizer", "scheduler")]
-            if weights and not any(torn) and (best is None or (out / f"best-{best}").exists()):
+            if weights and not any(zipfile.ZipFile(folder / f"{x}.pt").testzip() for x in ("optimizer", "scheduler")):
                 return str(folder), step
-        except (OSError, ValueError, KeyError, SafetensorError, zipfile.BadZipFile):
+        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
             pass
         shutil.rmtree(folder)
     return None, 0
-
-
-def _best(history: list[dict]) -> int | None:
-    """The step of the highest validation accuracy, the earliest of equals."""
-    return min(((-h["accuracy"], h["step"]) for h in history if "accuracy" in h), default=(0, None))[1]

@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
+from wcse_lib.intervals import wilson
 from wcse_lib.nano.world import check
 
 MAX_CHARS, MAX_EQUATIONS, MAX_TOKENS, MAX_DIGITS, MAX_BITS = 100_000, 5_000, 120, 40, 1_000
@@ -174,8 +174,7 @@ def _value(tokens: list[str], rounded: dict | None = None, percent=100, relative
             if b.denominator != 1 or max(a.numerator.bit_length(), a.denominator.bit_length()) * abs(b) > MAX_BITS:
                 raise ValueError("a power that is too large or not whole")
             return a ** int(b)
-        of_it = relative and isinstance(getattr(node.right, "right", None), ast.Name)
-        if of_it and isinstance(node.op, ast.Add | ast.Sub):
+        if relative and isinstance(node.op, ast.Add | ast.Sub) and type(getattr(node.right, "right", 0)) is ast.Name:
             b *= a  # 100 - 20% as 100 less a fifth of it
         return _APPLY[type(node.op)](a, b)
 
@@ -257,6 +256,5 @@ def false_positive_table(judgements: pd.DataFrame, level: float = 0.95) -> pd.Da
         n_undecided = int(group["sound"].isna().sum())
         n = len(group) - (0 if judge == "arithmetic" else n_undecided)
         n_false = int((group["sound"] == False).sum())  # noqa: E712  (a column of True, False and None)
-        low, high = binomtest(n_false, n).proportion_ci(level, method="wilson") if n else (0.0, 1.0)
-        rows.append((author, judge, n, n_false, n_false / n if n else float("nan"), low, high, n_undecided))
+        rows.append((author, judge, n, n_false, *map(float, wilson(n_false, n, level)), n_undecided))
     return pd.DataFrame(rows, columns=["author", "judge", "n", "n_false", "value", "low", "high", "n_undecided"])

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import chain, combinations, compress
+from itertools import chain, combinations, compress, zip_longest
 
 import numpy as np
 import pandas as pd
@@ -26,13 +26,14 @@ def counts(verdicts: pd.DataFrame, by="problem_id", flag=None) -> tuple[pd.Serie
     """(n_samples, n_correct), int64 series indexed by sorted `by`, from one row per sample with column `verdict`.
 
     Unverifiable is not correct: drop such rows first to leave them out. `flag` (bools over rows) counts other things
-    (sound samples). Authors are pooled unless `by` is ["author", "problem_id"]. Raises ValueError on a missing key.
+    (sound samples). Authors are pooled unless `by` is ["author", "problem_id"]. Raises ValueError on missing entries.
     """
-    if verdicts.empty or verdicts[by].isna().to_numpy().any():
-        raise ValueError(f"counts needs rows that all have {by}; {len(verdicts)} rows given")
-    flag = verdicts["verdict"] == "correct" if flag is None else flag
+    given = verdicts["verdict"] if flag is None else flag
+    if verdicts.empty or verdicts[by].isna().to_numpy().any() or pd.isna(given).any():
+        raise ValueError(f"counts needs rows that all have {by} and a verdict or flag; {len(verdicts)} rows given")
     keys = verdicts[by] if isinstance(by, str) else [verdicts[key] for key in by]
-    groups = pd.Series(np.asarray(flag, bool), verdicts.index).groupby(keys, observed=True)
+    right = np.asarray(given == "correct" if flag is None else given, bool)
+    groups = pd.Series(right, verdicts.index).groupby(keys, observed=True)
     return groups.size().astype("int64"), groups.sum().astype("int64")
 
 
@@ -85,17 +86,16 @@ def majority_details(answers, correct, k: int, canonical: Callable | None = None
         right = sum(votes.pop(form, 0) for form in set(compress(forms, verdicts)))
         profiles.append((len(forms), blank, right, *sorted(votes.values(), reverse=True)))
     _pairs([p[0] for p in profiles], [0] * len(profiles), [k])
-    distinct = sorted(set(profiles), key=lambda p: (len(p), p))  # alike problems are worked out once, side by side
-    block = max(1, 20_000_000 // (k + 1) ** 2)
+    row = {p: i for i, p in enumerate(sorted(set(profiles), key=lambda p: (len(p), p)))}  # like problems only once
+    distinct, block = list(row), max(1, 20_000_000 // (k + 1) ** 2)
     table = np.vstack([_vote(distinct[i : i + block], k) for i in range(0, len(distinct), block)])
-    row = {profile: i for i, profile in enumerate(distinct)}
     return pd.DataFrame(table[[row[p] for p in profiles]], columns=["accuracy", "tie_rate", "no_answer_rate"])
 
 
 def canonical_answer(answer: str) -> Fraction | str | None:
     """The class an answer votes for: an exact rational where it is one (1/2 = 0.5, 1,000 = 1000), else normalised text.
     None for no answer ("" or "[invalid]"). Nothing is rounded or evaluated: "50%" and "0.5" stay apart."""
-    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", unicodedata.normalize("NFKC", str(answer))).translate(_SIGNS)
+    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", unicodedata.normalize("NFC", str(answer))).translate(_SIGNS)
     text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
     number = _NUMBER.fullmatch(text) if len(text) <= 200 else None  # longer ones cost time and are no one's answer
     if number and int(number[3] or 1):
@@ -143,14 +143,14 @@ def diversity_identity(n_samples, n_correct, k: int) -> float:
 
 def normalised_key(text: str) -> str:
     """Uniqueness by words, numbers and operators: case, spacing, other punctuation and Unicode variants are dropped."""
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", unicodedata.normalize("NFKC", text).casefold().translate(_SIGNS))
-    return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%!\\]", text))
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", unicodedata.normalize("NFC", text).casefold().translate(_SIGNS))
+    return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]", text))
 
 
 def equation_key(text: str) -> str:
     """Uniqueness by the sequence of equations, as RFT (2308.01825): its <<a+b=c>> marks, else arithmetic "a+b=c" in the
     text, less spaces. A text without equations has its normalised words for a key, so that not all such are alike."""
-    plain = unicodedata.normalize("NFKC", re.sub(r"\\(?:times|cdot)", "*", text)).translate(_SIGNS)
+    plain = unicodedata.normalize("NFC", re.sub(r"\\(?:times|cdot)", "*", text)).translate(_SIGNS)
     runs = re.findall(r"<<([^>]*)>>", plain) or re.findall(r"(?:[-+*/^()%\d= \t]|[.,](?=\d))+", plain)
     found = [run for run in runs if all(re.search(r"\d", side) for side in run.partition("=")[::2])]
     return re.sub(r"[\s,]", "", "|".join(found)) or normalised_key(text)
@@ -175,38 +175,37 @@ def duplicate_rate(kinds_per_problem) -> float:
 
 
 def length_profile(n_tokens, finish_reason) -> dict[str, float]:
-    """Of samples [samples]: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated and failed."""
-    tokens, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
-    if tokens.shape != reason.shape or tokens.min() < 0:
+    """Over samples: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated ("length") and failed."""
+    n, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
+    if n.shape != reason.shape or n.min() < 0:
         raise ValueError("length_profile needs a known n_tokens (>= 0) and a finish_reason for each sample")
     names = ["mean_tokens", "median_tokens", "p90_tokens", "p99_tokens", "max_tokens", "truncated_rate", "error_rate"]
-    quantiles, ends = np.quantile(tokens, [0.5, 0.9, 0.99, 1]), [(reason == end).mean() for end in ("length", "error")]
-    return {"n_samples": len(tokens)} | dict(zip(names, map(float, [tokens.mean(), *quantiles, *ends])))
+    values = n.mean(), *np.quantile(n, [0.5, 0.9, 0.99, 1]), *((reason == x).mean() for x in ("length", "error"))
+    return {"n_samples": len(n)} | dict(zip(names, map(float, values)))
 
 
 def _whole(name: str, values) -> np.ndarray:
     array = np.asarray(values)
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf" or not (array == np.floor(array)).all():
-        raise ValueError(f"{name} must be a non-empty array of whole numbers, not {values!r}")
+    whole = array.dtype.kind in "biuf" and (np.isfinite(array) & (np.floor(array) == array)).all()
+    if array.ndim != 1 or not array.size or not whole:
+        raise ValueError(f"{name} must be a non-empty array of whole numbers, not {str(array)[:60]}")
     return array.astype(np.int64)
 
 
 def _pairs(n_samples, n_correct, ks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct checked (n, c) and each problem's place among them: millions of problems share few pairs."""
     n, c = _whole("n_samples", n_samples), _whole("n_correct", n_correct)
     if len(n) != len(c):
         raise ValueError(f"n_samples has {len(n)} problems but n_correct {len(c)}: join them by problem_id first")
     if (bad := (c < 0) | (c > n)).any():
         raise ValueError(f"n_correct must lie in 0..n_samples: problem {bad.argmax()} has {c[bad][0]} of {n[bad][0]}")
-    if (bad := [k for k in _whole("k", list(ks)) if not 1 <= k <= n.min()]):
-        raise ValueError(f"k = {bad[0]} must lie in 1..n, but problem {n.argmin()} has n = {n.min()} samples")
-    distinct, place = np.unique(n * (n.max() + 1) + c, return_inverse=True)
+    if bad := [k for k in ks if not isinstance(k, int | np.integer) or not 1 <= k <= n.min()]:
+        raise ValueError(f"k = {bad[0]} must be whole and in 1..n, but problem {n.argmin()} has n = {n.min()} samples")
+    distinct, place = np.unique(n * (n.max() + 1) + c, return_inverse=True)  # many problems share few (n, c)
     return *np.divmod(distinct, n.max() + 1), place
 
 
 def _cover(n: np.ndarray, c: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """coverage@1 ... coverage@k; the chance to miss is summed as a log, so that both ends of the scale are exact."""
-    log_miss = np.zeros(len(n))
+    log_miss = np.zeros(len(n))  # as a log, so that coverage is exact near 0 as well as near 1
     with np.errstate(divide="ignore"):
         for i in range(k):
             log_miss = log_miss + np.log1p(-np.minimum(c / (n - i), 1.0))
@@ -214,10 +213,9 @@ def _cover(n: np.ndarray, c: np.ndarray, k: int) -> Iterator[np.ndarray]:
 
 
 def _forms(answers, canonical: Callable | None) -> Iterator[list]:
-    """Each problem's answers in canonical form (None, NaN: no answer), worked out once per distinct answer."""
-    canonical, memo = canonical or canonical_answer, {None: None}
+    canonical, memo = canonical or canonical_answer, {None: None}  # each distinct answer is worked out once
     for sample in answers:
-        memo |= {a: None if a != a else canonical(a) for a in set(sample) - memo.keys()}
+        memo |= {answer: None if answer != answer else canonical(answer) for answer in set(sample) - memo.keys()}
         yield [memo[answer] for answer in sample]
 
 
@@ -236,10 +234,9 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     A subset of k is n coins that fall with one probability, given that k fall, so classes multiply as polynomials with
     binomial weights. For each leading count t, `ways[:, r, s]` weighs the draws of s from the other classes in which r
     of them reach t and none exceeds it; a tie of r + 1 is worth 1/(r + 1). All terms are positive: no cancellation."""
-    width, drawn = max(map(len, profiles)), np.arange(k + 1)
-    table = np.array([p + (0,) * (width - len(p)) for p in profiles])
+    table, drawn = np.array(list(zip_longest(*profiles, fillvalue=0))).T, np.arange(k + 1)
     n, blank, right, others = *table.T[:3], table[:, 3:]
-    log_factorial, p = gammaln(np.arange(max(n.max(), k) + 1) + 1.0), (k / (n + 1))[:, None]
+    log_factorial, p = gammaln(np.arange(n.max() + 1) + 1.0), (k / (n + 1))[:, None]
 
     def weigh(m) -> np.ndarray:  # [profiles, k + 1]: chance that s = 0 ... k of m fall
         rest = np.maximum(m[:, None] - drawn, 0)
@@ -260,4 +257,4 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
         accuracy += right_weights[:, t] * (ways[:, :, k - t] / np.arange(1, ways.shape[1] + 1)).sum(1)
         clear += right_weights[:, t] * ways[:, 0, k - t] + (right_weights[:, :t] * ways[:, 1, k : k - t : -1]).sum(1)
     silent, every = weigh(blank)[:, k] * np.exp((n - blank) * np.log1p(-p[:, 0])), weigh(n)[:, k]
-    return np.clip(np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None], 0, 1)
+    return np.clip(np.round(np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None], 13), 0, 1)

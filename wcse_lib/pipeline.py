@@ -79,8 +79,8 @@ def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs:
         return {"params": params, "outputs": outputs}
     run_folder = str(Path(outputs) / study.study)
     if stage == "06_analyze":
-        return {"run": run_folder}
-    return {"run": run_folder, "machine": machine} | ({"arm": arm} if arm else {})
+        return {"folder": run_folder}
+    return {"folder": run_folder, "machine": machine} | ({"arm": arm} if arm else {})
 
 
 def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str) -> None:
@@ -100,6 +100,7 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
             progress_bar=False,
             stdout_file=_Live(),
             request_save_on_cell_execute=True,
+            extra_arguments=["--IPKernelApp.log_level=40"],
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         _fail(here, label, error)

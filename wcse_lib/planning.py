@@ -148,16 +148,26 @@ def _refuse_other(path: Path, study: Study) -> None:
     """Refuse to plan over a study whose rows would not mix with this one's; more samples and problems are fine."""
     if not path.exists():
         return
-    old, new = read_json(path)["study"], study.model_dump()
-    fixed = {"seed": lambda s: s["seed"], "prompt": lambda s: s["prompt"], "sampling": lambda s: s["sampling"]}
-    fixed["dataset"] = lambda s: {k: v for k, v in s["dataset"].items() if k not in ("n_train", "n_held_out")}
-    for name in set(old["arms"]) & set(new["arms"]):
-        fixed[f"arms.{name}"] = lambda s, name=name: s["arms"][name]
-    differs = [f"{key}: {get(old)!r} there, {get(new)!r} now" for key, get in fixed.items() if get(old) != get(new)]
+    old, new = (_leaves(_identity(data)) for data in (read_json(path)["study"], study.model_dump(mode="json")))
+    differs = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
     if differs:
         raise StudyError(
-            f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); rename the study, or delete its folder"
+            f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); "
+            "rename the study, or delete its folder"
         )
+
+
+def _identity(data: dict) -> dict:
+    """The parameters that rows on disk depend on (arms may come and go, but not change)."""
+    dataset = {k: v for k, v in data["dataset"].items() if k not in ("n_train", "n_held_out")}
+    return {"seed": data["seed"], "dataset": dataset, "prompt": data["prompt"], "sampling": data["sampling"]}
+
+
+def _leaves(data, prefix: str = "") -> dict:
+    """Nested mappings as one, with dotted keys."""
+    if not isinstance(data, dict):
+        return {prefix: data}
+    return {k: v for key, part in data.items() for k, v in _leaves(part, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def versions() -> dict[str, str]:

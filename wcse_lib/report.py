@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
-import math
 import os
 import platform
 import re
@@ -19,7 +17,7 @@ import yaml
 
 from wcse_lib import figures
 from wcse_lib.records import StudyError, read_json
-from wcse_lib.study import STAGES, project_root, resolve
+from wcse_lib.study import project_root, resolve
 
 LIMIT = 10_000_000  # bytes: what a mail still carries
 ROWS = 300  # longer tables are cut here; the CSV has the rest
@@ -40,7 +38,7 @@ COLUMNS = {  # what each table of 06_analyze/tables must hold
 WORDS = "arm budget kind average judge level student base source paradigm metric arm_a arm_b comparison who stage unit"
 VALUES = {"diversity": "unique correct", "false_positives": "false positives, %", "students": "accuracy, %"}
 VALUES |= {"differences": "difference, points", "controls": "difference, points"}  # else "coverage, %"
-LABELS = {"pass_at_1": "pass@1, %", "coverage": "coverage, %", "p_holm": "p (Holm)", "duplicate_rate": "duplicates, %"}
+LABELS = {"coverage": "coverage, %", "pass_at_1": "pass@1, %", "duplicate_rate": "duplicates, %", "p_holm": "p (Holm)"}
 
 
 def write_report(folder: str | Path) -> Path:
@@ -54,39 +52,37 @@ def write_report(folder: str | Path) -> Path:
     folder = resolve(folder).resolve()
     shorten = _shortener(folder)
     plan = _map_text(read_json(folder / "01_plan" / "plan.json"), shorten)
-    answer = folder / "06_analyze" / "answer.json"
+    answer_file = folder / "06_analyze" / "answer.json"
+    answer = _map_text(read_json(answer_file), shorten) if answer_file.exists() else {}
     tables = read_tables(folder / "06_analyze" / "tables")
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    jinja = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = jinja.get_template("report.html.j2")
-    script = re.search(r"<script>(.*?)</script>", loader.get_source(jinja, "report.html.j2")[0], re.S)[1]
-    tested = set(tables["students"]["student"]) if "students" in tables else set(plan["students"])
-    differences = tables.get("differences", pd.DataFrame(columns=["low", "high"]))
+    source = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    script = re.search(r"<script>(.*?)</script>", source, re.S)[1]
+    tested = set(tables["students"]["student"] if "students" in tables else plan["students"])
+    spans = tables["differences"].eval("high - low") if "differences" in tables else None
     facts = {
-        "plan": plan, "study": plan["study"],
-        "answer": _map_text(read_json(answer) if answer.exists() else {}, shorten),
-        "tables": {name: _table(name, frame) for name, frame in tables.items()}, "figures": _figures(tables),
+        "plan": plan, "study": plan["study"], "answer": answer,
+        "tables": {t: _table(t, frame) for t, frame in tables.items()}, "figures": _figures(tables),
         "quality": tables["quality"].to_dict("records") if "quality" in tables else [],
-        "half_width": 50 * float((differences["high"] - differences["low"]).median()) if len(differences) else None,
-        "lacking": [name for name in COLUMNS if name not in tables],
+        "half_width": None if spans is None else 50 * spans.median(), "machine": _machine(),
+        "lacking": [t for t in COLUMNS if t not in tables],
         "untested": [name for name in plan["students"] if name not in tested],
-        "failed": [path.parent.relative_to(folder).as_posix() for path in sorted(folder.glob("0*/**/failed.json"))],
-        "finished": [(path.parent.relative_to(folder).as_posix(), read_json(path).get("finished", ""))
-                     for path in sorted(folder.glob("0*/**/manifest.json"))],
-        "commit": _output("git", "rev-parse", "HEAD"), "machine": _machine(),
-        "changed": _output("git", "status", "--porcelain", "--untracked-files=no"),
-        "yaml": yaml.safe_dump(plan["study"], sort_keys=False, allow_unicode=True, width=100),
+        "failed": _stages(folder, "failed.json"), "finished": _stages(folder, "manifest.json"),
+        "commit": _output("git", "rev-parse", "HEAD"), "changed": _output("git", "status", "--porcelain", "-uno"),
+        "yaml": yaml.safe_dump(plan["study"], sort_keys=False, allow_unicode=True, default_flow_style=None, width=90),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }  # fmt: skip
     books = list(_notebooks(folder, shorten))
     while len(page := template.render(facts, notebooks=books).encode("utf-8", "replace")) > LIMIT:
-        largest = max(books, key=lambda book: len(book["html"]), default={"html": ""})
-        if not largest["html"]:
-            raise StudyError(f"{folder}: the report would have {len(page):,} bytes; shorten the tables in 06_analyze")
+        largest = max(books, key=lambda book: len(book["html"]))  # tables and figures alone stay far below
         largest |= {"html": "", "note": "Left out to keep this file below 10 MB; open it in the study's folder."}
     temporary = folder / ".report.html.tmp"
     temporary.write_bytes(page)
     return temporary.replace(folder / "report.html")
+
+
+def _stages(folder: Path, file: str) -> dict[str, dict]:
+    return {p.parent.relative_to(folder).as_posix(): read_json(p) for p in sorted(folder.glob(f"0*/**/{file}"))}
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -94,14 +90,12 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     found = {}
     for name, columns in COLUMNS.items():
         path = folder / f"{name}.csv"
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
-            continue
-        # an arm may be called "null": only an empty cell is a missing value
-        frame = pd.read_csv(path, dtype={w: object for w in WORDS.split()}, keep_default_na=False, na_values=[""])
-        if lacking := [c for c in columns.split() if c not in frame]:
-            raise StudyError(f"{path}: column {lacking[0]!r} is missing; run 06_analyze again")
-        if len(frame):
-            found[name] = frame
+        if path.exists() and path.read_text(encoding="utf-8").strip():
+            # an arm may be called "null": only an empty cell is a missing value
+            frame = pd.read_csv(path, dtype={w: object for w in WORDS.split()}, keep_default_na=False, na_values=[""])
+            if lacking := [c for c in columns.split() if c not in frame]:
+                raise StudyError(f"{path}: column {lacking[0]!r} is missing; run 06_analyze again")
+            found |= {name: frame} if len(frame) else {}
     return found
 
 
@@ -116,9 +110,8 @@ def _figures(tables: dict[str, pd.DataFrame]) -> dict[str, dict]:
             frame = frame[frame["metric"].str.startswith("maj@") == (name == "majority")]
         n = next((frame[c] for c in ("n_problems", "n") if c in frame), pd.Series([0]))
         span = f"{n.min():,.0f}" if n.min() == n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
-        if along := next((c for c in ("k", "step") if c in frame), None):  # curves are told by their ends
-            by = "arm" if "arm" in frame else "student"
-            frame = frame[frame[along] == frame.groupby(by)[along].transform("max")]
+        if name in ("coverage", "training"):  # curves are told by their ends
+            frame = frame.groupby(list(frame)[0], sort=False).tail(1)
         told = _table(table, frame)
         rows = [", ".join(f"{h['label']} {c['text']}" for h, c in zip(told["head"], row)) for row in told["rows"][:6]]
         more = f"; and {len(frame) - 6} more" if len(frame) > 6 else ""
@@ -133,8 +126,9 @@ def _table(name: str, frame: pd.DataFrame) -> dict:
     columns = [c for c in frame if c not in ("low", "high") and frame[c].notna().any()]
     constant = [c for c in columns if len(frame) > 2 and frame[c].nunique(dropna=False) == 1 and c != "value"]
     words = [c for c in columns if frame[c].map(type).isin([str, bool]).any()]
-    first = [c for c in columns if c in words or c in ("value", *LABELS, "p")]
-    columns = [c for c in [*first, *(c for c in columns if c not in first)] if c not in constant]
+    order = [*words, "k", "value", *LABELS]  # what a phone should show without scrolling
+    columns.sort(key=lambda c: order.index(c) if c in order else len(order))
+    columns = [c for c in columns if c not in constant]
     label = {c: LABELS.get(c) or c.removeprefix("n_").replace("_", " ") for c in frame}
     label["value"] = f"{heading} [95 % interval]"
     rows = []
@@ -152,25 +146,23 @@ def _table(name: str, frame: pd.DataFrame) -> dict:
 
 
 def _number(column: str, value) -> str:
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, (str, bool)):
-        return {True: "yes", False: "no"}.get(value, value)
+    if isinstance(value, (str, bool)) or value is None or value != value:
+        return value if isinstance(value, str) else {True: "yes", False: "no"}.get(value, "–")
+    if column in ("p", "p_holm") and value < 0.001:
+        return "< 0.001"
     if LABELS.get(column, "").endswith("%"):
         return f"{100 * value:.1f}"
-    if column in ("p", "p_holm"):
-        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
     if abs(value) >= 1e7:
-        power = int(math.floor(math.log10(abs(value))))
-        return f"{value / 10**power:.2f} × 10{str(power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+        digits, power = f"{value:.2e}".split("e")
+        return f"{digits} × 10{str(int(power)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return f"{value:,.3g}" if abs(value) < 1000 and value % 1 else f"{value:,.0f}"
 
 
 def _machine() -> str:
     """What this machine is, without saying which."""
     info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else [platform.processor()]
-    parts = [f"{os.cpu_count()} × {names[0] if names and names[0] else platform.machine()}"]
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
+    parts = [f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"]
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory")
     gpus = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines()
@@ -179,15 +171,14 @@ def _machine() -> str:
 
 def _output(*command: str) -> str:
     """What a command prints; nothing when it is not there or fails."""
-    if not shutil.which(command[0]):
-        return ""
-    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True, timeout=30)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    there = shutil.which(command[0])
+    done = there and subprocess.run(command, cwd=project_root(), capture_output=True, text=True, timeout=30)
+    return done.stdout.strip() if done and done.returncode == 0 else ""
 
 
 def _shortener(folder: Path) -> Callable[[str], str]:
-    """Replaces this machine's folders in a text by what they mean to a reader elsewhere."""
-    places = {str(folder.parent): "outputs", str(project_root().resolve()): ".", str(Path.home()): "~"}
+    """A function that puts for this machine's folders what they mean to a reader elsewhere."""
+    places = {str(folder.parent): folder.parent.name, str(project_root().resolve()): ".", str(Path.home()): "~"}
     known = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True) if len(place) > 1)
     known = re.compile(rf"(?<![\w.~/-])({known})(?![\w-])")
     home = re.compile(r"(?<![\w.~-])(/home/|/Users/|[A-Z]:\\+Users\\+)[^/\\\s\"']+")
@@ -196,14 +187,12 @@ def _shortener(folder: Path) -> Callable[[str], str]:
 
 def _map_text(value, shorten: Callable[[str], str]):
     """JSON-able data with its texts shortened; of an absolute path that is left only the last name stays."""
-    if isinstance(value, dict):
-        return {key: _map_text(v, shorten) for key, v in value.items()}
+    if isinstance(value, dict):  # parameters that were left out say nothing
+        return {key: _map_text(v, shorten) for key, v in value.items() if v is not None}
     if isinstance(value, list):
         return [_map_text(v, shorten) for v in value]
-    if not isinstance(value, str):
-        return value
-    text = shorten(value)
-    return f"…/{Path(text).name}" if len(text) < 300 and "\n" not in text and Path(text).is_absolute() else text
+    text = shorten(value) if isinstance(value, str) else value
+    return f"…/{Path(text).name}" if re.fullmatch(r"([A-Z]:)?[/\\][^\n]{,300}", str(text)) else text
 
 
 def _notebooks(folder: Path, shorten: Callable[[str], str]) -> Iterator[dict]:
@@ -211,23 +200,26 @@ def _notebooks(folder: Path, shorten: Callable[[str], str]) -> Iterator[dict]:
     import nbformat
     from bs4 import BeautifulSoup
 
-    for path in sorted(path for stage in STAGES for path in (folder / stage).glob("**/*.ipynb")):
+    exporter = _exporter()
+    for path in sorted(p for p in folder.glob("0*/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts):
         name = path.relative_to(folder).as_posix()
-        if ".ipynb_checkpoints" in path.parts:
-            continue
         try:
             book = _tidy(nbformat.read(path, as_version=4), shorten)
         except Exception as error:  # whatever a torn file raises: the report says so and goes on
             yield {"name": name, "title": "", "html": "", "note": f"Could not be read ({type(error).__name__})."}
             continue
-        found = (re.search(r"^#\s+(.+)", cell.source, re.M) for cell in book.cells if cell.cell_type == "markdown")
-        soup = BeautifulSoup(_exporter().from_notebook_node(book)[0], "html.parser")
+        found = (re.search(r"^#\s+(.+)", c.source, re.M) for c in book.cells if c.cell_type == "markdown")
+        soup = BeautifulSoup(exporter.from_notebook_node(book)[0], "html.parser")
         for tag in [*soup(["script", "style", "iframe", "link"]), *soup.select("div.prompt")]:
             tag.decompose()
         for source in soup.select("div.input"):
-            summary = soup.new_tag("summary")
-            summary.string = "code"
-            source.wrap(soup.new_tag("details", attrs={"class": "code"})).insert(0, summary)
+            fold = "<details class='code'><summary>code</summary></details>"
+            source.wrap(BeautifulSoup(fold, "html.parser").details)
+        for table in soup("table"):
+            for column in zip(*(row(["th", "td"]) for row in table("tr"))):
+                if any(re.search(r"[^\W\d_]{3}", cell.get_text()) for cell in column if cell.name == "td"):
+                    for cell in column:
+                        cell["class"] = "words"
         yield {"name": name, "title": next((t[1].strip() for t in found if t), ""), "html": str(soup), "note": ""}
 
 
@@ -244,24 +236,19 @@ def _tidy(book, shorten: Callable[[str], str]):
                 kept.append(out)  # a widget's fallback text would show the state before the work
         for out in kept:
             if out.output_type == "stream":
-                out.text = _clip(shorten(re.sub(r"[^\n]*\r(?=[^\n])", "", out.text)))
+                out.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in out.text.split("\n"))
             elif out.output_type == "error":
                 out.traceback = [shorten(line) for line in out.traceback]
-            for kind in [k for k in out.get("data", {}) if k.startswith("text/")]:
-                out.data[kind] = shorten(out.data[kind])
-                if kind == "text/plain" or len(out.data[kind]) > 50 * CLIP:
-                    out.data[kind] = _clip(out.data[kind])
             out.get("metadata", {}).pop("text/html", None)  # "isolated" would make an iframe
-        if cell.cell_type == "code":
-            cell.outputs = kept
+            holder = out if out.output_type == "stream" else out.get("data", {})
+            for key in [k for k in holder if k == "text" or k.startswith("text/")]:
+                text = shorten(holder[key])
+                rest = len(text) - CLIP * (50 if key == "text/html" else 1)
+                holder[key] = text if rest <= 0 else f"{text[:-rest]}\n… {rest:,} more characters in the notebook"
+        cell.get("outputs", [])[:] = kept
     return book
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= CLIP else f"{text[:CLIP]}\n… {len(text) - CLIP:,} more characters in the notebook"
-
-
-@functools.cache
 def _exporter():
     """nbconvert's HTML exporter, every piece of foreign HTML cut down to a list of allowed tags and attributes."""
     from bleach.css_sanitizer import CSSSanitizer
@@ -270,15 +257,11 @@ def _exporter():
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    tags = "a abbr b blockquote br caption code col colgroup dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd"
-    tags += " li mark ol p pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
-    plain = {"class", "style", "colspan", "rowspan", "scope", "alt", "width", "height"}
+    tags = "a b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p"
+    tags += " pre q s small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
+    plain = ["class", "style", "colspan", "rowspan", "scope", "alt", "width", "height"]
     css = CSSSanitizer(allowed_css_properties=["color", "background-color", "font-weight", "font-style", "text-align"])
-
-    def allowed(tag: str, name: str, value: str) -> bool:
-        return name in plain or ((tag, name) == ("img", "src") and value.startswith("data:image/"))
-
-    cleaner = Cleaner(set(tags.split()), allowed, {"data"}, strip=True, css_sanitizer=css)
+    cleaner = Cleaner(set(tags.split()), {"*": plain, "img": ["src"]}, {"data"}, strip=True, css_sanitizer=css)
 
     def clean(html) -> str:
         soup = BeautifulSoup(str(html), "html.parser")

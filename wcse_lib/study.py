@@ -47,7 +47,7 @@ class Dataset(Strict):
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training file
     n_held_out: Annotated[int, Field(ge=0)] | None = None
-    levels: list[Annotated[int, Field(ge=1, le=5)]] = [1, 2, 3, 4, 5]  # nano only
+    levels: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]  # nano only
 
     @model_validator(mode="after")
     def _check(self):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 
-from wcse_lib.nano.world import ITEMS, LEVELS, MAX_VALUE, NAMES, Fact, Puzzle, is_study_question, make_puzzle, solve
+from wcse_lib.nano.world import ITEMS, MAX_VALUE, NAMES, Fact, Puzzle, is_study_question, make_puzzle, solve
 
 # Share of documents by family. Only `story` is the family that studies ask about.
-FAMILIES = {"story": 0.70, "one_step": 0.10, "lookup": 0.08, "sum": 0.12}
+FAMILIES = {"story": 0.75, "one_step": 0.07, "lookup": 0.08, "sum": 0.10}
+STORY_LEVELS = {1: 0.30, 2: 0.30, 3: 0.25, 4: 0.15}
 # Who wrote a story's solution: worked out carefully, worked out with one slip that is carried on, or only an answer.
 # A model reads textbooks first and the web afterwards, so what it can do and what it tends to do come apart.
 TEXTBOOKS = {"careful": 1.0}
-WEB = {"careful": 0.35, "sloppy": 0.25, "terse": 0.40}
+WEB = {"careful": 0.42, "sloppy": 0.25, "terse": 0.33}
 TERSE_RIGHT = 0.5  # share of bare answers that are right
 
 
-def _pick(rng: random.Random, shares: dict[str, float]) -> str:
+def _pick(rng: random.Random, shares: dict):
     return rng.choices(list(shares), weights=list(shares.values()))[0]
 
 
@@ -28,7 +29,7 @@ def document(rng: random.Random, authors: dict[str, float]) -> tuple[str, str]:
         if family == "lookup":
             question, solution = _lookup(rng)
         else:
-            puzzle = make_puzzle(rng, 1 if family == "one_step" else rng.choice(LEVELS))
+            puzzle = make_puzzle(rng, 1 if family == "one_step" else _pick(rng, STORY_LEVELS))
             question, solution = puzzle.question, _solution(rng, puzzle, TEXTBOOKS if family == "one_step" else authors)
         if not is_study_question(question):
             return question, solution

@@ -13,17 +13,17 @@ import time
 from pathlib import Path
 
 from wcse_lib.nano import MODELS
-from wcse_lib.nano.corpus import FAMILIES, TERSE_RIGHT, TEXTBOOKS, WEB, document
+from wcse_lib.nano.corpus import FAMILIES, STORY_LEVELS, TERSE_RIGHT, TEXTBOOKS, WEB, document
 
 SEED = 20241123
-WEB_SHARE = 0.3  # the last part of training, read from the web
+WEB_SHARE = 0.25  # the last part of training, read from the web
 QUESTION_WEIGHT = 0.3  # of the loss on questions: without it, copying names out of the text is learnt late
 BATCH = 32  # documents a step
 BUCKET = 16  # steps whose documents are sorted by length together, so that a batch holds little padding
 MODEL_SIZES = {  # head size 32 throughout; the generators' parameter ratio is about three, as 9B to 27B
-    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 6000, "lr": 4e-3},
-    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 6000, "lr": 3e-3},
-    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 4500, "lr": 2e-3},
+    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 7000, "lr": 4e-3},
+    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 7000, "lr": 3e-3},
+    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 5500, "lr": 3e-3},
 }
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|end|>", "unk_token": "<|unk|>"}
 ROLES = ["<|user|>", "<|assistant|>"]
@@ -202,6 +202,7 @@ def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: 
         "final_loss": log[-1][1] if log else None,
         "corpus": {
             "families": FAMILIES,
+            "story_levels": STORY_LEVELS,
             "textbooks": TEXTBOOKS,
             "web": WEB,
             "web_share": WEB_SHARE,

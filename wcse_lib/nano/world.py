@@ -24,7 +24,7 @@ NAMES = (
 )
 ITEMS = "pens cups books coins shells keys stamps cards nuts beads maps rings".split()
 MAX_VALUE = 199
-LEVELS = (1, 2, 3, 4, 5)
+LEVELS = (1, 2, 3, 4)
 
 _FACT = re.compile(
     r"(?P<name>\w+) has (?:(?P<given>\d{1,6}) (?P<i0>\w+)"

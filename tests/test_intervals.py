@@ -1,0 +1,320 @@
+"""Intervals: closed forms, seeds both ways, degenerate data, and what they cover in thousands of simulated studies."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import betaln
+
+from wcse_lib import intervals, metrics
+
+rng = np.random.default_rng(7)
+
+
+# ------------------------------------------------------------------------------------------- simulated studies
+
+
+def accuracy(r, n=150, p=0.3):
+    """A student's greedy answers to n held-out problems."""
+    return intervals.bootstrap(r.random(n) < p, n_boot=999, seed=1), p
+
+
+def coverage(r, n=100, m=10, k=4, a=0.3, b=0.6):
+    """m samples of n problems whose success rates are heavy-tailed; truth: E[1 - (1 - p)^k]."""
+    c = r.binomial(m, r.beta(a, b, n))
+    truth = 1 - np.exp(betaln(a, b + k) - betaln(a, b))
+    return intervals.bootstrap(metrics.coverage_per_problem(np.full(n, m), c, k), n_boot=999, seed=1), truth
+
+
+def _judged(r, n, m, f):
+    """(false positives, kept samples) per problem; false positives cluster in problems."""
+    kept = r.binomial(m, r.beta(0.5, 0.6, n))
+    return r.binomial(kept, r.beta(4 * f, 4 * (1 - f), n)), kept
+
+
+def false_positives(r, n=100, m=10, f=0.2):
+    return intervals.ratio(*_judged(r, n, m, f), n_boot=999, seed=1), f
+
+
+def paired_accuracy(r, n=300, p=0.4, q=0.44, rho=0.7):
+    """Two students on the same problems; how well they do on a problem is correlated."""
+    x, y = r.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
+    a, b = x < stats.norm.ppf(p), y < stats.norm.ppf(q)
+    return intervals.paired_difference(a, b, n_boot=999, seed=1), p - q
+
+
+def paired_coverage(r, n=100, k=4):
+    """Arm a with 12 samples, arm b with 4, on the same problems, b's rates being a power of a's."""
+    p = r.beta(0.5, 0.8, n)
+    a = metrics.coverage_per_problem(np.full(n, 12), r.binomial(12, p), k)
+    b = metrics.coverage_per_problem(np.full(n, 4), r.binomial(4, p**1.5), k)
+    grid = stats.beta(0.5, 0.8).ppf((np.arange(20000) + 0.5) / 20000)
+    return intervals.paired_difference(a, b, n_boot=999, seed=1), np.mean((1 - grid**1.5) ** k - (1 - grid) ** k)
+
+
+def paired_false_positives(r, n=120):
+    difference = intervals.paired_ratio_difference(_judged(r, n, 10, 0.24), _judged(r, n, 4, 0.17), n_boot=999, seed=1)
+    return difference, 0.07
+
+
+def seeds(r, n=200, s=3, spread=0.1):
+    """s training seeds of a student on n problems; a seed moves all problems."""
+    latent = r.normal(size=(n, 1)) + r.normal(0, spread, (1, s)) + r.normal(size=(n, s))
+    return intervals.nested(latent < -0.4, n_boot=999, seed=1), stats.norm.cdf(-0.4 / np.sqrt(2 + spread**2))
+
+
+def unpaired(r, n=200, m=120):
+    return intervals.unpaired_difference(r.random(n) < 0.5, r.random(m) < 0.3, n_boot=999, seed=1), 0.2
+
+
+def _covered(study, n_studies, **sizes):
+    hits = []
+    for i in range(n_studies):
+        (value, low, high), truth = study(np.random.default_rng([i, 5]), **sizes)
+        assert low <= value <= high
+        hits.append(low <= truth <= high)
+    return 100 * np.mean(hits)
+
+
+MAIN = [accuracy, coverage, false_positives, paired_accuracy]
+
+
+@pytest.mark.parametrize("study", MAIN, ids=lambda f: f.__name__)
+def test_intervals_cover_quickly(study):
+    """400 studies: a true 95 % stays inside 92..98 (3 standard errors of 1.1), 90 % or 99 % falls out."""
+    assert 92 <= _covered(study, 400) <= 98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("study", "sizes"),
+    [
+        (accuracy, {}),
+        (accuracy, {"n": 50, "p": 0.1}),
+        (accuracy, {"n": 300, "p": 0.9}),
+        (coverage, {}),
+        (coverage, {"n": 50, "k": 1}),
+        (coverage, {"n": 300, "k": 10}),
+        (coverage, {"n": 100, "m": 30, "k": 10, "a": 0.2, "b": 4}),
+        (false_positives, {}),
+        (false_positives, {"n": 50, "f": 0.2}),
+        (false_positives, {"n": 300, "f": 0.06}),
+        (paired_accuracy, {}),
+        (paired_accuracy, {"n": 60, "p": 0.8, "q": 0.85}),
+        (paired_coverage, {}),
+        (paired_false_positives, {}),
+        (seeds, {}),
+        (seeds, {"s": 5, "spread": 0.02}),
+        (unpaired, {}),
+    ],
+    ids=lambda x: getattr(x, "__name__", "-".join(f"{k}{v}" for k, v in x.items()) if isinstance(x, dict) else None),
+)
+def test_intervals_cover_93_to_97_percent(study, sizes):
+    covered = _covered(study, 2000, **sizes)
+    print(f"{study.__name__} {sizes}: {covered:.1f} %")
+    assert 93 <= covered <= 97
+
+
+@pytest.mark.slow
+def test_few_events_are_covered_where_plain_percentiles_are_not():
+    """50 problems at 3 %: at least 93 % (conservative), against less than 85 % for the percentile bootstrap."""
+    assert _covered(accuracy, 2000, n=50, p=0.03) >= 93
+    x = rng.binomial(50, 0.03, 2000)
+    plain = np.quantile(rng.binomial(50, x[:, None] / 50, (2000, 999)) / 50, [0.025, 0.975], axis=1)
+    assert 100 * np.mean((plain[0] <= 0.03) & (0.03 <= plain[1])) < 85
+
+
+# --------------------------------------------------------------------------------------- seeds, order, closed forms
+
+
+def every_interval(seed):
+    x, y, w = np.linspace(0, 1, 40), np.linspace(0.2, 0.9, 40) ** 2, np.arange(1, 41)
+    return [
+        intervals.bootstrap(x, seed=seed),
+        intervals.bootstrap(x, np.median, seed=seed, n_boot=200),
+        intervals.bootstrap(np.c_[x, w], lambda r: r[:, 0].sum() / r[:, 1].sum(), seed=seed, n_boot=200),
+        intervals.bootstrap(x, clusters=np.arange(40) // 4, seed=seed),
+        intervals.ratio(w // 3, w, seed=seed),
+        intervals.paired_difference(x, y, seed=seed),
+        intervals.unpaired_difference(x, y[:30], seed=seed),
+        intervals.paired_ratio_difference((w // 3, w), (w // 4, w + 1), seed=seed),
+        intervals.nested(np.c_[x, y, x * y], seed=seed),
+    ]
+
+
+def test_same_seed_same_interval_other_seed_other_interval():
+    assert every_interval(3) == every_interval(3)
+    for one, other in zip(every_interval(3), every_interval(4)):
+        assert one.value == other.value and one.low != other.low and one.high != other.high
+        assert abs(one.low - other.low) < 0.5 * (one.high - one.low)
+    flips = [intervals.paired_p([0.1, 0.5, 0.9, 0.2], [0, 0.3, 0.2, 0.4], seed=seed) for seed in (1, 1, 2)]
+    assert flips[0] == flips[1] != flips[2]
+
+
+def test_the_global_random_state_is_neither_read_nor_moved():
+    np.random.seed(0)  # noqa: NPY002
+    before = np.random.random()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    intervals.bootstrap([0, 1, 1]), intervals.bootstrap([0.0, 3, 5], np.median)
+    assert np.random.random() == before  # noqa: NPY002
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=30), st.randoms())
+def test_order_of_problems_does_not_matter_and_the_value_lies_inside(values, random):
+    one = intervals.bootstrap(values, n_boot=100)
+    shuffled = random.sample(values, len(values))
+    assert np.allclose(one, intervals.bootstrap(shuffled, n_boot=100), atol=1e-12)
+    assert one.value == pytest.approx(np.mean(values)) and 0 <= one.low <= one.value <= one.high <= 1
+    assert one.low < one.high
+
+
+def test_binary_data_give_jeffreys_interval_and_normal_data_the_t_interval():
+    x = np.r_[np.ones(30), np.zeros(170)]
+    value, low, high = intervals.bootstrap(x, n_boot=40_000)
+    assert (value, low, high) == pytest.approx((0.15, *stats.beta.ppf([0.025, 0.975], 30.5, 170.5)), abs=0.002)
+    y = rng.normal(10, 2, 25)
+    low, high = intervals.bootstrap(y, n_boot=40_000)[1:]
+    expected = stats.t.interval(0.95, 24, y.mean(), y.std(ddof=1) / 5)
+    assert (low, high) == pytest.approx(expected, abs=0.2) and high - low == pytest.approx(np.ptp(expected), rel=0.06)
+
+
+def test_higher_level_is_wider_and_more_problems_are_narrower():
+    x = rng.random(60)
+    widths = [np.ptp(intervals.bootstrap(x, level=level)[1:]) for level in (0.5, 0.8, 0.95, 0.99)]
+    assert widths == sorted(widths)
+    more = np.ptp(intervals.bootstrap(np.tile(x, 25))[1:])
+    assert more == pytest.approx(np.ptp(intervals.bootstrap(x)[1:]) / 5, rel=0.15)
+
+
+def test_clusters_are_the_unit():
+    """Ten copies of each problem are no more information than one."""
+    x = rng.random(50)
+    alone, copied = intervals.bootstrap(x), intervals.bootstrap(np.repeat(x, 10), clusters=np.repeat(np.arange(50), 10))
+    assert np.allclose(alone, copied, atol=1e-9)
+    assert np.ptp(intervals.bootstrap(np.repeat(x, 10))[1:]) < 0.5 * np.ptp(copied[1:])
+    by_median = intervals.bootstrap(np.repeat(x, 10), np.median, clusters=np.repeat(np.arange(50), 10), n_boot=200)
+    assert np.ptp(by_median[1:]) > 2 * np.ptp(intervals.bootstrap(np.repeat(x, 10), np.median, n_boot=200)[1:])
+
+
+def test_general_statistics_agree_with_the_weighted_ones():
+    x, w = rng.random(80), rng.integers(1, 9, 80)
+    ratio = intervals.ratio(x * w, w, bounds=(-np.inf, np.inf))
+    general = intervals.bootstrap(np.c_[x * w, w], lambda rows: rows[:, 0].sum() / rows[:, 1].sum())
+    assert np.allclose(ratio, general, atol=0.015)
+
+
+def test_pairing_removes_what_the_arms_share():
+    shared = rng.random(200)
+    a, b = shared + rng.normal(0, 0.01, 200), shared + rng.normal(0, 0.01, 200)
+    assert np.ptp(intervals.paired_difference(a, b)[1:]) < 0.2 * np.ptp(intervals.unpaired_difference(a, b)[1:])
+    swapped = intervals.paired_difference(b, a)
+    assert swapped.value == pytest.approx(-intervals.paired_difference(a, b).value)
+
+
+def test_seeds_widen_when_they_differ():
+    problems, noise = rng.random((200, 1)), rng.normal(0, 0.02, (200, 3))
+    same = intervals.nested(problems + noise, bounds=(-1, 2))
+    moved = intervals.nested(problems + noise + [[-0.2, 0, 0.2]], bounds=(-1, 2))
+    inside = intervals.nested(problems + noise + [[-0.2, 0, 0.2]], crossed=False, bounds=(-1, 2))
+    assert np.ptp(moved[1:]) > 3 * np.ptp(same[1:]) and np.ptp(inside[1:]) < 1.2 * np.ptp(same[1:])
+    one_seed = problems[:, :1]
+    assert intervals.nested(one_seed) == intervals.bootstrap(one_seed[:, 0])
+
+
+# ------------------------------------------------------------------------------------------------ degenerate data
+
+
+@pytest.mark.parametrize("n", [1, 3, 50, 1000])
+def test_all_alike_rates_get_the_rule_of_three(n):
+    unseen = 1 - 0.025 ** (1 / n)
+    assert intervals.bootstrap(np.zeros(n)) == pytest.approx((0, 0, unseen))
+    assert intervals.bootstrap(np.ones(n)) == pytest.approx((1, 1 - unseen, 1))
+    assert intervals.bootstrap(np.zeros(n))[1:] == pytest.approx(intervals.clopper_pearson(0, n)[1:])
+    assert intervals.paired_difference(np.ones(n), np.ones(n)) == pytest.approx((0, -unseen, unseen))
+    assert intervals.ratio(np.zeros(n), np.full(n, 7)) == pytest.approx((0, 0, unseen))
+    low, high = intervals.bootstrap(np.full(n, 0.5))[1:]
+    assert (low, high) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2))
+
+
+def test_what_the_data_cannot_tell_is_nan_or_everything_not_zero_width():
+    assert intervals.bootstrap([512.0] * 9)[0] == 512 and np.isnan(intervals.bootstrap([512.0] * 9)[1:]).all()
+    assert np.isnan(intervals.bootstrap([3.0], np.median)[1:]).all()
+    value, low, high = intervals.ratio([0, 0], [0, 0])
+    assert np.isnan(value) and (low, high) == (0, 1)
+    value, low, high = intervals.paired_ratio_difference(([0, 1], [1, 2]), ([0, 0], [0, 0]))
+    assert np.isnan(value) and (low, high) == (-1, 1)
+    low, high = intervals.bootstrap([0.4])[1:]
+    assert low < 0.05 and high > 0.95
+
+
+def test_one_event_is_not_more_certain_than_none():
+    none, one = intervals.bootstrap(np.zeros(50)), intervals.bootstrap(np.r_[1, np.zeros(49)])
+    assert 0 < one.low < 0.02 < one.high and one.high > none.high
+
+
+def test_problems_that_keep_nothing_do_not_count():
+    x, w = [1, 0, 2, 1], [3, 2, 5, 4]
+    assert intervals.ratio([*x, 0, 0], [*w, 0, 0]) == intervals.ratio(x, w)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: intervals.bootstrap([]),
+        lambda: intervals.bootstrap([0.1, np.nan]),
+        lambda: intervals.bootstrap([0.1, np.nan], np.median),
+        lambda: intervals.bootstrap([[0.1, 0.2]]),
+        lambda: intervals.bootstrap([0.1, 0.2], level=95),
+        lambda: intervals.bootstrap([0.1, 0.2], n_boot=0),
+        lambda: intervals.bootstrap([0.1, 0.2], clusters=["a"]),
+        lambda: intervals.bootstrap([0.1, 5.0], bounds=(0, 1)),
+        lambda: intervals.ratio([1], [0]),
+        lambda: intervals.ratio([1], [-1]),
+        lambda: intervals.ratio([1, 2], [3]),
+        lambda: intervals.paired_difference([1, 0], [1]),
+        lambda: intervals.paired_ratio_difference(([1], [1]), ([1, 2], [1, 2])),
+        lambda: intervals.nested([0.1, 0.2]),
+        lambda: intervals.nested([[0.1, np.nan]]),
+        lambda: intervals.wilson(3, 2),
+        lambda: intervals.clopper_pearson(-1, 2),
+        lambda: intervals.mcnemar([0.5, 1], [1, 0]),
+        lambda: intervals.holm([0.2, 1.2]),
+    ],
+)
+def test_bad_input_raises(call):
+    with pytest.raises(ValueError):
+        call()
+
+
+# --------------------------------------------------------------------------------------------- rates and tests
+
+
+@pytest.mark.parametrize("method", ["wilson", "exact"])
+def test_rates_agree_with_scipy(method):
+    ours = {"wilson": intervals.wilson, "exact": intervals.clopper_pearson}[method]
+    for c, n in [(0, 5), (5, 5), (1, 50), (17, 50), (500, 501)]:
+        reference = stats.binomtest(c, n).proportion_ci(0.95, method)
+        assert ours(c, n) == pytest.approx((c / n, reference.low, reference.high), abs=1e-12)
+    value, low, high = ours([0, 3, 0], [0, 4, 9], level=0.9)
+    assert np.isnan(value[0]) and (low[0], high[0]) == (0, 1) and value[1] == 0.75 and low[2] == 0
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    a, b = np.r_[np.ones(15), np.zeros(5), np.ones(80)], np.r_[np.zeros(15), np.ones(5), np.ones(80)]
+    only_a, only_b, p = intervals.mcnemar(a, b)
+    assert (only_a, only_b) == (15, 5) and p == pytest.approx(stats.binomtest(5, 20).pvalue)
+    assert intervals.mcnemar(b, a)[2] == p and intervals.mcnemar(a, a) == (0, 0, 1.0)
+
+
+def test_paired_p_by_all_sign_flips():
+    d = np.array([0.3, -0.1, 0.45, 0.2, 0.25, -0.05, 0.4])
+    signs = np.array(np.meshgrid(*[[1, -1]] * len(d))).reshape(len(d), -1)
+    exact = np.mean(np.abs(d @ signs) >= abs(d.sum()) - 1e-12)
+    assert intervals.paired_p(d, np.zeros(7)) == pytest.approx(exact, abs=0.01)
+
+
+def test_holm():
+    assert intervals.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert intervals.holm([0.9, 0.9]).max() == 1 and len(intervals.holm([])) == 0

@@ -1,0 +1,345 @@
+"""What sampling and training cost under each named convention, and how many samples of every arm a budget buys."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import product
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib.records import StudyError
+
+CONVENTIONS = {  # name: (unit, what it leaves out)
+    "count": ("samples", "every cost: one sample equals one sample"),
+    "paper": ("flops", "lengths (taken as equal), prompts, attention, verification: 2·P"),
+    "flops": ("flops", "prompts, attention, verification: 2·P·tokens, lengths as measured"),
+    "non_embedding": ("flops", "as flops, and embeddings, a tied output layer too: 2·P_non_embedding·tokens"),
+    "active": ("flops", "as flops, and experts that a token does not pass: 2·P_active·tokens"),
+    "prompt": ("flops", "attention: 2·P_active·(tokens + prompt) + verification"),
+    "attention": ("flops", "hardware effects: as prompt, and attention over the context"),
+    "tokens": ("tokens", "model size, prompts, verification"),
+    "seconds": ("seconds", "other machines: measured GPU-seconds + verification"),
+    "price": ("usd", "other dates and providers: output, input, verification"),
+}
+PROMPT = ("each", "once", "cached")  # prompt tokens count for every sample, once per problem (shared prefix), or never
+UNITS = ("tokens", "flops", "seconds", "usd")
+
+
+def _check(above=None, whole=False, **values) -> None:
+    """Refuse what is no finite number of at least 0 (or above `above`; or whole)."""
+    for name, x in values.items():
+        good = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and math.isfinite(x)
+        if not good or x < 0 or (above is not None and x <= above):
+            least = "of at least 0" if above is None else f"above {above}"
+            raise ValueError(f"{name} = {x!r}: a {'whole' if whole else 'finite'} number {least} is needed")
+
+
+def _buys(money: Fraction, cost: Fraction) -> int:
+    """How many at `cost` the money buys; a float's rounding error (3 - 1e-15) does not lose one."""
+    near = round(money / cost)
+    return near if abs(near - money / cost) * 10**12 <= near else math.floor(money / cost)
+
+
+def matched_samples(se_samples: int, se_cost: float, wc_cost: float) -> int:
+    """How many wc samples the budget of `se_samples` se samples buys, never overspending.
+
+    Costs are per sample (or per token, at equal lengths) in one unit: 27 and 9 billion parameters give 3 for 1, prices
+    of 10.5 and 0.3 USD give 35. Raises ValueError for counts that are not whole and positive, for costs that are not
+    finite and positive, and when the budget buys no wc sample at all. Bansal et al. 2024 (2408.16737), section 3.
+    """
+    _check(0, whole=True, se_samples=se_samples)
+    _check(0, se_cost=se_cost, wc_cost=wc_cost)
+    se, wc = Fraction(float(se_cost)), Fraction(float(wc_cost))
+    if (bought := _buys(int(se_samples) * se, wc)) < 1:
+        raise ValueError(
+            f"the budget buys 0 samples: {se_samples} at {se_cost:g} each cost less than one at {wc_cost:g}; give the "
+            f"reference arm at least {math.ceil(wc / se)} samples per problem"
+        )
+    return bought
+
+
+def sampling_flops(n_parameters: float, n_tokens: float, n_prompt_tokens=0.0, n_samples=1.0, prompt="each", n_layers=0,
+                   attention_width=0) -> float:  # fmt: skip
+    """FLOPs of drawing `n_samples` samples of `n_tokens` tokens each: 2·P per token (Kaplan et al. 2020, 2001.08361).
+
+    Give a mixture of experts' active parameters. Prompt tokens count for "each" sample, "once" per problem (the samples
+    share the prefill) or, "cached", never. With `n_layers` and `attention_width` (heads × head size) attention adds
+    4·layers·width·position per token (Chowdhery et al. 2022, 2204.02311, appendix B). Left out: softmax, norms,
+    windows (full attention is counted), hardware utilisation, failed samples, verification.
+    """
+    _check(0, n_parameters=n_parameters)
+    _check(n_tokens=n_tokens, n_prompt_tokens=n_prompt_tokens, n_samples=n_samples)
+    if prompt not in PROMPT:
+        raise ValueError(f"prompt = {prompt!r}: choose how prompt tokens count: {', '.join(PROMPT)}")
+    prefills = {"each": n_samples, "once": min(n_samples, 1.0), "cached": 0.0}[prompt]
+    tokens = n_samples * n_tokens + prefills * n_prompt_tokens
+    positions = n_samples * n_tokens * (n_prompt_tokens + n_tokens / 2) + prefills * n_prompt_tokens**2 / 2
+    return 2.0 * n_parameters * tokens + 4.0 * n_layers * attention_width * positions
+
+
+def training_flops(n_parameters: float, n_tokens: float, n_trainable: float | None = None) -> float:
+    """FLOPs of training on `n_tokens` tokens, prompts and epochs included: 6·P per token (Kaplan et al. 2020); an
+    adapter saves the frozen weights' gradients: 4·P + 2·P_trainable. Left out: attention, optimiser, recomputation."""
+    _check(0, n_parameters=n_parameters)
+    _check(n_tokens=n_tokens, n_trainable=n_trainable or 0)
+    return (4.0 * n_parameters + 2.0 * (n_parameters if n_trainable is None else n_trainable)) * n_tokens
+
+
+def gpu_seconds(wall_seconds: float, n_gpus: float = 1, share: float = 1.0) -> float:
+    """GPU-seconds of a measured run: wall time × GPUs × share of each that was held. Leaves out what was not timed."""
+    _check(wall_seconds=wall_seconds, n_gpus=n_gpus, share=share)
+    return float(wall_seconds * n_gpus * share)
+
+
+def usd(price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False) -> float:
+    """USD of `n_tokens` output and `n_prompt_tokens` input tokens, `n_cached_tokens` of these read from a cache.
+
+    `price`: a row of the price table, USD per million tokens. Raises ValueError when it lacks a price that is needed.
+    Leaves out cache writes and storage, surcharges for long prompts, minimum charges, taxes. Source: the row's own.
+    """
+    uncached = n_prompt_tokens - n_cached_tokens
+    _check(n_tokens=n_tokens, n_cached_tokens=n_cached_tokens, uncached_prompt_tokens=uncached)
+    parts = {k: n for k, n in {"output": n_tokens, "input": uncached, "cached": n_cached_tokens}.items() if n}
+    for key in [*parts, *["batch_discount"] * batch]:
+        if price.get(key) is None:
+            raise ValueError(f"{price.get('model')}: its price row has no {key!r}; add it, with its source")
+    return sum(n * price[key] for key, n in parts.items()) / 1e6 * (1 - price["batch_discount"] if batch else 1)
+
+
+def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
+    """The newest row of `model` in a YAML price table (a list `prices`), on or before `date` (ISO) where given.
+
+    Keys: model, date, source, output; input, cached, batch_discount (a share) where known. Raises StudyError naming
+    file, row and key for a bad row (negative, undated, unsourced, unknown key) and for a model without price.
+    """
+    from wcse_lib.study import read_yaml
+
+    rows, numbers = read_yaml(Path(path)).get("prices") or [], {"input", "cached", "batch_discount"}
+    for place, row in enumerate(rows, 1):
+        if wrong := {"model", "date", "source", "output"} ^ (set(row) - numbers):
+            raise StudyError(f"{path}: prices, row {place}: {min(wrong)!r} is unknown, or needed and missing")
+        try:
+            _check(output=row["output"], **{k: x for k, x in row.items() if k in numbers and x is not None})
+            _check(0, what_a_batch_still_costs=1 - (row.get("batch_discount") or 0))
+        except ValueError as error:
+            raise StudyError(f"{path}: prices, row {place} ({row['model']}): {error}") from None
+    mine = [row for row in rows if row["model"] == model and str(row["date"]) <= (date or "9999")]
+    if not mine:
+        known = ", ".join(sorted({row["model"] for row in rows})) or "nothing"
+        raise StudyError(f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}")
+    return max(mine, key=lambda row: str(row["date"]))
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Sizes counted in a checkpoint: tied weights once, vision towers too; `n_active` takes only the experts that a
+    token passes; `attention_width` is query heads × head size; `source` is "safetensors" (a folder) or "hub"."""
+
+    n_parameters: int
+    n_non_embedding: int
+    n_active: int
+    n_layers: int
+    hidden: int
+    attention_width: int
+    path: str
+    source: str
+
+
+def read_model(path_or_id: str | Path) -> ModelSize:
+    """Sizes from `config.json` and the headers of the safetensors file(s); no weight is read.
+
+    Args: path_or_id: a checkpoint folder (one file, or shards with their index), else a hub id. Raises StudyError (a
+    ValueError) naming file and remedy: missing, damaged, truncated or packed (quantised) checkpoints, no connection.
+    """
+    name, folder = str(path_or_id), Path(path_or_id).expanduser()
+    if folder.is_dir():
+        config, index = _json(folder / "config.json"), folder / "model.safetensors.index.json"
+        files = set(_json(index).get("weight_map", {}).values()) if index.is_file() else {"model.safetensors"}
+        headers = [_json(folder / file, header=True) for file in sorted(files)]
+        return _size(config, {k: (t["dtype"], t["shape"]) for h in headers for k, t in h.items()}, name, "safetensors")
+    try:
+        import huggingface_hub as hub
+
+        config = _json(Path(hub.hf_hub_download(name, "config.json")))
+        files = hub.get_safetensors_metadata(name).files_metadata.values()
+    except Exception as error:  # no hub id, offline, gated, no safetensors: many classes, one remedy
+        raise StudyError(
+            f"{name}: no such folder, and the hub does not tell its size ({type(error).__name__}: {str(error)[:200]}); "
+            "check the name, go online, log in if it is gated, give a downloaded folder, or set the arm's n_parameters"
+        ) from error
+    return _size(config, {k: (t.dtype, t.shape) for f in files for k, t in f.tensors.items()}, name, "hub")
+
+
+def _json(path: Path, header: bool = False) -> dict:
+    """A JSON object, or a safetensors file's header (8 bytes of length, then JSON), checked against the file's size."""
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(8), "little") if header else size
+            data = json.loads(file.read(length) if length <= size else b"")
+        if header:
+            data.pop("__metadata__", None)
+            if size != (end := 8 + length + max(t["data_offsets"][1] for t in data.values())):
+                raise ValueError(f"{size:,} bytes long, where its header announces {end:,}")
+        return dict(data)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: not there; save the model as safetensors (of an adapter, name the base)") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(f"{path}: unreadable ({error}); download or save the checkpoint again") from error
+
+
+def _size(config: dict, tensors: Mapping[str, tuple], path: str, source: str) -> ModelSize:
+    text = config.get("text_config") or config
+
+    def key(*names):
+        if not (found := [text[n] for n in names if text.get(n)]):
+            raise StudyError(f"{path}/config.json: {names[0]} is needed, and is not there")
+        return found[0]
+
+    tied, total, embedding, expert = text.get("tie_word_embeddings", config.get("tie_word_embeddings")), 0, 0, 0
+    for name, (dtype, shape) in tensors.items():
+        if dtype in ("U8", "I32", "U32") and config.get("quantization_config"):
+            raise StudyError(f"{path}: {name} packs several weights into one number; name the unquantised checkpoint")
+        buffer = re.search(r"inv_freq$|masked_bias$", name) or re.search(r"att(ntio)?n\.bias$", name) and len(shape) > 1
+        if buffer or (tied and "lm_head." in name) or not re.match(r"F|BF|I8", dtype):
+            continue  # no weight, or counted as the input embedding
+        n = math.prod(shape)
+        total, expert = total + n, expert + n * (".experts." in name)
+        embedding += n * bool(re.search(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$", name))
+    if not total:
+        raise StudyError(f"{path}: its safetensors hold no weights; download or save the checkpoint again")
+    experts = expert and key("num_local_experts", "num_experts", "n_routed_experts")
+    active = total - expert + (round(expert * key("num_experts_per_tok", "moe_top_k") / experts) if expert else 0)
+    hidden, heads = key("hidden_size", "n_embd", "d_model"), key("num_attention_heads", "n_head", "num_heads")
+    width = heads * (text.get("head_dim") or hidden // heads)
+    layers = key("num_hidden_layers", "n_layer", "num_layers")
+    return ModelSize(total, total - embedding, active, layers, hidden, width, path, source)
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """What one sample of an arm takes: mean lengths in tokens; `size`: a ModelSize or a number of parameters; measured
+    GPU-seconds; a row of the price table; `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
+
+    n_tokens: float
+    n_prompt_tokens: float = 0.0
+    size: ModelSize | float | None = None
+    gpu_seconds: float | None = None
+    price: Mapping | None = None
+    batch: bool = False
+    judge: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        _check(0, n_tokens=self.n_tokens)  # an arm that writes nothing cannot be matched
+        _check(n_prompt_tokens=self.n_prompt_tokens, **{f"judge.{unit}": x for unit, x in self.judge.items()})
+
+
+def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "each") -> float:
+    """Cost of `n_samples` samples for one problem, in the convention's unit; CONVENTIONS tells what each leaves out.
+
+    Raises ValueError naming what the arm lacks for it (its size, its checkpoint's layers, GPU-seconds, a price).
+    """
+    size, n, judge = arm.size, n_samples, n_samples * arm.judge.get(CONVENTIONS.get(convention, " ")[0], 0.0)
+    full, active = (size.n_parameters, size.n_active) if isinstance(size, ModelSize) else (size, size)
+    prompts = arm.n_prompt_tokens * {"each": n, "once": min(n, 1), "cached": 0}.get(prompt, math.nan)
+    rules = {
+        "count": lambda: n,
+        "tokens": lambda: n * arm.n_tokens,
+        "paper": lambda: sampling_flops(full, 1, n_samples=n),
+        "flops": lambda: sampling_flops(full, arm.n_tokens, n_samples=n),
+        "non_embedding": lambda: sampling_flops(size.n_non_embedding, arm.n_tokens, n_samples=n),
+        "active": lambda: sampling_flops(active, arm.n_tokens, n_samples=n),
+        "prompt": lambda: sampling_flops(active, arm.n_tokens, arm.n_prompt_tokens, n, prompt) + judge,
+        "attention": lambda: sampling_flops(
+            active, arm.n_tokens, arm.n_prompt_tokens, n, prompt, size.n_layers, size.attention_width) + judge,
+        "seconds": lambda: n * arm.gpu_seconds + judge,
+        "price": lambda: usd(arm.price, n * arm.n_tokens, prompts, 0.0, arm.batch) + judge,
+    }  # fmt: skip
+    try:
+        return float(rules[convention]())
+    except KeyError:
+        raise ValueError(f"{convention!r}: no convention to count cost by; choose of {', '.join(rules)}") from None
+    except (AttributeError, TypeError):
+        lacking = {"seconds": "gpu_seconds", "price": "price"}.get(convention, "size read from a checkpoint")
+        raise ValueError(f"by {convention}: the arm has no {lacking}; give it, or choose another convention") from None
+
+
+def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int | Mapping[str, int], n_problems=1,
+          prompt="each", curves: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:  # fmt: skip
+    """Samples per problem, for every arm and budget, that match the reference arm's `n_samples` (one, or by budget).
+
+    Args: mode: a convention, or "examples" or "coverage" with `curves`: by arm its expected value after 1, 2, …
+    samples (a pilot's estimates, see forecast). Returns rows budget × arm: unit, exchange_ratio (samples for one of the
+    reference's), n_samples, n_extra (problems that draw one more, so that under one sample stays unspent), planned and
+    reference (totals in unit), matched (within 1 %). Raises ValueError when an arm gets no sample or misses the aim.
+    """
+    rows = []
+    for (budget, n), (name, arm) in product(
+        (n_samples if isinstance(n_samples, Mapping) else {"": n_samples}).items(), arms.items()
+    ):
+        _check(0, whole=True, n_samples=n, n_problems=n_problems)
+        if mode in ("examples", "coverage"):
+            aim, curve = n_problems * curves[reference][n - 1], n_problems * np.asarray(curves[name], float)
+            if curve.max() < aim * (1 - 1e-9):
+                raise ValueError(f"{name}: {len(curve)} samples miss {reference}'s {mode}; lower n_samples = {n}")
+            k, extra, unit = int(np.argmax(curve >= aim * (1 - 1e-9))) + 1, 0, mode
+            ratio, planned = k / n, curve[k - 1]
+        else:
+            one, two, base = (cost(a, mode, i, prompt) for a, i in ((arm, 1), (arm, 2), (arms[reference], 1)))
+            aim, unit = n_problems * cost(arms[reference], mode, n, prompt), CONVENTIONS[mode][0]
+            spare = Fraction(aim) - n_problems * (2 * Fraction(one) - Fraction(two))  # prompts counted once come first
+            k, extra = divmod(max(0, _buys(spare, Fraction(two) - Fraction(one))), n_problems)
+            if k < 1:
+                raise ValueError(f"{name}: the budget buys 0 samples for some problems; raise n_samples = {n}")
+            ratio = base / one
+            planned = (n_problems - extra) * cost(arm, mode, k, prompt) + extra * cost(arm, mode, k + 1, prompt)
+        rows.append([budget, name, mode, unit, ratio, k, extra, planned, aim, bool(abs(planned / aim - 1) <= 0.01)])
+    columns = "budget arm mode unit exchange_ratio n_samples n_extra planned reference matched".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def exchange(reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, prompt: str = "each") -> pd.DataFrame:
+    """Convention × arm, side by side: cost of one sample, samples for one and for `n_samples` of the reference's, and
+    what the convention leaves out, or, with NaN, what the arm lacks for it."""
+    rows = []
+    for (convention, (unit, note)), name in product(CONVENTIONS.items(), arms):
+        row = dict(convention=convention, unit=unit, arm=name, cost=np.nan, exchange_ratio=np.nan, n_samples=np.nan)
+        try:
+            row["cost"] = cost(arms[name], convention, 1, prompt)
+            row["exchange_ratio"] = cost(arms[reference], convention, 1, prompt) / row["cost"]
+            pair = {reference: arms[reference], name: arms[name]}
+            row["n_samples"] = match(convention, reference, pair, n_samples, 1, prompt)["n_samples"].iloc[-1]
+        except ValueError as error:
+            note = str(error)
+        rows.append(row | {"leaves_out": note})
+    return pd.DataFrame(rows)
+
+
+def ledger(planned, spent) -> pd.DataFrame:
+    """Planned against spent, from rows (dicts or a frame) of who, stage, kind, unit and planned or spent.
+
+    Kind says what for (sampling, prompt, failed, truncated, judge, training, evaluation), unit is one of UNITS. Rows of
+    one key are added; a key on one side only counts 0 on the other. Returns the keys, planned, spent, ratio, matched
+    (within 1 %). Raises ValueError for missing columns, unknown units, and amounts that are negative or not finite.
+    """
+    keys, sides = ["who", "stage", "kind", "unit"], []
+    for name, rows in (("planned", planned), ("spent", spent)):
+        frame = pd.DataFrame(rows, columns=None if len(rows) else [*keys, name])
+        if missing := [c for c in [*keys, name] if c not in frame]:
+            raise ValueError(f"ledger: {name} rows have no column {missing[0]!r}; needed: {', '.join(keys)}, {name}")
+        for row in frame.to_dict("records"):
+            _check(**{f"{name} of {row['who']}, {row['kind']}": row[name]})
+            if row["unit"] not in UNITS:
+                raise ValueError(f"ledger: unit {row['unit']!r} of {row['who']}: units are {', '.join(UNITS)}")
+        sides.append(frame.groupby(keys, sort=False)[name].sum().astype(float))
+    table = pd.concat(sides, axis=1).fillna(0.0).reset_index()
+    table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
+    return table.assign(matched=(table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"])

@@ -1,0 +1,383 @@
+"""What a pilot's counts tell of larger budgets: coverage to expect, what to buy, which differences could be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+from scipy.special import bdtr, betaincinv, betaln, expit, gammaln, log_expit, ndtri
+
+# A population of success rates is a Beta or, thinner near 0, a normal on the logit scale (a pilot can rarely tell them
+# apart, and they extrapolate differently), with or without a share of problems that are never solved.
+KINDS = {(0, 0): 0.32, (0, 1): 0.48, (1, 0): 0.08, (1, 1): 0.12}  # (logit-normal, never-solved share): prior chance
+RANGE = [((-6.0, 6.0), (-3.0, 5.7)), ((-8.0, 8.0), (-1.9, 1.6))]  # by kind: logit mean; log(a + b) or log spread
+PRIOR = [((0.0, 2.5), (0.7, 1.5)), ((0.0, 2.5), (0.4, 0.7))]  # mean and spread of a normal over the same
+NODES = np.linspace(-4.5, 4.5, 61)
+WEIGHTS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
+
+
+def _pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
+    """Checked counts over problems: samples and correct samples."""
+    n, c = np.atleast_1d(n), np.atleast_1d(c)
+    if n.ndim != 1 or n.shape != c.shape or len(n) < 2:
+        raise ValueError(f"n, c of shapes {n.shape}, {c.shape}: one count per problem, of two or more problems, needed")
+    if not ((n == np.floor(n)) & (c == np.floor(c)) & (n >= 1) & (c >= 0) & (c <= n)).all():
+        raise ValueError("n, c: whole counts with n >= 1 and 0 <= c <= n are needed; drop problems without samples")
+    return n.astype(int), c.astype(int)
+
+
+def _log_moments(kind: int, x, y, pairs) -> np.ndarray:
+    """log E[p^c (1-p)^(n-c)] of the populations (x, y) [points] for pairs (n, c): [points, pairs]; no zeros here."""
+    if kind == 0:
+        s, (n, c) = np.exp(y)[:, None], np.asarray(pairs, float).T
+        a, b = expit(x)[:, None] * s, expit(-x)[:, None] * s
+        return betaln(a + c, b + n - c) - betaln(a, b)
+    t = x[:, None] + np.exp(y)[:, None] * NODES
+    yes, no = log_expit(t), log_expit(-t)
+    return np.stack([np.log(np.exp(c * yes + (n - c) * no) @ WEIGHTS + 1e-300) for n, c in pairs], axis=1)
+
+
+def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
+    """[points, zeros]; the share `zero` of problems that are never solved can only explain c = 0."""
+    seen = pairs[:, 1] > 0
+    out = (log_moments[:, seen] @ counts[seen])[:, None] + counts[seen].sum() * np.log1p(-zero)
+    return out + sum(counts[j] * np.log(zero + (1 - zero) * np.exp(log_moments[:, [j]])) for j in np.flatnonzero(~seen))
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Populations that could have given the pilot, as weighted points; `p_zero`: the chance that some problems are
+    never solved. `blocks`: a (kind, x [points], y [points], zero [zeros], weight [points, zeros]) for each of KINDS."""
+
+    blocks: list
+    p_zero: float
+
+    @property
+    def weight(self) -> np.ndarray:
+        return np.concatenate([weight.ravel() for *_, weight in self.blocks])
+
+    def coverage(self, k: float) -> np.ndarray:
+        """coverage@k of every point; k may be a fraction."""
+        each = ((1 - z) * -np.expm1(_log_moments(kind, x, y, [(k, 0)])) for kind, x, y, z, _ in self.blocks)
+        return np.concatenate([value.ravel() for value in each])
+
+    def rates(self, size: int, rng, false_positives=None, n_rates: int = 128) -> np.ndarray:
+        """Draws of populations [size, n_rates]: a row holds equally likely success rates, ascending; rates of sound
+        solutions where `false_positives` (n_false, n_judged) are given."""
+        points = [np.broadcast_arrays(kind, x[:, None], y[:, None], z) for kind, x, y, z, _ in self.blocks]
+        points = np.stack([np.concatenate([p[i].ravel() for p in points]) for i in range(4)])
+        kind, x, y, z = points[:, rng.choice(points.shape[1], size, p=self.weight), None]
+        u = ((np.arange(n_rates) + 0.5) / n_rates - z) / (1 - z)
+        v, s = np.clip(u, 1e-12, 1), np.exp(y)
+        rates = np.where(kind == 1, expit(x + s * ndtri(v)), betaincinv(expit(x) * s, expit(-x) * s, v)) * (u > 0)
+        false, judged = false_positives or (0, 0)
+        return rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1))) if judged else rates
+
+
+def posterior(n, c) -> Posterior:
+    """Bayesian fit of all four kinds of population to pilot counts `n`, `c` [problems], on grids that zoom in.
+
+    Priors: KINDS, PRIOR, and density 2·(1 - zero) for the share never solved. ValueError for impossible counts.
+    """
+    pairs, counts = np.unique(np.stack(_pilot(n, c), axis=1), axis=0, return_counts=True)
+    blocks = [_block(kind, bool(zeros), pairs, counts) for kind, zeros in KINDS]
+    top = max(log.max() for *_, log in blocks)
+    total = sum(np.exp(log - top).sum() for *_, log in blocks)
+    blocks = [(*rest, np.exp(log - top) / total) for *rest, log in blocks]
+    return Posterior(blocks, float(sum(weight.sum() for *_, z, weight in blocks if len(z) > 1)))
+
+
+def _block(kind: int, zeros: bool, pairs, counts):
+    """One kind of population: a grid over the box that holds all but exp(-10) of its peak, with log posterior mass."""
+    box, sizes = np.array([*RANGE[kind], (0.0, 1.0)]), np.array([17, 17, 15 if zeros else 1])
+    for _ in range(8):
+        x, y = (v.ravel() for v in np.meshgrid(*(np.linspace(*ends, 17) for ends in box[:2]), indexing="ij"))
+        zero = box[2, 0] + (np.arange(15) + 0.5) / 15 * np.diff(box[2]) if zeros else np.zeros(1)
+        log = _log_likelihood(_log_moments(kind, x, y, pairs), zero, pairs, counts) + zeros * np.log(2 - 2 * zero)
+        for v, (mean, spread) in zip((x, y), PRIOR[kind]):
+            log = log + stats.norm.logpdf(v, mean, spread)[:, None]
+        near, step = log > log.max() - 10, np.diff(box)[:, 0] / np.maximum(sizes - [1, 1, 0], 1)
+        kept = x[near.any(1)], y[near.any(1)], zero[near.any(0)]
+        new = np.array([(max(v.min() - d, low), min(v.max() + d, high)) for v, d, (low, high) in zip(kept, step, box)])
+        if np.prod(np.diff(new) / np.diff(box)) > 0.3:
+            break
+        box = new if zeros else np.vstack([new[:2], box[2]])
+    return kind, x, y, zero, log + np.log(KINDS[kind, int(zeros)] * np.prod(step))
+
+
+def _interval(draws, level: float, weight=None) -> list:
+    """[mean, low, high] of one-dimensional, possibly weighted draws."""
+    weight, order = np.full(len(draws), 1 / len(draws)) if weight is None else weight, np.argsort(draws)
+    below = np.cumsum(weight[order]) - weight[order] / 2
+    return [float(weight @ draws), *np.interp([(1 - level) / 2, (1 + level) / 2], below, draws[order])]
+
+
+def _frame(ks, draws, level: float) -> pd.DataFrame:
+    return pd.DataFrame([[k, *_interval(d, level)] for k, d in zip(ks, draws)], columns=["k", "value", "low", "high"])
+
+
+def forecast_coverage(n, c, ks: Sequence[float], seed=0, level=0.95, n_problems=None,
+                      false_positives: tuple | None = None) -> pd.DataFrame:  # fmt: skip
+    """coverage@k to expect at every k of `ks` from a pilot's counts `n`, `c` [problems]: [k, value, low, high].
+
+    `value` is the posterior mean; the interval carries the pilot's sampling error over problems and samples, and doubt
+    about the kind of population. `n_problems`: for a study of that many new problems (wider), not for the population.
+    `false_positives` (n_false, n_judged) discounts unsound samples, evenly over problems: too kind where they gather on
+    hard ones. Where intervals fail is measured by benchmarks/forecast_calibration.py.
+    """
+    fit, rng = posterior(n, c), np.random.default_rng(seed)
+    if n_problems is None and not false_positives:
+        rows = [[k, *_interval(fit.coverage(k), level, fit.weight)] for k in ks]
+        return pd.DataFrame(rows, columns=["k", "value", "low", "high"])
+    draws = _covered(fit.rates(2000, rng, false_positives), ks)
+    return _frame(ks, draws if n_problems is None else rng.binomial(n_problems, draws) / n_problems, level)
+
+
+def _covered(rates, ks) -> np.ndarray:
+    """coverage@k [ks, draws] of rates [draws, problems]."""
+    return np.stack([1 - ((1 - rates) ** k).mean(1) for k in ks])
+
+
+def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], seed=0, level=0.95) -> pd.DataFrame:
+    """Distinct correct solutions among k samples, mean over all problems: [k, value, low, high].
+
+    `groups`: for every problem how often each of its distinct correct solutions came (they add up to c). Distinct ones
+    among t correct follow the two-parameter partition of Ewens and Pitman (Pitman 1995), one for all problems; t
+    follows the coverage forecast. Raises ValueError when groups do not add up to c.
+    """
+    n, c = _pilot(n, c)
+    if len(groups) != len(c) or any(sum(g) != total or min(g, default=1) < 1 for g, total in zip(groups, c)):
+        raise ValueError("groups: one list per problem, of positive counts that add up to its correct samples, is needed")
+    d, theta = (v.ravel() for v in np.meshgrid(np.linspace(0.02, 0.98, 25), np.geomspace(0.05, 200, 25)))
+    log = np.zeros(len(d))
+    for g in (np.asarray(g)[:, None] for g in groups if len(g)):
+        log += np.log(theta + np.arange(1, len(g))[:, None] * d).sum(0) + (gammaln(g - d) - gammaln(1 - d)).sum(0)
+        log -= gammaln(theta + g.sum()) - gammaln(theta + 1)
+    rng, size, t = np.random.default_rng(seed), 200, np.arange(max(ks) + 1)
+    rates = posterior(n, c).rates(size, rng, None, 48)
+    mass = np.exp(log - log.max())
+    chosen = rng.choice(len(d), size, p=mass / mass.sum())
+    d, theta = d[chosen, None], theta[chosen, None]
+    unique = theta / d * np.expm1(gammaln(theta + d + t) - gammaln(theta + d) - gammaln(theta + t) + gammaln(theta))
+    chance = (stats.binom.pmf(t[: k + 1], k, rates[..., None]).mean(1) for k in ks)
+    return _frame(ks, [(p * unique[:, : p.shape[1]]).sum(1) for p in chance], level)
+
+
+def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, seed=0, level=0.95) -> dict:
+    """Where two arms' forecast coverage curves cross, over `budgets` (cost per problem, ascending).
+
+    `pilots`: {arm: (n, c)}; `costs`: of one sample. Returns value (median), low, high: the budget from which the lead
+    no longer changes; p_crossing: the chance that it changes in the range; p_ahead [budgets]: the chance that the
+    second arm leads. Pilots count as independent: where they share problems, this is cautious.
+    """
+    rng, budgets = np.random.default_rng(seed), np.asarray(budgets, float)
+    first, second = (_covered(posterior(*p).rates(1000, rng), budgets / costs[arm]) for arm, p in pilots.items())
+    change = (second > first)[1:] != (second > first)[:-1]
+    last = budgets[1:][len(change) - 1 - np.argmax(change[::-1, change.any(0)], axis=0)]
+    low, value, high = np.quantile(last, [(1 - level) / 2, 0.5, (1 + level) / 2]) if len(last) else [np.nan] * 3
+    chances = {"p_crossing": change.any(0).mean(), "p_ahead": (second > first).mean(1)}
+    return {"value": value, "low": low, "high": high, **chances}
+
+
+def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0, level=0.95,
+              false_positives: Mapping[str, tuple] | None = None) -> pd.DataFrame:  # fmt: skip
+    """The arm to buy for `budget` (cost per problem): rows of arm, k, value, low, high, p_best, the best arm first.
+
+    `p_best` is the chance that the arm's coverage at its k is the highest: how sure the recommendation is.
+    `false_positives`: {arm: (n_false, n_judged)} compares sound coverage. Raises ValueError for an unaffordable arm.
+    """
+    rng, rows, draws, false_positives = np.random.default_rng(seed), [], [], false_positives or {}
+    for arm, counts in pilots.items():
+        k = _affordable(arm, costs[arm], budget)
+        draws.append(_covered(posterior(*counts).rates(2000, rng, false_positives.get(arm)), [k])[0])
+        rows.append([arm, k, *_interval(draws[-1], level)])
+    table = pd.DataFrame(rows, columns=["arm", "k", "value", "low", "high"])
+    table["p_best"] = [(np.argmax(draws, axis=0) == i).mean() for i in range(len(rows))]
+    return table.sort_values("p_best", ascending=False, ignore_index=True)
+
+
+def _affordable(arm: str, cost: float, budget: float) -> int:
+    if not cost > 0 or (k := int(budget / cost * (1 + 1e-12))) < 1:
+        raise ValueError(f"{arm}: {budget:g} buys no sample at {cost:g}; raise the budget, or leave the arm out")
+    return k
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One population: Beta(a, b) success rates, and a share `zero` of problems that are never solved; `p_value`: of
+    there being no such share (likelihood ratio, half a chi-square: Self and Liang 1987), NaN where not tested."""
+
+    a: float
+    b: float
+    zero: float
+    p_value: float = float("nan")
+
+    def coverage(self, ks) -> np.ndarray:
+        """coverage@k [ks]."""
+        return (1 - self.zero) * -np.expm1(betaln(self.a, self.b + np.asarray(ks, float)) - betaln(self.a, self.b))
+
+    def rates(self, n, c, n_rates: int = 64) -> np.ndarray:
+        """What to believe of each problem's rate after c of n: ascending quantiles [problems, n_rates]."""
+        n, c = np.asarray(n)[:, None], np.asarray(c)[:, None]
+        miss = (1 - self.zero) * np.exp(betaln(self.a, self.b + n) - betaln(self.a, self.b))
+        none = np.where(c == 0, self.zero / (self.zero + miss), 0.0)
+        u = ((np.arange(n_rates) + 0.5) / n_rates - none) / np.maximum(1 - none, 1e-9)
+        return betaincinv(self.a + c, self.b + n - c, np.clip(u, 0, 1)) * (u > 0)
+
+
+def _fit(x, p_value=float("nan")) -> Fit:
+    s, zero = np.exp(x[1]), expit(x[2]) if len(x) > 2 else 0.0
+    return Fit(float(expit(x[0]) * s), float(expit(-x[0]) * s), float(zero), p_value)
+
+
+def _minimise(loss: Callable, zero: bool):
+    """Best (logit mean, log(a + b)[, logit zero]) of two starts."""
+    ends, starts = [(-9, 9), (-4, 9), (-9, 9)], ((-1.5, 0.5, -2.0), (0.5, 0.5, -2.0))
+    runs = (optimize.minimize(loss, s[: 2 + zero], method="L-BFGS-B", bounds=ends[: 2 + zero]) for s in starts)
+    return min(runs, key=lambda run: run.fun)
+
+
+def fit_pilot(n, c, alpha: float = 0.05) -> Fit:
+    """Maximum-likelihood beta-binomial of counts `n`, `c` [problems]; a share of never-solved problems is kept only
+    where the likelihood-ratio test rejects its absence at `alpha` (1: always, 0: never)."""
+    pairs, counts = np.unique(np.stack(_pilot(n, c), axis=1), axis=0, return_counts=True)
+
+    def loss(x):
+        moments = _log_moments(0, x[:1], x[1:2], pairs)
+        return -_log_likelihood(moments, expit(x[2:]) if len(x) > 2 else np.zeros(1), pairs, counts).item()
+
+    plain, mixed = _minimise(loss, False), _minimise(loss, True)
+    p_value = 0.5 * float(stats.chi2.sf(max(0.0, 2 * (plain.fun - mixed.fun)), 1))
+    return _fit(mixed.x if p_value < alpha else plain.x, p_value)
+
+
+def fit_curve(ks, coverage, zero: bool = False) -> Fit:
+    """Least-squares population of a published curve: coverage (shares) at `ks`; a `zero` share is fitted where asked
+    for (on a few rounded points it is mostly noise: with k = 1 to 4 of the paper's curves it spoils k = 30)."""
+    ks, coverage = np.asarray(ks, float), np.asarray(coverage, float)
+    if ks.shape != coverage.shape or len(ks) < 2 or not ((ks > 0) & (coverage > 0) & (coverage < 1)).all():
+        raise ValueError("fit_curve: two or more k > 0, each with a coverage between 0 and 1 (shares, not per cent)")
+    return _fit(_minimise(lambda x: 1e4 * ((_fit(x).coverage(ks) - coverage) ** 2).sum(), zero).x)
+
+
+def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float) -> pd.DataFrame:
+    """Splits of `budget` (cost per problem) over arms, best forecast coverage first: samples per arm, cost, value.
+
+    `pilots`: {arm: (n, c)} on the same problems in the same order. A problem's chance to be missed is the product over
+    arms, averaged over problems after each arm's own counts; what the counts leave open is shared between arms to the
+    degree that their rates correlate in the pilots. At most 40 counts per arm are tried; the last takes the rest.
+    """
+    if len({len(n) for n, _ in pilots.values()}) > 1:
+        raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
+    rates, shared = {arm: fit_pilot(*p).rates(*_pilot(*p)) for arm, p in pilots.items()}, _correlation(pilots)
+    most, (*others, last), rows = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}, pilots, []
+    for ks in product(*(np.unique(np.linspace(0, most[arm], 40).astype(int)) for arm in others)):
+        left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
+        if left >= 0:
+            split = {**dict(zip(others, map(int, ks))), last: int(left / costs[last])}
+            miss = [(1 - rates[arm]) ** k for arm, k in split.items()]
+            together, apart = np.prod(miss, axis=0).mean(), np.prod([m.mean(1) for m in miss], axis=0).mean()
+            value = 1 - shared * together - (1 - shared) * apart
+            rows.append({**split, "cost": sum(k * costs[arm] for arm, k in split.items()), "value": float(value)})
+    return pd.DataFrame(rows).sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
+
+
+def _correlation(pilots) -> float:
+    """Mean correlation of the arms' per-problem rates, cleared of the noise of finite samples; within 0 and 1."""
+    n, c = (np.array([np.asarray(p[i], float) for p in pilots.values()]) for i in (0, 1))
+    noise = (c * (n - c) / (n * n * np.maximum(n - 1, 1))).mean(1)  # variance of c/n around its rate
+    covariance, pair = np.atleast_2d(np.cov(c / n)), np.triu_indices(len(n), 1)
+    spread = np.sqrt(np.maximum(np.diag(covariance) - noise, 1e-6))
+    return float(np.clip((covariance / np.outer(spread, spread))[pair].mean(), 0, 1)) if len(n) > 1 else 1.0
+
+
+def allocate(n, c, mean_samples: float, how: str = "uniform", m: int = 1) -> pd.DataFrame:
+    """Spread `mean_samples` per problem over the pilot's problems; one row per problem, in the given order.
+
+    `how`: "uniform"; "proportional" to difficulty, the failure rate to expect (Prop2Diff of DART-Math, 2407.13690); or
+    "stop" after `m` correct samples: n_samples is then the largest limit whose expected total stays in the budget.
+    Columns: difficulty, n_samples, expected_samples, expected_coverage. Raises ValueError for an unknown `how`.
+    """
+    n, c = _pilot(n, c)
+    rates, total = fit_pilot(n, c).rates(n, c), round(mean_samples * len(n))
+    shares = {"uniform": np.ones(len(n)), "proportional": 1 - rates.mean(1), "stop": None}
+    if how not in shares or total < len(n):
+        raise ValueError(f"how = {how!r}, mean_samples = {mean_samples}: one of {', '.join(shares)}, and 1 or more")
+    if how == "stop":
+        limit, expected, more = 0, np.zeros(len(n)), np.ones(len(n))
+        while limit < 10_000 and (expected + more).sum() <= total * (1 + 1e-12):
+            limit, expected = limit + 1, expected + more
+            more = bdtr(m - 1, limit, rates).mean(1)  # chance that a problem is still short of m
+        counts = np.full(len(n), limit)
+    else:
+        exact = total * shares[how] / shares[how].sum()
+        counts = np.floor(exact).astype(int)
+        counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1  # largest remainders
+        expected = counts.astype(float)
+    covered = 1 - ((1 - rates) ** counts[:, None]).mean(1)
+    table = {"difficulty": 1 - rates.mean(1), "n_samples": counts, "expected_samples": expected}
+    return pd.DataFrame({**table, "expected_coverage": covered})
+
+
+def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,
+                              n_seeds: int = 1, seed_sd: float = 0.0) -> float:  # fmt: skip
+    """The smallest true difference between two rates near `p` that a two-sided test at `alpha` finds with `power`.
+
+    For coverage and accuracy over `n_items` problems per arm, for a false-positive rate over judged samples; a share
+    (0.02: two points). `paired_correlation`: of the arms' 0/1 outcomes on the same items; without it the items differ.
+    `seed_sd`: spread of the rate over training seeds, `n_seeds` per arm (seeds do not add items). inf where no
+    difference is found. Two-proportion z test (Fleiss, Levin and Paik 2003, chapter 4). ValueError out of range.
+    """
+    gap = _shortfall(n_items, p, power, alpha, paired_correlation, n_seeds, seed_sd)
+    most = max(p, 1 - p)
+    return float(optimize.brentq(gap, 0.0, most)) if gap(most) >= 0 else float("inf")
+
+
+def items_needed(effect: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,
+                 n_seeds: int = 1, seed_sd: float = 0.0) -> int:  # fmt: skip
+    """Items per arm that show a difference of `effect` (a share): the inverse of `minimum_detectable_effect`.
+
+    Raises ValueError when the spread over seeds alone hides the effect, whatever the number of items.
+    """
+    if not 0 < effect <= max(p, 1 - p):
+        raise ValueError(f"effect = {effect!r}: a share in (0, {max(p, 1 - p):g}] is needed (0.02: two points)")
+
+    def gap(log_items: float) -> float:
+        return _shortfall(np.exp(log_items), p, power, alpha, paired_correlation, n_seeds, seed_sd)(effect)
+
+    if gap(40.0) <= 0:
+        raise ValueError(f"n_seeds = {n_seeds}: a spread of {seed_sd:g} over seeds hides {effect:g}; train more seeds")
+    return 1 if gap(0.0) >= 0 else int(np.ceil(np.exp(optimize.brentq(gap, 0.0, 40.0)) - 1e-6))
+
+
+def _shortfall(n_items, p, power, alpha, r, n_seeds, seed_sd) -> Callable[[float], float]:
+    """Effect minus the effect that the test needs, as a function of the effect; the other rate lies towards 1/2."""
+    good = {"n_items": n_items >= 1, "p": 0 < p < 1, "power": alpha < power < 1, "alpha": 0 < alpha < 1,
+            "paired_correlation": -1 <= (r or 0) < 1, "n_seeds": n_seeds >= 1, "seed_sd": seed_sd >= 0}  # fmt: skip
+    if wrong := [key for key, ok in good.items() if not ok]:
+        raise ValueError(f"{wrong[0]}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1")
+    r, by_seed = r or 0.0, 2 * seed_sd**2 / n_seeds
+
+    def gap(effect: float) -> float:
+        q = p + effect if p <= 0.5 else p - effect
+        v, w, mean = p * (1 - p), max(q * (1 - q), 0.0), (p + q) / 2
+        null = 2 * mean * (1 - mean) * (1 - r) / n_items + by_seed
+        real = (v + w - 2 * r * np.sqrt(v * w)) / n_items + by_seed
+        return effect - stats.norm.isf(alpha / 2) * np.sqrt(null) - stats.norm.ppf(power) * np.sqrt(real)
+
+    return gap
+
+
+def power_sentence(n_items: int, p: float, wanted: float = 0.02, what: str = "test items", **test) -> str:
+    """One sentence on what `n_items` can show; `wanted` is a share, `test` goes to `minimum_detectable_effect`."""
+    least, power = minimum_detectable_effect(n_items, p, **test), test.get("power", 0.8)
+    seen = f"the smallest difference seen with {power:.0%} power is {100 * least:.1f} points"
+    seen = seen if np.isfinite(least) else "they can see no difference at all"
+    if least <= wanted:
+        return f"{n_items:,} {what} can see {100 * wanted:g} points: {seen}."
+    needed = f" ({items_needed(wanted, p, **test):,} would be needed)"
+    return f"{n_items:,} {what} cannot see {100 * wanted:g} points: {seen}{needed}."
