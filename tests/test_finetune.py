@@ -278,7 +278,7 @@ def test_out_of_memory_halves_the_micro_batch(plain, base, rows, tmp_path, monke
     def small(self, input_ids=None, **kwargs):
         if input_ids.shape[0] > 4 and len(done) >= (0 if kind == "cuda" else 7):
             error = torch.OutOfMemoryError if kind == "cuda" else RuntimeError
-            raise error("CUDA out of memory. Tried to" if kind == "cuda" else f"{kind}: can't allocate memory: you tried")
+            raise error("CUDA out of memory" if kind == "cuda" else f"{kind}: can't allocate memory: you tried")
         done.append(1)
         return forward(self, input_ids=input_ids, **kwargs)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wcse_lib import metrics
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 ANSWERS = ["1/2", "0.5", "3", "3.0", "x+1", " X + 1", None]
 TRUE = {"1/2", "0.5"}
 
@@ -176,10 +176,12 @@ def test_majority_limits():
 
 
 def test_majority_of_large_samples_is_finite_and_sharp():
-    answers = [["1"] * 600 + ["2"] * 400]
-    assert metrics.majority_at_k(answers, [[True] * 600 + [False] * 400], 101) > 0.97
-    assert metrics.majority_at_k(answers, [[True] * 600 + [False] * 400], 1000) == 1
-    assert metrics.majority_at_k(answers, [[False] * 600 + [True] * 400], 1000) == 0
+    answers, k = [["1"] * 9 + ["2"] * 6 + [f"x{i}" for i in range(3000)]], 40
+    assert metrics.majority_at_k(answers, [[True] * 9 + [False] * 3006], k) == pytest.approx(0.008503, abs=1e-5)
+    answers = [["1"] * 120 + ["2"] * 80]
+    assert metrics.majority_at_k(answers, [[True] * 120 + [False] * 80], 61) > 0.95
+    assert metrics.majority_at_k(answers, [[True] * 120 + [False] * 80], 200) == 1
+    assert metrics.majority_at_k(answers, [[False] * 120 + [True] * 80], 200) == 0
 
 
 @pytest.mark.parametrize(

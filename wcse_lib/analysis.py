@@ -360,11 +360,14 @@ def answer(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
         pooled = rows[rows["base"] == "all students"]
         rows, what = (pooled if len(pooled) else rows), "students' greedy pass@1 on held-out problems"
     else:
-        rows, what = tables["arm_differences"].query("metric == 'pass@1'"), "pass@1 of the samples"
+        rows, what = tables["arm_differences"], "pass@1 of the samples"
+        rows = rows[rows["metric"] == "pass@1"] if len(rows) else rows
     sentences = [_sentence(run, row) for row in rows.itertuples()]
     verdicts = {(r.arm_a if r.low > 0 else r.arm_b if r.high < 0 else None) for r in rows.itertuples()}
     data = "training set" if students else "samples"
-    if verdicts == {None}:
+    if not len(rows):
+        headline = "This study has one arm: there is nothing to compare."
+    elif verdicts == {None}:
         headline = f"No difference between the arms' {data} could be shown at any budget."
     elif len(verdicts) == 1:
         headline = f"At every budget, {verdicts.pop()} gave the better {data}."

@@ -204,7 +204,9 @@ class _Parser:
             node = self.primary()
         else:
             node = self.signed()
-            while self.factor_follows() and self.next.lstrip("\\") not in FUNCTIONS and not re.match(r"[(\d]", self.next):
+            while self.factor_follows() and not re.match(r"[(\d]", self.next):
+                if self.next.lstrip("\\") in FUNCTIONS:
+                    break
                 node = ("*", node, self.power())
         if marks.get("^") == -1 and name in ("sin", "cos", "tan"):
             return ("arc" + name, node)

@@ -9,15 +9,13 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from scipy.special import bdtr, betaincinv, betaln, expit, gammaln, log_expit, ndtri
+from scipy.special import bdtr, betaincinv, betaln, expit, gammaln
 
-# A population of success rates is a Beta or, thinner near 0, a normal on the logit scale (a pilot can rarely tell them
-# apart, and they extrapolate differently), with or without a share of problems that are never solved.
-KINDS = {(0, 0): 0.32, (0, 1): 0.48, (1, 0): 0.08, (1, 1): 0.12}  # (logit-normal, never-solved share): prior chance
-RANGE = [((-6.0, 6.0), (-3.0, 5.7)), ((-8.0, 8.0), (-1.9, 1.6))]  # by kind: logit mean; log(a + b) or log spread
-PRIOR = [((0.0, 2.5), (0.7, 1.5)), ((0.0, 2.5), (0.4, 0.7))]  # mean and spread of a normal over the same
-NODES = np.linspace(-4.5, 4.5, 61)
-WEIGHTS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
+# A population of success rates is a Beta(a, b), with or without a share `zero` of problems that are never solved. Priors
+# over x, the logit of its mean, and y = log(a + b): normal (mean, spread) in a range; over zero: 2·(1 - zero).
+PRIOR = {"x": (0.0, 2.5, -6.0, 6.0), "y": (0.7, 1.5, -3.0, 5.7)}
+P_ZERO = 0.6  # prior chance that some problems are never solved; with 0.6 intervals keep their level (see benchmarks/)
+
 
 
 def _pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
@@ -30,15 +28,11 @@ def _pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
     return n.astype(int), c.astype(int)
 
 
-def _log_moments(kind: int, x, y, pairs) -> np.ndarray:
-    """log E[p^c (1-p)^(n-c)] of the populations (x, y) [points] for pairs (n, c): [points, pairs]; no zeros here."""
-    if kind == 0:
-        s, (n, c) = np.exp(y)[:, None], np.asarray(pairs, float).T
-        a, b = expit(x)[:, None] * s, expit(-x)[:, None] * s
-        return betaln(a + c, b + n - c) - betaln(a, b)
-    t = x[:, None] + np.exp(y)[:, None] * NODES
-    yes, no = log_expit(t), log_expit(-t)
-    return np.stack([np.log(np.exp(c * yes + (n - c) * no) @ WEIGHTS + 1e-300) for n, c in pairs], axis=1)
+def _log_moments(x, y, pairs) -> np.ndarray:
+    """log E[p^c (1-p)^(n-c)] of the Betas (x, y) [points] for pairs (n, c): [points, pairs]."""
+    s, (n, c) = np.exp(y)[:, None], np.asarray(pairs, float).T
+    a, b = expit(x)[:, None] * s, expit(-x)[:, None] * s
+    return betaln(a + c, b + n - c) - betaln(a, b)
 
 
 def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
@@ -50,63 +44,59 @@ def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Populations that could have given the pilot, as weighted points; `p_zero`: the chance that some problems are
-    never solved. `blocks`: a (kind, x [points], y [points], zero [zeros], weight [points, zeros]) for each of KINDS."""
+    """Populations that could have given the pilot, as weighted points [points]; `p_zero`: the chance that some problems
+    are never solved."""
 
-    blocks: list
+    x: np.ndarray
+    y: np.ndarray
+    zero: np.ndarray
+    weight: np.ndarray
     p_zero: float
 
-    @property
-    def weight(self) -> np.ndarray:
-        return np.concatenate([weight.ravel() for *_, weight in self.blocks])
-
     def coverage(self, k: float) -> np.ndarray:
-        """coverage@k of every point; k may be a fraction."""
-        each = ((1 - z) * -np.expm1(_log_moments(kind, x, y, [(k, 0)])) for kind, x, y, z, _ in self.blocks)
-        return np.concatenate([value.ravel() for value in each])
+        """coverage@k of every point [points]; k may be a fraction."""
+        return (1 - self.zero) * -np.expm1(_log_moments(self.x, self.y, [(k, 0)])[:, 0])
 
     def rates(self, size: int, rng, false_positives=None, n_rates: int = 128) -> np.ndarray:
         """Draws of populations [size, n_rates]: a row holds equally likely success rates, ascending; rates of sound
         solutions where `false_positives` (n_false, n_judged) are given."""
-        points = [np.broadcast_arrays(kind, x[:, None], y[:, None], z) for kind, x, y, z, _ in self.blocks]
-        points = np.stack([np.concatenate([p[i].ravel() for p in points]) for i in range(4)])
-        kind, x, y, z = points[:, rng.choice(points.shape[1], size, p=self.weight), None]
-        u = ((np.arange(n_rates) + 0.5) / n_rates - z) / (1 - z)
-        v, s = np.clip(u, 1e-12, 1), np.exp(y)
-        rates = np.where(kind == 1, expit(x + s * ndtri(v)), betaincinv(expit(x) * s, expit(-x) * s, v)) * (u > 0)
+        chosen = rng.choice(len(self.x), size, p=self.weight)
+        x, y, zero = (v[chosen, None] for v in (self.x, self.y, self.zero))
+        u = ((np.arange(n_rates) + 0.5) / n_rates - zero) / (1 - zero)
+        rates = betaincinv(expit(x) * np.exp(y), expit(-x) * np.exp(y), np.clip(u, 0, 1)) * (u > 0)
         false, judged = false_positives or (0, 0)
         return rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1))) if judged else rates
 
 
 def posterior(n, c) -> Posterior:
-    """Bayesian fit of all four kinds of population to pilot counts `n`, `c` [problems], on grids that zoom in.
+    """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors are PRIOR and P_ZERO.
 
-    Priors: KINDS, PRIOR, and density 2·(1 - zero) for the share never solved. ValueError for impossible counts.
+    Raises ValueError for counts that cannot be, or fewer than two problems.
     """
     pairs, counts = np.unique(np.stack(_pilot(n, c), axis=1), axis=0, return_counts=True)
-    blocks = [_block(kind, bool(zeros), pairs, counts) for kind, zeros in KINDS]
-    top = max(log.max() for *_, log in blocks)
-    total = sum(np.exp(log - top).sum() for *_, log in blocks)
-    blocks = [(*rest, np.exp(log - top) / total) for *rest, log in blocks]
-    return Posterior(blocks, float(sum(weight.sum() for *_, z, weight in blocks if len(z) > 1)))
+    parts = [_grid(zeros, pairs, counts) for zeros in (False, True)]
+    x, y, zero, log = (np.concatenate(part) for part in zip(*parts))
+    weight = np.exp(log - log.max())
+    weight /= weight.sum()
+    return Posterior(x, y, zero, weight, float(weight[zero > 0].sum()))
 
 
-def _block(kind: int, zeros: bool, pairs, counts):
-    """One kind of population: a grid over the box that holds all but exp(-10) of its peak, with log posterior mass."""
-    box, sizes = np.array([*RANGE[kind], (0.0, 1.0)]), np.array([17, 17, 15 if zeros else 1])
+def _grid(zeros: bool, pairs, counts):
+    """x, y, zero and log posterior mass [points], over the box that holds all but exp(-10) of the peak."""
+    box, sizes = np.array([PRIOR["x"][2:], PRIOR["y"][2:], (0.0, 1.0)]), np.array([17, 17, 15 if zeros else 1])
     for _ in range(8):
         x, y = (v.ravel() for v in np.meshgrid(*(np.linspace(*ends, 17) for ends in box[:2]), indexing="ij"))
         zero = box[2, 0] + (np.arange(15) + 0.5) / 15 * np.diff(box[2]) if zeros else np.zeros(1)
-        log = _log_likelihood(_log_moments(kind, x, y, pairs), zero, pairs, counts) + zeros * np.log(2 - 2 * zero)
-        for v, (mean, spread) in zip((x, y), PRIOR[kind]):
-            log = log + stats.norm.logpdf(v, mean, spread)[:, None]
+        log = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts) + zeros * np.log(2 - 2 * zero)
+        log = log + sum(stats.norm.logpdf(v, *PRIOR[name][:2]) for name, v in (("x", x), ("y", y)))[:, None]
         near, step = log > log.max() - 10, np.diff(box)[:, 0] / np.maximum(sizes - [1, 1, 0], 1)
         kept = x[near.any(1)], y[near.any(1)], zero[near.any(0)]
         new = np.array([(max(v.min() - d, low), min(v.max() + d, high)) for v, d, (low, high) in zip(kept, step, box)])
         if np.prod(np.diff(new) / np.diff(box)) > 0.3:
             break
         box = new if zeros else np.vstack([new[:2], box[2]])
-    return kind, x, y, zero, log + np.log(KINDS[kind, int(zeros)] * np.prod(step))
+    log = log + np.log((P_ZERO if zeros else 1 - P_ZERO) * np.prod(step))
+    return [v.ravel() for v in np.broadcast_arrays(x[:, None], y[:, None], zero, log)]
 
 
 def _interval(draws, level: float, weight=None) -> list:
@@ -151,7 +141,7 @@ def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], se
     """
     n, c = _pilot(n, c)
     if len(groups) != len(c) or any(sum(g) != total or min(g, default=1) < 1 for g, total in zip(groups, c)):
-        raise ValueError("groups: one list per problem, of positive counts that add up to its correct samples, is needed")
+        raise ValueError("groups: one list per problem, of positive counts that add up to its correct samples")
     d, theta = (v.ravel() for v in np.meshgrid(np.linspace(0.02, 0.98, 25), np.geomspace(0.05, 200, 25)))
     log = np.zeros(len(d))
     for g in (np.asarray(g)[:, None] for g in groups if len(g)):
@@ -247,7 +237,7 @@ def fit_pilot(n, c, alpha: float = 0.05) -> Fit:
     pairs, counts = np.unique(np.stack(_pilot(n, c), axis=1), axis=0, return_counts=True)
 
     def loss(x):
-        moments = _log_moments(0, x[:1], x[1:2], pairs)
+        moments = _log_moments(x[:1], x[1:2], pairs)
         return -_log_likelihood(moments, expit(x[2:]) if len(x) > 2 else np.zeros(1), pairs, counts).item()
 
     plain, mixed = _minimise(loss, False), _minimise(loss, True)

@@ -7,7 +7,6 @@ n samples, so the order of samples cannot matter; n may differ between problems;
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -28,13 +27,15 @@ def counts(verdicts: pd.DataFrame, by="problem_id", flag=None) -> tuple[pd.Serie
     Unverifiable is not correct: drop such rows first to leave them out. `flag` (bools over rows) counts other things
     (sound samples). Authors are pooled unless `by` is ["author", "problem_id"]. Raises ValueError on missing entries.
     """
-    given = verdicts["verdict"] if flag is None else flag
-    if verdicts.empty or verdicts[by].isna().to_numpy().any() or pd.isna(given).any():
+    given, keys = verdicts["verdict"] if flag is None else flag, [verdicts[key] for key in np.atleast_1d(by)]
+    if verdicts.empty or any(key.isna().any() for key in keys) or pd.isna(given).any():
         raise ValueError(f"counts needs rows that all have {by} and a verdict or flag; {len(verdicts)} rows given")
-    keys = verdicts[by] if isinstance(by, str) else [verdicts[key] for key in by]
     right = np.asarray(given == "correct" if flag is None else given, bool)
-    groups = pd.Series(right, verdicts.index).groupby(keys, observed=True)
-    return groups.size().astype("int64"), groups.sum().astype("int64")
+    new = np.any([np.asarray(key.array[1:] != key.array[:-1], bool) for key in keys], axis=0)
+    starts = np.flatnonzero(np.r_[True, new])  # of runs with one key: few when rows are sorted, which saves the hashing
+    runs = pd.DataFrame({"n": np.diff(starts, append=len(right)), "c": np.add.reduceat(right, starts, dtype=np.int64)})
+    runs = runs.groupby([key.iloc[starts].reset_index(drop=True) for key in keys], observed=True).sum()
+    return runs["n"], runs["c"]
 
 
 def coverage_at_k(n_samples, n_correct, k: int) -> float:
@@ -87,7 +88,7 @@ def majority_details(answers, correct, k: int, canonical: Callable | None = None
         profiles.append((len(forms), blank, right, *sorted(votes.values(), reverse=True)))
     _pairs([p[0] for p in profiles], [0] * len(profiles), [k])
     row = {p: i for i, p in enumerate(sorted(set(profiles), key=lambda p: (len(p), p)))}  # like problems only once
-    distinct, block = list(row), max(1, 20_000_000 // (k + 1) ** 2)
+    distinct, block = list(row), max(1, 400_000 // (k + 1) ** 2)
     table = np.vstack([_vote(distinct[i : i + block], k) for i in range(0, len(distinct), block)])
     return pd.DataFrame(table[[row[p] for p in profiles]], columns=["accuracy", "tie_rate", "no_answer_rate"])
 
@@ -95,7 +96,7 @@ def majority_details(answers, correct, k: int, canonical: Callable | None = None
 def canonical_answer(answer: str) -> Fraction | str | None:
     """The class an answer votes for: an exact rational where it is one (1/2 = 0.5, 1,000 = 1000), else normalised text.
     None for no answer ("" or "[invalid]"). Nothing is rounded or evaluated: "50%" and "0.5" stay apart."""
-    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", unicodedata.normalize("NFC", str(answer))).translate(_SIGNS)
+    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", str(answer)).translate(_SIGNS)
     text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
     number = _NUMBER.fullmatch(text) if len(text) <= 200 else None  # longer ones cost time and are no one's answer
     if number and int(number[3] or 1):
@@ -112,10 +113,9 @@ def self_agreement(answers, canonical: Callable | None = None) -> np.ndarray:
 def diversity_at_k(kinds_per_problem, correct_per_problem, k: int, average: str = "solved") -> float:
     """Mean number of different correct solutions among k of a problem's samples (diversity@k).
 
-    `kinds_per_problem`: per problem a hashable key per sample (`text_key`, `normalised_key`, `equation_key`, or labels
-    of `ngram_clusters`); `correct_per_problem`: the verdicts. `average` is over "all" problems, or over those "solved"
-    by the k samples, as in the paper (mean over coverage@k, NaN when none is): when no two correct samples are alike
-    that is k * pass@1 / coverage@k, see `diversity_identity`. Raises ValueError as `coverage_at_k`.
+    `kinds_per_problem`: per problem a key per sample (`text_key`, `normalised_key`, `equation_key`, `ngram_clusters`);
+    `correct_per_problem`: the verdicts. `average`: over "all" problems, or over those "solved" by the k samples, as in
+    the paper (mean over coverage@k; NaN for 0/0), which `diversity_identity` equals when no two correct ones are alike.
     """
     if average not in ("solved", "all"):
         raise ValueError(f"average must be 'solved' or 'all', not {average!r}")
@@ -142,15 +142,15 @@ def diversity_identity(n_samples, n_correct, k: int) -> float:
 
 
 def normalised_key(text: str) -> str:
-    """Uniqueness by words, numbers and operators: case, spacing, other punctuation and Unicode variants are dropped."""
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", unicodedata.normalize("NFC", text).casefold().translate(_SIGNS))
+    """Uniqueness by words, numbers and operators: case, spacing, other punctuation are dropped."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.casefold().translate(_SIGNS))
     return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]", text))
 
 
 def equation_key(text: str) -> str:
     """Uniqueness by the sequence of equations, as RFT (2308.01825): its <<a+b=c>> marks, else arithmetic "a+b=c" in the
     text, less spaces. A text without equations has its normalised words for a key, so that not all such are alike."""
-    plain = unicodedata.normalize("NFC", re.sub(r"\\(?:times|cdot)", "*", text)).translate(_SIGNS)
+    plain = re.sub(r"\\(?:times|cdot)", "*", text).translate(_SIGNS)
     runs = re.findall(r"<<([^>]*)>>", plain) or re.findall(r"(?:[-+*/^()%\d= \t]|[.,](?=\d))+", plain)
     found = [run for run in runs if all(re.search(r"\d", side) for side in run.partition("=")[::2])]
     return re.sub(r"[\s,]", "", "|".join(found)) or normalised_key(text)
@@ -159,7 +159,7 @@ def equation_key(text: str) -> str:
 def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
     """Cluster label of each of one problem's texts, as keys that forgive small rewordings: texts are linked when the
     Jaccard overlap of their sets of word n-grams is `threshold` or more, directly or through others."""
-    words = [normalised_key(text).split() for text in texts]
+    words = (normalised_key(text).split() for text in texts)
     grams = [{tuple(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} for w in words]
     labels = list(range(len(grams)))
     for i, j in combinations(labels, 2):
@@ -213,9 +213,10 @@ def _cover(n: np.ndarray, c: np.ndarray, k: int) -> Iterator[np.ndarray]:
 
 
 def _forms(answers, canonical: Callable | None) -> Iterator[list]:
-    canonical, memo = canonical or canonical_answer, {None: None}  # each distinct answer is worked out once
+    canonical, memo, codes = canonical or canonical_answer, {None: None}, {None: None}
     for sample in answers:
-        memo |= {answer: None if answer != answer else canonical(answer) for answer in set(sample) - memo.keys()}
+        for answer in set(sample) - memo.keys():  # a small number stands for the form: quick to count
+            memo[answer] = None if answer != answer else codes.setdefault(canonical(answer), len(codes))
         yield [memo[answer] for answer in sample]
 
 
@@ -234,27 +235,26 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     A subset of k is n coins that fall with one probability, given that k fall, so classes multiply as polynomials with
     binomial weights. For each leading count t, `ways[:, r, s]` weighs the draws of s from the other classes in which r
     of them reach t and none exceeds it; a tie of r + 1 is worth 1/(r + 1). All terms are positive: no cancellation."""
-    table, drawn = np.array(list(zip_longest(*profiles, fillvalue=0))).T, np.arange(k + 1)
-    n, blank, right, others = *table.T[:3], table[:, 3:]
-    log_factorial, p = gammaln(np.arange(n.max() + 1) + 1.0), (k / (n + 1))[:, None]
+    n, blank, right, *others = np.array(list(zip_longest(*profiles, fillvalue=0)))
+    log_factorial, p, drawn = gammaln(np.arange(n.max() + 1) + 1.0), k / (n + 1), np.arange(k + 1)[:, None]
 
-    def weigh(m) -> np.ndarray:  # [profiles, k + 1]: chance that s = 0 ... k of m fall
-        rest = np.maximum(m[:, None] - drawn, 0)
-        logs = log_factorial[m][:, None] - log_factorial[drawn] - log_factorial[rest]
-        return np.where(m[:, None] >= drawn, np.exp(logs + drawn * np.log(p) + rest * np.log1p(-p)), 0.0)
+    def weigh(m) -> np.ndarray:  # [k + 1, profiles]: chance that s = 0 ... k of m fall
+        rest = np.maximum(m - drawn, 0)
+        logs = log_factorial[m] - log_factorial[drawn] - log_factorial[rest]
+        return np.where(m >= drawn, np.exp(logs + drawn * np.log(p) + rest * np.log1p(-p)), 0.0)
 
     right_weights, accuracy, clear = weigh(right), np.zeros(len(n)), np.zeros(len(n))
-    for t in range(1, min(k, table[:, 2:].max()) + 1):
-        large = [m for m in others.T if m.max() >= t]
-        ways = np.zeros((len(n), min(max(len(large), 1), k // t) + 1, k + 1))
-        ways[:, 0] = weigh(blank + np.where(others < t, others, 0).sum(1))
+    for t in range(1, min(k, max(map(np.max, [right, *others]))) + 1):
+        large = [m for m in others if m.max() >= t]
+        ways = np.zeros((min(max(len(large), 1), k // t) + 1, k + 1, len(n)))
+        ways[0] = weigh(blank + sum(np.where(m < t, m, 0) for m in others))
         for m in large:
-            weights = np.where(m[:, None] >= t, weigh(m), drawn == 0)[:, :, None, None]
-            before, ways = ways, ways * weights[:, 0]
+            weights = np.where(m >= t, weigh(m), drawn == 0)
+            before, ways = ways, ways * weights[0]
             for s in range(1, t):
-                ways[:, :, s:] += weights[:, s] * before[:, :, : k + 1 - s]
-            ways[:, 1:, t:] += weights[:, t] * before[:, :-1, : k + 1 - t]
-        accuracy += right_weights[:, t] * (ways[:, :, k - t] / np.arange(1, ways.shape[1] + 1)).sum(1)
-        clear += right_weights[:, t] * ways[:, 0, k - t] + (right_weights[:, :t] * ways[:, 1, k : k - t : -1]).sum(1)
-    silent, every = weigh(blank)[:, k] * np.exp((n - blank) * np.log1p(-p[:, 0])), weigh(n)[:, k]
+                ways[:, s:] += weights[s] * before[:, : k + 1 - s]
+            ways[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
+        accuracy += right_weights[t] * sum(ways[r, k - t] / (r + 1) for r in range(len(ways)))
+        clear += right_weights[t] * ways[0, k - t] + (right_weights[:t] * ways[1, k : k - t : -1]).sum(0)
+    silent, every = weigh(blank)[k] * np.exp((n - blank) * np.log1p(-p)), weigh(n)[k]
     return np.clip(np.round(np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None], 13), 0, 1)

@@ -100,7 +100,7 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
             progress_bar=False,
             stdout_file=_Live(),
             request_save_on_cell_execute=True,
-            extra_arguments=["--IPKernelApp.log_level=40"],
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         _fail(here, label, error)

@@ -102,7 +102,7 @@ def _match(study: Study, arms: dict[str, dict]) -> None:
         "price": lambda a: a["usd_per_million_tokens"],
         "count": lambda a: 1.0,
     }[mode]
-    for name, arm in arms.items():
+    for arm in arms.values():
         arm["samples"] = {
             b: budget.matched_samples(n, cost(reference), cost(arm)) for b, n in study.budget.samples.items()
         }

@@ -31,13 +31,14 @@ COLUMNS = {  # what each table of 06_analyze/tables must hold
     "students": "student base source arm budget paradigm seed metric n_problems value low high",
     "differences": "base paradigm budget metric arm_a arm_b n_problems value low high p p_holm",
     "controls": "base comparison metric n_problems value low high",
+    "arm_differences": "arm_a arm_b budget metric n_problems value low high",
     "ledger": "who stage kind unit planned spent",
     "training": "student step loss",
     "flow": "arm step n reason",
 }
 WORDS = "arm budget kind average judge level student base source paradigm metric arm_a arm_b comparison who stage unit"
 VALUES = {"diversity": "unique correct", "false_positives": "false positives, %", "students": "accuracy, %"}
-VALUES |= {"differences": "difference, points", "controls": "difference, points"}  # else "coverage, %"
+VALUES |= dict.fromkeys(("differences", "arm_differences", "controls"), "difference, points")  # else "coverage, %"
 LABELS = {"coverage": "coverage, %", "pass_at_1": "pass@1, %", "duplicate_rate": "duplicates, %", "p_holm": "p (Holm)"}
 
 
@@ -159,7 +160,6 @@ def _number(column: str, value) -> str:
 
 
 def _machine() -> str:
-    """What this machine is, without saying which."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
     parts = [f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"]

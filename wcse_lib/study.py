@@ -321,17 +321,18 @@ def _fault(kind: type[Strict], where: str, error: dict) -> str:
 
 
 def _keys_at(kind: Any, loc: tuple) -> list[str]:
+    """The keys that a model knows at a place; a name inside a mapping of models stands for any of them."""
     for part in loc:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[part].annotation if part in kind.model_fields else None
-        else:
-            kind = next((a for a in get_args(kind)[1:]), None)
-        kind = next((a for a in get_args(kind) if isinstance(a, type) and issubclass(a, BaseModel)), kind)
-        if kind is None:
-            return []
-        if get_args(kind) and not isinstance(kind, type):
-            kind = get_args(kind)[0] if get_args(kind)[0] is not str else kind
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+        known = getattr(kind, "model_fields", {})
+        kind = _model_in(known[part].annotation) if part in known else kind
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model class somewhere inside an annotation such as `dict[Name, Arm]` or `Columns | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for found in map(_model_in, get_args(annotation)) if found), None)
 
 
 def project_root() -> Path:

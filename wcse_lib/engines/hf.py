@@ -131,14 +131,13 @@ class HFEngine:
 
 def _processors(sampling: Sampling, seeds: np.ndarray, prompt_length: int):
     """Temperature, top-k and top-p as transformers has them, then a draw by each row's own stream."""
+    import torch
     from transformers import LogitsProcessor, LogitsProcessorList
     from transformers.generation.logits_process import (
         TemperatureLogitsWarper,
         TopKLogitsWarper,
         TopPLogitsWarper,
     )
-
-    import torch
 
     class DrawByRow(LogitsProcessor):
         def __call__(self, input_ids, scores):
