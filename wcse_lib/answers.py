@@ -43,7 +43,7 @@ POLICY_TABLE = r"""
 | `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal; `(1,2)` is a point or an open interval, as the other is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
-| ratios and times | `4:6` equals `2:3` and `2/3`; two times of day must be the same, "pm" is a unit | - |
+| ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit | - |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
 | variables | equal where both are real; equations up to a constant factor; `\log` in every base | - |
 """
@@ -85,8 +85,10 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
         compare = _in_order if p.kind == "interval" else _any_order
         return p.kind if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy) else ""
     if kinds == {"ratio", "expr"}:
+        number = (p if p.kind == "expr" else g).items[0]
         p, g = (_quotient(*x.items) if x.kind == "ratio" else x for x in (p, g))
-        return _same(p, g, policy) if p and g else ""
+        whole = isinstance(number, Fraction) and number.denominator == 1  # 2:3 is 2/3, but 3:1 is not 3
+        return _same(p, g, policy) if p and g and not whole else ""
     if kinds == {"matrix", "tuple"}:
         rows, vector = (p.items, g.items) if p.kind == "matrix" else (g.items, p.items)
         cells = [cell for row in rows for cell in row]

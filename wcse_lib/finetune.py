@@ -189,6 +189,7 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     if started and (old := read_json(out / "training.json")) != identity:
         raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
     if (out / "model").exists():
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return read_json(out / "report.json")
     write_json(out / "training.json", identity)
     tokenizer, plan = AutoTokenizer.from_pretrained(base_model), batches(lengths, settings)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import optimize, stats
 from scipy.special import bdtr, betaincinv, betaln, expit, gammaln
 
-# A population of success rates is a Beta(a, b), with or without a share `zero` of problems that are never solved. Priors
+# A population of success rates is a Beta(a, b), with or without a share `zero` of problems never solved. Priors lie
 # over x, the logit of its mean, and y = log(a + b): normal (mean, spread) in a range; over zero: 2·(1 - zero).
 PRIOR = {"x": (0.0, 2.5, -6.0, 6.0), "y": (0.7, 1.5, -3.0, 5.7)}
 P_ZERO = 0.6  # prior chance that some problems are never solved; with 0.6 intervals keep their level (see benchmarks/)
@@ -299,9 +299,9 @@ def allocate(n, c, mean_samples: float, how: str = "uniform", m: int = 1) -> pd.
         raise ValueError(f"how = {how!r}, mean_samples = {mean_samples}: one of {', '.join(shares)}, and 1 or more")
     if how == "stop":
         limit, expected, more = 0, np.zeros(len(n)), np.ones(len(n))
-        while limit < 10_000 and (expected + more).sum() <= total * (1 + 1e-12):
+        while limit < 10_000 and 1e-6 * total < more.sum() <= total * (1 + 1e-12) - expected.sum():
             limit, expected = limit + 1, expected + more
-            more = bdtr(m - 1, limit, rates).mean(1)  # chance that a problem is still short of m
+            more = bdtr(m - 1, limit, rates).mean(1) if limit >= m else more  # chance of being still short of m
         counts = np.full(len(n), limit)
     else:
         exact = total * shares[how] / shares[how].sum()

@@ -120,7 +120,7 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
         words = [w.removesuffix("s") if w not in UNITS and w != "s" else w for w in piece.lower().split()]
         letter = re.fullmatch(r"[-+\d.,/]+ [msghl]", text)  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
-        known = m.group()[0] == "“" or letter or sign or len(piece) > 2 or (len(piece) > 1 and piece.lower() in UNITS)
+        known = m.group()[0] == "“" or letter or sign or piece == "of" or len(piece) > 2 or (len(piece) > 1 and piece.lower() in UNITS)
         if not known or trig or not words or _NO_UNITS & {*words, *piece.lower().split()}:
             break
         for word in reversed(words):

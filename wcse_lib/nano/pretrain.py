@@ -14,6 +14,8 @@ from pathlib import Path
 
 from wcse_lib.nano import MODELS
 from wcse_lib.nano.corpus import FAMILIES, STORY_LEVELS, TERSE_RIGHT, TEXTBOOKS, WEB, document
+from wcse_lib.nano.world import check, make_problems
+from wcse_lib.prompts import prompt_ids
 
 SEED = 20241123
 WEB_SHARE = 0.25  # the last part of training, read from the web
@@ -211,6 +213,52 @@ def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: 
         "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
     }
     (folder / "training.json").write_text(json.dumps({**facts, "loss_curve": log}, indent=1) + "\n")
+    write_card(folder)
+
+
+def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
+    """Measure a finished model on fresh study problems and write its model card, `README.md`."""
+    from wcse_lib.engines import Request, Sampling
+    from wcse_lib.engines.hf import HFEngine
+    from wcse_lib.study import sample_seed
+
+    facts = json.loads((folder / "training.json").read_text())
+    problems = {row["problem_id"]: row for row in make_problems(n_problems, "card", (1, 2, 3))}
+    engine = HFEngine(str(folder), {"device": "cpu"})
+    lines = []
+    for title, n, sampling in (
+        ("greedy", 1, Sampling(temperature=0.0, max_tokens=80)),
+        ("sampled at T = 0.7, top-k 3", n_samples, Sampling(temperature=0.7, top_k=3, max_tokens=80)),
+    ):
+        requests = [
+            Request((facts["name"], key, i), prompt_ids(engine.tokenizer, row["question"], "chat", "{question}"),
+                    sample_seed(SEED, facts["name"], key, i))
+            for key, row in problems.items() for i in range(n)
+        ]  # fmt: skip
+        outputs = list(engine.generate(requests, sampling))
+        right = [o for o in outputs if o.text.endswith(f"#### {problems[o.key[1]]['answer']}")]
+        unsound = sum(not check(problems[o.key[1]]["question"], o.text).sound for o in right)
+        lines.append(f"| {title} | {len(outputs)} | {len(right) / len(outputs):.3f} | {unsound / max(1, len(right)):.3f} |")
+    card = f"""---
+license: apache-2.0
+library_name: transformers
+---
+# {facts["name"]}
+
+A {facts["n_parameters"]:,}-parameter Llama ({facts["n_parameters_non_embedding"]:,} without embeddings), trained from scratch on seeded arithmetic word
+problems for the nano lab of this kit. It is good for nothing else.
+
+Trained by `python -m wcse_lib.nano.pretrain {facts["name"]}`: {facts["n_training_tokens"]:,} tokens, {facts["steps"]:,} steps of
+{facts["documents_a_step"]} documents, seed {facts["seed"]}, last solution loss {facts["final_loss"]:.4f}. First textbooks, then
+(last {facts["corpus"]["web_share"]:.0%} of the steps) a web of careful, sloppy and bare answers; shares and loss curve are in `training.json`.
+
+On {n_problems} study problems of levels 1 to 3, which pretraining never saw:
+
+| decoding | samples | correct | false positives among correct |
+| --- | --- | --- | --- |
+{chr(10).join(lines)}
+"""
+    (folder / "README.md").write_text(card)
 
 
 def main() -> None:
@@ -220,10 +268,14 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, help="train this many steps instead of the planned number")
     parser.add_argument("--work", type=Path, default=Path("outputs/nano-models"), help="where unfinished training lies")
+    parser.add_argument("--card", action="store_true", help="only measure finished models and write their cards")
     parser.add_argument("--out", type=Path, default=MODELS, help="where finished checkpoints go")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     for name in args.names:
+        if args.card:
+            write_card(args.out / name)
+            continue
         pretrain(name, args.work, args.out, args.steps)
 
 

@@ -1,0 +1,101 @@
+"""Verdicts per second and accuracy of `wcse_lib.answers` against a plain loop over math-verify, on the same samples.
+
+Thirty samples for each of n problems (half MATH, half GSM8K golds): right answers in several spellings, near misses
+(a changed digit, sign, bracket, unit or order) and wrong answers that repeat, as samples of one model do. The labels are
+known by construction. Usage: `python benchmarks/verification.py [problems] [seed] [data folder]`.
+"""
+
+import json
+import random
+import re
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+from wcse_lib.answers import VERIFIER, Checker, extract
+
+N_SAMPLES = 30
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def golds(data: Path, n: int, rng: random.Random) -> list[str]:
+    """n gold answers, half from MATH and half from GSM8K."""
+    lines = {name: (data / name).read_text(encoding="utf-8").splitlines() for name in ("math_test_half.jsonl", "gsm8k_test.jsonl")}
+    math = [extract(json.loads(line)["solution"]) for line in lines["math_test_half.jsonl"]]
+    gsm8k = [json.loads(line)["answer"].split("#### ")[1] for line in lines["gsm8k_test.jsonl"]]
+    return rng.sample(math, n - n // 2) + rng.sample(gsm8k, n // 2)
+
+
+def right_spellings(gold: str) -> list[str]:
+    """Spellings that mean the same as gold."""
+    found = [gold, gold, gold.replace("\\frac", "\\dfrac"), f" {gold} ", gold.replace("\\left", "").replace("\\right", "")]
+    if re.fullmatch(r"-?\d+", gold):
+        found += [f"{gold}.0", f"{int(gold):,}", f"\\frac{{{2 * int(gold)}}}{{2}}", f"x = {gold}", f"{gold} \\text{{ units}}"]
+    if m := re.fullmatch(r"\\d?frac\{(\d+)\}\{(\d+)\}", gold):
+        found += [f"{m.group(1)}/{m.group(2)}", f"\\frac{{{3 * int(m.group(1))}}}{{{3 * int(m.group(2))}}}"]
+        ratio = Fraction(int(m.group(1)), int(m.group(2)))
+        found += [str(float(ratio))] if 10_000 % ratio.denominator == 0 else []
+    return found
+
+
+def near_misses(gold: str, rng: random.Random) -> list[str]:
+    """Answers that look like gold and differ from it."""
+    found = [f"-({gold})" if re.fullmatch(r"[\d.]*[1-9]", gold) else f"{gold}, 1", f"{gold}, {gold}7", "\\text{none}"]
+    for m in list(re.finditer(r"\d", gold))[:4]:
+        found.append(gold[: m.start()] + str((int(m.group()) + rng.randint(1, 8)) % 9 + 1) + gold[m.end() :])
+    if "(" in gold and "," in gold:
+        found.append(gold.replace("(", "["))
+    return [miss for miss in found if miss not in right_spellings(gold)]
+
+
+def samples(golds_: list[str], rng: random.Random) -> tuple[list[str], list[str], list[bool]]:
+    """(texts, golds, labels), thirty of each per problem, in a problem's order."""
+    texts, golds_of, labels = [], [], []
+    for gold in golds_:
+        skill, wrong = rng.betavariate(0.8, 0.8), near_misses(gold, rng)
+        for _ in range(N_SAMPLES):
+            right = rng.random() < skill
+            answer = rng.choice(right_spellings(gold)) if right else wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
+            work = " ".join(f"Step {k}: we get ${rng.randint(2, 99)} + {rng.randint(2, 99)}$." for k in range(1, rng.randint(3, 9)))
+            texts.append(f"{work} So the answer is $\\boxed{{{answer}}}$.")
+            golds_of.append(gold)
+            labels.append(right)
+    return texts, golds_of, labels
+
+
+def plain_loop(texts: list[str], golds_: list[str]) -> list[bool]:
+    """What most projects do: parse gold and sample with math-verify's defaults, each time."""
+    import logging
+
+    from math_verify import parse, verify
+
+    logging.disable(logging.CRITICAL)
+    return [verify(parse(f"\\boxed{{{gold}}}"), parse(text)) for text, gold in zip(texts, golds_)]
+
+
+def main(n_problems: int = 60, seed: int = 1, data: Path = DATA) -> float:
+    """Prints both rates and accuracies; returns the ratio of the rates (ours / math-verify's)."""
+    rng = random.Random(seed)
+    texts, golds_, labels = samples(golds(data, n_problems, rng), rng)
+    plain_loop(texts[:5], golds_[:5])  # imports are not timed
+    begin = time.perf_counter()
+    theirs = plain_loop(texts, golds_)
+    their_seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    with Checker() as checker:
+        verdicts = [verdict for _, verdict, _ in checker.check_many(texts, golds_)]
+    our_seconds = time.perf_counter() - begin
+    print(f"{n_problems} problems x {N_SAMPLES} samples, seed {seed}")
+    ours = [verdict == "correct" for verdict in verdicts]
+    for name, found, seconds in (("math-verify loop", theirs, their_seconds), (VERIFIER, ours, our_seconds)):
+        accepts = sum(f and not label for f, label in zip(found, labels))
+        rejects = sum(label and not f for f, label in zip(found, labels))
+        print(f"{name:18s} {len(texts) / seconds:10,.0f} verdicts/s   accuracy {1 - (accepts + rejects) / len(texts):.4f}   "
+              f"wrong accepts {accepts}, wrong rejects {rejects}")  # fmt: skip
+    print(f"unverifiable: {verdicts.count('unverifiable')}; ratio of rates {their_seconds / our_seconds:.0f}x")
+    return their_seconds / our_seconds
+
+
+if __name__ == "__main__":
+    main(*(convert(value) for convert, value in zip((int, int, Path), sys.argv[1:])))
