@@ -214,6 +214,7 @@ def test_unknown_style_and_policy_are_named():
 def test_nothing_to_say():
     assert equivalent("5", "") is None and equivalent("5", r"\frac{1}{") is None and equivalent("5", "?!") is None
     assert equivalent("9**9**9**9", "5") is None and equivalent("5" * 3000, "5") is None
+    assert Checker().compare("5", None) == (None, "gold cannot be parsed: missing")
     assert equivalent("", "") is False and equivalent("[invalid]", "[invalid]") is False
 
 
@@ -294,7 +295,7 @@ def test_equality_is_symmetric(left, right):
 
 
 def test_math_verify_is_asked_confirmed_and_limited():
-    with Checker(workers=1, limit_seconds=2.0) as checker:
+    with Checker(workers=1, limit_seconds=3.0) as checker:
         assert checker.compare(r"\prod_{k=1}^{5} k", "120") == (True, "equal: math-verify, confirmed")
         assert checker.compare(r"\sum_{k=1}^{10} k", "54")[0] is False
         worker = checker._pool.get()

@@ -129,6 +129,12 @@ def test_judges_are_charged_and_conventions_named():
         cost(arm, "attention")
     with pytest.raises(ValueError, match="n_tokens"):
         ArmCost(0)
+    with pytest.raises(ValueError, match="gpu_seconds"):
+        ArmCost(1, gpu_seconds=0)
+    with pytest.raises(ValueError, match="wc: another sample costs nothing"):
+        match("price", "se", {"se": arm, "wc": ArmCost(10, price={"model": "free", "output": 0.0})}, 1)
+    with pytest.raises(ValueError, match="m: price 'output' = -10"):
+        cost(ArmCost(100, price={"model": "m", "output": -10}), "price")
     with pytest.raises(ValueError, match="judge.usd"):
         ArmCost(1, judge={"usd": -1})
 
@@ -164,6 +170,10 @@ def test_match_by_examples_and_coverage():
     assert match("coverage", "se", arms, 2, curves=curves)["n_samples"].tolist() == [2, 7]  # 1 - 0.8^7 = 0.79
     with pytest.raises(ValueError, match="wc: 40 samples miss se's coverage"):
         match("coverage", "se", arms, 30, curves=curves)
+    with pytest.raises(ValueError, match="curves"):
+        match("examples", "se", arms, 10)
+    with pytest.raises(ValueError, match="reference = 'xl'"):
+        match("count", "xl", arms, 10)
 
 
 def test_ledger():
@@ -200,9 +210,10 @@ def test_price_table_is_sourced_and_dated(tmp_path):
     path.write_text("prices:\n" + row % (1, 2, "") + row % (3, 1, ""))
     assert read_price(path, "m")["output"] == 1 and read_price(path, "m", "2025-02")["output"] == 2
     for output, extra, key in (("-1", "", "output"), ("1.0e", "", "output"), ("1", ", ouput: 3", "ouput"),
-                               ("1", ", batch_discount: 1.5", "batch"), ("1", ", input: true", "input")):  # fmt: skip
+                               ("1", ", batch_discount: 1.5", "batch"), ("1", ", input: true", "input"), ("1", "}\n- {model: m, date: soon, output: 1, source: s", "date"),
+                               ("1", '}\n- {model: m, date: 2025-01, output: 1, source: ""', "source")):  # fmt: skip
         path.write_text("prices:\n" + row % (1, output, extra))
-        with pytest.raises(ValueError, match=rf"prices.yaml: prices, row 1.*{key}"):
+        with pytest.raises(ValueError, match=rf"prices.yaml: prices, row [12].*{key}"):
             read_price(path, "m")
 
 

@@ -78,7 +78,7 @@ def test_unequal_sample_counts_and_degenerate_pilots():
     for c in (np.zeros(20), np.full(20, 8)):  # nothing solved, everything solved
         row = forecast_coverage(np.full(20, 8), c, [1, 100]).iloc[0]
         assert 0 <= row.low <= row.value <= row.high <= 1 and np.isfinite(fit_pilot(np.full(20, 8), c).coverage([100])).all()
-    assert forecast_coverage(np.full(20, 8), np.zeros(20), [100])["high"].item() > 0.3  # 160 failures do not say never
+    assert forecast_coverage(np.full(20, 8), np.zeros(20), [100])["high"].item() > 0.2  # 160 failures do not say never
 
 
 def test_a_study_of_few_problems_is_less_certain_and_false_positives_lower_it():
@@ -178,9 +178,10 @@ def test_best_mix_of_complementary_and_of_equal_arms():
     halves = {"se": (n, np.repeat([6, 0], 50)), "wc": (n, np.repeat([0, 6], 50))}  # each solves what the other cannot
     table = best_mix(halves, {"se": 3.0, "wc": 1.0}, 30)
     assert table.loc[0, "se"] >= 1 and table.loc[0, "wc"] >= 1 and table.loc[0, "value"] > 0.9
+    assert table.loc[0, "p_beats_single"] > 0.99 and table.loc[0, "low"] < table.loc[0, "value"] < table.loc[0, "high"]
     assert (table["cost"] <= 30 * (1 + 1e-9)).all()
     alone = table.query("se == 0")["value"].item()
-    assert alone == pytest.approx(fit_pilot(*halves["wc"]).rates(*halves["wc"]).__rsub__(1).__pow__(30).mean().__rsub__(1), abs=1e-9)
+    assert alone == pytest.approx(1 - ((1 - fit_pilot(*halves["wc"]).rates(*halves["wc"])) ** 30).mean(), abs=1e-9)
     pilots, costs, (strong, weak) = two_arms(500)
     table = best_mix(pilots, costs, 12).set_index(["se", "wc"])["value"]
     true = lambda k, m: (1 - (1 - strong) ** k * (1 - weak) ** m).mean()  # noqa: E731

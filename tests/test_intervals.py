@@ -15,16 +15,21 @@ rng = np.random.default_rng(7)
 # ------------------------------------------------------------------------------------------- simulated studies
 
 
+def _seed(r):
+    """A fresh one per study: a shared one would give all studies the same error of the resampling."""
+    return int(r.integers(2**31))
+
+
 def accuracy(r, n=150, p=0.3):
     """A student's greedy answers to n held-out problems."""
-    return intervals.bootstrap(r.random(n) < p, n_boot=999, seed=1), p
+    return intervals.bootstrap(r.random(n) < p, n_boot=999, seed=_seed(r)), p
 
 
 def coverage(r, n=100, m=10, k=4, a=0.3, b=0.6):
     """m samples of n problems whose success rates are heavy-tailed; truth: E[1 - (1 - p)^k]."""
     c = r.binomial(m, r.beta(a, b, n))
     truth = 1 - np.exp(betaln(a, b + k) - betaln(a, b))
-    return intervals.bootstrap(metrics.coverage_per_problem(np.full(n, m), c, k), n_boot=999, seed=1), truth
+    return intervals.bootstrap(metrics.coverage_per_problem(np.full(n, m), c, k), n_boot=999, seed=_seed(r)), truth
 
 
 def _judged(r, n, m, f):
@@ -34,14 +39,14 @@ def _judged(r, n, m, f):
 
 
 def false_positives(r, n=100, m=10, f=0.2):
-    return intervals.ratio(*_judged(r, n, m, f), n_boot=999, seed=1), f
+    return intervals.ratio(*_judged(r, n, m, f), n_boot=999, seed=_seed(r)), f
 
 
 def paired_accuracy(r, n=300, p=0.4, q=0.44, rho=0.7):
     """Two students on the same problems; how well they do on a problem is correlated."""
     x, y = r.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
     a, b = x < stats.norm.ppf(p), y < stats.norm.ppf(q)
-    return intervals.paired_difference(a, b, n_boot=999, seed=1), p - q
+    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), p - q
 
 
 def paired_coverage(r, n=100, k=4):
@@ -50,22 +55,22 @@ def paired_coverage(r, n=100, k=4):
     a = metrics.coverage_per_problem(np.full(n, 12), r.binomial(12, p), k)
     b = metrics.coverage_per_problem(np.full(n, 4), r.binomial(4, p**1.5), k)
     grid = stats.beta(0.5, 0.8).ppf((np.arange(20000) + 0.5) / 20000)
-    return intervals.paired_difference(a, b, n_boot=999, seed=1), np.mean((1 - grid**1.5) ** k - (1 - grid) ** k)
+    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), np.mean((1 - grid**1.5) ** k - (1 - grid) ** k)
 
 
 def paired_false_positives(r, n=120):
-    difference = intervals.paired_ratio_difference(_judged(r, n, 10, 0.24), _judged(r, n, 4, 0.17), n_boot=999, seed=1)
-    return difference, 0.07
+    a, b = _judged(r, n, 10, 0.24), _judged(r, n, 4, 0.17)
+    return intervals.paired_ratio_difference(a, b, n_boot=999, seed=_seed(r)), 0.07
 
 
 def seeds(r, n=200, s=3, spread=0.1):
     """s training seeds of a student on n problems; a seed moves all problems."""
     latent = r.normal(size=(n, 1)) + r.normal(0, spread, (1, s)) + r.normal(size=(n, s))
-    return intervals.nested(latent < -0.4, n_boot=999, seed=1), stats.norm.cdf(-0.4 / np.sqrt(2 + spread**2))
+    return intervals.nested(latent < -0.4, n_boot=999, seed=_seed(r)), stats.norm.cdf(-0.4 / np.sqrt(2 + spread**2))
 
 
 def unpaired(r, n=200, m=120):
-    return intervals.unpaired_difference(r.random(n) < 0.5, r.random(m) < 0.3, n_boot=999, seed=1), 0.2
+    return intervals.unpaired_difference(r.random(n) < 0.5, r.random(m) < 0.3, n_boot=999, seed=_seed(r)), 0.2
 
 
 def _covered(study, n_studies, **sizes):
@@ -84,6 +89,14 @@ MAIN = [accuracy, coverage, false_positives, paired_accuracy]
 def test_intervals_cover_quickly(study):
     """400 studies: a true 95 % stays inside 92..98 (3 standard errors of 1.1), 90 % or 99 % falls out."""
     assert 92 <= _covered(study, 400) <= 98
+
+
+@pytest.mark.parametrize("p", [0.06, 0.15, 0.3, 0.5, 0.8])
+def test_exact_coverage_of_binary_data(p, n=60):
+    """No simulation: the chance of each possible count, summed where its interval holds p."""
+    ends = [intervals.bootstrap(np.arange(n) < c, n_boot=1000, seed=c)[1:] for c in range(n + 1)]
+    covered = sum(stats.binom.pmf(c, n, p) for c, (low, high) in enumerate(ends) if low <= p <= high)
+    assert 0.93 <= covered <= 0.98
 
 
 @pytest.mark.slow

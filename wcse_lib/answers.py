@@ -168,8 +168,13 @@ def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
             yield read(text.replace(",", "."))
 
 
+_CHOICE = re.compile(r"\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*))")
+
+
 def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | str, str]:
     """Everything short of math-verify: (True, False, None for unverifiable or "ask", reason)."""
+    if not isinstance(gold, str):
+        return None, "gold cannot be parsed: missing"
     for side, text in (("gold cannot be parsed:", gold), ("undecided: prediction", prediction)):
         if len(text) > MAX_ANSWER:
             return None, f"{side} longer than {MAX_ANSWER} characters"
@@ -180,7 +185,7 @@ def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | s
         return None, "gold cannot be parsed: empty"
     if key(p_text) == key(g_text):
         return True, "equal: identical"
-    letters = [re.match(r"\(?([A-J])(?:$|\)$|[).:]\s+(\S))", re.sub("[“”]", "", t)) for t in (p_text, g_text)]
+    letters = [_CHOICE.fullmatch(re.sub("[“”]", "", text)) for text in (p_text, g_text)]
     if all(letters) and not all(m.group(2) for m in letters):  # `(C) 12` and `C`
         same = letters[0].group(1) == letters[1].group(1)
         return same, "equal: choice" if same else "unequal: choice"
@@ -273,7 +278,7 @@ class _Worker:
     def start(self) -> bytes | None:
         path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from wcse_lib.answers import _serve; _serve({self.limit})"],
+            [sys.executable, "-P", "-c", f"from wcse_lib.answers import _serve; _serve({self.limit})"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
@@ -349,7 +354,7 @@ class Checker(contextlib.AbstractContextManager):
         return self._remember(pair, known) if known[0] != "ask" else known
 
     def _remember(self, pair: tuple[str, str], verdict: tuple[bool | None, str]) -> tuple[bool | None, str]:
-        if len(self._memo) > 200_000:
+        if len(self._memo) > 100_000:
             self._memo.clear()  # memory stays flat over any number of samples
         self._memo[pair] = verdict
         return verdict

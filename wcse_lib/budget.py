@@ -111,6 +111,7 @@ def usd(price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.
     for key in [*parts, *["batch_discount"] * batch]:
         if price.get(key) is None:
             raise ValueError(f"{price.get('model')}: its price row has no {key!r}; add it, with its source")
+        _check(**{f"{price.get('model')}: price {key!r}": price[key]})
     return sum(n * price[key] for key, n in parts.items()) / 1e6 * (1 - price["batch_discount"] if batch else 1)
 
 
@@ -124,11 +125,14 @@ def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
 
     rows, numbers = read_yaml(Path(path)).get("prices") or [], {"input", "cached", "batch_discount"}
     for place, row in enumerate(rows, 1):
+        row = row if isinstance(row, dict) else {}
         if wrong := {"model", "date", "source", "output"} ^ (set(row) - numbers):
             raise StudyError(f"{path}: prices, row {place}: {min(wrong)!r} is unknown, or needed and missing")
         try:
             _check(output=row["output"], **{k: x for k, x in row.items() if k in numbers and x is not None})
             _check(0, what_a_batch_still_costs=1 - (row.get("batch_discount") or 0))
+            if not re.match(r"\d{4}-\d{2}", str(row["date"])) or not row["source"]:
+                raise ValueError(f"date = {row['date']!r} (YYYY-MM or YYYY-MM-DD) and a source are needed")
         except ValueError as error:
             raise StudyError(f"{path}: prices, row {place} ({row['model']}): {error}") from None
     mine = [row for row in rows if row["model"] == model and str(row["date"]) <= (date or "9999")]
@@ -171,9 +175,10 @@ def read_model(path_or_id: str | Path) -> ModelSize:
         config = _json(Path(hub.hf_hub_download(name, "config.json")))
         files = hub.get_safetensors_metadata(name).files_metadata.values()
     except Exception as error:  # no hub id, offline, gated, no safetensors: many classes, one remedy
+        why = f"{type(error).__name__}: {str(error)[:200]}"
         raise StudyError(
-            f"{name}: no such folder, and the hub does not tell its size ({type(error).__name__}: {str(error)[:200]}); "
-            "check the name, go online, log in if it is gated, give a downloaded folder, or set the arm's n_parameters"
+            f"{name}: no such folder, and the hub does not tell its size ({why}); check the name, go online, log in if "
+            "it is gated, give a downloaded folder, or set the arm's n_parameters"
         ) from error
     return _size(config, {k: (t.dtype, t.shape) for f in files for k, t in f.tensors.items()}, name, "hub")
 
@@ -240,6 +245,8 @@ class ArmCost:
     def __post_init__(self):
         _check(0, n_tokens=self.n_tokens)  # an arm that writes nothing cannot be matched
         _check(n_prompt_tokens=self.n_prompt_tokens, **{f"judge.{unit}": x for unit, x in self.judge.items()})
+        given = {"size": None if isinstance(self.size, ModelSize) else self.size, "gpu_seconds": self.gpu_seconds}
+        _check(0, **{key: x for key, x in given.items() if x is not None})
 
 
 def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "each") -> float:
@@ -272,6 +279,11 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
         raise ValueError(f"by {convention}: the arm has no {lacking}; give it, or choose another convention") from None
 
 
+def _known(reference: str, arms) -> None:
+    if reference not in arms:
+        raise ValueError(f"reference = {reference!r}: no such arm; arms are {', '.join(arms)}")
+
+
 def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int | Mapping[str, int], n_problems=1,
           prompt="each", curves: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:  # fmt: skip
     """Samples per problem, for every arm and budget, that match the reference arm's `n_samples` (one, or by budget).
@@ -281,12 +293,13 @@ def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int
     reference's), n_samples, n_extra (problems that draw one more, so that under one sample stays unspent), planned and
     reference (totals in unit), matched (within 1 %). Raises ValueError when an arm gets no sample or misses the aim.
     """
-    rows = []
-    for (budget, n), (name, arm) in product(
-        (n_samples if isinstance(n_samples, Mapping) else {"": n_samples}).items(), arms.items()
-    ):
+    rows, budgets = [], n_samples if isinstance(n_samples, Mapping) else {"": n_samples}
+    _known(reference, arms)
+    for (budget, n), (name, arm) in product(budgets.items(), arms.items()):
         _check(0, whole=True, n_samples=n, n_problems=n_problems)
         if mode in ("examples", "coverage"):
+            if curves is None or not set(arms) <= set(curves) or n > len(curves[reference]):
+                raise ValueError(f"match by {mode}: curves: values after 1 to {n} samples (or more) are needed for every arm, from a pilot")
             aim, curve = n_problems * curves[reference][n - 1], n_problems * np.asarray(curves[name], float)
             if curve.max() < aim * (1 - 1e-9):
                 raise ValueError(f"{name}: {len(curve)} samples miss {reference}'s {mode}; lower n_samples = {n}")
@@ -295,6 +308,8 @@ def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int
         else:
             one, two, base = (cost(a, mode, i, prompt) for a, i in ((arm, 1), (arm, 2), (arms[reference], 1)))
             aim, unit = n_problems * cost(arms[reference], mode, n, prompt), CONVENTIONS[mode][0]
+            if two <= one:
+                raise ValueError(f"{name}: another sample costs nothing by {mode}; match by another convention")
             spare = Fraction(aim) - n_problems * (2 * Fraction(one) - Fraction(two))  # prompts counted once come first
             k, extra = divmod(max(0, _buys(spare, Fraction(two) - Fraction(one))), n_problems)
             if k < 1:
@@ -310,6 +325,7 @@ def exchange(reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, pr
     """Convention × arm, side by side: cost of one sample, samples for one and for `n_samples` of the reference's, and
     what the convention leaves out, or, with NaN, what the arm lacks for it."""
     rows = []
+    _known(reference, arms)
     for (convention, (unit, note)), name in product(CONVENTIONS.items(), arms):
         row = dict(convention=convention, unit=unit, arm=name, cost=np.nan, exchange_ratio=np.nan, n_samples=np.nan)
         try:

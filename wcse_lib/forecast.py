@@ -83,10 +83,10 @@ def posterior(n, c) -> Posterior:
 
 def _grid(zeros: bool, pairs, counts):
     """x, y, zero and log posterior mass [points], over the box that holds all but exp(-10) of the peak."""
-    box, sizes = np.array([PRIOR["x"][2:], PRIOR["y"][2:], (0.0, 1.0)]), np.array([17, 17, 15 if zeros else 1])
+    box, sizes = np.array([PRIOR["x"][2:], PRIOR["y"][2:], (0.0, 1.0)]), np.array([21, 21, 31 if zeros else 1])
     for _ in range(8):
-        x, y = (v.ravel() for v in np.meshgrid(*(np.linspace(*ends, 17) for ends in box[:2]), indexing="ij"))
-        zero = box[2, 0] + (np.arange(15) + 0.5) / 15 * np.diff(box[2]) if zeros else np.zeros(1)
+        x, y = (v.ravel() for v in np.meshgrid(*(np.linspace(*ends, 21) for ends in box[:2]), indexing="ij"))
+        zero = box[2, 0] + (np.arange(31) + 0.5) / 31 * np.diff(box[2]) if zeros else np.zeros(1)
         log = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts) + zeros * np.log(2 - 2 * zero)
         log = log + sum(stats.norm.logpdf(v, *PRIOR[name][:2]) for name, v in (("x", x), ("y", y)))[:, None]
         near, step = log > log.max() - 10, np.diff(box)[:, 0] / np.maximum(sizes - [1, 1, 0], 1)
@@ -254,26 +254,33 @@ def fit_curve(ks, coverage, zero: bool = False) -> Fit:
     return _fit(_minimise(lambda x: 1e4 * ((_fit(x).coverage(ks) - coverage) ** 2).sum(), zero).x)
 
 
-def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float) -> pd.DataFrame:
-    """Splits of `budget` (cost per problem) over arms, best forecast coverage first: samples per arm, cost, value.
+def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0, level=0.95) -> pd.DataFrame:
+    """Splits of `budget` (cost per problem) over arms, best forecast coverage first.
 
     `pilots`: {arm: (n, c)} on the same problems in the same order. A problem's chance to be missed is the product over
     arms, averaged over problems after each arm's own counts; what the counts leave open is shared between arms to the
-    degree that their rates correlate in the pilots. At most 40 counts per arm are tried; the last takes the rest.
+    degree that their rates correlate in the pilots. Returns samples per arm, cost, value, low, high, p_beats_single
+    (chance to beat every arm alone); intervals resample problems and keep the fits. At most 40 counts per arm are tried.
     """
     if len({len(n) for n, _ in pilots.values()}) > 1:
         raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
     rates, shared = {arm: fit_pilot(*p).rates(*_pilot(*p)) for arm, p in pilots.items()}, _correlation(pilots)
-    most, (*others, last), rows = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}, pilots, []
+    most, (*others, last) = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}, pilots
+    splits, missed = [], []
     for ks in product(*(np.unique(np.linspace(0, most[arm], 40).astype(int)) for arm in others)):
         left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
         if left >= 0:
-            split = {**dict(zip(others, map(int, ks))), last: int(left / costs[last])}
-            miss = [(1 - rates[arm]) ** k for arm, k in split.items()]
-            together, apart = np.prod(miss, axis=0).mean(), np.prod([m.mean(1) for m in miss], axis=0).mean()
-            value = 1 - shared * together - (1 - shared) * apart
-            rows.append({**split, "cost": sum(k * costs[arm] for arm, k in split.items()), "value": float(value)})
-    return pd.DataFrame(rows).sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
+            splits.append((*map(int, ks), int(left / costs[last])))
+            miss = [(1 - rates[arm]) ** k for arm, k in zip(pilots, splits[-1])]
+            apart = np.prod([m.mean(1) for m in miss], axis=0)
+            missed.append(shared * np.prod(miss, axis=0).mean(1) + (1 - shared) * apart)
+    table, missed = pd.DataFrame(splits, columns=list(pilots)), np.array(missed)
+    draws = 1 - missed @ np.random.default_rng(seed).dirichlet(np.ones(missed.shape[1]), 1000).T
+    single = (table > 0).sum(axis=1).to_numpy() == 1
+    table["cost"] = table @ np.array([costs[arm] for arm in pilots])
+    table["value"], (table["low"], table["high"]) = 1 - missed.mean(1), np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], 1)
+    table["p_beats_single"] = (draws > draws[single].max(0)).mean(1)
+    return table.sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
 
 
 def _correlation(pilots) -> float:

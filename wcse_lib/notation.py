@@ -43,6 +43,7 @@ _COMMANDS = {c: new for new, commands in {
     r"\reals ": "Reals R", "'": "prime", " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
     limits bf rm it quad qquad angle triangle"""}.items() for c in commands.split()}  # fmt: skip
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]")  # controls, surrogates
+_PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|mathrm|operatorname\*?)\s*\{([^{}]*)\}")
 _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
@@ -67,9 +68,11 @@ def _text_command(m: re.Match) -> str:
     return f"“{inner}”" if unit or len(inner.strip(" .")) > 1 else f" {inner} "
 
 
-@lru_cache(8192)
+@lru_cache(2048)
 def normalise(text: str) -> str:
     r"""One spelling for what TeX, Unicode and markdown spell in many ways; words of `\text` stand in “ ”."""
+    if _PLAIN.fullmatch(text):
+        return text  # most answers are plain numbers
     text = _UNSEEN.sub("", text).strip(' \n\t*`"')
     if boxed := re.fullmatch(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", text, re.S):
         text = boxed.group(1)
@@ -173,12 +176,14 @@ def _join_digits(m: re.Match) -> str:
     return m.group() if nested > 0 and not re.search(r",\s|;", m.string) else m.group().replace(",", "")
 
 
-@lru_cache(8192)
+@lru_cache(2048)
 def read(text: str, joined: bool = True) -> Answer:
     """Reads a normalised answer; a list splits at commas, semicolons, "and" and "or" outside brackets. Raises Unread.
 
     With `joined`, `1,234` is a number, otherwise a list.
     """
+    if _PLAIN.fullmatch(text):
+        return Answer("expr", (Fraction(text),), tag=text)
     text = _THOUSANDS.sub(_join_digits, text) if joined else text
     text = re.sub(r"\s*(?:“\s*(?:and|or)\s*”|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*", " , ", text)
     parts = [part for part in split(text) if part]

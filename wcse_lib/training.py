@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from wcse_lib import answers, finetune
 from wcse_lib.engines import Request, Sampling
-from wcse_lib.engines.hf import HFEngine
+from wcse_lib.engines.hf import HFEngine, set_threads
 from wcse_lib.prompts import load_tokenizer, prompt_ids
 from wcse_lib.records import (
     KEY,
@@ -100,6 +100,7 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     Finished students are not trained again, an unfinished one resumes from its checkpoint.
     """
     finetune.open_backend(run.study.training.backend)
+    set_threads(machine.threads)
     todo = students or [name for name, entry in run.plan["students"].items() if entry["source"] != "base"]
     for student in (name for name in todo if run.student(name)["source"] != "base"):
         folder = run.path("04", student)

@@ -27,8 +27,7 @@ class HFEngine:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        if machine.get("threads"):
-            torch.set_num_threads(machine["threads"])
+        set_threads(machine.get("threads"))
         self.device = machine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
         self.tokenizer = AutoTokenizer.from_pretrained(model)
@@ -127,6 +126,14 @@ class HFEngine:
     def close(self) -> None:
         self.model = None
         self._free()
+
+
+def set_threads(n: int | None) -> None:
+    """Use `n` CPU threads for each operation of this process; None leaves it to PyTorch."""
+    if n:
+        import torch
+
+        torch.set_num_threads(n)
 
 
 def _processors(sampling: Sampling, seeds: np.ndarray, prompt_length: int):
