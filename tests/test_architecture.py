@@ -73,7 +73,7 @@ def test_no_upward_import_and_no_cycle():
     graph = {}
     for name, tree in modules().items():
         used = {i.split(".")[1] for i in imports(tree) if i.startswith("wcse_lib.") and len(i.split(".")) > 1}
-        here = name.split("/")[0]
+        here = "pretrain" if name == "nano/pretrain" else name.split("/")[0]  # a program of its own, above the floor
         graph.setdefault(here, set()).update(used - {here, "__version__"})
     for room in ROOMS:
         assert not graph[room] & (ROOMS | PICTURES | {"pipeline"}), f"{room} opens into {graph[room] & ROOMS}"

@@ -27,7 +27,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     rate, cost = {"se": 0.46, "wc": 0.34}, {"se": 2 * 1.2e6 * 45, "wc": 2 * 0.45e6 * 45}
     chance = {arm: np.random.default_rng(7).beta(1.2 * p, 1.2 * (1 - p), 4000) for arm, p in rate.items()}
     solved = {(a, k): float(np.mean(1 - (1 - chance[a]) ** k)) for a in rate for k in range(1, BUDGETS["high"][a] + 1)}
-    t = {name: [] for name in "coverage diversity false_positives quality levels students differences".split()}
+    t = {name: [] for name in "coverage diversity false_positives quality levels students differences arm_differences".split()}
     t |= {name: [] for name in "controls ledger training flow".split()}
     for (arm, k), value in solved.items():
         t["coverage"] += [dict(arm=arm, k=k, n_problems=240, flops_per_problem=k * cost[arm], **interval(value, 240))]
@@ -55,6 +55,9 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         ]  # fmt: skip
         for step, n, reason in (("samples", 2400, ""), ("dropped", 1620, "incorrect"), ("examples", 780, "")):
             t["flow"] += [dict(arm=arm, step=step, n=n, reason=reason)]
+    for budget, metric in itertools.product(BUDGETS, ("pass@1", "coverage")):
+        v = dict(value=-0.03, low=-0.07, high=0.01)
+        t["arm_differences"] += [dict(arm_a="wc", arm_b="se", budget=budget, metric=metric, n_problems=240, **v)]
     metrics = {"greedy pass@1": 0.0, "sampled pass@1": -0.05, "maj@1": -0.05, "maj@4": 0.02, "maj@8": 0.04}
     for size, (base, paradigms) in enumerate(BASES.items(), 1):
         gains = [("base", None, None, None, 0.0)]

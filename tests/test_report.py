@@ -159,7 +159,7 @@ def test_figures_have_alternative_texts_captions_and_tables(page):
 
 def test_limits_glossary_and_provenance_are_there(page):
     words = BeautifulSoup(text_of(page), "html.parser").get_text()
-    limits = ["Truncated samples (cut at 96 tokens): se low 1.2\xa0%", "could not be verified", "one seed", "w2s"]
+    limits = ["Truncated samples (cut at 80 tokens): se low 1.2\xa0%", "could not be verified", "one seed", "w2s"]
     facts = ["0123456789abcdef", "python 3.11.7", "n_train: 240", "2026-11-23 02:15 UTC", "GiB memory"]
     for needed in limits + facts:
         assert needed in words, needed

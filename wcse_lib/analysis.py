@@ -124,10 +124,13 @@ def _diversity(run: Run, arms) -> pd.DataFrame:
                 n = counts["n"].loc[classes.index.get_level_values(0)].to_numpy()
                 expected = pd.Series(metrics.coverage_per_problem(n, classes.to_numpy(), k), classes.index)
                 unique = expected.groupby("problem_id").sum().reindex(counts.index, fill_value=0.0)
-                for average, values in (("all", unique), ("solved", unique[counts["c"] > 0])):
-                    if len(values):
-                        facts = dict(arm=arm, budget=b, k=k, kind=kind, average=average, n_problems=len(values))
-                        out.append(_row(intervals.bootstrap(values.to_numpy(), seed=run.study.seed, bounds=(0, k)), **facts))
+                solvable = metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), k)
+                facts = dict(arm=arm, budget=b, k=k, kind=kind)
+                for average, weights in (("all", np.ones(len(unique))), ("solved", solvable)):
+                    if weights.sum() > 0:  # per solved problem: expected unique ones over expected solved problems
+                        estimate = intervals.ratio(unique.to_numpy(), weights, seed=run.study.seed, bounds=(0, k))
+                        n = int((weights > 0).sum())
+                        out.append(_row(estimate, **facts, average=average, n_problems=n))
     return pd.DataFrame(out)
 
 

@@ -15,7 +15,7 @@ _RUN_ON = re.compile(r"\n[ \t]*(?:[#*]{1,4}[ \t]?)?(?:Question|Problem|Exercise|
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{]))|\\.|[{}]", re.S)
 _JOINT = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and\b|or\b|[A-Za-z]\s?=)*")
 _FINAL = re.compile(r"\bfinal\s+answer\b[\s:*_#]{0,20}(?:(?:the\s+)?final\s+answer\b[\s:*_]{0,9})?(?:is\b)?", re.I)
-_PHRASE = re.compile(r"\banswer\b\s{0,3}(?:\bis\b|\bare\b|=|\**:\**)|^[ \t>*#]{0,6}ans(?:wer)?\b[*:.\s]", re.I | re.M)
+_PHRASE = re.compile(r"\b(?:answer|correct\s(?:option|choice))\b\s{0,3}(?:\bis\b|\bare\b|=|\**:\**)|^[ \t>*#]{0,6}ans(?:wer)?\b[*:.\s]", re.I | re.M)
 _NUMBER = re.compile(r"(?:(?<![\w)\]}.%])[-\u2212]\s?)?[$€£]?(?<![A-Za-z\d.])(?:\d[\d,]*\d|\d)(?:\.\d+)?"
                      r"(?:/\d+|:\d\d(?!\d))?(?:\s?\\?%)?|(?<![\w.])-?\.\d+")  # fmt: skip
 _GROUP = re.compile(r"\$\$([^$]+)\$\$|\$((?:\\.|[^$\\\n]|\n(?!\n))+)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]"

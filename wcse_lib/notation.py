@@ -44,13 +44,13 @@ _COMMANDS = {c: new for new, commands in {
     limits bf rm it quad qquad angle triangle"""}.items() for c in commands.split()}  # fmt: skip
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]")  # controls, surrogates
 _PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|mathrm|operatorname\*?)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}")
 _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
     (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d)\{,\}(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))", ""),  # thousands
     (r"\\[,;:!> ()\[\]]|~", " "), (r"\\mathb[bf]\s*\{?R\}?", r"\\reals "),
     (r"<=|=<", r"\\le "), (r">=", r"\\ge "), (r"!=", r"\\ne "),
-    (r"\\(?:mathbf|boldsymbol|mathit|vec|hat|overline|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
+    (r"\\(?:boldsymbol|vec|hat|overline|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\^\s*\{?\s*°\s*\}?", "°"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
     (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"), (r"\*\*", "^"),
@@ -100,13 +100,17 @@ def key(text: str) -> str:
 UNITS = {alias: unit for unit, aliases in {
     "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre", "mm": "millimeter millimetre",
     "in": "inch inche", "ft": "foot feet", "yd": "yard", "mi": "mile", "kg": "kilogram", "g": "gram", "lb": "pound lbs",
-    "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mph": "",
+    "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mi/h": "mph",
     "ml": "milliliter millilitre", "dollar": "usd buck $", "euro": "eur €", "gbp": "£", "cent": "¢", "deg": "degree °",
     "%": "percent pct percentage", "": "unit"}.items() for alias in [unit, *aliases.split()]}  # fmt: skip
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _NO_UNITS = {*WORDS, *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
     not where than to through except with is are at least most divided by sum each between from until none half halves
     third quarter fourth fifth sixth eighth tenth hundredth thousandth""".split()}
+
+
+def _canonical(word: str) -> str:
+    return "/".join(UNITS.get(w, UNITS.get(w.removesuffix("s"), w.removesuffix("s"))) for w in word.split("/"))
 
 
 def _unit(text: str) -> tuple[str, str, Fraction]:
@@ -120,21 +124,21 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
     pieces = list(re.finditer(r"“[^”]*”|[A-Za-z][A-Za-z./]*|[%€$£¢°]", tail.group())) if tail else []
     for m in reversed(pieces):
         piece, at = m.group().strip("“”. "), tail.start() + m.start()
-        words = [w.removesuffix("s") if w not in UNITS and w != "s" else w for w in piece.lower().split()]
+        words = piece.lower().split()
         letter = re.fullmatch(r"[-+\d.,/]+ [msghl]", text)  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
         known = m.group()[0] == "“" or letter or sign or piece == "of" or len(piece) > 2 or (len(piece) > 1 and piece.lower() in UNITS)
-        if not known or trig or not words or _NO_UNITS & {*words, *piece.lower().split()}:
+        if not known or trig or not words or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}:
             break
         for word in reversed(words):
             if word in ("square", "sq", "squared", "cubic", "cubed"):
                 exponent = "3" if "cub" in word else "2"
-            elif word in _SCALES:
-                scale *= 10 ** _SCALES[word]
+            elif word.removesuffix("s") in _SCALES:
+                scale *= 10 ** _SCALES[word.removesuffix("s")]
             else:
-                found.insert(0, UNITS.get(word, word))
+                found.insert(0, _canonical(word))
         begin = at
-    unit = " ".join(filter(None, found))
+    unit = " ".join(filter(None, found)).replace(" per ", "/")
     if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5:
         return text, "", Fraction(1)
     return text[:begin].strip(), unit + exponent if unit else "", scale

@@ -220,7 +220,6 @@ def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
     """Measure a finished model on fresh study problems and write its model card, `README.md`."""
     from wcse_lib.engines import Request, Sampling
     from wcse_lib.engines.hf import HFEngine
-    from wcse_lib.study import sample_seed
 
     facts = json.loads((folder / "training.json").read_text())
     problems = {row["problem_id"]: row for row in make_problems(n_problems, "card", (1, 2, 3))}
@@ -232,7 +231,7 @@ def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
     ):
         requests = [
             Request((facts["name"], key, i), prompt_ids(engine.tokenizer, row["question"], "chat", "{question}"),
-                    sample_seed(SEED, facts["name"], key, i))
+                    random.Random(f"{SEED}:{facts['name']}:{key}:{i}").getrandbits(63))
             for key, row in problems.items() for i in range(n)
         ]  # fmt: skip
         outputs = list(engine.generate(requests, sampling))
