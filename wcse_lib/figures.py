@@ -68,6 +68,12 @@ def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None):
         ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000) if k <= ax.dataLim.x1]
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
+    elif ax.get_xscale() == "log":
+        from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
     return _finish(ax, label, "Coverage, % of problems", percent="y", grid="y")
 
@@ -109,9 +115,10 @@ def accuracy(frame: pd.DataFrame, ax):
 def differences(frame: pd.DataFrame, ax):
     """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
     groups = [f"{m.capitalize()}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
-    named = zip(frame["base"], frame["paradigm"].fillna("?"), frame["budget"])
-    rows = [f"{base} ({paradigm}), {budget}" for base, paradigm, budget in named]
-    _rows(ax, frame.assign(hollow=~frame["p_holm"].lt(0.05), same=""), groups, rows, by="same", numbers=True)
+    named = zip(frame["base"], frame["paradigm"].fillna(""), frame["budget"])
+    rows = [f"{base} ({paradigm}), {budget}" if paradigm else f"{base}, {budget}" for base, paradigm, budget in named]
+    p = frame["p_holm"].fillna(frame["p"])  # the row over all students is one comparison of its own
+    _rows(ax, frame.assign(hollow=~p.lt(0.05), same=""), groups, rows, by="same", numbers=True)
     pairs = frame[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
     sides = "\n← {1} better · {0} better →".format(*pairs[0]) if len(pairs) == 1 else ""
     return _finish(ax, f"Accuracy difference, percentage points{sides}")
