@@ -194,7 +194,8 @@ def arms_table(run: Run) -> pd.DataFrame:
 
 def students_table(run: Run) -> pd.DataFrame:
     """One row per student: who learns from whom, at which budget, under which paradigm."""
-    return pd.DataFrame([{"student": name, **entry} for name, entry in run.plan["students"].items()])
+    frame = pd.DataFrame([{"student": name, **entry} for name, entry in run.plan["students"].items()]).astype(object)
+    return frame.where(frame.notna(), "")
 
 
 def power_table(run: Run) -> pd.DataFrame:
