@@ -65,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (headers[0] if headers else {}).items():
             self.send_header(name, value)
         self.send_header("content-type", "application/json")
+        self.send_header("connection", "close")  # told, so that no client reuses a closed connection and pays twice
         self.send_header("content-length", str(len(content) + 50 * content.endswith(b"cont")))  # torn
         self.end_headers()
         for i in range(len(content)) if content.startswith(b" drip") else ():
