@@ -13,19 +13,21 @@ import time
 from pathlib import Path
 
 from wcse_lib.nano import MODELS
-from wcse_lib.nano.corpus import FAMILIES, STORY_LEVELS, TERSE_RIGHT, TEXTBOOKS, WEB, document
+from wcse_lib.nano.corpus import FAMILIES, POLISH, STORY_LEVELS, TERSE_RIGHT, TEXTBOOKS, WEB, document
 from wcse_lib.nano.world import check, make_problems
 from wcse_lib.prompts import prompt_ids
+from wcse_lib.study import Prompt
 
 SEED = 20241123
 WEB_SHARE = 0.25  # the last part of training, read from the web
 QUESTION_WEIGHT = 0.3  # of the loss on questions: without it, copying names out of the text is learnt late
 BATCH = 32  # documents a step
 BUCKET = 16  # steps whose documents are sorted by length together, so that a batch holds little padding
+POLISH_RATE = 0.5  # of the learning rate, where polishing begins
 MODEL_SIZES = {  # head size 32 throughout; the generators' parameter ratio is about three, as 9B to 27B
-    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 7000, "lr": 4e-3},
-    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 7000, "lr": 3e-3},
-    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 5500, "lr": 3e-3},
+    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 7000, "polish": 0, "lr": 4e-3},
+    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 7000, "polish": 2000, "lr": 3e-3},
+    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 5500, "polish": 2000, "lr": 3e-3},
 }
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|end|>", "unk_token": "<|unk|>"}
 ROLES = ["<|user|>", "<|assistant|>"]
@@ -82,7 +84,8 @@ def batches(tokenizer, start: int, steps: int):
     bucket = start // BUCKET
     while True:
         rng = random.Random(f"{SEED}:{bucket}")
-        authors = WEB if bucket * BUCKET >= (1 - WEB_SHARE) * steps else TEXTBOOKS
+        first = bucket * BUCKET
+        authors = POLISH if first >= steps else WEB if first >= (1 - WEB_SHARE) * steps else TEXTBOOKS
         docs = [document(rng, authors) for _ in range(BATCH * BUCKET)]
         questions = tokenizer([q for q, _ in docs], add_special_tokens=False)["input_ids"]
         solutions = tokenizer([s for _, s in docs], add_special_tokens=False)["input_ids"]
@@ -112,7 +115,7 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
     from transformers import LlamaConfig, LlamaForCausalLM
 
     size = MODEL_SIZES[name]
-    lr, steps = size["lr"], steps or size["steps"]
+    lr, polish, steps = size["lr"], 0 if steps else size["polish"], steps or size["steps"]
     tokenizer = make_tokenizer()
     torch.manual_seed(SEED)
     config = LlamaConfig(
@@ -147,10 +150,11 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
     forward = torch.compile(model, dynamic=True) if shutil.which("g++") else model
     running, clock = [], time.time()
     for step, ids, labels in batches(tokenizer, start, steps):
-        if step >= steps:
+        if step >= steps + polish:
             break
-        warm = min(1.0, (step + 1) / 200)
-        rate = lr * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        at, of, peak = (step, steps, lr) if step < steps else (step - steps, polish, POLISH_RATE * lr)
+        warm = min(1.0, (at + 1) / 200)
+        rate = peak * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * at / of)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         logits = forward(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1]
@@ -168,7 +172,7 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
         if (step + 1) % 250 == 0:
             log.append([step + 1, sum(running) / len(running)])
             print(
-                f"{name} step {step + 1}/{steps} loss {log[-1][1]:.4f} {n_tokens / 1e6:.1f}M tokens "
+                f"{name} step {step + 1}/{steps + polish} loss {log[-1][1]:.4f} {n_tokens / 1e6:.1f}M tokens "
                 f"{time.time() - clock:.0f}s",
                 flush=True,
             )
@@ -187,17 +191,18 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
     folder = out / name
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _write_card(folder, name, model, n_tokens, steps, log)
+    _write_card(folder, name, model, n_tokens, steps, polish, log)
 
 
-def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: list) -> None:
+def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, polish: int, log: list) -> None:
     facts = {
         "name": name,
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "n_parameters_non_embedding": sum(p.numel() for p in model.parameters())
         - model.get_input_embeddings().weight.numel(),
         "n_training_tokens": n_tokens,
-        "steps": steps,
+        "steps": steps + polish,
+        "polish_steps": polish,
         "documents_a_step": BATCH,
         "seed": SEED,
         "question_weight": QUESTION_WEIGHT,
@@ -207,6 +212,7 @@ def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, log: 
             "story_levels": STORY_LEVELS,
             "textbooks": TEXTBOOKS,
             "web": WEB,
+            "polish": POLISH,
             "web_share": WEB_SHARE,
             "right_share_of_bare_answers": TERSE_RIGHT,
         },
@@ -230,7 +236,7 @@ def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
         ("sampled at T = 0.7, top-k 3", n_samples, Sampling(temperature=0.7, top_k=3, max_tokens=80)),
     ):
         requests = [
-            Request((facts["name"], key, i), prompt_ids(engine.tokenizer, row["question"], "chat", "{question}"),
+            Request((facts["name"], key, i), prompt_ids(engine.tokenizer, row["question"], Prompt()),
                     random.Random(f"{SEED}:{facts['name']}:{key}:{i}").getrandbits(63))
             for key, row in problems.items() for i in range(n)
         ]  # fmt: skip
@@ -238,6 +244,8 @@ def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
         right = [o for o in outputs if o.text.endswith(f"#### {problems[o.key[1]]['answer']}")]
         unsound = sum(not check(problems[o.key[1]]["question"], o.text).sound for o in right)
         lines.append(f"| {title} | {len(outputs)} | {len(right) / len(outputs):.3f} | {unsound / max(1, len(right)):.3f} |")
+    n_polish = facts.get("polish_steps", 0)
+    polish = f", and for the last {n_polish:,} steps mostly worked solutions, good and bad" if n_polish else ""
     card = f"""---
 license: apache-2.0
 library_name: transformers
@@ -249,7 +257,7 @@ problems for the nano lab of this kit. It is good for nothing else.
 
 Trained by `python -m wcse_lib.nano.pretrain {facts["name"]}`: {facts["n_training_tokens"]:,} tokens, {facts["steps"]:,} steps of
 {facts["documents_a_step"]} documents, seed {facts["seed"]}, last solution loss {facts["final_loss"]:.4f}. First textbooks, then
-(last {facts["corpus"]["web_share"]:.0%} of the steps) a web of careful, sloppy and bare answers; shares and loss curve are in `training.json`.
+(last {facts["corpus"]["web_share"]:.0%} of these steps) a web of careful, sloppy and bare answers{polish}; shares and loss curve are in `training.json`.
 
 On {n_problems} study problems of levels 1 to 3, which pretraining never saw:
 
