@@ -67,6 +67,8 @@ x<1 \text{ or } x>3 ~ (-\infty,1)\cup(3,\infty) ;; (3,\infty)\cup(-\infty,1) ~ (
 \begin{pmatrix}0.5\\2\end{pmatrix} ~ \begin{pmatrix}\frac12\\ \frac{4}{2}\\ \end{pmatrix}
 \left[\begin{array}{cc}1&2\\3&4\end{array}\right] ~ \begin{pmatrix}1&2\\3&4\end{pmatrix}
 [[1,2],[3,4]] ~ \begin{pmatrix}1&2\\3&4\end{pmatrix} ;; 5 ~ 5\text{ cm} ;; 5 cm ~ 5 ;; 5\text{ cm}^2 ~ 5
+1,000.99 m² ~ 1000.99 ;; 5 m^2 ~ 5 ;; 5 m^2 ~ 5m^2 ;; 5 m³ ~ 5\text{ m}^3 ;; 3 \pmod{7} ~ 3 ;; x \equiv 3 \pmod 7 ~ 3
+3\text{ (mod 7)} ~ 3 \bmod 7 ;; 10 \pmod{7} ~ 3 \pmod 7 ;; x≡-4 (mod 7) ~ 3 \pmod{7} ;; 2, 5 \pmod 7 ~ 5, 2 \pmod 7
 5 cm^2 ~ 5\text{ square centimeters} ;; 5cm ~ 5 cm ;; 12 apples ~ 12 ;; 25 \, \text{km} ~ 25 kilometers
 \$5 ~ 5 ;; $5.00 ~ \$5 ;; $1,250 ~ 1250 ;; 5 dollars ~ \$5 ;; €7 ~ 7 ;; 7 euros ~ €7
 99\pi \text{ square inches} ~ 99\pi ;; 10% ~ 10\% ;; 10 ~ 10\% ;; 0.1 ~ 10\% ;; 10 percent ~ 10% ;; 35% ~ 35
@@ -103,6 +105,8 @@ y=2x+1 ~ y=2x-1 ;; x=2 ~ y=2 ;; 2x=6 ~ 6 ;; x^2=4 ~ x=2 ;; 2+2=5 ~ 5 ;; p=2,q=7 
 \begin{pmatrix}1&2\\3&5\end{pmatrix} ~ \begin{pmatrix}1&2\\3&4\end{pmatrix}
 \begin{pmatrix}1&3\\2&4\end{pmatrix} ~ \begin{pmatrix}1&2\\3&4\end{pmatrix}
 \begin{pmatrix}1&2\end{pmatrix} ~ \begin{pmatrix}1\\2\end{pmatrix} ;; \begin{pmatrix}2\\1\end{pmatrix} ~ (1,2)
+1,000.99 m² ~ 1000.98 ;; 5 m² ~ 5 m³ ;; 5 m^2 ~ 5 cm^2 ;; 5m^2 ~ 5m ;; 4 \pmod 7 ~ 3 ;; 10 \pmod 7 ~ 3
+3 \pmod 7 ~ 3 \pmod 5 ;; 4 \pmod{7} ~ 3 \pmod{7} ;; 7 \pmod 7 ~ 7 \pmod{6}
 5 cm ~ 5 m ;; 5 cm ~ 5\text{ cm}^2 ;; 5 km ~ 5 miles ;; 5 million ~ 5 ;; 5 thousand ~ 5 ;; 2 thirds ~ 2
 5 squared ~ 5 ;; $5 ~ €5 ;; 5 apples ~ 5 oranges ;; 0.5% ~ 0.5 ;; 1% ~ 1 ;; 5 ~ 0.05% ;; 1000% ~ 100 ;; 50% ~ 5
 90 ~ \frac{\pi}{2} ;; 91 ~ 90^\circ ;; \pi ~ 90^\circ ;; 5m ~ 5 ;; 12 or 13 ~ 12 ;; 52 ~ 52_8 ;; 42 ~ 52_8
@@ -244,7 +248,7 @@ def test_checker_gives_verdict_and_reason():
         assert all(worker.process is None for worker in workers)  # the guards decided all: no process was started
         for worker in workers:
             checker._pool.put(worker)
-    assert VERIFIER == "wcse-answers/1"
+    assert VERIFIER == "wcse-answers/2"
 
 
 # ---------------------------------------------------------------- properties

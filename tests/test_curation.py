@@ -5,7 +5,7 @@ import random
 import pandas as pd
 import pytest
 
-from wcse_lib.curation import select
+from wcse_lib.curation import select, stand_ins
 from wcse_lib.records import KEY
 
 
@@ -34,8 +34,8 @@ OPTIONS = [
     {"filter": "none", "n_examples": 7},
     {"n_examples": 6, "noise": 0.34},
     {"noise": 0.2, "unique": "none"},
-    {"only_wrong": True},
-    {"filter": "judge", "only_wrong": True, "n_examples": 3},
+    {"n_samples": 3, "unique": "none"},
+    {"filter": "judge", "n_samples": 6, "n_examples": 3},
 ]
 
 
@@ -50,6 +50,15 @@ def test_rows_in_are_rows_out(options, seed):
     assert list(examples.columns) == list(frame.columns)
     merged = examples.merge(frame, on=KEY, suffixes=("", "_before"))
     assert (merged["text"] == merged["text_before"]).all()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_stand_ins_choose_as_the_texts_do(options):
+    frame = pool(seed=4)
+    light = stand_ins(frame, {"text", "normalised", "equations"}, seed=3)
+    assert "text" not in light
+    for with_texts, without in zip(select(frame, seed=3, **options), select(light, seed=3, **options)):
+        pd.testing.assert_frame_equal(with_texts[KEY], without[KEY])
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -119,7 +128,7 @@ def test_first_problems_are_the_same_for_every_arm():
     assert left[0] == left[1] and len(left[0]) == 4
 
 
-def test_noise_and_only_wrong():
+def test_noise():
     frame = pool(n_problems=60)
     clean = select(frame, unique="none")[0]
     noisy, dropped = select(frame, unique="none", noise=0.25)
@@ -129,8 +138,6 @@ def test_noise_and_only_wrong():
     assert {"over the share of right ones", "over the share of wrong ones"} <= set(dropped["reason"])
     balanced = select(frame, n_examples=20, noise=0.1)[0]
     assert len(balanced) == 20 and (balanced["verdict"] == "incorrect").sum() == 2
-    control = select(frame, only_wrong=True, unique="none")[0]
-    assert (control["verdict"] == "incorrect").all() and control["extracted"].notna().all() and len(control) > 20
 
 
 def test_empty_frame_and_empty_text():
@@ -148,7 +155,7 @@ def test_empty_frame_and_empty_text():
         ({"unique": "hash"}, "unique = 'hash'"),
         ({"per_problem": 0}, "per_problem = 0"),
         ({"noise": 1.0}, "noise = 1.0"),
-        ({"noise": 0.1, "only_wrong": True}, "exclude"),
+        ({"n_samples": 1.5}, "n_samples = 1.5"),
         ({"noise": 0.1, "filter": "none"}, "tells right from wrong"),
         ({"n_examples": 10_000}, "10000 right examples are needed"),
         ({"noise": 0.9}, "wrong examples are needed"),

@@ -113,7 +113,7 @@ def test_lower_bounds_on_real_model_solutions():
     rows = [json.loads(line) for line in open(path, encoding="utf-8")]
     authors = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
     correct = [(a, i, r[a]["solution"]) for a in authors for i, r in enumerate(rows) if r[a]["is_correct"]]
-    frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(sample_index=0, judge="arithmetic")
+    frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(sample_index=0, judge="arithmetic", reason="")
     frame["sound"] = [judges.arithmetic(text)[0] for text in frame["text"]]
     table = judges.false_positive_table(frame).set_index("author").loc[authors]
     assert table["n"].tolist() == [145, 257, 211, 373]
@@ -140,16 +140,22 @@ def test_exact_judge_is_the_nano_checker():
         judges.exact("How many?", "#### 1")
 
 
-def test_judge_prompt_and_reading():
-    (message,) = judges.judge_prompt("What is {solution}?", "It is {question}: $\\frac{1}{2}$")
-    assert message["role"] == "user" and "Rubric" in message["content"]
-    assert "What is {solution}?" in message["content"] and "It is {question}: $\\frac{1}{2}$" in message["content"]
+def test_rubric_and_reading():
+    told, blind = judges.rubric(), judges.rubric(gold_known=False)
+    assert told.count("{question}") == blind.count("{question}") == 1 and "{" not in told.replace("{question}", "")
+    assert "which is right" in told and "right" not in blind.split("Rubric")[0].replace("right or wrong", "")
+    case = judges.case(" What is {solution}?\n", "It is {question}: $\\frac{1}{2}$ ")
+    assert case == "Problem:\nWhat is {solution}?\n\nSolution:\nIt is {question}: $\\frac{1}{2}$"
     assert judges.parse_judgement("Step 1 follows.\nJudgement: SOUND") is True
     assert judges.parse_judgement("**Judgment: flawed.**") is False
     assert judges.parse_judgement("Judgement: SOUND\nNo, wait.\nJudgement: FLAWED") is False
     assert judges.parse_judgement("Judgement: SOUND or FLAWED") is None
     assert judges.parse_judgement("It looks sound to me") is None
-    assert judges.parse_judgement(judges.JUDGE_PROMPT) is None
+    assert judges.parse_judgement(told) is None
+    assert judges.read_judgement("Judgement: FLAWED", "stop") == (False, "the judge said FLAWED")
+    assert judges.read_judgement("Judgement: SOUND", "length") == (None, "the judge was cut off at max_tokens")
+    assert judges.read_judgement("", "error", "HTTP 500") == (None, "the judge failed: HTTP 500")
+    assert judges.read_judgement("I see\nno flaw.", "stop")[1].endswith("neither SOUND nor FLAWED, but ends: I see no flaw.")
 
 
 def test_corrected_rate_undoes_the_judges_errors():
@@ -182,6 +188,7 @@ def test_false_positive_table():
             "sample_index": 0,
             "sound": pd.array([True, False, None, True, True, None, None], "boolean"),
             "judge": ["human"] * 5 + ["arithmetic", "human"],
+            "reason": "nobody was sure",
         }
     )
     table = judges.false_positive_table(frame).set_index(["author", "judge"])
@@ -191,5 +198,28 @@ def test_false_positive_table():
     assert human["high"] == pytest.approx(0.6994, abs=1e-4)
     assert table.loc[("b", "arithmetic"), "n"] == 1 and table.loc[("b", "human"), "n"] == 0
     assert np.isnan(table.loc[("b", "human"), "value"]) and table.loc[("b", "human"), "high"] == 1
+    assert table.loc[("b", "human"), "reading"] == "nothing decided; nobody was sure"
+    assert "lower bound" in table.loc[("b", "arithmetic"), "reading"]
     with pytest.raises(ValueError, match="repeated judgement"):
         judges.false_positive_table(pd.concat([frame, frame.head(1)]))
+
+
+def test_a_model_judge_is_corrected_where_others_judged_too():
+    rng = np.random.default_rng(0)
+    flawed = rng.random(3000) < 0.2
+    model = np.where(flawed, rng.random(3000) < 0.7, rng.random(3000) < 0.1)  # misses 30 %, finds 10 % that are none
+    key = {"author": "a", "problem_id": [f"p{i}" for i in range(3000)], "sample_index": 0, "reason": ""}
+    said = pd.DataFrame({**key, "judge": "model", "sound": pd.array(~model, "boolean")})
+    said.loc[:99, "sound"] = pd.NA
+    people = pd.DataFrame({**key, "judge": "human", "sound": pd.array(~flawed, "boolean")}).iloc[50:650]
+    table = judges.corrected_table(pd.concat([said, people]))
+    raw = judges.false_positive_table(said)
+    (row,) = table.itertuples()
+    assert row.judge == "model, corrected by human" and (row.n, row.n_undecided) == (2900, 100)
+    assert raw["low"].item() > 0.2 or raw["value"].item() - 0.2 > 0.01  # uncorrected it is off
+    assert row.low < 0.2 < row.high and abs(row.value - 0.2) < 0.05 and row.high - row.low > 2 * (raw["high"] - raw["low"]).item()
+    flagged = int(model[100:650][flawed[100:650]].sum())
+    assert f"flags {flagged} of {flawed[100:650].sum()} flawed" in row.reading
+    (row,) = judges.corrected_table(pd.concat([said, people[people["sound"]]])).itertuples()
+    assert np.isnan(row.value) and "flags 0 of 0 flawed" in row.reading
+    assert judges.corrected_table(said).empty

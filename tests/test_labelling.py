@@ -115,6 +115,9 @@ def test_agreement():
     assert labelling.agreement(labels(Ann="ssfu", Ben="ssfs"), "Ann", "Ben") == {"n": 3, "raw": 1.0, "kappa": 1.0}
     assert math.isnan(labelling.agreement(labels(Ann="ss", Ben="ss"), "Ann", "Ben")["kappa"])
     assert labelling.agreement(labels(Ann="su", Ben="us"), "Ann", "Ben")["n"] == 0
+    table = labelling.agreement_table(labels(Ann="ssfu", Ben="ssfs", Cid="sfff", Dee="uuuu"))
+    assert table[["first", "second", "n"]].values.tolist() == [["Ann", "Ben", 3], ["Ann", "Cid", 3], ["Ben", "Cid", 4]]
+    assert table["raw"].tolist() == pytest.approx([1, 2 / 3, 0.5]) and labelling.agreement_table(labels(Ann="sf")).empty
     with pytest.raises(ValueError, match="'Cid'"):
         labelling.agreement(frame, "Ann", "Cid")
 

@@ -29,7 +29,7 @@ from wcse_lib.expressions import Unread, degrees, equal, points, proportional, r
 from wcse_lib.extraction import MAX_ANSWER, STYLES, extract
 from wcse_lib.notation import Answer, as_interval, key, normalise, read
 
-VERIFIER = "wcse-answers/1"  # stands on every verdict row; raise the number whenever a verdict can change
+VERIFIER = "wcse-answers/2"  # stands on every verdict row; raise the number whenever a verdict can change
 
 POLICY_TABLE = r"""
 | where people differ | default | `Policy` field |
@@ -42,6 +42,7 @@ POLICY_TABLE = r"""
 | `k=1` and `1`; `p=7, q=2`, `(p,q)=(7,2)`, `(7,2)` | equal; an equation such as `2x=6` equals only equations | - |
 | `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal; `(1,2)` is a point or an open interval, as the other is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
+| moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`; two different moduli never equal | with `units` |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
 | ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit | - |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
@@ -60,10 +61,11 @@ class Policy:
     rounded_digits: int | None = None
 
     def __post_init__(self) -> None:
-        allowed = {"units": "drop strict", "percent": "either value sign", "lists": "unordered ordered"}
-        for field, values in allowed.items():
-            if getattr(self, field) not in values.split():
-                raise ValueError(f"Policy.{field} is {getattr(self, field)!r}; choose one of {values.split()}")
+        choices = {"units": ("drop", "strict"), "percent": ("either", "value", "sign"), "decimal_comma": (True, False),
+                   "lists": ("unordered", "ordered"), "rounded_digits": (None, *range(1, 31))}  # fmt: skip
+        for field, values in choices.items():
+            if (value := getattr(self, field)) not in values or type(value) not in map(type, values):
+                raise ValueError(f"Policy.{field} is {value!r}; choose one of {values}")
 
 
 DEFAULT = Policy()
@@ -149,6 +151,9 @@ def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
         if units != {"%", ""}:
             return ""
         return (equal(a, b) if bare else "") or (equal(*value) if policy.percent != "sign" else "")
+    if len(units) == 1 and (modulus := re.fullmatch(r"mod ([1-9]\d*)", p.unit)) and not symbols(("-", a, b)):
+        gap = ("/", ("-", a, b), Fraction(int(modulus.group(1))))
+        return "congruent" if equal(gap, Fraction(round(real(gap)))) else ""
     label = equal(a, b) if len(units) == 1 or ("" in units and policy.units == "drop") else ""
     if not label and units == {"deg", ""}:
         label = equal(*(degrees(node) if x.unit else node for node, x in ((a, p), (b, g))))
@@ -163,6 +168,9 @@ def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
     yield read(text)
     if other.kind in ("list", "set", "tuple"):
         yield read(text, joined=False)
+    elif (square := re.fullmatch(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?", text)) and other.kind == "expr":
+        if not symbols(other.items[0]):  # beside a number `5 m^2` is an area, beside `m` a term
+            yield read(f"{square.group(1)} “m”^{square.group(2)}")
     elif policy.decimal_comma and re.fullmatch(r"-?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+)", text):
         if other.kind == "expr" and isinstance(other.items[0], Fraction) and other.items[0].denominator > 1:
             yield read(text.replace(",", "."))
@@ -246,7 +254,7 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
     return sure or None, "equal: math-verify, confirmed" if sure else "undecided: math-verify, not confirmed"
 
 
-def _serve(limit: float) -> None:
+def _serve(limit: float, ask: Callable[[str, str], tuple]) -> None:
     """The worker's loop: a JSON pair a line in, a verdict a line out. Dies when a pair takes more processor time."""
     import logging
     import resource
@@ -257,28 +265,35 @@ def _serve(limit: float) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    _math_verify("x", "x")
+    warm = None
+    with contextlib.suppress(Exception):
+        warm = ask("x", "x")
     print("ready", file=out, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, limit)
+        signal.setitimer(signal.ITIMER_PROF, limit if warm else 4 * limit)  # the first pair may have packages to import
         try:
-            verdict = _math_verify(*json.loads(line))
+            verdict = warm = ask(*json.loads(line))
         except Exception as error:
-            verdict = (None, f"undecided: {type(error).__name__} in math-verify")
+            verdict = (None, f"undecided: {type(error).__name__} in {_name(ask)}")
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(verdict), file=out, flush=True)
 
 
-class _Worker:
-    """One math-verify process; started at its first question, killed and replaced on time-out."""
+def _name(ask: Callable) -> str:
+    return ask.__name__.strip("_").replace("_", "-")
 
-    def __init__(self, limit_seconds: float) -> None:
-        self.limit, self.process = limit_seconds, None
+
+class _Worker:
+    """One process that runs `ask` (a module's function); started at its first question, killed and replaced on time-out."""
+
+    def __init__(self, limit_seconds: float, ask: Callable[[str, str], tuple]) -> None:
+        self.limit, self.ask_function, self.name, self.process = limit_seconds, ask, _name(ask), None
 
     def start(self) -> bytes | None:
         path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from wcse_lib.answers import _serve; _serve({self.limit})"],
+            [sys.executable, "-P", "-c", f"from wcse_lib.answers import _serve; from {self.ask_function.__module__} import "
+             f"{self.ask_function.__name__} as ask; _serve({self.limit}, ask)"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
@@ -288,17 +303,17 @@ class _Worker:
         line = None
         try:
             if self.process is None and not self.start():
-                return None, "undecided: math-verify did not start"
+                return None, f"undecided: {self.name} did not start"
             self.process.stdin.write(json.dumps([prediction, gold]).encode() + b"\n")
             self.process.stdin.flush()
             line = self.line(4 * self.limit)
             if line:
                 return tuple(json.loads(line))
             timeout = line is None or self.process.wait(9) == -signal.SIGPROF
-            return None, "timeout" if timeout else "undecided: math-verify died"
+            return None, "timeout" if timeout else f"undecided: {self.name} died"
         except OSError as error:
             line = None
-            return None, f"undecided: math-verify cannot run ({error})"
+            return None, f"undecided: {self.name} cannot run ({error})"
         finally:
             if not line:  # also after an interrupt: a late answer must not meet the next question
                 self.kill()
@@ -321,16 +336,17 @@ class Checker(contextlib.AbstractContextManager):
 
     At most `workers` processes; a pair gets `limit_seconds` of processor time there (four times that on the clock),
     and after `patience_seconds` lost on time-outs no more is asked, so that hostile samples cannot stall a stage. Pairs
-    that the guards decide start none. For any thread, Jupyter, and after a fork; a context manager. Raises ValueError
-    on impossible settings.
+    that the guards decide start none. With another `ask` (a module's function of two texts, as `_math_verify`) there
+    are no guards: it decides. For any thread, Jupyter, and after a fork; a context manager. Raises ValueError on
+    impossible settings.
     """
 
     def __init__(self, style: str = "auto", policy: Policy = DEFAULT, workers: int = 2, limit_seconds: float = 3.0,
-                 patience_seconds: float = 60.0) -> None:  # fmt: skip
+                 patience_seconds: float = 60.0, ask: Callable[[str, str], tuple] = _math_verify) -> None:  # fmt: skip
         if style not in STYLES or workers < 1 or limit_seconds <= 0:
             raise ValueError(f"Checker: style {style!r} must be one of {', '.join(STYLES)}, workers {workers} and "
                              f"limit_seconds {limit_seconds} positive")  # fmt: skip
-        self.style, self.policy, self.workers = style, policy, workers
+        self.style, self.policy, self.workers, self.ask = style, policy, workers, ask
         self.limit_seconds, self.patience_seconds = limit_seconds, patience_seconds
         self._memo: dict[tuple[str, str], tuple[bool | None, str]] = {}
         self._renew()
@@ -338,7 +354,7 @@ class Checker(contextlib.AbstractContextManager):
     def _renew(self) -> None:
         self._owner, self._pool = os.getpid(), queue.SimpleQueue()
         for _ in range(self.workers):
-            self._pool.put(_Worker(self.limit_seconds))
+            self._pool.put(_Worker(self.limit_seconds, self.ask))
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -350,7 +366,7 @@ class Checker(contextlib.AbstractContextManager):
         self._renew()
 
     def _guarded(self, pair: tuple[str, str]) -> tuple[bool | None | str, str]:
-        known = self._memo.get(pair) or _decide(*pair, self.policy)
+        known = self._memo.get(pair) or (_decide(*pair, self.policy) if self.ask is _math_verify else ("ask", ""))
         return self._remember(pair, known) if known[0] != "ask" else known
 
     def _remember(self, pair: tuple[str, str], verdict: tuple[bool | None, str]) -> tuple[bool | None, str]:

@@ -18,6 +18,8 @@ import pandas as pd
 from wcse_lib.intervals import wilson
 from wcse_lib.nano.world import check
 
+COLUMNS = ["author", "judge", "n", "n_false", "value", "low", "high", "n_undecided", "reading"]
+READINGS = {"exact": "certain", "arithmetic": "a lower bound: only wrong sums", "model": "uncorrected for its own errors"}
 MAX_CHARS, MAX_EQUATIONS, MAX_TOKENS, MAX_DIGITS, MAX_BITS = 100_000, 5_000, 120, 40, 1_000
 
 
@@ -124,8 +126,8 @@ def _tokens(run: str) -> list[str]:
 
 def _holds(left, right, rounded: dict, about: bool, runs: bool, factors: list[int]) -> bool | None:
     """Whether an equation holds in one of its fair readings; `None` when it cannot be evaluated."""
-    if None in (_value(left), _value(right)):
-        return None
+    if None in (pair := (_value(left), _value(right))) or pair[0] == pair[1]:
+        return None if None in pair else True
     grouped = re.sub(r"/ ([\d.,]+) / ([\d.,]+)", r"/ ( \1 / \2 )", " ".join(left)).split()  # 25 / 1/3 as 25 / (1/3)
     values = {_value(left), _value(left, rounded), _value(left, percent=1), _value(left, relative=True)}
     values = (values | {_value(grouped)}) - {None}
@@ -185,29 +187,43 @@ def _value(tokens: list[str], rounded: dict | None = None, percent=100, relative
         return None
 
 
-JUDGE_PROMPT = """Check the reasoning of a solution, not its final answer, which is right: does it really get there?
+RUBRIC = """Check {task}
 
 Rubric. A solution is FLAWED when at least one of these holds, and otherwise SOUND:
 1. a calculation is wrong (a fair rounding is not);
 2. a step does not follow from the problem or from earlier steps, or it uses a number that is not there;
 3. a quantity is misread (units, rates, per cents, who or what is counted), even if luck puts it right later;
-4. two mistakes cancel, or the answer is guessed or appears without being derived.
+4. two mistakes cancel, or the answer is guessed or appears without being derived{last}.
 Clumsy wording, skipped trivial steps and superfluous but true statements are no flaws.
 
-Problem:
 {question}
-
-Solution:
-{solution}
 
 Go through the solution step by step and say of each step whether it follows. Then end with one line that says
 either "Judgement: SOUND" or "Judgement: FLAWED", without the quotes."""
 
 
-def judge_prompt(question: str, solution: str) -> list[dict[str, str]]:
-    """Chat messages that ask a model for its judgement of one correct solution, by the rubric of `JUDGE_PROMPT`."""
-    parts = re.split(r"\{question\}|\{solution\}", JUDGE_PROMPT)  # not format(): texts hold braces
-    return [{"role": "user", "content": parts[0] + question.strip() + parts[1] + solution.strip() + parts[2]}]
+def rubric(gold_known: bool = True) -> str:
+    """The template that asks a model for its judgement of a `case` (its {question}) of a correct solution, or, when no
+    gold answer is to be used, of any solution."""
+    task = "the reasoning of a solution, not its final answer, which is right: does it really get there?"
+    task = task if gold_known else "a solution, which may be right or wrong, in its reasoning and in its final answer."
+    last = "" if gold_known else ";\n5. its final answer is wrong, missing, or not what the problem asks for"
+    return RUBRIC.replace("{task}", task).replace("{last}", last)
+
+
+def case(question: str, solution: str) -> str:
+    """What a model is shown with the rubric."""
+    return f"Problem:\n{question.strip()}\n\nSolution:\n{solution.strip()}"
+
+
+def read_judgement(text: str, finish_reason: str, error: str = "") -> tuple[bool | None, str]:
+    """(sound, reason) of a judge's output; `None` when it failed, was cut off or says neither."""
+    if finish_reason != "stop":
+        return None, "the judge was cut off at max_tokens" if finish_reason == "length" else f"the judge failed: {error}"
+    sound = parse_judgement(text)
+    if sound is None:
+        return None, f"the judge said neither SOUND nor FLAWED, but ends: {' '.join(text.split())[-60:]}"
+    return sound, f"the judge said {'SOUND' if sound else 'FLAWED'}"
 
 
 def parse_judgement(text: str) -> bool | None:
@@ -244,8 +260,8 @@ def corrected_rate(
 def false_positive_table(judgements: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """False-positive rate by author and judge, with Wilson intervals.
 
-    Args: rows of author, problem_id, sample_index, sound (bool or None), judge. Returns columns author, judge, n,
-    n_false, value, low, high, n_undecided. An undecided row is no part of `n`, except for `arithmetic`: there nothing
+    Args: rows of author, problem_id, sample_index, sound (bool or None), judge, reason. Returns COLUMNS, where `reading`
+    says how to take the rate. An undecided row is no part of `n`, except for `arithmetic`: there nothing
     to check is nothing found wrong, so that its rate is a lower bound. Raises ValueError on a repeated judgement.
     """
     keys = ["author", "problem_id", "sample_index", "judge"]
@@ -253,8 +269,29 @@ def false_positive_table(judgements: pd.DataFrame, level: float = 0.95) -> pd.Da
         raise ValueError(f"repeated judgement {judgements.loc[judgements.duplicated(keys), keys].values[0].tolist()}")
     rows = []
     for (author, judge), group in judgements.groupby(["author", "judge"], sort=True):
-        n_undecided = int(group["sound"].isna().sum())
-        n = len(group) - (0 if judge == "arithmetic" else n_undecided)
+        undecided = group.loc[group["sound"].isna(), "reason"]
+        n = len(group) - (0 if judge == "arithmetic" else len(undecided))
         n_false = int((group["sound"] == False).sum())  # noqa: E712  (a column of True, False and None)
-        rows.append((author, judge, n, n_false, *map(float, wilson(n_false, n, level)), n_undecided))
-    return pd.DataFrame(rows, columns=["author", "judge", "n", "n_false", "value", "low", "high", "n_undecided"])
+        reading = READINGS.get(judge, "as this judge says") if n else f"nothing decided; {undecided.iloc[0]}"
+        rows.append((author, judge, n, n_false, *map(float, wilson(n_false, n, level)), len(undecided), reading))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def corrected_table(judgements: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """The model judge's rate corrected for its errors on those samples that people, or the exact judge, decided too.
+
+    Args and columns: as of `false_positive_table`, the judge being "model, corrected by human". The interval carries
+    both errors; the rate is NaN where no sample shows how often the model misses a flaw, or how often it finds a false one.
+    """
+    rows = []
+    for author, group in judgements.groupby("author", sort=True):
+        said = group.pivot(index=["problem_id", "sample_index"], columns="judge", values="sound")
+        for reference in [judge for judge in ("exact", "human") if judge in said and "model" in said]:
+            model, both = said["model"].dropna().astype(bool), said[["model", reference]].dropna().astype(bool)
+            caught, passed = ~both.loc[~both[reference], "model"], both.loc[both[reference], "model"]
+            n, (se, sp) = int((~model).sum()), [(int(x.sum()), len(x)) for x in (caught, passed)]
+            rate = corrected_rate(n, len(model), se, sp, level) if se[1] and sp[1] else (float("nan"),) * 3
+            reading = f"the model flags {se[0]} of {se[1]} flawed ones, passes {sp[0]} of {sp[1]} sound ones"
+            n_undecided = int((group["judge"] == "model").sum()) - len(model)
+            rows.append((author, f"model, corrected by {reference}", len(model), n, *rate, n_undecided, reading))
+    return pd.DataFrame(rows, columns=COLUMNS)

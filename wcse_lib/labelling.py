@@ -7,6 +7,7 @@ import json
 import os
 import random
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,13 @@ def agreement(labels: pd.DataFrame, first: str, second: str) -> dict[str, float]
     raw = sum(a == b) / len(a) if len(a) else nan
     chance = (sum(a) * sum(b) + sum(~a) * sum(~b)) / len(a) ** 2 if len(a) else nan
     return {"n": len(a), "raw": float(raw), "kappa": float((raw - chance) / (1 - chance)) if chance < 1 else nan}
+
+
+def agreement_table(labels: pd.DataFrame) -> pd.DataFrame:
+    """`agreement` of every two labellers who decided something; empty with fewer than two."""
+    names = sorted(labels.dropna(subset="sound")["labeller"].unique())
+    rows = [{"first": a, "second": b, **agreement(labels, a, b)} for a, b in combinations(names, 2)]
+    return pd.DataFrame(rows, columns=["first", "second", "n", "raw", "kappa"])
 
 
 def judgements(labels: pd.DataFrame) -> pd.DataFrame:

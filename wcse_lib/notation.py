@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
@@ -33,14 +33,14 @@ class Answer:
 _ROW = "\ue000"  # row separator of a matrix
 _CHARS = {c: new for new, chars in {
     "-": "−–—‐", "*": "×·⋅∗", "/": "÷", "\\le ": "≤⩽", "\\ge ": "≥⩾", "\\ne ": "≠", "\\approx ": "≈", "\\infty ": "∞",
-    " sqrt": "√", "°": "º", "\\pm ": "±", "\\mp ": "∓", "\\cup ": "∪", "\\in ": "∈", "\\emptyset ": "∅", "...": "…",
+    " sqrt": "√", "°": "º", "\\pm ": "±", "\\mp ": "∓", "\\cup ": "∪", "\\in ": "∈", "\\emptyset ": "∅", "...": "…", "=": "≡",
     "\\reals ": "ℝ", "'": "′’", " ": "“”", "\\setminus ": "∖", "(": "⟨", ")": "⟩"}.items() for c in chars}  # fmt: skip
 _COMMANDS = {c: new for new, commands in {
     r"\le ": "le leq leqslant", r"\ge ": "ge geq geqslant", r"\ne ": "ne neq", "<": "lt", ">": "gt",
     "*": "cdot times ast", "/": "div", ":": "colon", r"\{": "lbrace", r"\}": "rbrace", "(": "langle", ")": "rangle",
     "|": "vert lvert rvert mid", "...": "dots ldots cdots", r"\setminus ": "backslash", r"\emptyset ": "varnothing",
     "°": "degree circ", r"\approx ": "sim simeq", r"\frac": "dfrac tfrac cfrac", r"\binom": "dbinom tbinom",
-    r"\reals ": "Reals R", "'": "prime", " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
+    r"\reals ": "Reals R", "'": "prime", "=": "equiv", " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
     limits bf rm it quad qquad angle triangle"""}.items() for c in commands.split()}  # fmt: skip
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]")  # controls, surrogates
 _PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
@@ -54,6 +54,7 @@ _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\^\s*\{?\s*°\s*\}?", "°"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
     (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"), (r"\*\*", "^"),
+    (r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)", r" \\pmod{\1}"),
     (r"(?<=\d)\s*(?:\^\s*\{?\s*)?“?(?:st|nd|rd|th)”?\s*\}?(?=\s*$)", ""),  # ordinals
     (r"(?<![\d.,/])(?<![\d./] )\d{1,3}(?:(?: \d{3})+|(?:['_]\d{3})+|(?:\.\d{3}){2,})(?![\d.])",
      lambda m: re.sub(r"\D", "", m.group())))]  # fmt: skip
@@ -360,7 +361,10 @@ def _plain(text: str) -> Answer:
 
 
 def _scalar(text: str) -> Answer:
-    """An expression with its unit; plus-minus signs give the list of its values."""
+    """An expression with its unit, or with its modulus for a unit; plus-minus signs give the list of its values."""
+    if m := re.fullmatch(r"(.+) \\pmod\{(\d+)\}", text):
+        one = _scalar(m.group(1))
+        return replace(one, unit=f"mod {int(m.group(2))}") if one.kind == "expr" and not one.unit else one
     text, unit, scale = _unit(text)
     if signs := re.findall(r"\\(pm|mp)(?![a-z])", text):
         if len(signs) > 3:
