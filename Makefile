@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano gsm8k lab test test-slow nano-models lint clean
+.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-browser benchmarks nano-models lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -26,6 +26,9 @@ $(VENV)/.ready: pyproject.toml
 nano: setup ## the main job: the nano study through all notebooks, to outputs/nano/report.html
 	$(PY) -m wcse_lib.pipeline params/nano.yaml --machine params/machine/cpu.yaml
 
+nano-seeds: setup ## the nano study with five training seeds (about 40 minutes)
+	$(PY) -m wcse_lib.pipeline params/nano_seeds.yaml --machine params/machine/cpu.yaml
+
 gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml
 
@@ -33,10 +36,23 @@ lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
 
 test: setup ## the whole test suite
-	$(PY) -m pytest -m "not slow and not engines"
+	$(PY) -m pytest -m "not slow and not engines and not browser"
 
-test-slow: setup ## heavier proofs: simulations, full oracles
-	$(PY) -m pytest -m slow
+test-slow: setup ## heavier proofs: simulations, full oracles, the nano twin of every params file (an hour or more)
+	$(PY) -m pytest -m "slow and not engines"
+
+test-engines: ## tests of vLLM (CPU build), endpoints, Unsloth, Ray and a real pretrained model, in .venv-engines (4 GB)
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh
+
+test-kill: setup ## kill the pipeline, or only its kernel, at 20 random moments; compare with an undisturbed run
+	$(PY) -m pytest -s -m slow tests/test_survival.py
+
+test-browser: setup ## Run All of every notebook in JupyterLab; needs Chromium on the PATH
+	$(PY) -m pip install --quiet playwright
+	$(PY) -m pytest -m browser
+
+benchmarks: setup ## speed against named baselines, in one run on this machine
+	for b in sampling finetuning verification metrics; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
 
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
 	$(PY) -m wcse_lib.nano.pretrain

@@ -1,12 +1,17 @@
 """Sampling: exactly the wanted keys, whatever dies on the way; and the transformers engine's own streams."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from wcse_lib import records, sampling
 from wcse_lib.engines import Output, Request, Sampling
-from wcse_lib.engines.hf import HFEngine, uniform
+from wcse_lib.engines.decoding import uniform
+from wcse_lib.engines.hf import HFEngine
 from wcse_lib.prompts import check_bos, load_tokenizer, prompt_ids
 from wcse_lib.records import StudyError, read_samples
 from wcse_lib.study import Prompt, sample_seed
@@ -16,7 +21,7 @@ PROBLEMS = pd.DataFrame({"problem_id": [f"p{i}" for i in range(7)], "question": 
 
 class FakeTokenizer:
     chat_template = None
-    bos_token_id = None
+    bos_token_id = eos_token_id = None
 
     def __call__(self, text, **_):
         return {"input_ids": [ord(c) for c in text]}
@@ -39,9 +44,10 @@ class FakeEngine:
         pass
 
 
-def run(folder, engine, n=3, problems=PROBLEMS, temperature=0.7, prompt=None, seed=0):
-    prompt = prompt or Prompt(style="plain")
-    return sampling.draw(folder, "wc", problems, n, engine, FakeTokenizer(), prompt, Sampling(temperature), seed, "m", "fake")
+def run(folder, engine, n=3, problems=PROBLEMS, temperature=0.7, prompt=None, seed=0, tokenizer=FakeTokenizer, shard=None):
+    prompt, tokenizer = prompt or Prompt(style="plain"), tokenizer and tokenizer()
+    how = Sampling(temperature)
+    return sampling.draw(folder, "wc", problems, n, engine, tokenizer, prompt, how, seed, "m", "fake", shard)
 
 
 def test_draws_every_key_once_with_its_own_seed(tmp_path):
@@ -74,6 +80,99 @@ def test_more_samples_and_more_problems_add_rows_only(tmp_path):
     assert len(grown) == 21 and len(engine.drawn) == 21 - 8
     kept = grown.merge(first, on=["author", "problem_id", "sample_index"])
     assert (kept["text_x"] == kept["text_y"]).all() and len(kept) == 8
+
+
+class FailingEngine(FakeEngine):
+    """Fails for some keys."""
+
+    def __init__(self, fails):
+        super().__init__()
+        self.fails = fails
+
+    def generate(self, requests, sampling):
+        for output in super().generate(requests, sampling):
+            failed = output.key[1:] in self.fails
+            yield Output(output.key, "", -1, -1, "error", "HTTP 500") if failed else output
+
+
+def test_failed_samples_are_rows_until_they_are_drawn(tmp_path):
+    rows = run(tmp_path, FailingEngine({("p1", 0), ("p3", 2)}))
+    assert len(rows) == 21 and list(rows.loc[rows["finish_reason"] == "error", "error"]) == ["HTTP 500"] * 2
+    second = FailingEngine({("p1", 0)})
+    rows = run(tmp_path, second)
+    assert sorted(second.drawn) == [("wc", "p1", 0), ("wc", "p3", 2)] and (rows["finish_reason"] == "error").sum() == 1
+    cut = FailingEngine({("p1", 0)})
+    cut.dies_after = 0
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, cut)
+    assert len(read_samples(tmp_path)) == 20  # the old failure is gone, the sample undone, all others there
+    pd.testing.assert_frame_equal(run(tmp_path, FakeEngine()), run(tmp_path / "whole", FakeEngine()))
+    assert not list(tmp_path.glob("part-errors*"))
+
+
+def test_numbers_of_samples_by_problem(tmp_path):
+    n = {"p0": 1, "p2": 5, "p6": 2}
+    rows = run(tmp_path, FakeEngine(), n=n)
+    assert rows["problem_id"].value_counts().to_dict() == n
+    grown = FakeEngine()
+    assert len(run(tmp_path, grown, n=n | {"p0": 3, "p1": 1})) == 11 and len(grown.drawn) == 3
+    assert len(run(tmp_path, FakeEngine(), n={"p2": 2})) == 2
+
+
+def test_shards_beside_each_other_make_the_same_rows(tmp_path):
+    whole = run(tmp_path / "whole", FakeEngine())
+    for i in (2, 0):
+        run(tmp_path / "cut", FailingEngine({("p2", 1)}), shard=(i, 3))
+    assert set(read_samples(tmp_path / "cut")["problem_id"]) == {"p0", "p2", "p3", "p5", "p6"}
+    last = FakeEngine()
+    pd.testing.assert_frame_equal(run(tmp_path / "cut", last), whole)
+    assert len(last.drawn) == 2 * 3 + 1
+
+
+def test_endpoints_get_conversations_or_text_and_no_ids(tmp_path):
+    class Seen(FakeEngine):
+        def generate(self, requests, sampling):
+            self.seen = [(r.prompt_ids, r.messages, r.text) for r in requests]
+            self.stop = sampling.stop
+            return super().generate(requests, sampling)
+
+    chat, plain = Seen(), Seen()
+    how = {"n": 1, "problems": PROBLEMS.head(1), "tokenizer": None}
+    run(tmp_path / "chat", chat, prompt=Prompt(system="Be brief."), **how)
+    told = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ann has 0 pens."}]
+    assert chat.seen == [([], told, "")] and chat.stop == ()
+    run(tmp_path / "plain", plain, prompt=Prompt(style="plain", shots="gsm8k_8shot"), **how)
+    ((ids, none, text),) = plain.seen
+    assert ids == [] and none is None and text.endswith("\n\nQ: Ann has 0 pens.\nA:") and plain.stop == ("\nQ:",)
+
+
+KILLED = """
+import sys, time
+import pandas as pd
+from wcse_lib import records, sampling
+from wcse_lib.engines import Sampling
+from wcse_lib.engines.hf import HFEngine
+from wcse_lib.study import Prompt
+records.SampleWriter.__init__.__defaults__ = (8, 15.0, "")
+model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
+problems = pd.DataFrame({"problem_id": [f"p{i}" for i in range(n)], "question": [f"Ann has {i} pens." for i in range(n)]})
+engine = HFEngine(model, {"device": "cpu", "batch_size": 8, "threads": 1})
+sampling.draw(folder, "wc", problems, 4, engine, engine.tokenizer, Prompt(), Sampling(max_tokens=24), 0, "tiny", "hf")
+"""
+
+
+def test_kill_in_the_middle_of_transformers(tiny_model, tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tiny_model), str(tmp_path)]
+    writer = subprocess.Popen([*command, "200"], stdout=subprocess.DEVNULL)
+    while writer.poll() is None and len(records.parts(tmp_path)) < 3:
+        time.sleep(0.005)
+    writer.kill()
+    assert writer.wait() == -9, "it ended before it could be killed"
+    flushed = read_samples(tmp_path)
+    assert 24 <= len(flushed) < 800
+    subprocess.run([*command, "200"], check=True, stdout=subprocess.DEVNULL)
+    rows = read_samples(tmp_path)
+    assert len(rows) == 800 and rows.merge(flushed, on=[*records.KEY, "seed", "text", "n_tokens"]).shape[0] == len(flushed)
 
 
 @pytest.mark.parametrize("other", [{"temperature": 1.0}, {"seed": 1}, {"prompt": Prompt(style="plain", template="Q {question}")}])
@@ -146,7 +245,7 @@ def engine(tiny_model):
 
 
 def requests(tokenizer, n):
-    ids = {p: prompt_ids(tokenizer, q, "chat", "{question}") for p, q in PROBLEMS.itertuples(index=False)}
+    ids = {p: prompt_ids(tokenizer, q, Prompt()) for p, q in PROBLEMS.itertuples(index=False)}
     return [Request(("a", p, i), ids[p], sample_seed(0, "m", p, i)) for p in ids for i in range(n)]
 
 
@@ -164,7 +263,7 @@ def test_hf_draws_from_the_models_distribution(engine):
     import torch
     from scipy.stats import chisquare
 
-    ids = prompt_ids(engine.tokenizer, "Ann has 3 pens.", "chat", "{question}")
+    ids = prompt_ids(engine.tokenizer, "Ann has 3 pens.", Prompt())
     n = 3000
     todo = [Request(("a", "p", i), ids, sample_seed(0, "m", "p", i)) for i in range(n)]
     sampling = Sampling(temperature=0.5, top_k=5, max_tokens=1)
@@ -191,30 +290,52 @@ def test_hf_greedy_equals_generate_and_counts_tokens(engine):
         assert outs[r.key].finish_reason == ("stop" if row[-1] == engine.tokenizer.eos_token_id else "length")
 
 
-def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model):
+@pytest.mark.parametrize("continuous", [True, False])
+@pytest.mark.parametrize("kind", ["cuda", "cpu", "python", "other"])
+def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, monkeypatch, capsys):
+    import torch
+
+    from wcse_lib.engines import decoding
+
+    error = {
+        "cuda": torch.OutOfMemoryError("Tried to allocate 20.00 GiB"),
+        "cpu": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        "python": MemoryError(),
+        "other": RuntimeError("shapes differ"),
+    }[kind]
     engine = HFEngine(str(tiny_model), {"device": "cpu", "batch_size": 8})
-    real = engine._batch
+    engine.continuous, batch, step = continuous, engine._batch, decoding._step
 
-    def tight(batch, sampling):
-        if len(batch) > 2:
-            raise RuntimeError("CUDA out of memory")
-        return real(batch, sampling)
+    def tight_batch(requests, sampling):
+        if len(requests) > 2:
+            raise error
+        return batch(requests, sampling)
 
-    engine._batch = tight
+    def tight_step(model, keys, values, tokens, position):
+        if len(tokens) > 2:
+            raise error
+        return step(model, keys, values, tokens, position)
+
+    engine._batch = tight_batch
+    monkeypatch.setattr(decoding, "_step", tight_step)
     todo = requests(engine.tokenizer, 2)
+    if kind == "other":
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            list(engine.generate(todo, Sampling(max_tokens=2)))
+        return
     assert {o.key for o in engine.generate(todo, Sampling(max_tokens=2))} == {r.key for r in todo}
-    assert engine.batch_size == 2
+    assert "batch size lowered to 2" in capsys.readouterr().out
 
 
 def test_exactly_one_bos(tiny_model):
     tokenizer = load_tokenizer(str(tiny_model))
     bos = tokenizer.bos_token_id
-    assert prompt_ids(tokenizer, "Ann has 3 pens.", "chat", "{question}").count(bos) == 1
+    assert prompt_ids(tokenizer, "Ann has 3 pens.", Prompt()).count(bos) == 1
     with pytest.raises(ValueError, match="exactly one BOS"):
         check_bos(tokenizer, [bos, bos, 9])
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     with pytest.raises(ValueError, match="exactly one BOS"):
-        prompt_ids(tokenizer, "x", "chat", "{question}")
+        prompt_ids(tokenizer, "x", Prompt())
     tokenizer.chat_template = None
     with pytest.raises(ValueError, match="no chat template"):
-        prompt_ids(tokenizer, "x", "chat", "{question}")
+        prompt_ids(tokenizer, "x", Prompt())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import fcntl
 import json
 import os
+import platform
+import re
+import shutil
+import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,8 +40,11 @@ def _replace(path: Path, write) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a file system turned read-only
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise StudyError(
             f"{path}: could not be written ({error.strerror}); free or unlock the disk, then run again"
         ) from error
@@ -42,7 +52,11 @@ def _replace(path: Path, write) -> None:
 
 def write_json(path: Path, data: dict | list) -> None:
     """Write JSON atomically (UTF-8, indented; NaN is refused)."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically as UTF-8."""
     _replace(path, lambda file: file.write(text.encode("utf-8", "replace")))
 
 
@@ -62,7 +76,22 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    _replace(path, lambda file: pq.write_table(table, file))
+    _replace(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
+
+
+def write_pieces(path: Path, columns: dict[str, str], pieces: Iterable[pd.DataFrame]) -> None:
+    """Write frames with these columns (name: Arrow type) one after the other into one Parquet file, atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in columns.items()])
+
+    def write(file) -> None:
+        with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+            for piece in pieces:
+                writer.write_table(pa.Table.from_pandas(piece[list(columns)], schema, preserve_index=False))
+
+    _replace(path, write)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -71,10 +100,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=columns, partitioning=None).to_pandas()
+        return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True).to_pandas()
     except FileNotFoundError:
         raise StudyError(f"{path}: not there; run the stage that writes it first") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise StudyError(
             f"{path}: damaged ({error}); delete it and run its stage again: only its rows are made anew"
         ) from error
@@ -89,7 +118,10 @@ def read_samples(folder: Path, columns: list[str] | None = None) -> pd.DataFrame
     frames = [read_parquet(path, columns) for path in parts(folder)]
     if not frames:
         return pd.DataFrame(columns=columns or list(SAMPLE_COLUMNS))
-    frame = pd.concat(frames, ignore_index=True)
+    return _by_key(pd.concat(frames, ignore_index=True), folder)
+
+
+def _by_key(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     keys = [c for c in KEY if c in frame]
     twice = frame.duplicated(keys)
     if len(keys) == len(KEY) and twice.any():
@@ -97,36 +129,91 @@ def read_samples(folder: Path, columns: list[str] | None = None) -> pd.DataFrame
     return frame.sort_values(keys, ignore_index=True)
 
 
+def sample_pieces(folder: Path, n_rows: int = 20_000) -> Iterator[pd.DataFrame]:
+    """What `read_samples` gives of one author, in the same order, in pieces of about `n_rows` rows and whole problems.
+
+    Memory does not grow with the number of samples, but for their problems' ids. Raises StudyError as `read_samples`.
+    """
+    ids = [(path, read_parquet(path, ["problem_id"])["problem_id"].value_counts()) for path in parts(folder)]
+    sizes = pd.concat([n for _, n in ids] or [pd.Series(dtype="int64")]).groupby(level=0).sum().sort_index()
+    piece_of = (sizes.cumsum() - sizes) // n_rows
+    held = [(path, set(piece_of[n.index])) for path, n in ids]
+    for piece, problems in piece_of.groupby(piece_of):
+        frames = (read_parquet(path) for path, pieces in held if piece in pieces)
+        yield _by_key(pd.concat([f[f["problem_id"].isin(problems.index)] for f in frames], ignore_index=True), folder)
+
+
+def count_rows(folder: Path) -> int:
+    """Rows in a folder's parts, read from the files' footers; damaged parts count nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n = 0
+    for path in parts(folder):
+        try:
+            n += pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError):
+            continue
+    return n
+
+
+@contextlib.contextmanager
+def locked(folder: Path, name: str = ".lock", wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold a folder alone; the lock goes with its process, so a killed one leaves none.
+
+    Raises StudyError naming the process that holds it, after `wait_seconds` (an orphaned kernel needs one to notice).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_seconds
+    with open(folder / name, "a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(0.2)
+                    continue
+                file.seek(0)
+                who = file.read().strip() or "a process that does not say its name"
+                raise StudyError(f"{folder}: in use by another run ({who}); wait for it, or stop it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
+        file.flush()
+        yield
+
+
 class SampleWriter:
     """Appends samples to a folder as Parquet parts; every flushed part is complete and survives a kill.
 
     Flushes every `every_rows` rows or `every_seconds` seconds, and at the end of a `with` block, also after an error.
+    Failed samples are there to be drawn again: a writer throws away those of the run before, and leaves its own in
+    `part-errors.parquet` at the end of the block. Writers of one folder at the same time (`shard`) leave none.
     """
 
-    def __init__(self, folder: Path, every_rows: int = 4096, every_seconds: float = 15.0):
+    def __init__(self, folder: Path, every_rows: int = 4096, every_seconds: float = 15.0, shard: str = ""):
         self.folder, self.every_rows, self.every_seconds = folder, every_rows, every_seconds
+        self.name = f"part-{shard}-" if shard else "part-"
+        self.errors: Path | None = None if shard else folder / "part-errors.parquet"
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".part-*.tmp"):
+        for stale in folder.glob(f".{self.name}[0-9]*.tmp"):
             stale.unlink()
-        self.number = 1 + max((int(p.stem.split("-")[1]) for p in parts(folder)), default=-1)
+        if self.errors:
+            self.errors.unlink(missing_ok=True)
+        mine = folder.glob(f"{self.name}[0-9]*.parquet")
+        self.number = 1 + max((int(p.stem.removeprefix(self.name)) for p in mine), default=-1)
         self.rows: list[dict] = []
+        self.failed: list[dict] = []
         self.last = time.monotonic()
 
     def add(self, row: dict) -> None:
-        self.rows.append(row)
+        (self.failed if row["finish_reason"] == "error" else self.rows).append(row)
         if len(self.rows) >= self.every_rows or time.monotonic() - self.last > self.every_seconds:
             self.flush()
 
     def flush(self) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if self.rows:
-            types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}
-            schema = pa.schema([(name, types[kind]) for name, kind in SAMPLE_COLUMNS.items()])
-            rows = [{**row, "text": _encodable(row["text"])} for row in self.rows]
-            table = pa.Table.from_pylist(rows, schema=schema)
-            _replace(self.folder / f"part-{self.number:05d}.parquet", lambda file: pq.write_table(table, file))
+            _write_rows(self.folder / f"{self.name}{self.number:05d}.parquet", self.rows)
             self.number += 1
             self.rows = []
         self.last = time.monotonic()
@@ -136,6 +223,18 @@ class SampleWriter:
 
     def __exit__(self, *_) -> None:
         self.flush()
+        if self.failed and self.errors:
+            _write_rows(self.errors, self.failed)
+
+
+def _write_rows(path: Path, rows: list[dict]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in SAMPLE_COLUMNS.items()])
+    table = pa.Table.from_pylist([{**row, "text": _encodable(row["text"])} for row in rows], schema=schema)
+    _replace(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
 def _encodable(text: str) -> str:
@@ -147,7 +246,19 @@ def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     """Mark a stage as complete: written last, so that its existence means that all else is there."""
     (folder / "failed.json").unlink(missing_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / "manifest.json", {"plan_id": plan_id, "finished": now, **facts})
+    write_json(folder / "manifest.json", {"plan_id": plan_id, "finished": now, "machine": machine(), **facts})
+
+
+def machine() -> str:
+    """This machine in a line: processors, memory, GPUs, system."""
+    info, nvidia = Path("/proc/cpuinfo"), shutil.which("nvidia-smi")
+    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
+    parts = [f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory")
+    query = [nvidia, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    gpus = subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.splitlines() if nvidia else []
+    return ", ".join([*parts, *(gpus or ["no GPU"]), platform.system()])
 
 
 def is_complete(folder: Path, plan_id: str) -> bool:
@@ -156,7 +267,47 @@ def is_complete(folder: Path, plan_id: str) -> bool:
     return path.exists() and read_json(path).get("plan_id") == plan_id
 
 
-def read_jsonl(path: Path) -> Iterable[dict]:
+def read_table(path: Path) -> Iterator[dict]:
+    """Yield the rows of a JSONL, CSV or Parquet file (by its suffix), one at a time; CSV values are text.
+
+    Raises StudyError naming the file, and the line or row where one is torn.
+    """
+    kind = Path(path).suffix.lower()
+    readers = {".jsonl": read_jsonl, ".json": read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet_rows}
+    if kind not in readers:
+        raise StudyError(f"{path}: cannot tell its form; files end in .jsonl, .csv or .parquet")
+    return readers[kind](path)
+
+
+def _read_csv(path: Path) -> Iterator[dict]:
+    csv.field_size_limit(2**31 - 1)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            for row in reader:
+                if None in row or None in row.values():
+                    n = len(reader.fieldnames)
+                    raise StudyError(f"{path}, line {reader.line_num}: not {n} values as in the first line; mend the line")
+                yield row
+    except csv.Error as error:
+        raise StudyError(f"{path}, line {reader.reader.line_num}: no valid CSV ({error}); mend the line") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read ({error}); check the path and that it is UTF-8 text") from error
+
+
+def _read_parquet_rows(path: Path) -> Iterator[dict]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(4096):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise StudyError(f"{path}: cannot be read as Parquet ({error}); check the path, or write the file anew") from error
+
+
+def read_jsonl(path: Path) -> Iterator[dict]:
     """Yield a JSONL file's objects. Raises StudyError naming file and line when one is torn or no object."""
     try:
         with open(path, encoding="utf-8") as file:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from wcse_lib.engines import Engine, Output, Request, Sampling
-from wcse_lib.prompts import messages, prompt_hash, prompt_ids
-from wcse_lib.records import SampleWriter, StudyError, read_json, read_samples, write_json
+from wcse_lib.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
+from wcse_lib.records import KEY, SampleWriter, StudyError, locked, read_json, read_samples, write_json
 from wcse_lib.study import Prompt, sample_seed
 
 CHUNK = 50_000  # requests handed to the engine at once
@@ -42,7 +43,7 @@ def draw(
     folder: Path,
     author: str,
     problems: pd.DataFrame,
-    n: int,
+    n: int | Mapping[str, int],
     engine: Engine,
     tokenizer,
     prompt: Prompt,
@@ -50,43 +51,57 @@ def draw(
     seed: int,
     model: str,
     engine_name: str,
+    shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
-    Args: problems: `problem_id`, `question`; n: samples per problem; seed: the study's; model: as named in the study.
-    Resumes by key: flushed samples are never drawn again, and a larger `n` or more problems add rows only.
+    Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; tokenizer: None where
+    the engine renders prompts itself; seed: the study's; model: as named in the study; shard: `(i, k)` draws only every
+    k-th problem from the i-th on, beside other processes, and returns nothing.
+    Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
+    only. What fails again stays as a row with finish_reason `error` and its reason.
     """
-    style, template = prompt.style, prompt.template
-    digest = prompt_hash(style, template, getattr(tokenizer, "chat_template", None))
-    claim(
-        folder,
-        {
-            "model": model,
-            "prompt_hash": digest,
-            "seed": seed,
-            "sampling": {**asdict(sampling), "stop": list(sampling.stop)},
-        },
-    )
-    done = read_samples(folder, ["author", "problem_id", "sample_index"])
-    have = set(zip(done["problem_id"], done["sample_index"]))
-    todo = [
-        Request((author, row.problem_id, i), ids, sample_seed(seed, model, row.problem_id, i), chat)
-        for row in problems.itertuples()
-        if any((row.problem_id, i) not in have for i in range(n))
-        for ids, chat in [(prompt_ids(tokenizer, row.question, style, template), messages(row.question, template))]
-        for i in range(n)
-        if (row.problem_id, i) not in have
-    ]
-    seeds = {r.key: r.seed for r in todo}
-    with SampleWriter(folder) as writer, progress(author, len(problems) * n, len(problems) * n - len(todo)) as bar:
-        tokens = 0
-        for start in range(0, len(todo), CHUNK):
-            for out in engine.generate(todo[start : start + CHUNK], sampling):
-                writer.add(row_of(out, seeds[out.key], engine_name, model, digest))
-                tokens += max(0, out.n_tokens)
-                bar.update(1)
-                bar.set_postfix_str(f"{tokens / max(1e-9, bar.format_dict['elapsed']):,.0f} tok/s", refresh=False)
-    return complete(folder, author, problems, n)
+    name = f"s{shard[0]}of{shard[1]}" if shard else ""
+    with locked(folder, f".lock{name}", 10):  # an orphaned kernel of a killed run lives a moment longer
+        digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
+        sampling = replace(sampling, stop=sampling.stop or stops(prompt))
+        described = {**asdict(sampling), "stop": list(sampling.stop)}
+        claim(folder, {"model": model, "prompt_hash": digest, "seed": seed, "sampling": described})
+        done = read_samples(folder, [*KEY, "finish_reason"])
+        if not shard:
+            done = done[done["finish_reason"] != "error"]
+        have = set(zip(done["problem_id"], done["sample_index"]))
+        wanted = list(problems.itertuples())[slice(shard[0], None, shard[1]) if shard else slice(None)]
+        count = counts(problems, n)
+        todo = []
+        for row in wanted:
+            if missing := [i for i in range(count[row.problem_id]) if (row.problem_id, i) not in have]:
+                asked = _asked(tokenizer, row.question, prompt)
+                seeds = (sample_seed(seed, model, row.problem_id, i) for i in missing)
+                todo += [Request((author, row.problem_id, i), seed=s, **asked) for i, s in zip(missing, seeds)]
+        seeds, total = {r.key: r.seed for r in todo}, sum(count[row.problem_id] for row in wanted)
+        with SampleWriter(folder, shard=name) as writer, progress(author, total, total - len(todo)) as bar:
+            tokens = 0
+            for start in range(0, len(todo), CHUNK):
+                for out in engine.generate(todo[start : start + CHUNK], sampling):
+                    writer.add(row_of(out, seeds[out.key], engine_name, model, digest))
+                    tokens += max(0, out.n_tokens)
+                    bar.update(1)
+                    bar.set_postfix_str(f"{tokens / max(1e-9, bar.format_dict['elapsed']):,.0f} tok/s", refresh=False)
+        return pd.DataFrame() if shard else complete(folder, author, problems, n)
+
+
+def counts(problems: pd.DataFrame, n: int | Mapping[str, int]) -> dict[str, int]:
+    """Samples wanted of each problem."""
+    return {p: n if isinstance(n, int) else int(n.get(p, 0)) for p in problems["problem_id"]}
+
+
+def _asked(tokenizer, question: str, prompt: Prompt) -> dict:
+    """A request's prompt: token ids where there is a tokenizer, else what the engine renders itself."""
+    chat = messages(question, prompt) if prompt.style == "chat" else None
+    if tokenizer is not None:
+        return {"prompt_ids": prompt_ids(tokenizer, question, prompt), "messages": chat}
+    return {"prompt_ids": [], "messages": chat, "text": "" if chat else prompt_text(question, prompt)}
 
 
 def row_of(out: Output, seed: int, engine_name: str, model: str, digest: str) -> dict:
@@ -99,15 +114,15 @@ def row_of(out: Output, seed: int, engine_name: str, model: str, digest: str) ->
     }  # fmt: skip
 
 
-def complete(folder: Path, author: str, problems: pd.DataFrame, n: int) -> pd.DataFrame:
+def complete(folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]) -> pd.DataFrame:
     """The rows `(author, problem, 0…n-1)` of a folder. Raises StudyError naming the first that is missing."""
-    rows = read_samples(folder)
-    rows = rows[rows["problem_id"].isin(set(problems["problem_id"])) & (rows["sample_index"] < n)]
-    if len(rows) != len(problems) * n:
+    rows, count = read_samples(folder), counts(problems, n)
+    rows = rows[rows["sample_index"] < rows["problem_id"].map(count).fillna(0)]
+    if len(rows) != sum(count.values()):
         have = set(zip(rows["problem_id"], rows["sample_index"]))
-        lost = next((p, i) for p in problems["problem_id"] for i in range(n) if (p, i) not in have)
+        lost = next((p, i) for p, k in count.items() for i in range(k) if (p, i) not in have)
         raise StudyError(
-            f"{folder}: {len(problems) * n - len(rows)} samples of {author} are missing, the first {lost}; run the stage again"
+            f"{folder}: {sum(count.values()) - len(rows)} samples of {author} are missing, the first {lost}; run the stage again"
         )
     return rows.reset_index(drop=True)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from wcse_lib.answers import Policy
 from wcse_lib.nano import MODELS
-from wcse_lib.records import StudyError, read_json
+from wcse_lib.records import StudyError, read_json, read_parquet, write_text
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 Count = Annotated[int, Field(ge=1)]
@@ -27,38 +31,77 @@ class Strict(BaseModel):
 
 
 class Columns(Strict):
-    """Which fields of a file hold what; `a.b` reaches into nested objects."""
+    """Which fields of a file hold what; `a.b` reaches into nested objects, a list's items become lines."""
 
-    question: str = "question"
+    question: str = "question"  # a field, or a text with fields in it: "{text}\n{test_list}"
     answer: str = "answer"
     solution: str | None = None
     level: str | None = None
     problem_id: str | None = None
-
-
-class Dataset(Strict):
-    """The problems: the nano lab's (drawn by the study's seed) or rows of JSONL files."""
-
-    name: Literal["nano", "jsonl"] = "nano"
-    train: str | None = None  # path of the problems that arms sample on
-    held_out: str | None = None  # path of the problems that students are tested on
-    columns: Columns = Columns()
-    answer_style: str = "auto"  # how the gold answer is read out of the answer field
-    n_train: Count | None = None  # all when left out
-    n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training file
-    n_held_out: Annotated[int, Field(ge=0)] | None = None
-    levels: list[Annotated[int, Field(ge=1, le=4)]] = [1, 2, 3, 4]  # nano only
+    tests: str | None = None  # code tasks: tests to run after the answer's code; `answer` is then not read
+    entry_point: str | None = None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
 
     @model_validator(mode="after")
     def _check(self):
-        if self.name == "jsonl" and not self.train:
-            raise ValueError("train: a path is needed for name: jsonl")
-        if self.name == "nano" and (self.train or self.held_out):
-            raise ValueError("train, held_out: only for name: jsonl; the nano lab draws its own problems")
-        if self.name == "nano" and self.n_train is None:
-            raise ValueError("n_train: a number is needed for name: nano")
-        if not self.levels:
-            raise ValueError("levels: at least one level is needed")
+        if self.entry_point and not self.tests:
+            raise ValueError("entry_point: goes with tests")
+        return self
+
+
+class Held(Strict):
+    """A further held-out set that students are tested on, beside the dataset's own (transfer)."""
+
+    path: Annotated[str, Field(min_length=1)]  # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
+    hub: str | None = None  # that dataset's hub id or folder; the study's own (path, config) when left out
+    config: str | None = None  # with hub
+    columns: Columns | None = None  # the dataset's when left out
+    answer_style: str | None = None  # likewise
+    n: Count | None = None
+
+
+class Dataset(Strict):
+    """The problems: the nano lab's, rows of files, a datasets folder or hub id, or a reasoning-gym task."""
+
+    name: Literal["nano", "files", "hub", "reasoning_gym"] = "nano"
+    path: str | None = None  # hub: a hub id or a folder that `datasets.load_dataset` reads
+    config: str | None = None  # hub: the dataset's configuration
+    task: str | None = None  # reasoning_gym: the task's name
+    options: dict[str, Any] = {}  # reasoning_gym: the task's own parameters
+    train: str | None = None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    held_out: str | None = None  # likewise, of the problems that students are tested on
+    transfer: dict[Name, Held] = {}  # further held-out sets
+    columns: Columns = Columns()
+    answer_style: str = "auto"  # how the gold answer is read out of the answer field
+    n_train: Count | None = None  # all when left out
+    n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
+    n_held_out: Annotated[int, Field(ge=0)] | None = None
+    shuffle: bool = False  # by the study's seed, before subsets are taken
+    levels: list[int | str] | None = None  # only these, as they stand in columns.level; nano: 1 to 4
+    decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
+    ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.name in ("files", "hub") and not self.train:
+            raise ValueError(f"train: needed for name: {self.name} ({'a path' if self.name == 'files' else 'a split'})")
+        if self.name in ("nano", "reasoning_gym") and (self.train or self.held_out or self.transfer):
+            raise ValueError("train, held_out, transfer: only for name: files or hub; this dataset draws its own problems")
+        if self.name in ("nano", "reasoning_gym") and self.n_train is None:
+            raise ValueError(f"n_train: a number is needed for name: {self.name}")
+        for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
+            if (self.name == name) != bool(getattr(self, key)):
+                raise ValueError(f"{key}: needed for name: {name}, and only there")
+        if self.levels is not None and self.name != "nano" and not self.columns.level:
+            raise ValueError("levels: need columns.level, the field that holds a problem's level")
+        if reserved := {"train", "validation", "held_out"} & set(self.transfer):
+            raise ValueError(f"transfer.{min(reserved)}: this name is taken; choose another")
+        for name, held in self.transfer.items():
+            if held.columns and bool(held.columns.tests) != bool(self.columns.tests):
+                raise ValueError(f"transfer.{name}.columns.tests: needed where dataset.columns.tests is set, and only there")
+        if self.levels is not None and not self.levels:
+            raise ValueError("levels: at least one level is needed; leave the key out to take all")
+        if self.name == "nano" and not set(self.levels or []) <= {1, 2, 3, 4}:
+            raise ValueError(f"levels = {self.levels}: the nano lab has levels 1 to 4")
         return self
 
 
@@ -69,21 +112,40 @@ class SampleColumns(Strict):
     question: str | None = None  # joins a row to its problem by the question's text …
     problem_id: str | None = None  # … or by its id
     n_tokens: str | None = None
+    sample_index: str | None = None  # a problem's samples in this order; the file's order when left out
+    finish_reason: str | None = None  # length marks a truncated sample; all others count as finished
+
+
+class Adaptive(Strict):
+    """An arm that spends another arm's budget unevenly over the problems, by what its first samples say."""
+
+    of: Name  # the arm whose model and budget it has
+    rule: Literal["difficulty", "stop"] = "difficulty"  # shares follow the failure rate (DART-Math) | stop at `correct`
+    first: Count = 2  # samples of every problem before anything is decided
+    correct: Count = 4  # stop: enough correct samples of a problem
 
 
 class Arm(Strict):
-    """One generator at its share of the budget."""
+    """One generator at its share of the budget; or a mix of other arms, or an adaptive arm, at the same budget."""
 
-    model: Annotated[str, Field(min_length=1)]  # nano name, checkpoint folder, hub id or endpoint model name
+    model: str | None = None  # nano name, checkpoint folder, hub id or endpoint model name
     engine: Literal["local", "openai", "import"] = "local"  # local: the machine file says which engine
-    path: str | None = None  # import: a JSONL file
+    path: str | None = None  # import: a JSONL, CSV or Parquet file
     columns: SampleColumns | None = None  # import
     tokenizer: str | None = None  # import: counts the tokens where the file does not
+    mix: dict[Name, Positive] | Literal["best"] | None = None  # budget shares of other arms; best: by the pilot's forecast
+    adaptive: Adaptive | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None  # instead of sampling.temperature
     n_parameters: Positive | None = None  # where no checkpoint can be read
-    usd_per_million_tokens: Positive | None = None  # output price, for match: price
+    n_active_parameters: Positive | None = None  # of a mixture of experts: what one token uses
+    usd_per_million_tokens: Positive | None = None  # output price, for match: price; else from params/prices.yaml
+    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = None
+    tokens_per_sample: Positive | None = None  # for budget.lengths: measured, where there is no pilot
 
     @model_validator(mode="after")
     def _check(self):
+        if sum(x is not None for x in (self.model, self.mix, self.adaptive)) != 1:
+            raise ValueError("exactly one of model, mix and adaptive is needed")
         if (self.engine == "import") != bool(self.path):
             raise ValueError("path: needed with engine: import, and only there")
         if self.engine == "import" and not (self.columns and (self.columns.question or self.columns.problem_id)):
@@ -96,8 +158,23 @@ class Budget(Strict):
 
     reference: Name
     samples: Annotated[dict[Name, Count], Field(min_length=1)] = {"low": 1, "high": 10}
-    match: Literal["flops", "count", "price"] = "flops"
+    match: Literal["flops", "price", "seconds", "count", "examples", "coverage"] = "flops"
     parameters: Literal["all", "non_embedding"] = "all"
+    lengths: Literal["equal", "measured"] = "equal"  # the paper's rule | the pilot's mean tokens of each arm
+    # charge prompts: not | once a problem | with every sample | in full once and then from a cache (USD: at that price)
+    prompt_tokens: Literal["none", "once", "each", "cached"] = "none"
+    attention: bool = False  # add attention FLOPs
+    prices: str = "params/prices.yaml"  # a dated price table, for arms without a price of their own
+    price_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None  # as of then; newest when left out
+    batch: bool = False  # at the price table's batch discount
+
+
+class Pilot(Strict):
+    """A small study of the same arms, sampled first, from which 01 forecasts (without students)."""
+
+    n_problems: Annotated[int, Field(ge=10)] = 50
+    n_samples: Annotated[int, Field(ge=2)] = 8
+    folder: str | None = None  # a finished study's folder whose samples of the same arms serve instead
 
 
 class SamplingParams(Strict):
@@ -115,7 +192,10 @@ class Prompt(Strict):
 
     style: Literal["chat", "plain"] = "chat"
     template: str = "{question}"
+    shots: str | None = None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
+    system: str | None = None  # chat: a system message
     answer_style: str = "auto"  # how final answers are read out of samples
+    thinking: bool = False  # samples hold a <think> part: max_tokens covers it, students do not learn it
 
     @field_validator("template")
     @classmethod
@@ -124,6 +204,45 @@ class Prompt(Strict):
             raise ValueError("must contain {question} exactly once")
         return value
 
+    @model_validator(mode="after")
+    def _check(self):
+        if self.system is not None and self.style == "plain":
+            raise ValueError("system: only for style: chat; a plain text has no system message")
+        return self
+
+
+class ModelJudge(Strict):
+    """A model that judges the reasoning of samples, at a cost that stands on the ledger."""
+
+    model: Annotated[str, Field(min_length=1)]
+    engine: Literal["local", "openai"] = "local"
+    n_per_arm: Count | None = None  # judge a random part of the correct samples; all when left out
+    max_tokens: Count = 512
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
+
+
+class Verification(Strict):
+    """How samples are judged."""
+
+    by: Literal["answer", "tests", "task"] = "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
+    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = "auto"  # auto: exact for nano, else arithmetic
+    model_judge: ModelJudge | None = None
+    policy: dict[str, bool | int | str] = {}  # where reasonable people differ: see answers.POLICY_TABLE
+    seconds: Positive = 5.0  # per sample: symbolic comparison or test run
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.judge == "model" and self.model_judge is None:
+            raise ValueError("model_judge: needed for judge: model")
+        if self.judge == "none" and self.model_judge:
+            raise ValueError("model_judge: of no use with judge: none; leave one of them out")
+        if unknown := set(self.policy) - set(names := [field.name for field in fields(Policy)]):
+            raise ValueError(f"policy.{min(unknown)}: no such policy; policies are {', '.join(names)}")
+        if self.policy and self.by != "answer":
+            raise ValueError("policy: only for by: answer")
+        Policy(**self.policy)
+        return self
+
 
 class Curation(Strict):
     """Which samples become examples."""
@@ -131,6 +250,23 @@ class Curation(Strict):
     filter: Literal["gold", "judge", "none"] = "gold"
     unique: Literal["none", "text", "normalised", "equations"] = "text"
     per_problem: Count | None = None
+    n_samples: Count | Literal["reference"] | None = None  # only the first n samples a problem; reference: number-matched
+    n_problems: Count | None = None  # only so many problems
+    n_examples: Count | Literal["equal"] | None = None  # exactly so many; equal: as many as the arm with fewest
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of wrong examples
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.noise and self.filter == "none":
+            raise ValueError("noise: needs filter: gold or judge, which tell right from wrong")
+        return self
+
+
+class Recipe(Curation):
+    """A further way of choosing examples from the same samples: an ablation with students of its own."""
+
+    students: list[Name] | None = None  # all when left out
+    budgets: list[Name] | None = None
 
 
 class Student(Strict):
@@ -138,22 +274,30 @@ class Student(Strict):
 
     model: Annotated[str, Field(min_length=1)]
     arms: list[Name] | None = None  # all when left out
-    learning_rate: Positive | None = None  # instead of training.learning_rate
+    learning_rate: Positive | list[Positive] | None = None  # instead of training.learning_rate
 
 
 class Training(Strict):
-    """How students are finetuned; every arm of a budget gets the same steps (or the same epochs)."""
+    """How students are finetuned; every arm of a budget gets the same steps (or epochs, or tokens)."""
 
     backend: Literal["trl", "unsloth"] = "trl"
     method: Literal["full", "lora", "qlora"] = "full"
-    mode: Literal["steps", "epochs"] = "steps"
+    mode: Literal["steps", "epochs", "tokens"] = "steps"
     amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
     batch_size: Count = 32
-    learning_rate: Positive = 1.0e-5
+    learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] = 1.0e-5  # of several, validation chooses
+    optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    packing: bool = False
+    gradient_checkpointing: bool = False
     n_checkpoints: Count = 10
     max_tokens: Count = 2048
     lora_rank: Count = 16
+    lora_alpha: Positive | None = None  # the rank when left out
+    lora_targets: list[str] | None = None  # all linear layers when left out
+    merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
+    report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
 
 
@@ -175,10 +319,11 @@ class Evaluation(Strict):
 
 
 class Controls(Strict):
-    """Students that show whether the study can tell good data from bad."""
+    """Students that show whether the study can tell good data from bad, and baselines."""
 
     reference: bool = True  # trained on the problems' reference solutions
     wrong: bool = True  # trained on their own wrong samples (students that are arms too)
+    pooled: bool = False  # trained on all arms' examples of a budget together
 
 
 class Study(Strict):
@@ -191,8 +336,11 @@ class Study(Strict):
     prompt: Prompt = Prompt()
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]
     budget: Budget
+    pilot: Pilot | None = None
     sampling: SamplingParams = SamplingParams()
+    verification: Verification = Verification()
     curation: Curation = Curation()
+    recipes: dict[Name, Recipe] = {}
     students: dict[Name, Student] = {}
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -213,12 +361,47 @@ class Study(Strict):
             raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
         if self.students and not self.dataset.n_held_out and not self.dataset.held_out:
             raise ValueError("dataset.n_held_out: students need held-out problems")
-        if self.sampling.temperature == 0 and any(n > 1 for n in self.budget.samples.values()):
-            raise ValueError("sampling.temperature: 0 draws the same sample every time, but budgets ask for several")
         for name, arm in self.arms.items():
-            if self.budget.match == "price" and arm.usd_per_million_tokens is None:
-                raise ValueError(f"arms.{name}.usd_per_million_tokens: needed for budget.match: price")
+            self._check_arm(name, arm)
+        for name, recipe in self.recipes.items():
+            for key, known in (("students", self.students), ("budgets", self.budget.samples)):
+                for value in getattr(recipe, key) or []:
+                    if value not in known:
+                        raise ValueError(f"recipes.{name}.{key}: {value!r} is not among {', '.join(known) or 'none'}")
+        rates = [self.training.learning_rate, *(s.learning_rate for s in self.students.values())]
+        if any(isinstance(rate, list) and len(rate) > 1 for rate in rates) and not self.dataset.n_validation:
+            raise ValueError("dataset.n_validation: several learning rates need validation problems to choose by")
+        if (self.verification.by == "task") != (self.dataset.name == "reasoning_gym"):
+            raise ValueError("verification.by: task goes with dataset.name: reasoning_gym, and only with it")
+        if self.verification.by == "tests" and not self.dataset.columns.tests:
+            raise ValueError("dataset.columns.tests: needed for verification.by: tests")
+        if self.verification.judge == "exact" and self.dataset.name != "nano":
+            raise ValueError("verification.judge: exact is for the nano lab; write arithmetic, model, human or none")
+        needs_judge = [f"recipes.{n}" for n, r in self.recipes.items() if r.filter == "judge"]
+        needs_judge += ["curation"] * (self.curation.filter == "judge")
+        no_judge = "none", "human", *(["auto"] if self.verification.by == "tests" else [])
+        if needs_judge and self.verification.judge in no_judge:
+            raise ValueError(f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model")
         return self
+
+    def _check_arm(self, name: str, arm: Arm) -> None:
+        plain = [n for n, a in self.arms.items() if a.model is not None]
+        parts = list(arm.mix) if isinstance(arm.mix, dict) else [arm.adaptive.of] if arm.adaptive else []
+        if lost := [part for part in parts if part not in plain]:
+            raise ValueError(f"arms.{name}: {lost[0]!r} is no arm with a model; such arms are {', '.join(plain)}")
+        if isinstance(arm.mix, dict) and abs(sum(arm.mix.values()) - 1) > 1e-6:
+            raise ValueError(f"arms.{name}.mix: the shares sum to {sum(arm.mix.values()):g}; they must sum to 1")
+        if arm.mix == "best" and self.pilot is None:
+            raise ValueError(f"arms.{name}.mix: best needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
+        if arm.adaptive and self.arms[arm.adaptive.of].engine == "import":
+            raise ValueError(f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from")
+        if self.budget.reference == name and arm.model is None:
+            raise ValueError(f"budget.reference: {name!r} has no model of its own")
+        temperature = self.sampling.temperature if arm.temperature is None else arm.temperature
+        if temperature == 0 and arm.engine != "import" and any(n > 1 for n in self.budget.samples.values()):
+            raise ValueError(
+                f"arms.{name}: temperature 0 draws the same sample every time, but budgets ask for several; raise it"
+            )
 
 
 class Machine(Strict):
@@ -226,19 +409,31 @@ class Machine(Strict):
 
     engine: Literal["hf", "vllm"] = "hf"
     device: Literal["cpu", "cuda"] | None = None
+    device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None
     threads: Count | None = None
+    tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
     workers: Count = 1
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     tensor_parallel_size: Count | None = None
     max_model_len: Count | None = None
     enforce_eager: bool | None = None
     kv_cache_gib: Positive | None = None
-    base_url: str | None = None
-    api_key_variable: str = "OPENAI_API_KEY"
+    max_num_seqs: Count | None = None
+    address: str | None = None  # Ray: an existing cluster's address; a local cluster is started when left out
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None  # Ray: GPUs that each of `workers` gets
+    base_url: str | None = None  # endpoint: this and the keys below
+    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
     concurrency: Count = 8
-    limit_usd: Positive | None = None
+    timeout_seconds: Positive | None = None  # of one call, all in all
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    backoff_seconds: Annotated[float, Field(ge=0)] | None = None  # before the first retry, then doubled
+    max_failures: Count | None = None  # so many failed calls in a row, and the endpoint counts as down
+    n_per_call: Count | None = None
+    max_tokens_name: str | None = None
+    extra_body: dict[str, Any] | None = None
+    limit_usd: Positive | None = None  # hard stop of one arm's spending, over all its runs
 
 
 class _Loader(yaml.SafeLoader):
@@ -271,13 +466,18 @@ def read_yaml(path: Path) -> dict:
     return data
 
 
+def write_yaml(path: Path, data: dict) -> None:
+    """Write a params file that `read_yaml` reads back equal."""
+    write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
 def check_study(data: dict, where: str) -> Study:
     """Validate a study. Raises StudyError with every fault: file, key, value and what is allowed."""
-    return _validate(Study, data, where)
+    return validate(Study, data, where)
 
 
 def check_machine(data: dict, where: str = "machine") -> Machine:
-    return _validate(Machine, data, where)
+    return validate(Machine, data, where)
 
 
 def load_study(path: str | Path) -> Study:
@@ -290,15 +490,24 @@ def load_machine(path: str | Path = "") -> Machine:
     return Machine() if not str(path) else check_machine(read_yaml(resolve(path)), str(path))
 
 
-def _validate(kind: type[Strict], data: dict, where: str):
+def validate(kind: type[Strict], data: dict, where: str):
+    """A checked model. Raises StudyError with every fault: file, key, value and what is allowed."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise StudyError("\n".join(_fault(kind, where, e) for e in error.errors())) from None
+        faults: dict[tuple, str] = {}  # a value of a union fails once for every member: the first says enough
+        for e in error.errors():
+            faults.setdefault(_key(e["loc"]), _fault(kind, where, e))
+        raise StudyError("\n".join(faults.values())) from None
+
+
+def _key(loc: tuple) -> tuple:
+    """An error's place without the names of a union's members."""
+    return tuple(p for p in loc if not re.match(r"(constrained-|list\[|dict\[|literal\[|(int|float|str|bool)$)", str(p)))
 
 
 def _fault(kind: type[Strict], where: str, error: dict) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) for part in _key(error["loc"]))
     value = error.get("input")
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
@@ -390,6 +599,19 @@ class Run:
         """A stage's folder (by number or full name), or a file or folder in it."""
         full = next(s for s in STAGES if s.startswith(stage))
         return self.folder.joinpath(full, *names)
+
+    def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
+        """Those of an arm's rows (KEY columns and more) that belong to a budget.
+
+        A problem's first n samples: the same n for all problems, or where the arm spends unevenly (mix, adaptive) what
+        `02_generate/<arm>/allocation.parquet` (budget, problem_id, n) gives each.
+        """
+        n, path = self.arm(arm)["samples"][budget], self.path("02", arm, "allocation.parquet")
+        if path.exists():
+            table = read_parquet(path)
+            table = table[table["budget"] == budget].set_index("problem_id")["n"]
+            n = rows["problem_id"].map(table).fillna(0)
+        return rows[rows["sample_index"] < n]
 
     def arm(self, name: str) -> dict:
         return self._named("arms", name)

@@ -11,12 +11,13 @@ Key = tuple[str, str, int]  # author, problem_id, sample_index
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw. `prompt_ids` hold exactly one BOS; `messages` serve engines that render prompts themselves."""
+    """One sample to draw. `prompt_ids` hold exactly one BOS; engines that render prompts take `messages` or `text`."""
 
     key: Key
     prompt_ids: list[int]
     seed: int
     messages: list[dict] | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)

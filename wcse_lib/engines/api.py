@@ -71,7 +71,8 @@ class ApiEngine:
         prices = options.usd_per_million_in, options.usd_per_million_out
         self._prices = None if None in prices else [price / 1e6 for price in prices]
         if options.limit_usd is not None and not self._prices:
-            raise ValueError(f"limit_usd: {options.limit_usd} needs usd_per_million_in and usd_per_million_out")
+            keys = "arms.<name>.usd_per_million_tokens and usd_per_million_prompt_tokens"
+            raise ValueError(f"limit_usd: {options.limit_usd} needs both prices; write {keys} into the params file")
         self.spent_usd, self._reserved, self._quiet_until = options.spent_usd, 0.0, 0.0
         self._key = _read_key(options)
         try:
@@ -86,8 +87,8 @@ class ApiEngine:
 
     def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
         """Yield samples as they come; calls that fail for good become error rows. May raise this module's errors."""
-        if empty := [r.key for r in requests if not r.messages and not r.prompt_ids]:
-            raise ValueError(f"request {empty[0]} has neither messages nor prompt_ids")
+        if empty := [r.key for r in requests if not (r.messages or r.prompt_ids or r.text)]:
+            raise ValueError(f"request {empty[0]} has neither messages nor prompt_ids nor text")
         calls, flying, failures, price = deque(_calls(requests, self._o.n_per_call)), {}, 0, 0.0
         try:
             while calls or flying:
@@ -148,7 +149,7 @@ class ApiEngine:
     async def _post(self, call: list[Request], sampling: Sampling) -> dict:
         first, chat = call[0], call[0].messages is not None
         door = self._client.chat.completions if chat else self._client.completions
-        body = {"messages": first.messages} if chat else {"prompt": first.prompt_ids}
+        body = {"messages": first.messages} if chat else {"prompt": first.prompt_ids or first.text}
         body |= {"model": self._model, "temperature": sampling.temperature, "seed": first.seed % 2**31}
         body |= {"n": len(call)} if len(call) > 1 else {}
         wanted = {"top_k": sampling.top_k, "top_p": sampling.top_p % 1, "stop": list(sampling.stop)}
@@ -176,6 +177,7 @@ class ApiEngine:
     def _worst(self, call: list[Request], sampling: Sampling) -> float:
         """Upper bound of a call's price in USD: a token has at least one byte; 16 more tokens per message."""
         text = sum(len(json.dumps(m, ensure_ascii=False).encode()) + 16 for m in call[0].messages or [])
+        text = text or (len(call[0].text.encode()) + 16 if call[0].text else 0)
         n_in, n_out = text or len(call[0].prompt_ids), len(call) * sampling.max_tokens
         return n_in * self._prices[0] + n_out * self._prices[1] if self._prices else 0.0
 
@@ -210,7 +212,7 @@ class ApiEngine:
 
 def _calls(requests: list[Request], n: int) -> Iterator[list[Request]]:
     """Neighbours with the same prompt, at most n together."""
-    for _, same in groupby(requests, key=lambda r: (r.messages, r.prompt_ids)):
+    for _, same in groupby(requests, key=lambda r: (r.messages, r.prompt_ids, r.text)):
         same = list(same)
         yield from (same[i : i + n] for i in range(0, len(same), n))
 
@@ -228,7 +230,8 @@ def _usage(body: dict, request: Request, any_text: bool, most: int) -> tuple[int
     """(n_prompt_tokens, n_tokens, note): a count that is missing or cannot be true is -1, and the note says so."""
     usage = body["usage"] if isinstance(body.get("usage"), dict) else {}
     n_in, n_out, total = (usage.get(f"{kind}_tokens") for kind in ("prompt", "completion", "total"))
-    n_in = n_in if type(n_in) is int and n_in > 0 and (request.messages or n_in == len(request.prompt_ids)) else -1
+    known = 0 if request.messages else len(request.prompt_ids)
+    n_in = n_in if type(n_in) is int and n_in > 0 and (not known or n_in == known) else -1
     n_out = n_out if type(n_out) is int and any_text <= n_out <= most else -1
     if total is not None and -1 not in (n_in, n_out) and total != n_in + n_out:
         n_out = -1

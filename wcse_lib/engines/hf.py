@@ -1,4 +1,4 @@
-"""Sampling with transformers `generate`, on CPU or GPU, with one random stream per sample."""
+"""Sampling with transformers, on CPU or GPU, with one random stream per sample."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wcse_lib.engines import Output, Request, Sampling
+from wcse_lib.engines import Output, Request, Sampling, decoding
 
 
 def open_engine(model: str, machine: dict) -> HFEngine:
-    """Load a checkpoint folder or hub id. Machine keys: dtype, device, batch_size, adapter."""
+    """Load a checkpoint folder or hub id. Machine keys: dtype, device, device_map, batch_size, threads, adapter,
+    tokenizer (a folder; the model's when left out).
+
+    Without a batch_size it is found: 256 at first, on a GPU doubled while memory lasts, halved when it does not.
+    """
     return HFEngine(model, machine)
 
 
 class HFEngine:
-    """Batched `generate` over prompts sorted by length.
+    """Continuous batching where the model allows it (see decoding.suits), else batches of `generate` by length.
 
     Every sample draws from its own counter-based stream (its seed and the token's position), so a row's randomness does
     not depend on the batch it sits in. Text can still differ in the last bit of a logit between batch shapes.
@@ -30,37 +34,83 @@ class HFEngine:
         set_threads(machine.get("threads"))
         self.device = machine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(self.device).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(machine.get("tokenizer") or model)
+        spread = {"device_map": machine["device_map"]} if machine.get("device_map") else {}
+        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), **spread).eval()
+        self.model = self.model if spread else self.model.to(self.device)
         if adapter := machine.get("adapter"):
             from peft import PeftModel
 
             self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        self.batch_size = int(machine.get("batch_size") or 256)
+        self.batch_size, self.grows = int(machine.get("batch_size") or 256), not machine.get("batch_size")
+        self.continuous: bool | None = None  # found out at the first call
 
     @classmethod
     def around(cls, model, tokenizer, batch_size: int = 256) -> HFEngine:
         """An engine over a live model, such as a student in training."""
         self = cls.__new__(cls)
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.device = str(model.device)
+        self.device, self.grows, self.continuous = str(model.device), True, None
         return self
 
     def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+        if self.continuous is None:
+            self.continuous = decoding.suits(self.model)
+        yield from (self._continuous if self.continuous else self._in_batches)(requests, sampling)
+
+    def _continuous(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+        todo, eos = {r.key: r for r in requests}, self._eos()
+        length = max((len(r.prompt_ids) for r in requests), default=0) + sampling.max_tokens
+        n_slots = decoding.slots(self.model, length) if self.grows else self.batch_size
+        while todo:
+            full = False
+            try:
+                for request, ids in decoding.decode(
+                    self.model, list(todo.values()), sampling, eos, n_slots, self._stopped(sampling)
+                ):
+                    del todo[request.key]
+                    yield self._output(request, ids, sampling, eos)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or n_slots == 1:
+                    raise
+                full = True
+            if full:  # not inside `except`: the error's traceback would keep the batch's memory
+                n_slots = max(1, min(n_slots, len(todo)) // 2)
+                print(f"out of memory: batch size lowered to {n_slots}")
+                self._free()
+
+    def _stopped(self, sampling: Sampling):
+        """Says which rows of tokens end in a stop string; None where there is no such string."""
+        if not sampling.stop:
+            return None
+        tail = max(len(s.encode()) for s in sampling.stop) + 1  # a token holds at least a byte
+
+        def stopped(tokens: np.ndarray, n: np.ndarray) -> np.ndarray:
+            ends = [row[max(1, k + 1 - tail) : k + 1].tolist() for row, k in zip(tokens, n)]
+            texts = self.tokenizer.batch_decode(ends, skip_special_tokens=True)
+            return np.array([any(s in text for s in sampling.stop) for text in texts], dtype=bool)
+
+        return stopped
+
+    def _in_batches(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
         todo = sorted(requests, key=lambda r: len(r.prompt_ids))  # neighbours in length share a batch: little padding
         while todo:
             batch = todo[: self.batch_size]
             try:
                 done = self._batch(batch, sampling)
             except (MemoryError, RuntimeError) as error:
-                if "out of memory" not in str(error).lower() or self.batch_size == 1:
+                if not _out_of_memory(error) or len(batch) == 1:
                     raise
-                self.batch_size = max(1, len(batch) // 2)
+                done = None
+            if done is None:  # not inside `except`: the error's traceback would keep the batch's memory
+                self.batch_size, self.grows = max(1, len(batch) // 2), False
                 print(f"out of memory: batch size lowered to {self.batch_size}")
                 self._free()
                 continue
             yield from done
             todo = todo[len(batch) :]
+            if self.grows and self.device.startswith("cuda") and len(batch) == self.batch_size < 4096:
+                self.batch_size *= 2
 
     def _batch(self, batch: list[Request], sampling: Sampling) -> list[Output]:
         import torch
@@ -93,9 +143,9 @@ class HFEngine:
         cut = [text.index(stop) for stop in sampling.stop if stop in text]
         if cut:
             text, reason = text[: min(cut)], "stop"
-            if end is None:  # the pads behind a stop string are no tokens of the sample
-                while n_tokens and row[n_tokens - 1] == self._pad():
-                    n_tokens -= 1
+            n_tokens = len(row) if end is None else end  # the pads behind a stop string are no tokens of the sample
+            while n_tokens and row[n_tokens - 1] == self._pad():
+                n_tokens -= 1
         return Output(request.key, text, len(request.prompt_ids), n_tokens, reason)
 
     def _pad(self) -> int:
@@ -120,12 +170,19 @@ class HFEngine:
     def _free(self) -> None:
         import torch
 
-        if self.device == "cuda":
+        if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
     def close(self) -> None:
         self.model = None
         self._free()
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error).lower() for w in words)
 
 
 def set_threads(n: int | None) -> None:
@@ -137,38 +194,13 @@ def set_threads(n: int | None) -> None:
 
 
 def _processors(sampling: Sampling, seeds: np.ndarray, prompt_length: int):
-    """Temperature, top-k and top-p as transformers has them, then a draw by each row's own stream."""
+    """A draw by each row's own stream."""
     import torch
     from transformers import LogitsProcessor, LogitsProcessorList
-    from transformers.generation.logits_process import (
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
 
     class DrawByRow(LogitsProcessor):
         def __call__(self, input_ids, scores):
-            u = uniform(seeds, input_ids.shape[1] - prompt_length)
-            cumulative = torch.softmax(scores.double(), dim=-1).cumsum(-1)
-            target = torch.from_numpy(u).to(scores.device)[:, None] * cumulative[:, -1:]
-            token = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[1] - 1)
-            return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
+            token = decoding.pick(scores, sampling, seeds, input_ids.shape[1] - prompt_length)
+            return torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
 
-    if sampling.temperature == 0:
-        return LogitsProcessorList()
-    steps: list = [TemperatureLogitsWarper(float(sampling.temperature))]
-    if sampling.top_k:
-        steps.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        steps.append(TopPLogitsWarper(sampling.top_p))
-    return LogitsProcessorList([*steps, DrawByRow()])
-
-
-def uniform(seeds: np.ndarray, position: int) -> np.ndarray:
-    """One number in [0, 1) per seed and position: SplitMix64's finaliser over both (Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        z = seeds + np.uint64(position + 1) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return LogitsProcessorList([DrawByRow()] if sampling.temperature else [])

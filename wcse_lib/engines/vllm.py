@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wcse_lib.engines import Output, Request, Sampling
 
-KEYS = ("dtype", "gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "max_num_seqs", "enforce_eager")
+KEYS = ("dtype", "gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "max_num_seqs", "enforce_eager", "tokenizer")
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.32 takes as max_lora_rank
 
 
@@ -21,7 +21,7 @@ def open_engine(model: str, machine: dict) -> VLLMEngine:
     """Load a checkpoint folder or hub id. One engine at a time in a process; after a failed opening, start a new one.
 
     Machine keys, all optional: dtype ("float32" on CPU, "auto" on GPU), gpu_memory_utilization, tensor_parallel_size,
-    max_model_len, max_num_seqs, enforce_eager, adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gib
+    max_model_len, max_num_seqs, enforce_eager, tokenizer (a folder), threads (CPU), adapter (folder of a LoRA adapter whose base is `model`), kv_cache_gib
     (instead of a share of the memory; 2 on CPU). Raises ValueError when vLLM is missing or cannot run the model.
     A sample depends on its seed (on CPU: the seed's low 32 bits), not on its neighbours, up to the last bit of a logit.
     """
@@ -35,6 +35,8 @@ class VLLMEngine:
         cpu = _is_cpu_build()
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read at vLLM's import; what the user has set stays
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if cpu and machine.get("threads"):
+            os.environ.setdefault("OMP_NUM_THREADS", str(machine["threads"]))
         alone = cpu and os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0"  # opens much faster on CPU
         from vllm import LLM, SamplingParams
 

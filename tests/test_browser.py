@@ -1,0 +1,95 @@
+"""Run All in JupyterLab, one notebook after the other, in a real browser (`make test-browser`)."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600)]
+playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs playwright")
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+# 02 and 03 are run once per arm; everything else takes all students.
+ORDER = [("01_plan", None), ("02_generate", "se"), ("03_verify", "se"), ("02_generate", "wc"), ("03_verify", "wc")]
+ORDER += [("04_finetune", None), ("05_evaluate", None), ("06_analyze", None)]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab over a copy of the notebooks whose parameters name the smoke study; gives its address and folder."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH")
+    root = tmp_path_factory.mktemp("lab")
+    for folder in ("params", "notebooks"):
+        shutil.copytree(ROOT / folder, root / folder)
+    for stage, arm in ORDER:
+        text = (ROOT / "notebooks" / f"{stage}.ipynb").read_text().replace("params/nano.yaml", "params/smoke.yaml").replace("outputs/nano", "outputs/smoke")
+        data = json.loads(text)
+        cell = next(c for c in data["cells"] if c["cell_type"] == "code")
+        source = "".join(cell["source"])
+        if arm:
+            assert 'arm: str = "wc"' in source or 'arm: str = "se"' in source
+            source = source.replace('arm: str = "wc"', f'arm: str = "{arm}"').replace('arm: str = "se"', f'arm: str = "{arm}"')
+        if "machine: str" in source:
+            source = source.replace('machine: str = ""', 'machine: str = "params/machine/cpu.yaml"')
+        cell["source"] = source
+        (root / "notebooks" / f"{stage}{'-' + arm if arm else ''}.ipynb").write_text(json.dumps(data))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
+    server = subprocess.Popen([*command, str(root)], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config")})
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(f"{address}/api", timeout=2)
+            break
+        except OSError:
+            time.sleep(0.5)
+    yield address, root
+    server.terminate()
+    server.wait(30)
+
+
+def run_all(page, address, root, name):
+    """Run All in one notebook; returns its cells as saved once nothing is left to run."""
+    path = root / "notebooks" / f"{name}.ipynb"
+    page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
+    page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").wait_for(timeout=120_000)
+    page.get_by_text("Idle").first.wait_for(timeout=120_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    deadline = time.monotonic() + 900
+    while time.monotonic() < deadline:
+        time.sleep(3)
+        page.keyboard.press("Control+s")
+        time.sleep(1)
+        cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+        errors = [o for c in cells for o in c["outputs"] if o["output_type"] == "error"]
+        if errors or all(c["execution_count"] for c in cells if "".join(c["source"]).strip()):
+            return cells, errors
+    raise AssertionError(f"{name}: not done after 15 minutes")
+
+
+def test_run_all_in_every_notebook(lab):
+    address, root = lab
+    pictures = os.environ.get("WCSE_SCREENSHOTS")  # a folder, to look at what people see
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        for stage, arm in ORDER:
+            name = f"{stage}-{arm}" if arm else stage
+            cells, errors = run_all(page, address, root, name)
+            assert not errors, f"{name}: {errors[0]['ename']}: {errors[0]['evalue']}"
+            if pictures:
+                page.screenshot(path=f"{pictures}/{name}.png")
+            widgets = [o for c in cells for o in c["outputs"] if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+            assert widgets or stage != "01_plan", "01 shows no sliders"
+            assert (root / "outputs/smoke" / stage / (arm or "") / "manifest.json").exists(), f"{name} wrote no manifest"
+        browser.close()
