@@ -28,9 +28,20 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     chance = {arm: np.random.default_rng(7).beta(1.2 * p, 1.2 * (1 - p), 4000) for arm, p in rate.items()}
     solved = {(a, k): float(np.mean(1 - (1 - chance[a]) ** k)) for a in rate for k in range(1, BUDGETS["high"][a] + 1)}
     t = {name: [] for name in "coverage diversity false_positives quality levels students differences arm_differences".split()}
-    t |= {name: [] for name in "controls ledger training flow".split()}
+    t |= {name: [] for name in "controls ledger training flow sound_coverage lengths self_agreement arm_votes".split()}
+    t |= {name: [] for name in "explanation ablations transfer student_false_positives forecast".split()}
     for (arm, k), value in solved.items():
-        t["coverage"] += [dict(arm=arm, k=k, n_problems=240, flops_per_problem=k * cost[arm], **interval(value, 240))]
+        facts = dict(arm=arm, k=k, n_problems=240, flops_per_problem=k * cost[arm])
+        t["coverage"] += [dict(**facts, **interval(value, 240))]
+        t["sound_coverage"] += [dict(**facts, judge="exact", **interval(0.8 * value, 240))]
+    for arm in rate:
+        t["self_agreement"] += [dict(arm=arm, n_problems=240, **interval(0.4, 240))]
+        for k in (1, 2, 4, 8):
+            v = interval(rate[arm] + 0.02 * k, 240)
+            t["arm_votes"] += [dict(arm=arm, k=k, n_problems=240, **v, tie_rate=1 / k, no_answer_rate=0.0)]
+        for verdict, v in {"all": 40.0, "correct": 30.0}.items():
+            profile = dict(median_tokens=v, p90_tokens=2 * v, p99_tokens=70.0, truncated_rate=0.03)
+            t["lengths"] += [dict(arm=arm, verdict=verdict, value=v, low=v - 2, high=v + 2, n_samples=2400, **profile)]
     for budget, arm in itertools.product(BUDGETS, rate):
         k, both = BUDGETS[budget][arm], dict(arm=arm, budget=budget)
         cover, n, spent = solved[arm, k], int(240 * k * rate[arm]), 240 * k * cost[arm]
@@ -46,6 +57,13 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                  n_truncated=3 * k, n_unverifiable=k, duplicate_rate=0.02 * k**0.5, pass_at_1=rate[arm],
                  coverage=cover, flops_spent=1.03 * spent)
         ]  # fmt: skip
+        facts = dict(**both, base="", n=240)
+        t["explanation"] += [dict(**facts, quantity="coverage", unit="points", **interval(cover, 240))]
+        t["explanation"] += [dict(**facts, quantity="examples", unit="count", value=n, low=n, high=n)]
+        facts |= dict(base="small", quantity="log-likelihood under the base", unit="nats per token")
+        t["explanation"] += [dict(**facts, value=-0.5 - 0.1 * (arm == "se"), low=-0.7, high=-0.4)]
+        t["forecast"] += [dict(**both, metric="coverage", k=k, n=50, **interval(cover - 0.03, 50), outcome=cover)]
+        t["forecast"] += [dict(**both, metric="examples", k=k, n=50, value=n, low=0.8 * n, high=1.2 * n, outcome=0.9 * n)]
         for level in range(1, 6):
             v = max(0.05, cover - 0.12 * (level - 2))
             t["levels"] += [dict(**both, level=level, n_problems=48, **interval(v, 48))]
@@ -57,7 +75,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
             t["flow"] += [dict(arm=arm, step=step, n=n, reason=reason)]
     for budget, metric in itertools.product(BUDGETS, ("pass@1", "coverage")):
         v = dict(value=-0.03, low=-0.07, high=0.01)
-        t["arm_differences"] += [dict(arm_a="wc", arm_b="se", budget=budget, metric=metric, n_problems=240, **v)]
+        t["arm_differences"] += [dict(arm_a="wc", arm_b="se", budget=budget, metric=metric, n_problems=240, unit="points", **v)]
     metrics = {"greedy pass@1": 0.0, "sampled pass@1": -0.05, "maj@1": -0.05, "maj@4": 0.02, "maj@8": 0.04}
     for size, (base, paradigms) in enumerate(BASES.items(), 1):
         gains = [("base", None, None, None, 0.0)]
@@ -67,6 +85,8 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         for source, arm, budget, paradigm, gain in gains:
             name = f"{base}.{arm}.{budget}" if source == "arm" else f"{base}.{source}"
             facts = dict(student=name, base=base, source=source, arm=arm, budget=budget, paradigm=paradigm, seed=0)
+            judged = dict(judge="exact", n=500, **interval(0.1, 500))
+            t["student_false_positives"] += [{k: facts[k] for k in ("student", "base", "source", "arm", "budget")} | judged]
             for metric, shift in metrics.items():
                 v = interval(0.12 + 0.1 * size + gain + shift, 300)
                 t["students"] += [dict(**facts, metric=metric, n_problems=300, **v)]
@@ -85,6 +105,11 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                 dict(base=base, paradigm=paradigms["wc"], budget=budget, metric=metric, arm_a="wc", arm_b="se",
                      n_problems=300, value=v, low=v - 0.032, high=v + 0.032, p=0.3, p_holm=0.04 if abs(v) > 0.04 else 1)
             ]  # fmt: skip
+        t["transfer"] += [row | {"set": "far"} for row in t["differences"] if row["base"] == base]
+        for kind, a, z in (("recipe", "wc", "wc"), ("arms", "wc", "se"), ("gap", "wc", "se"), ("pooled", "pooled", "se")):
+            facts = dict(base=base, comparison=kind, recipe="equal", against="main", arm_a=a, arm_b=z, budget="high")
+            v = dict(value=-0.02, low=-0.05, high=0.01, p=0.2, p_holm=1.0)
+            t["ablations"] += [dict(**facts, metric="greedy pass@1", n_problems=300, **v)]
         for comparison, v in {"reference - base": 0.11, "wrong - reference": -0.1, "wrong - base": 0.01}.items():
             for metric in ("greedy pass@1", "sampled pass@1"):
                 span = dict(value=v, low=v - 0.04, high=v + 0.04)
@@ -92,7 +117,8 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in t.items()}
 
 
-ALL = "coverage diversity false_positives levels accuracy differences majority controls training ledger".split()
+ALL = "coverage diversity false_positives levels lengths arm_votes likelihood forecast accuracy differences ablations transfer".split()
+ALL += "majority controls training ledger".split()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +134,7 @@ def test_every_figure_is_drawn_with_labelled_axes_and_fits_its_column(drawn, nar
         for ax in fig.axes:  # rows name themselves; panels side by side share the first one's label
             assert ax.get_xlabel() and (fig.axes[0].get_ylabel() or ax.get_yticklabels()[0].get_text()), name
         labels = "".join(ax.get_xlabel() + ax.get_ylabel() for ax in fig.axes)
-        assert re.search("%|percentage points|samples per|nats|FLOPs", labels), name
+        assert re.search("%|percentage points|samples per|nats|FLOPs|Tokens", labels), name
 
 
 def test_nothing_is_cut_off(drawn):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_figures import BUDGETS, tables
+from test_figures import ALL, BUDGETS, tables
 
 from wcse_lib import report
 from wcse_lib.records import StudyError, write_json
@@ -75,9 +75,11 @@ def make_study(folder: Path, **changed) -> Path:
         "paragraph": "Over three bases, the paired difference wc − se in greedy pass@1 is +1.2 points, 95 % interval "
                      "−0.9 to +3.3, n = 300 held-out problems. wc covers 80.4 % of the training problems at 30 "
                      "samples, se 81.6 % at 10, for the same planned FLOPs.",
+        "why": ["wc leads in coverage and in nothing else."], "not_run": ["No ablations.", "No seeds: one seed each."],
         "notes": ["Both controls hold for every student.", f"A sample reads {EVIL}"]})  # fmt: skip
     for stage in ("01_plan", "02_generate/se", "02_generate/wc", "06_analyze"):
-        write_json(folder / stage / "manifest.json", {"plan_id": "0", "finished": "2026-11-23T02:15:00+00:00"})
+        machine = {"machine": "2 × abacus"} if stage.startswith("02") else {}
+        write_json(folder / stage / "manifest.json", {"plan_id": "0", "finished": "2026-11-23T02:15:00+00:00"} | machine)
     for stage in ("02_generate/wc", "03_verify/wc"):
         (folder / stage).mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook(folder), folder / stage / "executed.ipynb")
@@ -146,12 +148,12 @@ def test_notebooks_are_folded_tidy_and_name_no_machine(page):
 def test_figures_have_alternative_texts_captions_and_tables(page):
     soup = BeautifulSoup(text_of(page), "html.parser")
     plots = soup.select("figure.plot")
-    assert len(plots) == 10
+    assert len(plots) == len(ALL)
     for plot in plots:
         assert len(plot.img["alt"]) > 60 and plot.source["srcset"] != plot.img["src"]
         caption = plot.figcaption.get_text()
         told = re.search("95\xa0% intervals; n\xa0=\xa0\\d", caption)
-        assert told or caption.startswith(("Training loss", "Planned and spent"))
+        assert told or caption.startswith(("Training loss", "Planned and spent", "Lengths"))
     cell = soup.find("td", string=re.compile(r"^[+−]\d+\.\d \["))
     assert float(cell["data-v"]) == pytest.approx(float(cell.get_text().split()[0].replace("−", "-")) / 100, abs=6e-4)
     assert "n" in cell["class"] and soup.select("table.sort th button")
@@ -163,12 +165,14 @@ def test_limits_glossary_and_provenance_are_there(page):
     facts = ["0123456789abcdef", "python 3.11.7", "n_train: 240", "2026-11-23 02:15 UTC", "GiB memory"]
     for needed in limits + facts:
         assert needed in words, needed
-    assert "What was not run" not in words
+    assert words.count("No ablations") == 1 and "is missing or empty" not in words
+    assert "2 × abacus: 02_generate/se, 02_generate/wc" in words  # each stage's own machine
+    assert "wc leads in coverage" in words  # why
 
 
-@pytest.mark.parametrize("name", sorted(report.COLUMNS))
+@pytest.mark.parametrize("name", sorted(report.COLUMNS.keys() - report.OPTIONAL))
 def test_a_missing_table_is_named_and_breaks_nothing(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(report, "_figures", lambda found: {})  # drawing is tested elsewhere
+    monkeypatch.setattr(report, "_figures", lambda *found: {})  # drawing is tested elsewhere
     words = text_of(report.write_report(make_study(tmp_path / "nano", **{name: None})))
     assert f"06_analyze/tables/{name}.csv</code> is missing or empty" in words
 
@@ -181,8 +185,9 @@ def test_a_study_without_anything_but_a_plan(tmp_path):
     write_json(folder / "02_generate" / "se" / "failed.json", {"error": "x"})
     (folder / "03_verify" / "wc" / "executed.ipynb").write_text('{"cells": [')
     words = text_of(report.write_report(folder))
-    assert "has not been analysed yet" in words and "Could not be read" in words and "no students" in words
-    assert "02_generate/se failed" in words and words.count("is missing or empty") == len(report.COLUMNS)
+    assert "has not been analysed yet" in words and "Could not be read" in words and "analysed yet" in words
+    needed = report.COLUMNS.keys() - report.OPTIONAL
+    assert "02_generate/se failed" in words and words.count("is missing or empty") == len(needed)
 
 
 def test_real_shapes_one_sample_no_interval_odd_names(tmp_path):

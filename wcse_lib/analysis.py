@@ -1,161 +1,289 @@
-"""Room 06: from rows on disk to tidy tables with intervals, and from tables to an answer in words."""
+"""Room 06: from rows on disk to tidy tables with intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from wcse_lib import budget, intervals, metrics
-from wcse_lib.records import KEY, read_json, read_parquet, read_samples, write_json
+from wcse_lib import budget, finetune, forecast, intervals, metrics
+from wcse_lib.explanation import ALL, MAIN, PRIMARY
+from wcse_lib.ledger import ledger, outcome
+from wcse_lib.records import KEY, read_json, read_parquet, read_samples
 from wcse_lib.study import Run
 
-PRIMARY = "greedy pass@1"  # the metric that the answer is about
+KINDS = {"text": metrics.text_key, "normalised": metrics.normalised_key, "equations": metrics.equation_key}
+QUANTITIES = {  # of an arm at a budget, from `_profile`: unit, and per problem what is divided by what
+    "pass@1": ("points", lambda p: (p["c"] / p["n"].clip(lower=1), p["n"] > 0)),
+    "coverage": ("points", lambda p: (p["c"] > 0, p["n"] >= 0)),
+    "sound coverage": ("points", lambda p: ((p["sound"] > 0).where(p["sound"].notna()), p["n"] >= 0)),
+    "false-positive rate": ("points", lambda p: (p["false"], p["judged"])),
+    "duplicates among correct": ("points", lambda p: (p["c"] - p["text"], p["c"])),
+    "solutions per solved problem": ("solutions", lambda p: (p["equations"], p["c"] > 0)),
+}
+WIDE = (-np.inf, np.inf)
 
 
-def analyze(run: Run) -> dict[str, pd.DataFrame]:
-    """Compute every table of the study and write them to `06_analyze/tables/*.csv`; returns them by name."""
+def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
+    """Compute every table of the study from its files alone, write `06_analyze/tables/*.csv` and return them by name.
+
+    `ngrams` adds diversity by clusters of reworded solutions (slow where a problem has thousands of correct samples).
+    `ablations` and `transfer` are about other recipes and held-out sets; every other table about the main ones. Raises
+    StudyError naming the file that an unfinished stage lacks.
+    """
     arms = {arm: _arm_rows(run, arm) for arm in run.plan["arms"]}
+    at = {(arm, b): _profile(run, arm, b, rows) for arm, rows in arms.items() for b in run.arm(arm)["samples"]}
+    likely = _likelihoods(run)
     tables = {
-        "quality": _quality(run, arms),
-        "coverage": _coverage(run, arms),
-        "diversity": _diversity(run, arms),
+        "quality": _quality(run, arms, at),
+        "coverage": _coverage(run, arms, "correct"),
+        "sound_coverage": _coverage(run, arms, "sound"),
+        "diversity": _diversity(run, arms, ngrams),
         "false_positives": _false_positives(run, arms),
-        "levels": _levels(run, arms),
-        "arm_differences": _arm_differences(run, arms),
+        "levels": _levels(run, at),
+        "lengths": _lengths(run, arms),
+        "self_agreement": _self_agreement(run, arms),
+        "arm_votes": _arm_votes(run, arms),
         "flow": pd.concat([read_parquet(run.path("03", arm, "flow.parquet")) for arm in arms], ignore_index=True),
+        "arm_differences": _arm_differences(run, at, likely),
+        "explanation": _explanation(run, at, likely),
     }
     if run.plan["students"]:
         scores = {s: _scores(run, s) for s in run.plan["students"]}
-        tables["students"] = _students(run, scores)
-        tables["differences"] = _differences(run, scores)
-        tables["controls"] = _controls(run, scores, arms)
-        tables["training"] = _training(run)
-    tables["ledger"] = _ledger(run, arms)
+        groups, sets = _groups(run, scores), _sets(run)
+        tables |= {
+            "students": _students(run, scores, sets),
+            "differences": _differences(run, groups, sets, ["held_out"]),
+            "ablations": _ablations(run, groups, sets),
+            "transfer": _differences(run, groups, sets, [s for s in sets.unique() if s != "held_out"]),
+            "controls": _controls(run, groups, sets, at),
+            "student_false_positives": _student_false_positives(run, sets),
+            "training": _training(run),
+        }
+    tables["forecast"] = _forecast(run)
+    tables["ledger"] = ledger(run)
+    folder = run.path("06", "tables")
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.csv"):
+        stale.unlink()
+    tables = {name: frame for name, frame in tables.items() if len(frame)}
     for name, frame in tables.items():
-        path = run.path("06", "tables", f"{name}.csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(path, index=False)
+        frame.to_csv(folder / f"{name}.csv", index=False)
     return tables
 
 
+def _row(estimate, **facts) -> dict:
+    return facts | dict(zip(("value", "low", "high"), map(float, estimate)))
+
+
 def _arm_rows(run: Run, arm: str) -> pd.DataFrame:
-    """An arm's samples joined with verdicts and judgements by key, restricted to the plan's problems and counts."""
-    samples = read_samples(run.path("02", arm), [*KEY, "text", "n_prompt_tokens", "n_tokens", "finish_reason"])
+    """An arm's samples of the plan's problems with verdict, level, judgement and the keys of correct ones, by key.
+
+    `false`: correct and judged unsound. `judged`: as judges.false_positive_table counts. `sound`: correct and not
+    judged unsound, an upper bound where the judge finds some faults only; NaN where not every correct one was judged.
+    """
+    columns = [*KEY, "text", "n_tokens", "finish_reason", "model"]
     verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "extracted", "verdict"])
-    judgements = read_parquet(run.path("03", arm, "judgements.parquet"))
-    frame = samples.merge(verdicts, on=KEY, validate="one_to_one")
-    first = judgements.drop_duplicates(KEY)[[*KEY, "sound", "judge"]]
-    frame = frame.merge(first, on=KEY, how="left", validate="one_to_one")
-    problems = read_parquet(run.path("01", "train.parquet"))[["problem_id", "level"]]
-    frame = frame.merge(problems, on="problem_id", validate="many_to_one")
-    frame["correct"] = frame["verdict"] == "correct"
-    return frame[frame["verdict"] != "unverifiable"].assign(
-        n_unverifiable=int((frame["verdict"] == "unverifiable").sum())
-    )
+    frame = read_samples(run.path("02", arm), columns).merge(verdicts, on=KEY, validate="one_to_one")
+    judged = _judged(read_parquet(run.path("03", arm, "judgements.parquet"))).drop_duplicates(KEY)
+    frame = frame.merge(judged, on=KEY, how="left", validate="one_to_one")
+    levels = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
+    frame = frame.merge(levels, on="problem_id", validate="many_to_one")
+    size = {spec["model"]: spec["n_parameters"] for spec in run.plan["arms"].values() if spec["n_parameters"]}
+    correct, known = frame["verdict"] == "correct", frame["n_tokens"].where(frame["n_tokens"] >= 0)
+    frame["correct"] = correct
+    frame["false"], frame["judged"] = (frame[c].eq(True).fillna(False).astype(bool) & correct for c in ("false", "judged"))
+    every = not (correct & frame["judge"].isna()).any() and correct.any()
+    frame["sound"] = (correct & ~frame["false"]).astype(float) if every else np.nan
+    frame["flops"] = budget.sampling_flops(1, 1) * frame["model"].map(size).astype(float) * known
+    for kind, key in KINDS.items():
+        frame[f"kind_{kind}"] = [key(text) if right else None for text, right in zip(frame["text"], correct)]
+    return frame
 
 
-def _at(run: Run, arm: str, rows: pd.DataFrame, b: str) -> pd.DataFrame:
-    return rows[rows["sample_index"] < run.arm(arm)["samples"][b]]
+def _judged(judgements: pd.DataFrame) -> pd.DataFrame:
+    """Judgements as `false` and `judged`: an undecided one is none, but where a judge only finds faults, none found."""
+    false = judgements["sound"].eq(False).fillna(False).astype(bool)
+    judged = judgements["sound"].notna() | (judgements["judge"] == "arithmetic")
+    return judgements[[*KEY, "judge"]].assign(false=false, judged=judged)
 
 
-def _counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Samples and correct samples per problem, sorted by problem."""
-    return rows.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum")
+def _known(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["verdict"] != "unverifiable"]
 
 
-def _flops_per_sample(run: Run, arm: str, rows: pd.DataFrame) -> float:
-    p, known = run.arm(arm)["n_parameters"], rows.loc[rows["n_tokens"] >= 0, "n_tokens"]
-    return budget.sampling_flops(p, float(known.mean())) if p and len(known) else float("nan")
+def _even(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows for numbers at k. An adaptive arm's n follows from its first samples, which biases counts out of n: of
+    such an arm each problem's first samples alone are taken, as many as all have."""
+    rows, spec = _known(rows), run.study.arms.get(arm)
+    if spec is None or not spec.adaptive:
+        return rows
+    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"]
+    return rows[rows["sample_index"] < rows.groupby("problem_id").size().reindex(problems, fill_value=0).min()]
 
 
-def _each(run: Run, arms: dict[str, pd.DataFrame]):
-    """(arm, budget, the budget's rows) for every arm and budget."""
-    for arm, rows in arms.items():
-        for b in run.arm(arm)["samples"]:
-            yield arm, b, _at(run, arm, rows, b)
+def _counts(rows: pd.DataFrame, flag: str = "correct") -> tuple[np.ndarray, np.ndarray]:
+    """Samples and flagged samples per problem, sorted by problem."""
+    counts = rows.groupby("problem_id", sort=True)[flag].agg(["size", "sum"])
+    return counts["size"].to_numpy(), counts["sum"].to_numpy().astype(int)
 
 
-def _quality(run: Run, arms) -> pd.DataFrame:
+def _profile(run: Run, arm: str, b: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Per problem of an arm at a budget: n, c (correct), sound, judged, false, different texts and equations, level.
+
+    A problem to which the budget gives no sample is unsolved; one all of whose samples are unverifiable is left out.
+    """
+    drawn = run.drawn(rows, arm, b)
+    known = _known(drawn)
+    kinds = {kind: (f"kind_{kind}", "nunique") for kind in ("text", "equations")}
+    sums = {name: (name, "sum") for name in ("judged", "false", "sound")}
+    table = known.groupby("problem_id").agg(n=("correct", "size"), c=("correct", "sum"), **sums, **kinds)
+    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"]).set_index("problem_id").sort_index()
+    kept = problems.index.difference(set(drawn["problem_id"]) - set(known["problem_id"]))
+    table = table.reindex(kept, fill_value=0).assign(level=problems["level"])
+    return table.assign(sound=np.nan) if rows["sound"].isna().any() else table
+
+
+def _quality(run: Run, arms, at) -> pd.DataFrame:
     out = []
-    for arm, b, rows in _each(run, arms):
-        counts = _counts(rows)
-        examples = read_parquet(run.path("03", arm, "examples.parquet"), ["budget"])
+    for (arm, b), p in at.items():
+        drawn = run.drawn(arms[arm], arm, b)
+        known = _known(drawn)
         out.append({
-            "arm": arm, "budget": b, "samples_per_problem": run.arm(arm)["samples"][b], "n_problems": len(counts),
-            "n_samples": len(rows), "n_correct": int(rows["correct"].sum()), "n_examples": int((examples["budget"] == b).sum()),
-            "n_truncated": int((rows["finish_reason"] == "length").sum()), "n_unverifiable": int(rows["n_unverifiable"].max()) if len(rows) else 0,
-            "duplicate_rate": float(rows.duplicated(["problem_id", "text"]).mean()),
-            "pass_at_1": float((counts["c"] / counts["n"]).mean()), "coverage": float((counts["c"] > 0).mean()),
-            "flops_spent": _flops_per_sample(run, arm, rows) * len(rows),
+            "arm": arm, "budget": b, "samples_per_problem": run.arm(arm)["samples"][b], "n_problems": len(p),
+            "n_samples": len(known), "n_correct": int(p["c"].sum()), "n_examples": len(_examples(run, arm, b)),
+            "n_truncated": int((known["finish_reason"] == "length").sum()), "n_unverifiable": len(drawn) - len(known),
+            "duplicate_rate": float(known.duplicated(["problem_id", "text"]).mean()),
+            "pass_at_1": float((p["c"] / p["n"])[p["n"] > 0].mean()), "coverage": float((p["c"] > 0).mean()),
+            "flops_spent": float(known["flops"].mean() * len(known)),
         })  # fmt: skip
     return pd.DataFrame(out)
 
 
-def _row(value_low_high, **facts) -> dict:
-    value, low, high = value_low_high
-    return {**facts, "value": float(value), "low": float(low), "high": float(high)}
+def _examples(run: Run, arm: str, b: str) -> pd.DataFrame:
+    """The main recipe's examples."""
+    frame = read_parquet(run.path("03", arm, "examples.parquet"))
+    return frame[(frame["budget"] == b) & (frame["recipe"] == MAIN if "recipe" in frame else True)]
 
 
-def _coverage(run: Run, arms) -> pd.DataFrame:
+def _coverage(run: Run, arms, flag: str) -> pd.DataFrame:
+    """coverage@k for every k that all problems allow; by `sound`: only samples that no judge calls unsound count."""
     out = []
     for arm, rows in arms.items():
-        counts = _counts(rows)
-        per_sample = _flops_per_sample(run, arm, rows)
-        for k in range(1, int(counts["n"].min()) + 1):
-            values = metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), k)
-            estimate = intervals.bootstrap(values, seed=run.study.seed)
-            out.append(_row(estimate, arm=arm, k=k, n_problems=len(counts), flops_per_problem=k * per_sample))
+        rows = _even(run, arm, rows)
+        if rows.empty or rows[flag].isna().any():
+            continue
+        (n, c), judge = _counts(rows, flag), rows["judge"].dropna().unique()
+        facts = {"arm": arm} | ({"judge": judge[0]} if flag == "sound" else {})
+        for k in range(1, n.min() + 1):
+            estimate = intervals.bootstrap(metrics.coverage_per_problem(n, c, k), seed=run.study.seed)
+            out.append(_row(estimate, **facts, k=k, n_problems=len(n), flops_per_problem=k * rows["flops"].mean()))
     return pd.DataFrame(out)
 
 
-def _diversity(run: Run, arms) -> pd.DataFrame:
-    keys = {"text": metrics.text_key, "normalised": metrics.normalised_key, "equations": metrics.equation_key}
+def _diversity(run: Run, arms, ngrams: bool) -> pd.DataFrame:
+    """Different correct solutions among k at each budget, by what counts as the same; `identity`: k · pass@1 over
+    coverage@k (over 1 for all problems), which it would be if no two correct samples were the same."""
     out = []
     for arm, rows in arms.items():
-        correct = rows[rows["correct"]]
-        counts = _counts(rows)
-        for kind, key in keys.items():
-            classes = correct.assign(kind=[key(t) for t in correct["text"]]).groupby(["problem_id", "kind"]).size()
-            for b, k in run.arm(arm)["samples"].items():
-                if k > counts["n"].min():
-                    continue
-                n = counts["n"].loc[classes.index.get_level_values(0)].to_numpy()
-                expected = pd.Series(metrics.coverage_per_problem(n, classes.to_numpy(), k), classes.index)
-                unique = expected.groupby("problem_id").sum().reindex(counts.index, fill_value=0.0)
-                solvable = metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), k)
-                facts = dict(arm=arm, budget=b, k=k, kind=kind)
-                for average, weights in (("all", np.ones(len(unique))), ("solved", solvable)):
-                    if weights.sum() > 0:  # per solved problem: expected unique ones over expected solved problems
-                        estimate = intervals.ratio(unique.to_numpy(), weights, seed=run.study.seed, bounds=(0, k))
-                        n = int((weights > 0).sum())
-                        out.append(_row(estimate, **facts, average=average, n_problems=n))
+        rows = _even(run, arm, rows)
+        correct, (n, c) = rows[rows["correct"]], _counts(rows)
+        index, kinds = pd.Index(rows["problem_id"].unique()).sort_values(), {k: correct[f"kind_{k}"] for k in KINDS}
+        if ngrams:
+            kinds["n-grams"] = correct.groupby("problem_id")["text"].transform(metrics.ngram_clusters)
+        for (kind, keys), (b, k) in ((x, y) for x in kinds.items() for y in run.arm(arm)["samples"].items()):
+            if not len(n) or k > n.min():
+                continue
+            classes = keys.groupby([correct["problem_id"], keys]).size()
+            owner = index.get_indexer(classes.index.get_level_values(0))
+            unique = np.bincount(owner, metrics.coverage_per_problem(n[owner], classes, k) if len(owner) else [], len(n))
+            covered = metrics.coverage_per_problem(n, c, k)
+            for average, weights in (("all", np.ones(len(n))), ("solved", covered)):
+                if weights.sum() > 0:
+                    estimate = intervals.ratio(unique, weights, seed=run.study.seed, bounds=(0, k))
+                    facts = dict(arm=arm, budget=b, k=k, kind=kind, average=average, n_problems=int((weights > 0).sum()))
+                    out.append(_row(estimate, **facts, identity=float(k * (c / n).sum() / weights.sum())))
     return pd.DataFrame(out)
 
 
 def _false_positives(run: Run, arms) -> pd.DataFrame:
+    """Share of judged correct samples with unsound reasoning, for the study's judge and every further one."""
     out = []
-    for arm, b, rows in _each(run, arms):
-        judged = rows[rows["correct"] & rows["sound"].notna()]
-        if judged.empty:
-            continue
-        false = judged.assign(false=~judged["sound"].astype(bool)).groupby("problem_id")["false"].agg(["sum", "size"])
-        estimate = intervals.ratio(false["sum"].to_numpy(), false["size"].to_numpy(), seed=run.study.seed)
-        facts = dict(arm=arm, budget=b, judge=judged["judge"].iloc[0], n=len(judged), n_false=int(false["sum"].sum()))
-        out.append(_row(estimate, **facts))
+    for arm, rows in arms.items():
+        path, correct = run.path("03", arm, "other_judgements.parquet"), rows.loc[rows["correct"], [*KEY, "judge", "judged", "false"]]
+        if path.exists():
+            other = _judged(read_parquet(path)).merge(correct[KEY], on=KEY)
+            correct = pd.concat([correct, other], ignore_index=True)
+        for judge, judged in correct[correct["judged"].astype(bool)].groupby("judge", sort=False):
+            for b in run.arm(arm)["samples"]:
+                table = run.drawn(judged, arm, b).groupby("problem_id")["false"].agg(["sum", "size"]).astype(int)
+                if len(table):
+                    estimate = intervals.ratio(table["sum"], table["size"], seed=run.study.seed)
+                    n, false = map(int, (table["size"].sum(), table["sum"].sum()))
+                    out.append(_row(estimate, arm=arm, budget=b, judge=judge, n=n, n_false=false))
     return pd.DataFrame(out)
 
 
-def _levels(run: Run, arms) -> pd.DataFrame:
+def _levels(run: Run, at) -> pd.DataFrame:
     out = []
-    for arm, b, rows in _each(run, arms):
-        for level, part in rows.groupby("level"):
-            solved = _counts(part)["c"].to_numpy() > 0
-            if level:
-                estimate = intervals.bootstrap(solved.astype(float), seed=run.study.seed)
-                out.append(_row(estimate, arm=arm, budget=b, level=level, n_problems=len(solved)))
+    for (arm, b), p in at.items():
+        for level, rows in p[p["level"].astype(bool)].groupby("level"):
+            estimate = intervals.bootstrap((rows["c"] > 0).astype(float), seed=run.study.seed)
+            out.append(_row(estimate, arm=arm, budget=b, level=level, n_problems=len(rows)))
     return pd.DataFrame(out)
+
+
+def _lengths(run: Run, arms) -> pd.DataFrame:
+    """Tokens per sample, of all samples and by verdict: the mean with its interval, quantiles, the share cut short."""
+    out = []
+    for arm, rows in arms.items():
+        rows = rows[rows["n_tokens"] >= 0]
+        for verdict, part in [("all", rows), *rows.groupby("verdict")]:
+            if len(part):
+                sums = part.groupby("problem_id")["n_tokens"].agg(["sum", "size"])
+                bounds = (0, max(run.study.sampling.max_tokens, rows["n_tokens"].max()))
+                estimate = intervals.ratio(sums["sum"], sums["size"], seed=run.study.seed, bounds=bounds)
+                profile = metrics.length_profile(part["n_tokens"], part["finish_reason"])
+                out.append(_row(estimate, arm=arm, verdict=verdict) | {k: x for k, x in profile.items() if k != "mean_tokens"})
+    return pd.DataFrame(out)
+
+
+def _self_agreement(run: Run, arms) -> pd.DataFrame:
+    """Chance that two samples of a problem give the same answer: high and wrong is what votes cannot mend."""
+    out = []
+    for arm, rows in arms.items():
+        values = metrics.self_agreement(_lists(_even(run, arm, rows), "extracted")) if len(rows) else np.array([])
+        if len(values := values[np.isfinite(values)]):
+            out.append(_row(intervals.bootstrap(values, seed=run.study.seed), arm=arm, n_problems=len(values)))
+    return pd.DataFrame(out)
+
+
+def _arm_votes(run: Run, arms) -> pd.DataFrame:
+    """maj@k of the arms' samples: expected accuracy under a uniform tie-break, tie rate, share without any vote."""
+    out = []
+    for arm, rows in arms.items():
+        rows = _even(run, arm, rows)
+        n = int(_counts(rows)[0].min()) if len(rows) else 0
+        for k in sorted({*run.study.evaluation.maj_k, 1, 2, 4, 8, 16, 32, 64}):
+            if 1 <= k <= n:
+                out.append(_vote(run, rows, k, "correct") | {"arm": arm})
+    return pd.DataFrame(out, columns=["arm", "k", "n_problems", "value", "low", "high", "tie_rate", "no_answer_rate"])
+
+
+def _lists(rows: pd.DataFrame, column: str) -> list[list]:
+    """A list per problem, sorted by problem; missing values as None."""
+    rows = rows.sort_values("problem_id", kind="stable")
+    ids, values = rows["problem_id"].to_numpy(object), rows[column].astype(object).where(rows[column].notna(), None)
+    return [part.tolist() for part in np.split(values.to_numpy(), np.flatnonzero(ids[1:] != ids[:-1]) + 1)]
+
+
+def _vote(run: Run, rows: pd.DataFrame, k: int, flag: str) -> dict:
+    details = metrics.majority_details(_lists(rows, "extracted"), _lists(rows, flag), k)
+    estimate = intervals.bootstrap(details["accuracy"], seed=run.study.seed)
+    rates = {name: float(details[name].mean()) for name in ("tie_rate", "no_answer_rate")}
+    return _row(estimate, k=k, n_problems=len(details)) | rates
 
 
 def _pairs(run: Run) -> list[tuple[str, str]]:
@@ -165,264 +293,224 @@ def _pairs(run: Run) -> list[tuple[str, str]]:
     return [(a, reference) for a in others] + list(combinations(others, 2))
 
 
-def _arm_differences(run: Run, arms) -> pd.DataFrame:
+def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
+    """Paired differences between arms' samples over the problems, in every quantity that both have."""
     out = []
     for (a, z), b in ((pair, b) for pair in _pairs(run) for b in run.study.budget.samples):
-        counts = _counts(_at(run, a, arms[a], b)).join(
-            _counts(_at(run, z, arms[z], b)), lsuffix="_a", rsuffix="_z", how="inner"
-        )
-        for metric, get in {"pass@1": lambda n, c: c / n, "coverage": lambda n, c: (c > 0).astype(float)}.items():
-            x, y = get(counts["n_a"], counts["c_a"]).to_numpy(), get(counts["n_z"], counts["c_z"]).to_numpy()
-            estimate = intervals.paired_difference(x, y, seed=run.study.seed)
-            out.append(_row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, n_problems=len(counts)))
+        both = at[a, b].index.intersection(at[z, b].index)
+        sides = [at[arm, b].loc[both] for arm in (a, z)]
+        for metric, (unit, get) in QUANTITIES.items():
+            x, y = ([np.asarray(part, float) for part in get(p)] for p in sides)
+            if len(both) and np.isfinite([x, y]).all() and x[1].any() and y[1].any():
+                most = 1.0 if unit == "points" else max(1.0, x[0].max(), y[0].max())
+                estimate = intervals.paired_ratio_difference(x, y, seed=run.study.seed, bounds=(0.0, most))
+                out.append(_row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, unit=unit, n_problems=int(((x[1] > 0) | (y[1] > 0)).sum())))
+        for base in {base: None for base, arm, budget_ in likely if (arm, budget_) == (a, b) and (base, z, b) in likely}:
+            x, y = likely[base, a, b].align(likely[base, z, b], fill_value=0.0)
+            if x.equals(y):  # the very same examples, as where a mix is one arm alone: no interval to be had
+                continue
+            estimate = intervals.paired_ratio_difference(x.T.to_numpy(), y.T.to_numpy(), seed=run.study.seed, bounds=WIDE)
+            facts = dict(arm_a=a, arm_b=z, budget=b, metric=f"log-likelihood under {base}", unit="nats per token")
+            out.append(_row(estimate, **facts, n_problems=len(x)))
     return pd.DataFrame(out)
+
+
+def _likelihoods(run: Run) -> dict[tuple, pd.DataFrame]:
+    """(base, arm, budget) -> per problem the log-likelihood and tokens of the main examples under the base student."""
+    out = {}
+    for student, entry in run.plan["students"].items():
+        path = run.path("04", student, "likelihood.parquet")
+        key = (entry["base"], entry["arm"], entry["budget"])
+        if entry["source"] == "arm" and entry.get("recipe") in (None, MAIN) and key not in out and path.exists():
+            out[key] = read_parquet(path).groupby("problem_id")[["log_likelihood", "n_tokens"]].sum().astype(float)
+    return {key: table for key, table in out.items() if len(table) > 1}
+
+
+def _explanation(run: Run, at, likely) -> pd.DataFrame:
+    """What could make one arm teach better, side by side: rates with intervals, and counts (their own low and high)."""
+    out = []
+    for (arm, b), p in at.items():
+        facts, examples = dict(arm=arm, budget=b, base=""), _examples(run, arm, b)
+        for metric, (unit, get) in QUANTITIES.items():
+            x, w = (np.asarray(part, float) for part in get(p))
+            if np.isfinite(x).all() and w.any():
+                estimate = intervals.ratio(x, w, seed=run.study.seed, bounds=(0.0, 1.0 if unit == "points" else max(1.0, x.max())))
+                out.append(_row(estimate, **facts, quantity=metric, unit=unit, n=int(w.sum())))
+        counts = {"examples": len(examples), "problems with examples": examples["problem_id"].nunique()}
+        counts["repeated texts among examples"] = int(examples.duplicated(["problem_id", "completion"]).sum())
+        out += [_row([n] * 3, **facts, quantity=name, unit="count", n=len(examples)) for name, n in counts.items()]
+    for student, entry in run.plan["students"].items():
+        if entry["source"] == "arm" and entry.get("recipe") in (None, MAIN) and entry["seed"] == run.study.training.seeds[0]:
+            report = read_json(run.path("04", student, "report.json"))
+            facts = dict(arm=entry["arm"], budget=entry["budget"], base=entry["base"])
+            out.append(_row([report["epochs"]] * 3, **facts, quantity="epochs", unit="count", n=report["n_examples"]))
+    for (base, arm, b), table in likely.items():
+        estimate = intervals.ratio(table["log_likelihood"], table["n_tokens"], seed=run.study.seed, bounds=WIDE)
+        facts = dict(arm=arm, budget=b, base=base, quantity="log-likelihood under the base", unit="nats per token")
+        out.append(_row(estimate, **facts, n=int(table["n_tokens"].sum())))
+    return pd.DataFrame(out)
+
+
+def _forecast(run: Run) -> pd.DataFrame:
+    """The pilot's forecast beside what came; empty where the study had no pilot."""
+    path = run.path("01", "forecast.parquet")
+    return forecast.compare(read_parquet(path), outcome(run)) if path.exists() else pd.DataFrame()
+
+
+def _sets(run: Run) -> pd.Series:
+    """Held-out problem -> its set (transfer sets have names of their own)."""
+    problems = read_parquet(run.path("01", "held_out.parquet"))
+    return pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"]).astype(object)
 
 
 def _scores(run: Run, student: str) -> pd.DataFrame:
-    """A student's score on every held-out problem (rows) for every metric (columns), sorted by problem."""
+    """A student's score on every held-out problem (rows) for every metric (columns), sorted by problem; and tie rates."""
     greedy = read_parquet(run.path("05", student, "verdicts-greedy.parquet"))
-    sampled = read_parquet(run.path("05", student, "verdicts-sampled.parquet")).sort_values(KEY)
+    rows = read_parquet(run.path("05", student, "verdicts-sampled.parquet"))
+    rows = rows.assign(correct=rows["verdict"] == "correct")
     out = pd.DataFrame({PRIMARY: (greedy.set_index("problem_id")["verdict"] == "correct").astype(float)}).sort_index()
-    right = sampled["verdict"] == "correct"
-    out["sampled pass@1"] = right.groupby(sampled["problem_id"]).mean()
-    groups = sampled.assign(right=right).groupby("problem_id", sort=True)
-    votes = [
-        (list(g["extracted"].astype(object).where(g["extracted"].notna(), None)), list(g["right"])) for _, g in groups
-    ]
-    for k in run.study.evaluation.maj_k:
-        out[f"maj@{k}"] = metrics.majority_details([a for a, _ in votes], [c for _, c in votes], k)["accuracy"].to_numpy()
+    n, c = _counts(rows)
+    out["sampled pass@1"] = c / n
+    answers, correct, ks = _lists(rows, "extracted"), _lists(rows, "correct"), run.study.evaluation.maj_k
+    for k in ks:
+        details = metrics.majority_details(answers, correct, k)
+        out[f"maj@{k}"], out[f"ties@{k}"] = details["accuracy"].to_numpy(), details["tie_rate"].to_numpy()
+    return out.assign(**{f"pass@{k}": metrics.coverage_per_problem(n, c, k) for k in ks if k > 1})
+
+
+def _groups(run: Run, scores: dict[str, pd.DataFrame]) -> dict[tuple, list[pd.DataFrame]]:
+    """(base, arm or source, budget, recipe) -> the scores of its students, one per training seed. Pooled examples count
+    as an arm; controls and bases stand without budget and recipe."""
+    out: dict[tuple, list[pd.DataFrame]] = {}
+    for student, entry in run.plan["students"].items():
+        plain = (entry["base"], entry["source"], None, None)
+        full = (entry["base"], entry["arm"] or entry["source"], entry["budget"], entry.get("recipe") or MAIN)
+        out.setdefault(full if entry["source"] in ("arm", "pooled") else plain, []).append(scores[student])
     return out
 
 
-def _students(run: Run, scores: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _students(run: Run, scores, sets: pd.Series) -> pd.DataFrame:
     out = []
     for student, frame in scores.items():
-        entry = {k: run.student(student)[k] for k in ("base", "source", "arm", "budget", "paradigm", "seed")}
-        for metric in frame:
-            estimate = intervals.bootstrap(frame[metric].to_numpy(), seed=run.study.seed)
-            out.append(_row(estimate, student=student, **entry, metric=metric, n_problems=len(frame)))
+        entry = run.student(student)
+        facts = {k: entry[k] for k in ("base", "source", "arm", "budget", "paradigm", "seed")}
+        facts |= {"student": student, "recipe": entry.get("recipe") or MAIN}
+        for name, metric in ((name, m) for name in sets.unique() for m in frame if not m.startswith("ties@")):
+            part = frame[sets.loc[frame.index].to_numpy() == name]
+            estimate = intervals.bootstrap(part[metric], seed=run.study.seed)
+            ties = part.get(metric.replace("maj@", "ties@")) if metric.startswith("maj@") else None
+            facts |= {"set": name, "metric": metric, "n_problems": len(part)}
+            out.append(_row(estimate, **facts, tie_rate=np.nan if ties is None else float(ties.mean())))
     return pd.DataFrame(out)
 
 
-def _differences(run: Run, scores) -> pd.DataFrame:
-    """Paired differences between arms for every base and budget, and over all bases together (mean over bases)."""
-    by = {}  # (base, budget, arm) -> the mean over training seeds of the scores
-    for student, entry in run.plan["students"].items():
-        if entry["source"] == "arm":
-            by.setdefault((entry["base"], entry["budget"], entry["arm"]), []).append(scores[student])
-    mean = {key: sum(frames) / len(frames) for key, frames in by.items()}
-    paradigm = {(e["base"], e["arm"]): e["paradigm"] for e in run.plan["students"].values() if e["source"] == "arm"}
-    out = []
-    for a, z in _pairs(run):
-        for b in run.study.budget.samples:
-            bases = [base for base in run.study.students if (base, b, a) in mean and (base, b, z) in mean]
-            compared = {base: (mean[base, b, a], mean[base, b, z]) for base in bases}
-            if len(bases) > 1:
-                compared["all students"] = tuple(
-                    sum(mean[base, b, arm] for base in bases) / len(bases) for arm in (a, z)
-                )
-            for base, (x, y) in compared.items():
-                for metric in x:
-                    estimate = intervals.paired_difference(
-                        x[metric].to_numpy(), y[metric].to_numpy(), seed=run.study.seed
-                    )
-                    p = intervals.paired_p(x[metric].to_numpy(), y[metric].to_numpy())
-                    out.append(
-                        _row(
-                            estimate,
-                            base=base,
-                            paradigm=paradigm.get((base, a), ""),
-                            budget=b,
-                            metric=metric,
-                            arm_a=a,
-                            arm_b=z,
-                            n_problems=len(x),
-                        )
-                        | {"p": p}
-                    )
-    frame = pd.DataFrame(out)
+def _compared(run: Run, groups, within: np.ndarray, plus: list, minus: list, facts: dict, only=None) -> Iterator[dict]:
+    """Paired differences of sums of groups ("arm, budget, recipe" keys), for each base and for the mean of all.
+
+    Seeds are paired by their place and counted as drawn (intervals.nested); p flips signs over problems.
+    """
+    bases = [base for base in run.study.students if all((base, *key) in groups for key in plus + minus)]
+    for base in [*bases, ALL] if len(bases) > 1 else bases:
+        chosen = bases if base == ALL else [base]
+        each = [[groups[name, *key] for name in chosen] for key in plus + minus]
+        n_seeds = max(len(group) for side in each for group in side)
+        for metric in only or [m for m in each[0][0][0] if not m.startswith("ties@")]:
+            tables = [
+                np.mean([np.column_stack([f[metric][within] for f in (g * n_seeds)[:n_seeds]]) for g in side], axis=0) for side in each
+            ]
+            x, y = sum(tables[: len(plus)]), sum(tables[len(plus) :])
+            bounds = (-float(len(minus)), float(len(plus)))
+            estimate = intervals.nested(x - y, seed=run.study.seed, bounds=bounds)
+            p = intervals.paired_p(x.mean(1), y.mean(1))
+            out = _row(estimate, base=base, **facts, metric=metric, n_problems=len(x), n_seeds=n_seeds) | {"p": p}
+            if n_seeds == 1 and len(plus) == 1 and base != ALL and np.isin([x, y], (0, 1)).all():
+                out |= dict(zip(("n_only_a", "n_only_b"), intervals.mcnemar(x[:, 0], y[:, 0])))
+            yield out
+
+
+def _holm(rows: list[dict], by: list[str]) -> pd.DataFrame:
+    """Adds p corrected for the number of comparisons of single bases within each group of rows."""
+    frame = pd.DataFrame(rows)
     if len(frame):
-        single = frame["base"] != "all students"
         frame["p_holm"] = np.nan
-        for metric in frame["metric"].unique():
-            rows = single & (frame["metric"] == metric)
-            frame.loc[rows, "p_holm"] = intervals.holm(frame.loc[rows, "p"].to_numpy())
+        for _, part in frame[frame["base"] != ALL].groupby(by):
+            frame.loc[part.index, "p_holm"] = intervals.holm(part["p"].to_numpy())
     return frame
 
 
-def _controls(run: Run, scores, arms) -> pd.DataFrame:
+def _differences(run: Run, groups, sets: pd.Series, names: list[str]) -> pd.DataFrame:
+    """Paired differences between arms' students (main recipe) for every base and budget, on the named sets."""
+    paradigm = {(e["base"], e["arm"]): e["paradigm"] or "" for e in run.plan["students"].values() if e["source"] == "arm"}
+    index, out = next(iter(groups.values()))[0].index, []
+    for name, (a, z), b in ((n, p, b) for n in names for p in _pairs(run) for b in run.study.budget.samples):
+        within, facts = sets.loc[index].to_numpy() == name, {"budget": b, "arm_a": a, "arm_b": z}
+        facts = facts if name == "held_out" else {"set": name} | facts
+        for row in _compared(run, groups, within, [(a, b, MAIN)], [(z, b, MAIN)], facts):
+            out.append({"base": row["base"], "paradigm": paradigm.get((row["base"], a), "")} | row)
+    return _holm(out, ["metric"] if names == ["held_out"] else ["metric", "set"])
+
+
+def _ablations(run: Run, groups, sets: pd.Series) -> pd.DataFrame:
+    """What other recipes and pooled examples do: `recipe` (recipe minus main, an arm's own students), `arms` (arm minus
+    arm within a recipe), `gap` (that minus the same difference of the main recipe), `pooled` (pooled minus an arm)."""
+    index, out = next(iter(groups.values()))[0].index, []
+    recipes = list(dict.fromkeys(key[3] for key in groups if key[3] not in (None, MAIN)))
+    wanted = [("recipe", arm, arm, r, MAIN, [(arm, r)], [(arm, MAIN)]) for r in recipes for arm in [*run.plan["arms"], "pooled"]]
+    for r, (a, z) in ((r, pair) for r in recipes for pair in _pairs(run)):
+        wanted.append(("arms", a, z, r, r, [(a, r)], [(z, r)]))
+        wanted.append(("gap", a, z, r, MAIN, [(a, r), (z, MAIN)], [(z, r), (a, MAIN)]))
+    wanted += [("pooled", "pooled", arm, MAIN, MAIN, [("pooled", MAIN)], [(arm, MAIN)]) for arm in run.plan["arms"]]
+    for (kind, a, z, r, s, plus, minus), b in ((w, b) for w in wanted for b in run.study.budget.samples):
+        facts = dict(comparison=kind, recipe=r, against=s, arm_a=a, arm_b=z, budget=b)
+        sides = [[(arm, b, recipe) for arm, recipe in side] for side in (plus, minus)]
+        held_out = sets.loc[index].to_numpy() == "held_out"
+        out += _compared(run, groups, held_out, *sides, facts, (PRIMARY, "sampled pass@1"))
+    return _holm(out, ["comparison", "metric"])
+
+
+def _controls(run: Run, groups, sets: pd.Series, at) -> pd.DataFrame:
     """Can the study tell good data from bad? Reference, wrong and base students compared, paired; and the sampler."""
+    out, first = [], next(iter(groups.values()))[0]
+    within = sets.loc[first.index].to_numpy() == "held_out"
+    for a, z in (("reference", "base"), ("wrong", "reference"), ("wrong", "base")):
+        sides = [[(a, None, None)], [(z, None, None)]]
+        out += _compared(run, groups, within, *sides, {"comparison": f"{a} - {z}"}, (PRIMARY, "sampled pass@1"))
+    out = [{k: v for k, v in row.items() if k not in ("p", "n_seeds", "n_only_a", "n_only_b")} for row in out if row["base"] != ALL]
+    e, s = run.study.evaluation, run.study.sampling
+    most = max(run.study.budget.samples, key=run.study.budget.samples.get)
+    for base, student in run.study.students.items():
+        own = next((arm for arm, spec in run.plan["arms"].items() if spec["model"] == student.model), None)
+        arm = own and run.study.arms[own]
+        if arm and not arm.adaptive and (e.temperature, e.top_k, e.top_p) == (arm.temperature or s.temperature, s.top_k, s.top_p):
+            x, y = at[own, most].eval("c / n"), groups[base, "base", None, None][0]["sampled pass@1"][within]
+            estimate, n = intervals.unpaired_difference(x, y, seed=run.study.seed), len(x) + len(y)
+            facts = dict(comparison="coverage@1 as arm - pass@1 as base", metric="sampled pass@1", n_problems=n)
+            out.append(_row(estimate, base=base, **facts))
+    return pd.DataFrame(out)
+
+
+def _student_false_positives(run: Run, sets: pd.Series) -> pd.DataFrame:
+    """Share of the students' correct held-out samples with unsound reasoning: what they learnt beside the answers."""
     out = []
-    for base in run.study.students:
-        by = {}
-        for student, entry in run.plan["students"].items():
-            if entry["base"] == base and entry["source"] != "arm":
-                by.setdefault(entry["source"], []).append(scores[student])
-        mean = {source: sum(frames) / len(frames) for source, frames in by.items()}
-        for a, z in (("reference", "base"), ("wrong", "reference"), ("wrong", "base")):
-            for metric in (PRIMARY, "sampled pass@1") if a in mean and z in mean else ():
-                estimate = intervals.paired_difference(
-                    mean[a][metric].to_numpy(), mean[z][metric].to_numpy(), seed=run.study.seed
-                )
-                out.append(_row(estimate, base=base, comparison=f"{a} - {z}", metric=metric, n_problems=len(mean[a])))
-        own = next(
-            (arm for arm, spec in run.plan["arms"].items() if spec["model"] == run.study.students[base].model), None
-        )
-        e, s = run.study.evaluation, run.study.sampling
-        if own and (e.temperature, e.top_k, e.top_p) == (s.temperature, s.top_k, s.top_p):
-            counts = _counts(arms[own])
-            x, y = (
-                metrics.coverage_per_problem(counts["n"].to_numpy(), counts["c"].to_numpy(), 1),
-                mean["base"]["sampled pass@1"].to_numpy(),
-            )
-            estimate = intervals.unpaired_difference(x, y, seed=run.study.seed)
-            out.append(
-                _row(
-                    estimate,
-                    base=base,
-                    comparison="coverage@1 as arm - pass@1 as base",
-                    metric="sampled pass@1",
-                    n_problems=len(x) + len(y),
-                )
-            )
+    for student, entry in run.plan["students"].items():
+        if not (path := run.path("05", student, "judgements-sampled.parquet")).exists():
+            continue
+        right = read_parquet(run.path("05", student, "verdicts-sampled.parquet")).query("verdict == 'correct'")
+        rows = _judged(read_parquet(path)).merge(right[KEY], on=KEY)
+        rows = rows[rows["judged"].astype(bool) & (rows["problem_id"].map(sets) == "held_out")]
+        for judge, part in rows.groupby("judge"):
+            table = part.groupby("problem_id")["false"].agg(["sum", "size"]).astype(int)
+            estimate = intervals.ratio(table["sum"], table["size"], seed=run.study.seed)
+            facts = {k: entry[k] for k in ("base", "source", "arm", "budget")} | {"recipe": entry.get("recipe") or MAIN}
+            out.append(_row(estimate, student=student, **facts, judge=judge, n=int(table["size"].sum())))
     return pd.DataFrame(out)
 
 
 def _training(run: Run) -> pd.DataFrame:
-    rows = []
-    for student, entry in run.plan["students"].items():
-        if entry["source"] != "base":
-            curve = read_json(run.path("04", student, "report.json"))["loss_curve"]
-            rows += [{"student": student, "step": int(step), "loss": loss} for step, loss, _ in curve]
-    return pd.DataFrame(rows, columns=["student", "step", "loss"])
-
-
-def _ledger(run: Run, arms) -> pd.DataFrame:
-    """Planned against spent. An arm's plan is its samples at the reference arm's mean length: the matching rule's own
-    assumption, so the ratio shows what unequal lengths did to the match. Prompt tokens are shown, and in no match."""
-    planned, spent = [], []
-    reference = run.study.budget.reference
-    for b in run.study.budget.samples:
-        base = _at(run, reference, arms[reference], b)
-        length = float(base.loc[base["n_tokens"] >= 0, "n_tokens"].mean())
-        for arm, rows in arms.items():
-            rows = _at(run, arm, rows, b)
-            if not (rows["n_tokens"] >= 0).all() or np.isnan(length):
-                continue
-            n = run.plan["n_problems"]["train"] * run.arm(arm)["samples"][b]
-            p = run.arm(arm)["n_parameters"]
-            for unit, want, got in (
-                ("tokens", n * length, float(rows["n_tokens"].sum())),
-                (
-                    "flops",
-                    budget.sampling_flops(p, n * length) if p else None,
-                    budget.sampling_flops(p, float(rows["n_tokens"].sum())) if p else None,
-                ),
-            ):
-                if want is not None:
-                    planned.append(
-                        {"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "planned": want}
-                    )
-                    spent.append(
-                        {"who": arm, "stage": "02_generate", "kind": f"sampling ({b})", "unit": unit, "spent": got}
-                    )
-    for student, entry in run.plan["students"].items():
-        if entry["source"] != "base":
-            report = read_json(run.path("04", student, "report.json"))
-            planned.append(
-                {
-                    "who": student,
-                    "stage": "04_finetune",
-                    "kind": "training",
-                    "unit": "flops",
-                    "planned": report["planned_flops"],
-                }
-            )
-            spent.append(
-                {
-                    "who": student,
-                    "stage": "04_finetune",
-                    "kind": "training",
-                    "unit": "flops",
-                    "spent": report["spent_flops"],
-                }
-            )
-    return budget.ledger(planned, spent)
-
-
-def points(x: float) -> str:
-    return f"{100 * x:+.1f} points"
-
-
-def answer(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
-    """The study's answer in words, every number from the tables; also written to `06_analyze/answer.json`."""
-    table = tables.get("differences")
-    students = table is not None and len(table) > 0
-    if students:
-        rows = table[table["metric"] == PRIMARY]
-        pooled = rows[rows["base"] == "all students"]
-        rows, what = (pooled if len(pooled) else rows), "students' greedy pass@1 on held-out problems"
-    else:
-        rows, what = tables["arm_differences"], "pass@1 of the samples"
-        rows = rows[rows["metric"] == "pass@1"] if len(rows) else rows
-    sentences = [_sentence(run, row) for row in rows.itertuples()]
-    verdicts = {(r.arm_a if r.low > 0 else r.arm_b if r.high < 0 else None) for r in rows.itertuples()}
-    data = "training set" if students else "samples"
-    if not len(rows):
-        headline = "This study has one arm: there is nothing to compare."
-    elif verdicts == {None}:
-        headline = f"No difference between the arms' {data} could be shown at any budget."
-    elif len(verdicts) == 1:
-        headline = f"At every budget, {verdicts.pop()} gave the better {data}."
-    else:
-        wins = [
-            f"{r.arm_a if r.low > 0 else r.arm_b} at {r.budget}" for r in rows.itertuples() if r.low > 0 or r.high < 0
-        ]
-        headline = f"It depends on the budget: {', '.join(wins)} gave the better {data}; elsewhere no difference could be shown."
-    result = {
-        "headline": headline,
-        "paragraph": f"Measured by {what}: " + " ".join(sentences),
-        "notes": _notes(run, tables),
-    }
-    write_json(run.path("06", "answer.json"), result)
-    return result
-
-
-def _sentence(run: Run, row) -> str:
-    ratio = f"{run.arm(row.arm_a)['samples'][row.budget]} against {run.arm(row.arm_b)['samples'][row.budget]} samples a problem"
-    sure = "" if row.low > 0 or row.high < 0 else "; the interval holds zero, so the sign is not settled"
-    return (
-        f"At the budget “{row.budget}” ({ratio}) {row.arm_a} minus {row.arm_b} is {points(row.value)} "
-        f"(95 % interval {points(row.low)} to {points(row.high)}, n = {row.n_problems} problems{sure})."
-    )
-
-
-def _notes(run: Run, tables) -> list[str]:
-    notes = []
-    for row in tables["false_positives"].itertuples():
-        bound = "at least " if row.judge == "arithmetic" else ""
-        notes.append(
-            f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples ({row.judge} judge; {100 * row.low:.1f} to {100 * row.high:.1f} %)."
-        )
-    controls = tables.get("controls")
-    if controls is not None and len(controls):
-        for row in controls[controls["metric"] == PRIMARY].itertuples():
-            notes.append(
-                f"Control, {row.base}: {row.comparison} is {points(row.value)} ({points(row.low)} to {points(row.high)})."
-            )
-    for row in tables["ledger"].query("stage == '02_generate' and unit == 'flops'").itertuples():
-        if not row.matched:
-            notes.append(
-                f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind}: its texts are not as long as the reference arm's."
-            )
-    for row in tables["quality"].itertuples():
-        if row.n_truncated > 0.01 * row.n_samples:
-            notes.append(
-                f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
-            )
-        if row.n_unverifiable:
-            notes.append(f"{row.n_unverifiable} of {row.arm}'s samples are unverifiable and left out.")
-    return notes
+    """Tidy loss curves of the trained students."""
+    trained = [s for s, entry in run.plan["students"].items() if entry["source"] != "base"]
+    curves = [finetune.curves(read_json(run.path("04", s, "report.json"))).assign(student=s) for s in trained]
+    return pd.concat(curves, ignore_index=True)[["student", "step", "loss", "learning_rate", "accuracy"]] if curves else pd.DataFrame()
 
 
 def checks(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
@@ -430,9 +518,7 @@ def checks(run: Run, tables: dict[str, pd.DataFrame]) -> dict:
     for name, frame in tables.items():
         if {"value", "low", "high"} <= set(frame.columns) and len(frame):
             assert frame[["value", "low", "high"]].notna().all().all(), f"{name}: a value is missing"
-            slack = 1e-9
-            assert ((frame["low"] <= frame["value"] + slack) & (frame["value"] <= frame["high"] + slack)).all(), (
-                f"{name}: a value lies outside its interval"
-            )
-    assert len(tables["coverage"]), "no coverage could be computed"
+            inside = frame["value"].between(frame["low"] - 1e-9, frame["high"] + 1e-9)
+            assert inside.all(), f"{name}: a value lies outside its interval"
+    assert len(tables["quality"]), "no arm has any sample"
     return {"n_tables": len(tables), "n_rows": int(sum(len(frame) for frame in tables.values()))}

@@ -44,7 +44,7 @@ def style():
     return matplotlib.rc_context(STYLE)
 
 
-def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None):
+def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None, what: str = "Coverage"):
     """Coverage with a band per arm, against samples (`x="k"`) or cost (`x="flops_per_problem"`).
 
     Args: frame: columns arm, k, flops_per_problem, value, low, high (fractions); paper: "MATH" or "GSM8K" adds the
@@ -75,14 +75,18 @@ def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None):
         ax.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
         ax.xaxis.set_minor_formatter(NullFormatter())
     label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
-    return _finish(ax, label, "Coverage, % of problems", percent="y", grid="y")
+    return _finish(ax, label, f"{what}, % of problems", percent="y", grid="y")
 
 
 def diversity(frame: pd.DataFrame, ax):
-    """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`."""
+    """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`; a bar
+    marks what they would be were no two the same (k · pass@1 / coverage@k), where the table has it as `identity`."""
     frame = frame[frame.groupby(["arm", "budget", "kind"], observed=True)["k"].transform("max") == frame["k"]]
     names = {"text": "exact text", "normalised": "normalised text"}
-    _rows(ax, frame, [f"{b} budget" for b in frame["budget"]], [names.get(k, k) for k in frame["kind"]], by="arm")
+    groups, rows = [f"{b} budget" for b in frame["budget"]], [names.get(k, k) for k in frame["kind"]]
+    at = _rows(ax, frame, groups, rows, by="arm")
+    if "identity" in frame:
+        ax.plot(frame["identity"], at, "|", color=INK, ms=9, mew=1.2, label="were no two alike: k · pass@1 / coverage@k")
     ax.set_xlim(left=0)
     return _finish(ax, f"Unique correct samples per {'solved ' * (frame['average'].iloc[0] == 'solved')}problem")
 
@@ -99,6 +103,37 @@ def levels(frame: pd.DataFrame, ax):
     frame = frame.assign(at=frame["level"].astype(str))
     order = sorted(frame["at"].unique(), key=lambda level: (len(level), level))
     return _series(ax, frame, order, "arm", "Difficulty level", "Coverage, % of problems")
+
+
+def lengths(frame: pd.DataFrame, ax):
+    """Tokens per sample by arm and verdict: a line from the median to the 99th percentile, marks at median, 90th
+    percentile and mean."""
+    at, looks = _places(ax, [f"Arm {a}" for a in frame["arm"]], list(frame["verdict"])), _looks(frame["arm"])
+    for y, r in zip(at, frame.itertuples()):
+        color = looks[r.arm][0]
+        ax.plot([r.median_tokens, r.p99_tokens], [y, y], color=color, lw=1)
+        for x, size in ((r.median_tokens, 8), (r.p90_tokens, 4), (r.p99_tokens, 8)):
+            ax.plot(x, y, "|", color=color, ms=size, mew=1.2)
+        ax.plot(r.value, y, looks[r.arm][1], color=color, ms=4)
+        cut = f"  {100 * r.truncated_rate:.1f} % cut" if r.truncated_rate else ""
+        ax.text(r.p99_tokens, y, cut, va="center", size=6, color=GREY)
+    ax.set_xlim(left=0)
+    return _finish(ax, "Tokens per sample")
+
+
+def likelihood(frame: pd.DataFrame, ax):
+    """Log-likelihood of the arms' examples under the untrained students, by base and budget."""
+    _rows(ax, frame, [f"Student {b}" for b in frame["base"]], [f"{b} budget" for b in frame["budget"]], by="arm")
+    return _finish(ax, "Log-likelihood of examples, nats per token")
+
+
+def forecast(frame: pd.DataFrame, ax):
+    """The pilot's forecast with its interval and what came (a cross), by arm and budget, for one metric."""
+    rows = [f"{arm}, {budget} budget" for arm, budget in zip(frame["arm"], frame["budget"])]
+    at = _rows(ax, frame.assign(who="forecast"), [m.capitalize() for m in frame["metric"]], rows, by="who")
+    ax.plot(frame["outcome"], at, "x", color=LOOKS[1][0], ms=6, mew=1.5, label="outcome", zorder=3)
+    share = frame["metric"].isin(["coverage", "sound coverage", "pass@1", "false_positive_rate", "false-positive rate"]).all()
+    return _finish(ax, "Share, %" if share else "Forecast and outcome", percent="x" if share else "")
 
 
 def accuracy(frame: pd.DataFrame, ax):
@@ -124,6 +159,25 @@ def differences(frame: pd.DataFrame, ax):
     return _finish(ax, f"Accuracy difference, percentage points{sides}")
 
 
+def ablations(frame: pd.DataFrame, ax):
+    """Forest plot of what recipes change, by comparison; filled: p < 0.05 after Holm's correction."""
+    words = {"recipe": "{recipe} minus main: {arm_a}", "arms": "{arm_a} − {arm_b}, with {recipe}", "pooled": "pooled − {arm_b}",
+             "gap": "{arm_a} − {arm_b}: with {recipe} minus main"}  # fmt: skip
+    groups = [words[r["comparison"]].format(**r) for r in frame.to_dict("records")]
+    p = frame["p_holm"].fillna(frame["p"])
+    rows = [f"{base}, {budget}" for base, budget in zip(frame["base"], frame["budget"])]
+    _rows(ax, frame.assign(hollow=~p.lt(0.05), same=""), groups, rows, by="same", numbers=True)
+    return _finish(ax, f"Difference in {frame['metric'].iloc[0]}, percentage points")
+
+
+def studies(frame: pd.DataFrame, ax):
+    """Forest plot over studies: columns group, study, value, low, high (shares); pooled rows are squares."""
+    frame = frame.assign(kind=pd.Categorical(frame["study"].str.startswith("pooled").map({True: "pooled", False: "study"}), ["study", "pooled"]))
+    hollow = frame["low"].le(0) & frame["high"].ge(0)
+    _rows(ax, frame.assign(hollow=hollow), list(frame["group"]), list(frame["study"]), by="kind", numbers=True)
+    return _finish(ax, "Difference, percentage points")
+
+
 def controls(frame: pd.DataFrame, ax):
     """Forest plot of the controls: can the study tell good data (reference) from bad (wrong)? Hollow: includes zero."""
     hollow = frame["low"].le(0) & frame["high"].ge(0)
@@ -137,6 +191,17 @@ def majority(frame: pd.DataFrame, ax):
     frame = frame[frame["metric"].str.fullmatch(r"maj@\d+") & frame["source"].isin(["base", "arm"])]
     frame = frame.assign(at=frame["metric"].str[4:], who=_who(frame))
     return _series(ax, frame, sorted(frame["at"].unique(), key=int), "who", "Votes per problem, k", "maj@k accuracy, %")
+
+
+def arm_votes(frame: pd.DataFrame, ax):
+    """maj@k of the arms' own samples against k, with the share of votes that end in a tie as a thin line."""
+    order = [str(k) for k in sorted(frame["k"].unique())]
+    _series(ax, frame.assign(at=frame["k"].astype(str), budget=None), order, "arm", "Votes per problem, k", "maj@k accuracy, %")
+    for arm, look in _looks(frame["arm"]).items():
+        rows = frame[frame["arm"] == arm].sort_values("k")
+        at = [order.index(str(k)) for k in rows["k"]]
+        ax.plot(at, rows["tie_rate"], color=look[0], ls=":", lw=0.8, label=f"{arm}: ties for the lead")
+    return _finish(ax, "Votes per problem, k", "maj@k accuracy; ties, %", percent="y", grid="y")
 
 
 def training(frame: pd.DataFrame, ax):
@@ -173,30 +238,59 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
     t = {name: frame for name, frame in tables.items() if frame is not None and len(frame)}
     arms = list(dict.fromkeys(a for frame in t.values() if "arm" in frame for a in frame["arm"].dropna()))
     t = {name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f for name, f in t.items()}
+    for name in ("students", "training"):  # other recipes and sets have tables of their own
+        if name in t and {"set", "recipe"} <= set(t[name]):
+            t[name] = t[name][(t[name]["set"] == "held_out") & (t[name]["recipe"] == "main")]
     if "students" in t:
-        voted = t["students"]["metric"].str.fullmatch(r"maj@\d+")
-        t["votes"], t["single"] = t["students"][voted], t["students"][~voted]
-    if "differences" in t and not (voted := t["differences"]["metric"].str.startswith("maj@")).all():
-        t["differences"] = t["differences"][~voted]
+        metric = t["students"]["metric"]
+        t["votes"], t["single"] = t["students"][metric.str.startswith("maj@")], t["students"][metric.str.endswith("pass@1")]
+    if "differences" in t:
+        single = t["differences"]["metric"].str.endswith("pass@1")
+        t["differences"] = t["differences"][single] if single.any() else t["differences"]
+    for name in {"ablations", "transfer"} & set(t):
+        frame = t[name][t[name]["metric"] == t[name]["metric"].iloc[0]]
+        over_all = frame["base"] == "all students"  # and pairs of arms that only one base has
+        pooled = frame[["arm_a", "arm_b"]].apply(tuple, axis=1)
+        t[name] = frame[over_all | ~pooled.isin(pooled[over_all])]
+    if "transfer" in t:
+        t["transfer"] = t["transfer"].assign(metric=t["transfer"]["set"] + ", " + t["transfer"]["metric"])
     if "training" in t and "students" in t:
         facts = t["students"].drop_duplicates("student").assign(who=lambda f: _who(f).astype(object))
-        rows = t["training"].merge(facts[["student", "base", "who", "budget"]], on="student", how="left")
-        t["training"] = rows.assign(who=rows["who"].fillna(rows["student"]), base=rows["base"].fillna("?"))
+        rows = t["training"].merge(facts[["student", "base", "who", "budget"]], on="student", how="inner")
+        t["training"] = rows if len(rows) else t["training"]
     if "ledger" in t:
-        t["ledger"] = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
-    if "coverage" in t:
-        t["cost"] = t["coverage"].dropna(subset="flops_per_problem")
-    by_cost = _panels(t.get("cost"), None, partial(coverage, x="flops_per_problem"))
+        rows = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
+        if rows.groupby(["stage", "unit"])["who"].nunique().max() > 20:  # many students are told by their sums
+            rows = rows.assign(who=rows["who"].where(~rows["stage"].isin(["04_finetune", "05_evaluate"]), "all students"))
+            rows = rows.groupby(["who", "stage", "kind", "unit"], sort=False, as_index=False)[["planned", "spent"]].sum()
+        t["ledger"] = rows
+    if "explanation" in t:
+        t["likelihood"] = t["explanation"][t["explanation"]["quantity"].str.startswith("log-likelihood")]
+    kinds = [("coverage", "Any correct answer", "Coverage", paper), ("sound_coverage", "Less false positives", "Sound coverage", None)]
+    curves = []
+    for name, title, what, overlay in (k for k in kinds if k[0] in t):
+        title = title if "sound_coverage" in t else ""
+        cost = t[name].dropna(subset="flops_per_problem")
+        curves += [(title, t[name], partial(coverage, paper=overlay, what=what))]
+        curves += [(title, cost, partial(coverage, x="flops_per_problem", what=what))] if len(cost) else []
+    trained = "base" if "students" in t else None
     sheets = {  # name: panels, panels on a line, height of a line in inches (None: as its rows need)
-        "coverage": (_panels(t.get("coverage"), None, partial(coverage, paper=paper)) + by_cost, 2, 2.4),
+        "coverage": (curves, 2, 2.4),
         "diversity": (_panels(t.get("diversity"), "average", diversity, "average over {} problems"), 2, None),
         "false_positives": (_panels(t.get("false_positives"), None, false_positives), 1, None),
         "levels": (_panels(t.get("levels"), "budget", levels, "{} budget"), 2, 2.2),
+        "lengths": (_panels(t.get("lengths"), None, lengths), 1, None),
+        "arm_votes": (_panels(t.get("arm_votes"), None, arm_votes), 1, 2.4),
+        "likelihood": (_panels(t.get("likelihood"), None, likelihood), 1, None),
+        "forecast": (_panels(t.get("forecast"), "metric", forecast), 2, None),
         "accuracy": (_panels(t.get("single"), "metric", accuracy), 2, None),
         "differences": (_panels(t.get("differences"), None, differences), 1, None),
+        "ablations": (_panels(t.get("ablations"), None, ablations), 1, None),
+        "transfer": (_panels(t.get("transfer"), None, differences), 1, None),
         "majority": (_panels(t.get("votes"), "base", majority, "student {}"), 3, 2.3),
         "controls": (_panels(t.get("controls"), None, controls), 1, None),
-        "training": (_panels(t.get("training"), "base" if "students" in t else None, training, "student {}"), 3, 2.2),
+        "training": (_panels(t.get("training"), trained, training, "student {}"), 3, 2.2),
+        "studies": (_panels(t.get("studies"), None, studies), 1, None),
         "ledger": (_panels(t.get("ledger"), "unit", ledger), 1, None),
     }
     with style():
@@ -249,7 +343,9 @@ def _figure(panels: list[tuple], columns: int, height: float | None, narrow: boo
         ax.remove()
     if height is None:
         tall = [np.ptp(ax.get_ylim()) for ax in axes[: len(panels)]]
-        fig.set_figheight(0.25 + sum(0.6 + 0.165 * max(tall[i : i + columns]) for i in range(0, len(tall), columns)))
+        tall = [0.6 + 0.165 * max(tall[i : i + columns]) for i in range(0, len(tall), columns)]
+        fig.set_figheight(0.25 + sum(tall))
+        axes[0].get_gridspec().set_height_ratios(tall)
     if len(handles) > 1:
         fit = (46 if narrow else 100) // (7 + max(map(len, handles)))
         fig.legend(handles.values(), handles, loc="outside upper left", ncols=max(1, min(len(handles), fit)))
@@ -304,6 +400,7 @@ def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, 
     """Dots with intervals, one row per (group, row), its entries set apart and marked by column `by`.
 
     Column `notes` stands beside the dots; `numbers` shows points around a zero line and spells them out at the right.
+    Returns the entries' y.
     """
     if numbers:
         frame = frame.assign(**{c: 100 * frame[c] for c in ("value", "low", "high")})
@@ -319,6 +416,7 @@ def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, 
         if numbers:
             text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace(" [+nan, +nan]", "").replace("-", "−")
             ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", size=6.5)
+    return at
 
 
 def _series(ax, frame: pd.DataFrame, order: list[str], by: str, x: str, y: str):
@@ -342,3 +440,44 @@ def _bars(ax, at, rows: pd.DataFrame, look: tuple, label: str | None, flat: bool
     x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
     fill, error = "white" if hollow else look[0], {side: np.clip([value - low, high - value], 0, None)}
     ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc=fill, elinewidth=1, label=label)
+
+
+def explored(frame: pd.DataFrame, budget: float, unit: str, crossings: list[float]) -> str:
+    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings marked.
+
+    Args: frame: arm, cost, value, low, high (fractions); budget and crossings: costs per problem, in `unit`.
+    """
+    from matplotlib.figure import Figure
+
+    with style():
+        fig = Figure(figsize=(5.2, 3.0), layout="constrained")
+        ax = coverage(frame, fig.subplots(), x="cost")
+        ax.set_xlabel(f"Sampling cost per problem, {unit}")
+        ax.axvline(budget, color=INK, lw=0.9)
+        ax.annotate("budget", (budget, 1), (3, -8), xycoords=ax.get_xaxis_transform(), textcoords="offset points", size=7)
+        for at in crossings:
+            ax.axvline(at, color=GREY, lw=0.9, ls=":")
+            ax.annotate("crossing", (at, 0), (3, 4), xycoords=ax.get_xaxis_transform(), textcoords="offset points", size=7)
+        ax.set_ylim(0, 1)
+        ax.legend(loc="upper left")
+    return svg(fig)
+
+
+def paper_forecast(frame: pd.DataFrame):
+    """The paper's coverage against FLOPs (points, read from its figures) and the fit to the first four points of each
+    model (lines); a panel per data set. Args: frame: as planning.paper_curves gives it."""
+    from matplotlib.figure import Figure
+
+    with style():
+        fig = Figure(figsize=(DOUBLE, 2.5), layout="constrained")
+        for ax, (data, part) in zip(fig.subplots(1, frame["data"].nunique(), squeeze=False)[0], frame.groupby("data", sort=False)):
+            for (model, rows), (color, marker, dash) in zip(part.groupby("model", sort=False), LOOKS):
+                rows = rows.sort_values("k")
+                ax.plot(rows["flops_per_token"] / 1e9, rows["forecast"], color=color, ls=dash, label=f"{model}, our forecast")
+                for fitted, fill in ((True, color), (False, "white")):
+                    points = rows[rows["fitted"] == fitted]
+                    label = f"{model}, read from figures" if fitted else None
+                    ax.plot(points["flops_per_token"] / 1e9, points["read"], marker, ms=4, color=color, mfc=fill, label=label)
+            _finish(ax, "Cost per problem, 2·P·k: GFLOPs per token of length", "Coverage, % of problems", percent="y", grid="y")
+            ax.set_title(f"{data} (filled: fitted; hollow: forecast)")
+    return fig

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import platform
 import re
 import shutil
 import subprocess
@@ -15,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wcse_lib import figures
+from wcse_lib import figures, records
+from wcse_lib.nano import MODELS
 from wcse_lib.records import StudyError, read_json
 from wcse_lib.study import project_root, resolve
 
@@ -23,23 +22,38 @@ LIMIT = 10_000_000  # bytes: what a mail still carries
 ROWS = 300  # longer tables are cut here; the CSV has the rest
 CLIP = 20_000  # characters of one notebook output
 COLUMNS = {  # what each table of 06_analyze/tables must hold
+    "explanation": "arm budget base quantity unit n value low high",
     "coverage": "arm k n_problems flops_per_problem value low high",
+    "sound_coverage": "arm judge k n_problems flops_per_problem value low high",
     "diversity": "arm budget k kind average n_problems value low high",
     "false_positives": "arm budget judge n n_false value low high",
     "quality": "arm budget",
+    "lengths": "arm verdict value low high n_samples median_tokens p90_tokens p99_tokens truncated_rate",
+    "self_agreement": "arm n_problems value low high",
+    "arm_votes": "arm k n_problems value low high tie_rate",
+    "forecast": "arm budget metric k value low high n outcome",
     "levels": "arm budget level n_problems value low high",
     "students": "student base source arm budget paradigm seed metric n_problems value low high",
     "differences": "base paradigm budget metric arm_a arm_b n_problems value low high p p_holm",
+    "ablations": "base comparison recipe against arm_a arm_b budget metric n_problems value low high p p_holm",
+    "transfer": "set base paradigm budget metric arm_a arm_b n_problems value low high p p_holm",
+    "student_false_positives": "student base source arm budget judge n value low high",
     "controls": "base comparison metric n_problems value low high",
     "arm_differences": "arm_a arm_b budget metric n_problems value low high",
     "ledger": "who stage kind unit planned spent",
     "training": "student step loss",
     "flow": "arm step n reason",
 }
+OPTIONAL = {"sound_coverage", "forecast", "ablations", "transfer", "student_false_positives"}  # the answer tells of these
+OF_STUDENTS = {"students", "differences", "controls", "training"}
 WORDS = "arm budget kind average judge level student base source paradigm metric arm_a arm_b comparison who stage unit"
-VALUES = {"diversity": "unique correct", "false_positives": "false positives, %", "students": "accuracy, %"}
-VALUES |= dict.fromkeys(("differences", "arm_differences", "controls"), "difference, points")  # else "coverage, %"
+WORDS += " set recipe against quantity verdict"
+HEADS = {"diversity": "unique correct", "false_positives": "false positives, %", "students": "accuracy, %"}
+HEADS |= {"lengths": "mean tokens", "self_agreement": "agreement, %", "arm_votes": "maj@k, %", "forecast": "forecast"}
+HEADS |= {"explanation": "value", "arm_differences": "difference", "student_false_positives": "false positives, %"}
+HEADS |= dict.fromkeys(("differences", "controls", "ablations", "transfer", "pooled"), "difference, points")  # else "coverage, %"
 LABELS = {"coverage": "coverage, %", "pass_at_1": "pass@1, %", "duplicate_rate": "duplicates, %", "p_holm": "p (Holm)"}
+LABELS |= {"tie_rate": "ties, %", "no_answer_rate": "no answer, %", "truncated_rate": "cut short, %", "error_rate": "failed, %"}
 
 
 def write_report(folder: str | Path) -> Path:
@@ -48,38 +62,51 @@ def write_report(folder: str | Path) -> Path:
     The file is below 10 MB, loads nothing from elsewhere and shows all foreign text escaped. Missing or empty tables
     leave their part out and are named. Raises StudyError for a missing plan or a table without its columns.
     """
-    import jinja2
-
     folder = resolve(folder).resolve()
     shorten = _shortener(folder)
-    plan = _map_text(read_json(folder / "01_plan" / "plan.json"), shorten)
+    plan = without_paths(read_json(folder / "01_plan" / "plan.json"), folder)
     answer_file = folder / "06_analyze" / "answer.json"
-    answer = _map_text(read_json(answer_file), shorten) if answer_file.exists() else {}
+    answer = without_paths(read_json(answer_file), folder) if answer_file.exists() else {}
     tables = read_tables(folder / "06_analyze" / "tables")
-    source = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    script = re.search(r"<script>(.*?)</script>", source, re.S)[1]
     tested = set(tables["students"]["student"] if "students" in tables else plan["students"])
     spans = tables["differences"].eval("high - low") if "differences" in tables else None
+    side = {"side_by_side": _side_by_side(tables["explanation"])} if "explanation" in tables else {}
     facts = {
         "plan": plan, "study": plan["study"], "answer": answer,
-        "tables": {t: _table(t, frame) for t, frame in tables.items()}, "figures": _figures(tables),
+        "tables": {t: as_table(t, frame) for t, frame in tables.items()} | side, "figures": _figures(tables, answer.get("paper")),
         "quality": tables["quality"].to_dict("records") if "quality" in tables else [],
-        "half_width": None if spans is None else 50 * spans.median(), "machine": _machine(),
-        "lacking": [t for t in COLUMNS if t not in tables],
+        "half_width": None if spans is None else 50 * spans.median(), "machine": records.machine(),
+        "lacking": [t for t in COLUMNS if t not in {*tables, *OPTIONAL, *(() if plan["study"].get("students") else OF_STUDENTS)}],
+        "checkpoints": _checkpoints(folder, plan),
         "untested": [name for name in plan["students"] if name not in tested],
         "failed": _stages(folder, "failed.json"), "finished": _stages(folder, "manifest.json"),
         "commit": _output("git", "rev-parse", "HEAD"), "changed": _output("git", "status", "--porcelain", "-uno"),
         "yaml": yaml.safe_dump(plan["study"], sort_keys=False, allow_unicode=True, default_flow_style=None, width=90),
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }  # fmt: skip
+    facts["machines"] = {}
+    for stage, manifest in facts["finished"].items():
+        stage = stage.split("/")[0] if stage[:2] in ("04", "05") else stage  # students are many
+        stages = facts["machines"].setdefault(manifest.get("machine", "not recorded"), [])
+        stages += [stage] * (stage not in stages)
     books = list(_notebooks(folder, shorten))
-    while len(page := template.render(facts, notebooks=books).encode("utf-8", "replace")) > LIMIT:
+    while len(page := render("report.html.j2", facts | {"notebooks": books}).encode("utf-8", "replace")) > LIMIT:
         largest = max(books, key=lambda book: len(book["html"]))  # tables and figures alone stay far below
         largest |= {"html": "", "note": "Left out to keep this file below 10 MB; open it in the study's folder."}
     temporary = folder / ".report.html.tmp"
     temporary.write_bytes(page)
     return temporary.replace(folder / "report.html")
+
+
+def render(name: str, facts: dict) -> str:
+    """A template of this package filled in: foreign text escaped, the page's one script admitted by its hash."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    source = loader.get_source(jinja2.Environment(), "parts.html.j2")[0]
+    script = re.search(r"<script>(.*?)</script>", source, re.S)[1]
+    hashed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
+    return template.render(facts, script_hash=hashed)
 
 
 def _stages(folder: Path, file: str) -> dict[str, dict]:
@@ -100,20 +127,22 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _figures(tables: dict[str, pd.DataFrame]) -> dict[str, dict]:
+def _figures(tables: dict[str, pd.DataFrame], paper: str | None) -> dict[str, dict]:
     """Every figure as two data URIs, for wide and for narrow screens, with n and its numbers as alternative text."""
-    wide, narrow = figures.draw_all(tables), figures.draw_all(tables, narrow=True)
+    wide, narrow = (figures.draw_all(tables, narrow, paper) for narrow in (False, True))
     out = {}
     for name, fig in wide.items():
-        table = {"accuracy": "students", "majority": "students"}.get(name, name)
+        table = {"accuracy": "students", "majority": "students", "likelihood": "explanation"}.get(name, name)
         frame = tables[table]
         if table == "students":
             frame = frame[frame["metric"].str.startswith("maj@") == (name == "majority")]
+        if name == "likelihood":
+            frame = frame[frame["quantity"].str.startswith("log-likelihood")]
         n = next((frame[c] for c in ("n_problems", "n") if c in frame), pd.Series([0]))
         span = f"{n.min():,.0f}" if n.min() == n.max() else f"{n.min():,.0f} to {n.max():,.0f}"
         if name in ("coverage", "training"):  # curves are told by their ends
             frame = frame.groupby(list(frame)[0], sort=False).tail(1)
-        told = _table(table, frame)
+        told = as_table(table, frame)
         rows = [", ".join(f"{h['label']} {c['text']}" for h, c in zip(told["head"], row)) for row in told["rows"][:6]]
         more = f"; and {len(frame) - 6} more" if len(frame) > 6 else ""
         uris = [base64.b64encode(figures.svg(f).encode()).decode() for f in (fig, narrow[name])]
@@ -121,13 +150,15 @@ def _figures(tables: dict[str, pd.DataFrame]) -> dict[str, dict]:
     return out
 
 
-def _table(name: str, frame: pd.DataFrame) -> dict:
-    """A table for the template: texts to show, numbers to sort by, interval beside value, constant columns apart."""
-    heading = VALUES.get(name, "coverage, %")
+def as_table(name: str, frame: pd.DataFrame) -> dict:
+    """A table for a template: texts to show, numbers to sort by, interval beside value, constant columns apart."""
+    heading = HEADS.get(name, "coverage, %")
     columns = [c for c in frame if c not in ("low", "high") and frame[c].notna().any()]
+    if "value" in frame and "unit" in columns:
+        columns.remove("unit")  # it stands beside each value
     constant = [c for c in columns if len(frame) > 2 and frame[c].nunique(dropna=False) == 1 and c != "value"]
     words = [c for c in columns if frame[c].map(type).isin([str, bool]).any()]
-    order = [*words, "k", "value", *LABELS]  # what a phone should show without scrolling
+    order = [*words, "k", "value", "outcome", *LABELS]  # what a phone should show without scrolling
     columns.sort(key=lambda c: order.index(c) if c in order else len(order))
     columns = [c for c in columns if c not in constant]
     label = {c: LABELS.get(c) or c.removeprefix("n_").replace("_", " ") for c in frame}
@@ -135,15 +166,35 @@ def _table(name: str, frame: pd.DataFrame) -> dict:
     rows = []
     for row in frame.head(ROWS).to_dict("records"):
         texts = {c: _number(c, row[c]) for c in columns}
+        unit = row.get("unit") or ("points" if "points" in heading else "%" if "%" in heading else "")
+        unit = "%" if (unit, heading) == ("points", "value") else unit
         if "value" in columns:
-            shape = "{:+.1f}" if "points" in heading else "{:.1f}" if "%" in heading else "{:.2f}"
-            factor = 1 if name == "diversity" else 100
-            value, low, high = (shape.format(factor * row[c]) for c in ("value", "low", "high"))
-            texts["value"] = (value if low == "nan" else f"{value} [{low}, {high}]").replace("-", "−")
+            texts["value"] = _spanned(unit, row["value"], row["low"], row["high"], "difference" in heading)
+            texts["value"] = texts["value"].removesuffix(" points" if "points" in heading else "\n")
         rows.append([{"text": texts[c], "sort": None if c in words or row[c] != row[c] else row[c]} for c in columns])
     shared = [f"{label[c]} {_number(c, frame[c].iloc[0])}" for c in constant]
     head = [{"label": label[c], "number": c not in words} for c in columns]
     return {"head": head, "rows": rows, "n": len(frame), "constant": ", ".join(shared)}
+
+
+def _spanned(unit: str, value: float, low: float, high: float, signed: bool) -> str:
+    """A value with its interval: shares as per cent or points, a count bare, other units named."""
+    factor = 100 if unit in ("%", "points") else 1
+    shape = "{:,.0f}" if unit == "count" and value % 1 == 0 else "{:,.1f}" if unit == "count" else f"{{:{'+' * signed}.{1 if factor == 100 else 2}f}}"
+    texts = [shape.format(factor * x).replace("-", "−") for x in (value, low, high)]
+    span = texts[0] if low != low or unit == "count" else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    return span if unit in ("%", "count", "") or (unit == "points" and not signed) else f"{span} {unit}"
+
+
+def _side_by_side(frame: pd.DataFrame) -> dict:
+    """`explanation` with an arm per column, for reading across."""
+    units = frame["unit"].replace({"points": "%"})
+    told = [_spanned(unit, r.value, r.low, r.high, False) + " %" * (unit == "%") for unit, r in zip(units, frame.itertuples())]
+    keys = ["budget", "quantity", "base"]
+    wide = frame.assign(told=told, base=frame["base"].fillna("")).pivot_table(index=keys, columns="arm", values="told", aggfunc="first", sort=False)
+    head = [{"label": c, "number": False} for c in [*keys, *wide.columns]]
+    rows = [[{"text": x if x == x else "–", "sort": None} for x in (*key, *row)] for key, row in zip(wide.index, wide.to_numpy())]
+    return {"head": head, "rows": rows, "n": len(rows), "constant": ""}
 
 
 def _number(column: str, value) -> str:
@@ -159,14 +210,21 @@ def _number(column: str, value) -> str:
     return f"{value:,.3g}" if abs(value) < 1000 and value % 1 else f"{value:,.0f}"
 
 
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    parts = [f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"]
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory")
-    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader").splitlines()
-    return ", ".join([*parts, *(gpus or ["no GPU"]), platform.system()])
+def _checkpoints(folder: Path, plan: dict) -> dict[str, str]:
+    """The first half of the SHA-256 of every local checkpoint's weights, as they lie there now."""
+    places = {f"arm {arm}": spec.get("model") for arm, spec in plan["arms"].items()}
+    places |= {f"student {name}": str(folder / "04_finetune" / name / "model") for name in plan["students"]}
+    out = {}
+    for name, model in places.items():
+        found = [p for p in (MODELS / str(model), resolve(str(model))) if p.is_dir()]
+        files = sorted(p for p in found[0].glob("*.safetensors")) if found else []
+        if files and sum(p.stat().st_size for p in files) < 4e9:  # larger ones would hold the report up
+            digest = hashlib.sha256()
+            for path in files:
+                with open(path, "rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            out[name] = digest.hexdigest()[:32]
+    return out
 
 
 def _output(*command: str) -> str:
@@ -183,6 +241,11 @@ def _shortener(folder: Path) -> Callable[[str], str]:
     known = re.compile(rf"(?<![\w.~/-])({known})(?![\w-])")
     home = re.compile(r"(?<![\w.~-])(/home/|/Users/|[A-Z]:\\+Users\\+)[^/\\\s\"']+")
     return lambda text: home.sub("~", known.sub(lambda match: places[match[1]], text))
+
+
+def without_paths(data, folder: Path):
+    """JSON-able data of a study without this machine's folders and the keys that were left out."""
+    return _map_text(data, _shortener(folder.resolve()))
 
 
 def _map_text(value, shorten: Callable[[str], str]):
