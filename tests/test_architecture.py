@@ -11,18 +11,19 @@ from conftest import ROOT
 LIBRARY = ROOT / "wcse_lib"
 FLOOR = {
     "records", "study", "budget", "prompts", "problems", "answers", "notation", "expressions", "extraction", "judges", "verdicts", "metrics",
-    "intervals", "forecast", "sampling", "curation", "sandbox", "labelling", "finetune", "engines", "nano",
+    "intervals", "forecast", "sampling", "curation", "decontamination", "matrix", "allocation", "pilot", "matching", "preview", "grid", "ledger", "explorer", "explanation", "sandbox", "labelling", "finetune", "engines", "nano",
 }  # fmt: skip
 ROOMS = {"planning", "generation", "verification", "training", "evaluation", "analysis"}
-PICTURES = {"figures", "report"}
+PICTURES = {"figures", "report", "comparison", "publish"}
 DOORS = {  # heavy package: the only files that may import it
     "vllm": {"engines/vllm"},
     "openai": {"engines/api"},
     "ray": {"cluster"},
-    "torch": {"engines/hf", "finetune", "nano/pretrain"},
-    "transformers": {"engines/hf", "finetune", "prompts", "nano/pretrain"},
+    "torch": {"engines/hf", "engines/decoding", "finetune", "nano/pretrain"},
+    "transformers": {"engines/hf", "engines/decoding", "finetune", "prompts", "nano/pretrain"},
     "tokenizers": {"nano/pretrain"},
     "datasets": {"problems", "finetune"},
+    "reasoning_gym": {"problems"},
     "math_verify": {"answers"},
     "sympy": {"answers"},
     "unsloth": {"finetune"},
@@ -33,7 +34,7 @@ DOORS = {  # heavy package: the only files that may import it
     "nbconvert": {"report"},
     "nbformat": {"report"},
     "pyarrow": {"records"},
-    "ipywidgets": {"labelling", "planning"},
+    "ipywidgets": {"labelling", "explorer"},
 }
 LIGHT_AT_TOP = {"nbconvert", "nbformat"}  # nothing heavy may be imported at a module's top but these, in their door
 

@@ -15,7 +15,7 @@ import yaml
 
 from wcse_lib import pipeline
 from wcse_lib.nano.world import check
-from wcse_lib.records import StudyError, read_samples
+from wcse_lib.records import StudyError, locked, read_samples
 
 pytestmark = pytest.mark.dag
 TABLES = "quality coverage diversity false_positives levels arm_differences flow students differences controls training ledger".split()
@@ -163,7 +163,7 @@ def test_a_study_drawn_otherwise_is_refused(smoke, tmp_path):
 
 def test_a_folder_in_use_is_refused(smoke):
     folder, _, _ = smoke
-    with pipeline._lock(folder), pytest.raises(StudyError, match="in use by another run .process"), pipeline._lock(folder):
+    with locked(folder), pytest.raises(StudyError, match="in use by another run .process"), locked(folder):
         pass
 
 
@@ -177,7 +177,7 @@ def test_bad_parameters_stop_before_any_compute(root, tmp_path):
 def imported_study(tmp_path, data, **columns):
     return {
         "study": "imported",
-        "dataset": {"name": "jsonl", "train": str(data), "columns": {"question": "question", "answer": "ground_truth"}, "answer_style": "openai"},
+        "dataset": {"name": "files", "train": str(data), "columns": {"question": "question", "answer": "ground_truth"}, "answer_style": "openai"},
         "prompt": {"answer_style": "openai"},
         "arms": {
             name: {"model": f"made-{name}", "engine": "import", "path": str(data), "columns": {"question": "question", "text": f"{name}.solution"}}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import wcse_lib
-from wcse_lib.records import StudyError, is_complete, read_json, write_json
-from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, resolve
+from wcse_lib import planning
+from wcse_lib.grid import expand, is_grid
+from wcse_lib.preview import preview
+from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_json, write_json
+from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, read_yaml, resolve, write_yaml
 
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 HINTS = {
@@ -26,9 +26,11 @@ HINTS = {
 
 
 def steps(study: Study) -> list[tuple[str, str | None]]:
-    """The study's steps in order: (stage, arm or None). Students share one kernel; a study without any skips 04, 05."""
+    """The study's steps in order: (stage, arm or None). Students share one kernel; a study without any skips 04, 05.
+
+    Arms that draw from other arms (mix, adaptive) come after those."""
     out: list[tuple[str, str | None]] = [("01_plan", None)]
-    for arm in study.arms:
+    for arm in sorted(study.arms, key=lambda name: study.arms[name].model is None):
         out += [("02_generate", arm), ("03_verify", arm)]
     if study.students:
         out += [("04_finetune", None), ("05_evaluate", None)]
@@ -44,17 +46,38 @@ def is_done(folder: Path, study: Study, stage: str, arm: str | None) -> bool:
 
 
 def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "") -> Path:
-    """Run a study to its report, or up to a stage. Returns the study's folder.
+    """Run a study (or all studies of a grid file) to its report, or up to a stage. Returns the folder of the report.
 
     Raises StudyError for bad parameters before any compute, for a folder in use, and for a failed step, whose
     `failed.json` then names cell and cause.
     """
-    study = load_study(params)
-    load_machine(machine)
     last = _stage(until) if until else STAGES[-1]
+    load_machine(machine)
+    if not is_grid(params):
+        return _run(load_study(params), params, machine, outputs, last)
+    studies = expand(params, outputs)
+    folders = []
+    for name, study in studies.items():
+        print(f"== {name}", flush=True)
+        folders.append(_run(study, _written(study, outputs), machine, outputs, last))
+    if last < STAGES[-1]:
+        return resolve(outputs)
+    from wcse_lib.comparison import compare
+
+    folder = resolve(outputs) / read_yaml(resolve(params))["study"]
+    compare(folders, folder)
+    print(f"comparison: {folder}", flush=True)
+    return folder
+
+
+def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Path:
     folder = resolve(outputs) / study.study
     started = time.monotonic()
-    with _lock(folder):
+    if study.pilot and not study.pilot.folder:
+        pilot = planning.pilot_study(study)
+        print(f"== {pilot.study}", flush=True)
+        _run(pilot, _written(pilot, outputs), machine, outputs, "03_verify")  # 01 needs all of it
+    with locked(folder):
         for stage, arm in steps(study):
             if stage > last:
                 break
@@ -72,6 +95,13 @@ def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "
             path = write_report(folder)
             print(f"report: {path} (whole run {time.monotonic() - started:.0f} s)", flush=True)
     return folder
+
+
+def _written(study: Study, outputs: str) -> str:
+    """The path of a derived study's own params file, beside its results."""
+    path = resolve(outputs) / study.study / "params.yaml"
+    write_yaml(path, study.model_dump(mode="json", exclude_defaults=True))
+    return str(path)
 
 
 def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs: str, study: Study) -> dict:
@@ -143,24 +173,6 @@ class _Live:
         pass
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One pipeline per study folder; the lock goes with its process, so a killed one leaves none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise StudyError(
-                f"{folder}: in use by another run ({file.read().strip()}); wait for it, or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
-        file.flush()
-        yield
-
-
 def _stage(text: str) -> str:
     found = [s for s in STAGES if s == text or s.split("_")[0] == text or s.split("_")[1] == text]
     if not found:
@@ -169,32 +181,52 @@ def _stage(text: str) -> str:
 
 
 def status(folder: Path) -> str:
-    """What is done, what failed and what is next, as text."""
+    """What is done, what it took, what failed and what is next, as text."""
     opened = Run(folder)
-    lines = []
+    lines, waiting, spent = [], [], 0.0
     for stage, arm in steps(opened.study):
-        here = folder / stage / (arm or "")
-        state = "complete" if is_complete(here, opened.plan_id) else "not yet"
+        here, label = folder / stage / (arm or ""), f"{stage} {arm or ''}".strip()
+        state = "not yet"
+        if is_complete(here, opened.plan_id):
+            manifest = read_json(here / "manifest.json")
+            spent += manifest.get("seconds", 0) or 0
+            counts = [f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in manifest.items()
+                      if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")]  # fmt: skip
+            state = f"complete {', '.join(counts)}"
+        elif rows := count_rows(here):
+            state = f"under way: {rows:,} samples on disk"
         if (here / "failed.json").exists():
             failed = read_json(here / "failed.json")
-            state = f"failed: {failed['error']}: {failed['message']}"
-        lines.append(f"{stage} {arm or '':<12} {state}")
+            state = f"failed: {failed['error']}: {failed['message']}" + f" ({failed['hint']})" * bool(failed.get("hint"))
+        waiting += [label] * (not state.startswith("complete"))
+        lines.append(f"{label:<28} {state}")
+    lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {folder / 'report.html'}")
     return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m wcse_lib.pipeline", description=__doc__)
-    parser.add_argument("params", help="the study's file, such as params/nano.yaml")
+    parser = argparse.ArgumentParser(
+        prog="python -m wcse_lib.pipeline", description=__doc__, epilog="Call it again after a stop: it goes on from there."
+    )
+    parser.add_argument("params", help="a study's file, such as params/nano.yaml, or a grid of studies")
     parser.add_argument(
         "--machine", default="", help="where it runs, such as params/machine/cpu.yaml (default: this machine)"
     )
     parser.add_argument("--outputs", default="outputs", help="folder that gets the study's folder (default: outputs)")
     parser.add_argument("--until", default="", metavar="STAGE", help=f"stop after this stage: {', '.join(STAGES)}")
-    parser.add_argument("--status", action="store_true", help="only show what is done and what is next")
+    parser.add_argument("--status", action="store_true", help="only show what is done, what it took and what is next")
+    parser.add_argument("--dry-run", action="store_true", help="only show plan, cost, memory, time and what is missing")
     args = parser.parse_args(argv)
     try:
-        if args.status:
-            print(status(resolve(args.outputs) / load_study(args.params).study))
+        if args.status or args.dry_run:
+            os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # looks at what is here, fetches nothing
+            machine = load_machine(args.machine)
+            studies = expand(args.params, args.outputs) if is_grid(args.params) else {"": load_study(args.params)}
+            told = [
+                _status_of(resolve(args.outputs) / study.study) if args.status else preview(study, machine)
+                for study in studies.values()
+            ]
+            print("\n\n".join(told))
         else:
             run(args.params, args.machine, args.outputs, args.until)
     except StudyError as error:
@@ -204,6 +236,12 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped; call again to go on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _status_of(folder: Path) -> str:
+    if not (folder / "01_plan" / "plan.json").exists():
+        return f"{folder}: nothing planned yet; next: 01_plan"
+    return f"{folder}\n{status(folder)}"
 
 
 if __name__ == "__main__":

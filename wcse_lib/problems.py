@@ -1,89 +1,200 @@
-"""Problems: the nano lab's, or rows of files, as one table whose gold answers are known to be readable."""
+"""Problems: the nano lab's, rows of files or hubs, or reasoning-gym tasks, as one table with readable gold answers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
+import re
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from wcse_lib import answers
+from wcse_lib import answers, decontamination
 from wcse_lib.nano.world import make_problems
-from wcse_lib.records import StudyError, read_jsonl
+from wcse_lib.records import StudyError, read_table
 from wcse_lib.study import Dataset, resolve
 
-COLUMNS = ["problem_id", "question", "answer", "level", "solution"]
+COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
+FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame], list[dict]]:
-    """The splits `train`, `validation`, `held_out` (frames with COLUMNS), and the rows left out with their reasons.
+    """The problems of a study, and every row that was left out, with split, problem_id and reason.
 
-    Raises StudyError when a file lacks a column, a split is smaller than asked for, or splits overlap.
+    Returns frames by name: `train`, `validation` and `held_out` (COLUMNS; `held_out` also `set`: "held_out" or the
+    name of a transfer set, whose ids start with it), and `near_duplicates` (decontamination.PAIRS): training problems
+    that stayed although a held-out one is much like them. Raises StudyError when a file or hub cannot be read, lacks a
+    column, or holds fewer problems than asked for.
     """
-    if dataset.name == "nano":
-        return _nano(dataset, seed), []
-    dropped: list[dict] = []
-    train = _read(dataset.train, dataset, "train", dropped)
-    held_out = _read(dataset.held_out, dataset, "held_out", dropped) if dataset.held_out else train.iloc[:0]
-    n_validation = dataset.n_validation
-    if len(train) <= n_validation:
-        raise StudyError(
-            f"dataset.n_validation = {n_validation}: {dataset.train} has only {len(train)} usable problems"
-        )
-    splits = {
-        "train": _first(train.iloc[: len(train) - n_validation], dataset.n_train, "n_train", dataset.train),
-        "validation": train.iloc[len(train) - n_validation :],
-        "held_out": _first(held_out, dataset.n_held_out, "n_held_out", dataset.held_out),
-    }
-    overlap = set(_key(splits["held_out"])) & (set(_key(splits["train"])) | set(_key(splits["validation"])))
-    if overlap:
-        clash = splits["held_out"][_key(splits["held_out"]).isin(overlap)]
-        dropped += [_drop("held_out", r.problem_id, "also among the training problems") for r in clash.itertuples()]
-        splits["held_out"] = splits["held_out"].drop(clash.index)
+    sizes = {"held_out": dataset.n_held_out or 0, "validation": dataset.n_validation, "train": dataset.n_train}
+    dropped, near = [], pd.DataFrame(columns=decontamination.PAIRS)
+    if dataset.name in ("nano", "reasoning_gym"):
+        splits, seen = {}, frozenset()
+        for split, n in sizes.items():  # the last can grow without changing the others
+            if dataset.name == "nano":
+                rows = make_problems(n, f"{seed}:{split}", tuple(dataset.levels or (1, 2, 3, 4)), seen)
+            else:
+                rows = _gym(dataset, f"{seed}:{split}", split, n, seen, dropped)
+            splits[split] = pd.DataFrame([{"tests": "", **row} for row in rows], columns=COLUMNS)
+            seen |= set(splits[split]["question"])
+        splits["held_out"] = splits["held_out"].assign(set="held_out")
+        return {**splits, "near_duplicates": near}, dropped
+    train = _shuffled(_read(dataset, "train", dropped), dataset, f"{seed}:train")
+    names = ["held_out"] * bool(dataset.held_out) + list(dataset.transfer)
+    sets = {name: _shuffled(_read(dataset, name, dropped), dataset, f"{seed}:{name}").assign(set=name) for name in names}
+    none = pd.DataFrame(columns=[*COLUMNS, "set"]).astype(str)
+    train, near = _apart(train, pd.concat([none, *sets.values()], ignore_index=True), dataset, dropped)
+    if len(train) <= dataset.n_validation:
+        raise StudyError(f"dataset.n_validation = {dataset.n_validation}: only {len(train)} training problems are usable")
+    cut = len(train) - dataset.n_validation
+    wanted = {"held_out": ("n_held_out", dataset.n_held_out)} | {k: (f"transfer.{k}.n", v.n) for k, v in dataset.transfer.items()}
+    splits = {"train": _first(train.iloc[:cut], "train", "n_train", dataset.n_train, dropped), "validation": train.iloc[cut:]}
+    splits["held_out"] = pd.concat([none, *(_first(sets[name], name, *wanted[name], dropped) for name in sets)])
+    used = set().union(*(splits[split]["problem_id"] for split in splits))
+    splits["near_duplicates"] = near[near["problem_id"].isin(used) & near["held_out_id"].isin(used)]
     return {name: frame.reset_index(drop=True) for name, frame in splits.items()}, dropped
 
 
-def _nano(dataset: Dataset, seed: int) -> dict[str, pd.DataFrame]:
-    sizes = {"train": dataset.n_train, "validation": dataset.n_validation, "held_out": dataset.n_held_out or 0}
-    splits, seen = {}, frozenset()
-    for split in ("held_out", "validation", "train"):  # the last can grow without changing the others
-        rows = make_problems(sizes[split], f"{seed}:{split}", tuple(dataset.levels), seen)
-        seen |= {row["question"] for row in rows}
-        splits[split] = pd.DataFrame(rows, columns=COLUMNS)
-    return splits
+def _gym(dataset: Dataset, seed: str, split: str, n: int, seen: frozenset[str], dropped: list[dict]) -> list[dict]:
+    """Draw n problems of a reasoning-gym task whose own answer its scorer accepts; none twice, none in two splits."""
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") >> 1
+    rows, seen, source = [], set(seen), _task(dataset.task, json.dumps(dataset.options), number, 20 * n + 20)
+    for i in range(len(source) if n else 0):
+        entry = source[i]
+        question, answer = entry["question"], str(entry["answer"] or "")
+        task = {"task": dataset.task, "options": dataset.options, "entry": entry}
+        tests, reason = json.dumps(task, ensure_ascii=False, default=str), ""
+        if question in seen:
+            reason = "the same question was drawn before"
+        elif answer and task_score(tests, answer) < 1:
+            reason = "the task's scorer does not accept the problem's own answer"
+        elif task_score(tests, "no answer at all") >= 1:
+            reason = "the task's scorer accepts any answer"
+        if reason:
+            dropped.append(_drop(split, _id(question), reason))
+            continue
+        seen.add(question)
+        rows.append(dict(zip(COLUMNS, (_id(question), question, answer, "", "", tests))))
+        if len(rows) == n:
+            return rows
+    if n:
+        why = f"only {len(rows)} of {n} problems for {split} could be drawn ({dropped[-1]['reason']})"
+        raise StudyError(f"dataset.task = {dataset.task!r}: {why}; ask for fewer, or choose another task")
+    return rows
 
 
-def _read(path: str, dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
-    columns, rows, seen = dataset.columns, [], set()
-    for number, row in enumerate(read_jsonl(resolve(path)), 1):
-        question, gold = field(row, columns.question, path, number), field(row, columns.answer, path, number)
-        problem_id = str(field(row, columns.problem_id, path, number)) if columns.problem_id else _id(question)
-        answer = (
-            answers.extract(str(gold), dataset.answer_style)
-            if "\n" in str(gold) or dataset.answer_style != "auto"
-            else str(gold)
+def task_score(tests: str, answer: str) -> float:
+    """What a reasoning-gym task's own scorer gives an answer, 0 to 1 (it may give part of the credit; right is 1.0).
+
+    Args: tests: the problem's column, JSON with `task`, `options` and `entry`. A scorer that fails on an answer gives 0.
+    """
+    data = json.loads(tests)
+    scorer = _task(data["task"], json.dumps(data["options"]), 0, 1)
+    try:
+        return float(scorer.score_answer(answer, data["entry"]))
+    except Exception:  # some scorers raise on text that is no answer at all
+        return 0.0
+
+
+@lru_cache(maxsize=16)
+def _task(task: str, options: str, seed: int, size: int) -> Any:
+    try:
+        import reasoning_gym
+    except ImportError as error:
+        raise StudyError(f"dataset.name: reasoning_gym: {error}; pip install -e '.[gym]'") from error
+    try:
+        return reasoning_gym.create_dataset(task, seed=seed, size=size, **json.loads(options))
+    except (TypeError, ValueError, AssertionError) as error:
+        raise StudyError(f"dataset.task = {task!r}, dataset.options = {options}: refused ({error})") from error
+
+
+def _read(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
+    """The usable problems of the training file, the held-out one or a transfer set, in their order."""
+    held = dataset.transfer.get(split)
+    columns, style = (held and held.columns) or dataset.columns, (held and held.answer_style) or dataset.answer_style
+    where, source = _rows(dataset, split)
+    prefix, rows, ids, questions = f"{split}:" if held else "", [], set(), set()
+    levels = None if dataset.levels is None else {str(level) for level in dataset.levels}
+    for number, row in enumerate(source, 1):
+        question = _text(row, columns.question, where, number)
+        problem_id = prefix + (_text(row, columns.problem_id, where, number) if columns.problem_id else _id(question))
+        level, solution, tests = (
+            _text(row, name, where, number) if name else "" for name in (columns.level, columns.solution, columns.tests)
         )
+        if columns.entry_point:
+            tests += f"\n\ncheck({_text(row, columns.entry_point, where, number)})\n"
+        gold = "" if columns.tests else _text(row, columns.answer, where, number)
+        answer = answers.extract(gold, style) if "\n" in gold or style != "auto" else gold
         reason = ""
-        if not str(question).strip():
+        if not question.strip():
             reason = "empty question"
-        elif answer is None or not answer.strip():
+        elif levels is not None and not held and level not in levels:
+            reason = "its level is not among dataset.levels"
+        elif columns.tests and not tests.strip():
+            reason = "no tests"
+        elif not columns.tests and not (answer or "").strip():
             reason = "no answer can be read from the answer field"
-        elif problem_id in seen:
+        elif problem_id in ids:
             reason = "a problem of this id came before"
+        elif (key := _key(question)) in questions:
+            reason = "the same question came before"
         if reason:
             dropped.append(_drop(split, problem_id, reason))
             continue
-        seen.add(problem_id)
-        level = str(field(row, columns.level, path, number)) if columns.level else ""
-        solution = str(field(row, columns.solution, path, number)) if columns.solution else ""
-        rows.append((problem_id, str(question), answer, level, solution))
+        ids.add(problem_id)
+        questions.add(key)
+        rows.append((problem_id, question, answer, level, solution, tests))
     if not rows:
-        raise StudyError(f"{path}: no usable problem in it ({len(dropped)} left out)")
+        why = dropped[-1]["reason"] if dropped else "it is empty"
+        raise StudyError(f"{where}: no usable problem in it ({why}); check dataset.columns and levels")
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def field(row: dict, name: str, path: str | Path, number: int):
+def _rows(dataset: Dataset, split: str) -> tuple[str, Iterable[dict]]:
+    """Where a split's rows come from, for messages, and the rows."""
+    held = dataset.transfer.get(split)
+    path = held.path if held else getattr(dataset, split)
+    if dataset.name == "files" and not (held and held.hub) or path.endswith(FILES):
+        return path, read_table(resolve(path))
+    import datasets
+
+    hub, config = (held.hub, held.config) if held and held.hub else (dataset.path, dataset.config)
+    where = f"{hub}{f' ({config})' if config else ''}, split {path}"
+    try:
+        return where, datasets.load_dataset(str(resolve(hub)) if resolve(hub).is_dir() else hub, config, split=path)
+    except Exception as error:  # the library raises a dozen kinds
+        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        hint = "check id, config, split, network and, for gated sets, your login; a local folder of the same form will do too"
+        raise StudyError(f"dataset.path: {where} cannot be loaded ({why}); {hint}") from error
+
+
+def _apart(train: pd.DataFrame, held: pd.DataFrame, dataset: Dataset, dropped: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training problems without copies of held-out ones, and the near-duplicates that stayed."""
+    if dataset.decontaminate:
+        copies, near = decontamination.compare(train, held, dataset.ngram)
+        reasons = {c.problem_id: f"{c.reason} {c.set} problem {c.held_out_id}" for c in copies.itertuples()}
+    else:  # the very same question is never trained on
+        near, known = pd.DataFrame(columns=decontamination.PAIRS), set(held["question"].map(_key))
+        reasons = {r.problem_id: "its very question is held out" for r in train.itertuples() if _key(r.question) in known}
+    dropped += [_drop("train", problem_id, reason) for problem_id, reason in reasons.items()]
+    return train[~train["problem_id"].isin(reasons)], near
+
+
+def _text(row: dict, name: str, where: str, number: int) -> str:
+    """A field as text, or a text with {field}s filled in; a list's items become lines."""
+    if "{" in name:
+        return re.sub(r"\{([\w.]+)\}", lambda m: _text(row, m[1], where, number), name)
+    value = field(row, name, where, number)
+    if value is None or value != value:
+        return ""
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def field(row: dict, name: str, path: str | Path, number: int) -> Any:
     """The value of a (dotted) column. Raises StudyError naming file, line and the columns that are there."""
     value = row
     for part in name.split("."):
@@ -93,18 +204,25 @@ def field(row: dict, name: str, path: str | Path, number: int):
     return value
 
 
-def _first(frame: pd.DataFrame, n: int | None, key: str, path: str | None) -> pd.DataFrame:
-    if n is not None and n > len(frame):
-        raise StudyError(f"dataset.{key} = {n}: {path} has only {len(frame)} usable problems")
-    return frame if n is None else frame.iloc[:n]
+def _shuffled(frame: pd.DataFrame, dataset: Dataset, seed: str) -> pd.DataFrame:
+    order = random.Random(seed).sample(range(len(frame)), len(frame))
+    return frame.iloc[order].reset_index(drop=True) if dataset.shuffle else frame
 
 
-def _key(frame: pd.DataFrame) -> pd.Series:
-    """Questions as compared between splits: case and white space folded."""
-    return frame["question"].str.lower().str.split().str.join(" ")
+def _first(frame: pd.DataFrame, split: str, key: str, n: int | None, dropped: list[dict]) -> pd.DataFrame:
+    n = len(frame) if n is None else n
+    if n > len(frame):
+        raise StudyError(f"dataset.{key} = {n}: only {len(frame)} problems are usable; ask for fewer, or leave the key out")
+    dropped += [_drop(split, problem_id, f"beyond dataset.{key} = {n}") for problem_id in frame["problem_id"][n:]]
+    return frame.iloc[:n]
 
 
-def _id(question: object) -> str:
+def _key(question: str) -> str:
+    """Questions as compared within and between splits: case and white space folded."""
+    return " ".join(question.lower().split())
+
+
+def _id(question: str) -> str:
     return "p-" + hashlib.sha256(json.dumps(question).encode()).hexdigest()[:12]
 
 

@@ -1,0 +1,55 @@
+"""A dry run says what a study would do, cost and need, and neither writes nor fetches anything."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from wcse_lib import pipeline
+from wcse_lib.grid import expand, is_grid
+from wcse_lib.preview import preview
+from wcse_lib.study import Machine, check_study, load_study, read_yaml
+
+STUDIES = sorted(p for p in ROOT.glob("params/**/*.yaml") if p.parent.name != "machine" and p.name != "prices.yaml")
+
+
+def test_numbers_are_the_plan_s():
+    text = preview(load_study("params/nano.yaml"), Machine(tflops=0.01))
+    assert "240 train, 60 validation, 300 held out" in text
+    assert "wc (nano-wc): samples a problem low 3, high 30" in text
+    tokens = 240 * 30 * 80
+    assert f"at most {tokens:,} tokens, {tokens * 2 * 484320:.2g} FLOPs" in text
+    assert "17 trained, 20 tested" in text and "missing   nothing" in text
+    assert re.search(r"about [\d.]+ h at 0.01 TFLOP/s", text)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: str(p.relative_to(ROOT / "params")))
+def test_every_params_file_can_be_previewed_offline(path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    studies = expand(path) if is_grid(path) else {"": load_study(path)}
+    name, study = next(iter(studies.items()))
+    text = preview(study, Machine())
+    assert text.startswith(f"study     {study.study}") and "students" in text or not study.students
+    assert all(arm in text for arm in study.arms)
+
+
+def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["arms"]["wc"] = {"model": "some/model", "n_parameters": 1.0e9}
+    data["arms"]["se"] = {"model": "big", "engine": "openai", "n_parameters": 3.0e9, "usd_per_million_tokens": 10.0}
+    text = preview(check_study(data, "f"), Machine(dtype="bfloat16"))
+    assert "model some/model: not on this machine; fetched from the hub when it runs" in text
+    assert "environment variable OPENAI_API_KEY" in text
+    assert "weights 2 GB" in text
+    assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
+    assert pipeline.main(["params/smoke.yaml", "--dry-run", "--outputs", str(tmp_path)]) == 0
+    assert "arm       se" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert pipeline.main(["params/smoke.yaml", "--status", "--outputs", str(tmp_path)]) == 0
+    assert "nothing planned yet" in capsys.readouterr().out

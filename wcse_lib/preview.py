@@ -1,0 +1,147 @@
+"""What a study would do, cost and need, said before anything is drawn or written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from wcse_lib import budget
+from wcse_lib.matching import describe, match_arms, uneven
+from wcse_lib.matrix import list_students
+from wcse_lib.problems import load_problems
+from wcse_lib.records import StudyError
+from wcse_lib.study import Machine, Study, resolve_model
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, None: 2}
+TRAINING_BYTES = {"full": 16, "lora": 2.5, "qlora": 1.0}  # a parameter: weights, gradients and AdamW's moments
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's size where only the params file gives it."""
+
+    n_parameters: int
+    n_non_embedding: int
+
+
+def preview(study: Study, machine: Machine) -> str:
+    """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, and what is missing here.
+
+    Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds; time needs `tflops` in the machine
+    file (what the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the params
+    file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
+    """
+    missing: list[str] = []
+    n = _problems(study, missing)
+    known = {name: _described(study, name, missing) for name, arm in study.arms.items() if arm.model}
+    lines = [f"study     {study.study}: {study.title}", f"problems  {n['train']} train, {n['validation']} validation, {n['held_out']} held out"]
+    if study.pilot:
+        lines.append(f"pilot     {study.pilot.n_problems} problems × {study.pilot.n_samples} samples per arm, drawn first")
+    flops, usd = _arms(study, known, n["train"], machine, lines, missing)
+    flops += _students(study, known, n, machine, lines, missing)
+    if flops:
+        hours = f"about {flops / machine.tflops / 1e12 / 3600:.2g} h at {machine.tflops:g} TFLOP/s" if machine.tflops else (
+            "unknown: give the machine file tflops, the TFLOP/s that it reaches")  # fmt: skip
+        lines.append(f"in all    at most {flops:.2g} FLOPs" + f", {usd:,.2f} USD" * bool(usd) + f"; time {hours}")
+    if any(arm.engine == "openai" for arm in study.arms.values()) and machine.api_key_variable:
+        if not os.environ.get(machine.api_key_variable):
+            missing.append(f"the environment variable {machine.api_key_variable}")
+        if not machine.base_url:
+            missing.append("base_url in the machine file (the provider's own when left out)")
+    lines += [f"missing   {what}" for what in dict.fromkeys(missing)] or ["missing   nothing"]
+    return "\n".join(lines)
+
+
+def _problems(study: Study, missing: list[str]) -> dict:
+    try:
+        splits = load_problems(study.dataset, study.seed)[0]
+        return {split: len(splits[split]) for split in ("train", "validation", "held_out")}
+    except (StudyError, OSError, ImportError) as error:
+        d = study.dataset
+        missing.append(f"problems: {_short(error)}" if d.name != "hub" or os.path.isdir(d.path) else f"dataset {d.path}: not on this machine; fetched from the hub when it runs")
+        return {"train": d.n_train or "?", "validation": d.n_validation, "held_out": d.n_held_out or "?"}
+
+
+def _described(study: Study, name: str, missing: list[str]) -> dict | None:
+    arm = study.arms[name]
+    if arm.engine == "local":
+        try:
+            budget.read_model(resolve_model(arm.model))
+        except StudyError as error:
+            missing.append(_model(arm.model, error))
+    try:
+        return describe(study, name)
+    except StudyError as error:
+        missing.append(f"arms.{name}: {_short(error)}")
+        return None
+
+
+def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list, missing: list) -> tuple[float, float]:
+    """Lines for every arm; returns FLOPs and USD of the whole sampling, at most."""
+    try:
+        spend = match_arms(study, known, {})
+        arms = {a: known[a] if spec.model else uneven(study, a, known, spend, {}) for a, spec in study.arms.items()}
+    except (StudyError, TypeError, KeyError, ValueError) as error:
+        why = "after the pilot" if study.pilot else f"not yet: {_short(error)}"
+        lines.append(f"arms      {', '.join(study.arms)}: matched {why}")
+        return 0.0, 0.0
+    flops = usd = 0.0
+    for name, arm in arms.items():
+        samples = ", ".join(f"{b} {k}" for b, k in arm["samples"].items())
+        text = f"arm       {name} ({arm['model'] or arm['engine']}): samples a problem {samples}"
+        if isinstance(n, int) and study.arms[name].engine != "import":
+            tokens = n * max(arm["samples"].values()) * study.sampling.max_tokens
+            cost = tokens * (arm["planned_flops_per_token"] or 0)
+            text += f", at most {tokens:,} tokens" + f", {cost:.2g} FLOPs" * bool(cost)
+            flops += cost
+            if arm.get("price") and study.arms[name].engine == "openai":
+                dollars = tokens * arm["price"]["output"] / 1e6
+                text, usd = f"{text}, {dollars:,.2f} USD without prompts", usd + dollars
+            if arm["n_parameters"] and study.arms[name].engine == "local":
+                text += f"; weights {arm['n_parameters'] * BYTES[machine.dtype] / 1e9:.3g} GB"
+        lines.append(text)
+    return flops, usd
+
+
+def _students(study: Study, known: dict, n: dict, machine: Machine, lines: list, missing: list) -> float:
+    """Lines for training and evaluation; returns their FLOPs, at most."""
+    sizes = {}
+    for student in study.students.values():
+        try:
+            sizes[student.model] = budget.read_model(resolve_model(student.model))
+        except StudyError as error:
+            missing.append(_model(student.model, error))
+            p = next((a["n_parameters"] for a in known.values() if a and a["model"] == student.model and a["n_parameters"]), 0)
+            sizes[student.model] = Size(int(p), int(p))
+    if not sizes:
+        return 0.0
+    arms = {a: known.get(a) or {"model": s.model, "n_parameters": s.n_parameters} for a, s in study.arms.items()}
+    students = list_students(study, arms, sizes)
+    t, e, train, test = study.training, study.evaluation, 0.0, 0.0
+    for entry in students.values():
+        p = entry["n_parameters"]
+        rates = len(entry["learning_rate"]) if isinstance(entry["learning_rate"], list) else 1
+        if entry["source"] != "base" and t.mode == "steps":
+            train += rates * budget.training_flops(p, entry["amount"] * t.batch_size * t.max_tokens) if p else 0
+        if isinstance(n["held_out"], int):
+            test += 2.0 * p * n["held_out"] * (1 + e.n_samples) * e.max_tokens
+    most = max(size.n_parameters for size in sizes.values())
+    unknown = "" if all(s.n_parameters for s in sizes.values()) else " (without models whose size cannot be read here)"
+    trained = sum(entry["source"] != "base" for entry in students.values())
+    text = f"students  {trained} trained, {len(students)} tested"
+    costs = [f"{what} at most {flops:.2g} FLOPs" for what, flops in (("training", train), ("tests", test)) if flops]
+    text += f": {', '.join(costs)}{unknown}" if costs else ": FLOPs unknown, since no size can be read here"
+    if most:
+        text += f"; weights and optimiser of the largest known about {most * TRAINING_BYTES[t.method] / 1e9:.3g} GB, activations besides"
+    lines.append(text)
+    return train + test
+
+
+def _model(name: str, error: Exception) -> str:
+    """What is said of a model that cannot be read: a hub id is fetched when the study runs, a folder has to be there."""
+    local = name.startswith((".", "/", "~", "nano-", "outputs/"))
+    return f"model {name}: {_short(error)}" if local else f"model {name}: not on this machine; fetched from the hub when it runs"
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:220] or type(error).__name__
