@@ -84,9 +84,10 @@ def test_sampling_flops_by_hand():
     assert budget.sampling_flops(9e9, 100) == 2 * 9e9 * 100
     assert budget.sampling_flops(9e9, 100, 40, 10, "each") == 2 * 9e9 * 1400
     assert budget.sampling_flops(9e9, 100, 40, 10, "once") == 2 * 9e9 * 1040
-    assert budget.sampling_flops(9e9, 100, 40, 10, "cached") == 2 * 9e9 * 1000
+    assert budget.sampling_flops(9e9, 100, 40, 10, "none") == 2 * 9e9 * 1000
+    assert budget.sampling_flops(9e9, 100, 40, 10, "cached") == 2 * 9e9 * 1040
     context = sum(range(41, 61)) - 20 / 2  # positions of 20 tokens after 40, each counted at its middle
-    assert budget.sampling_flops(1, 20, 40, 1, "cached", 3, 8) == 2 * 20 + 4 * 3 * 8 * context
+    assert budget.sampling_flops(1, 20, 40, 1, "none", 3, 8) == 2 * 20 + 4 * 3 * 8 * context
     with pytest.raises(ValueError, match="twice"):
         budget.sampling_flops(9e9, 100, prompt="twice")
     with pytest.raises(ValueError, match="n_tokens"):

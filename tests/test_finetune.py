@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,13 +134,61 @@ def test_coloured_shows_masks_and_escapes_text(tokenizer):
     assert page.count("label -100") == 5 and f"id {EOS}, label {EOS}" in page
 
 
+# ---- the end of a turn
+
+GEMMA = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] | trim }}<end_turn>\n{% endfor %}"
+LLAMA = "{% for m in messages %}<turn>{{ m['role'] }}<turn>{{ m['content'] }}<end_turn>{% endfor %}"
+MISTRAL = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
+NONE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+
+
+@pytest.mark.parametrize("template, token", [(GEMMA, "<end_turn>"), (LLAMA, "<end_turn>"), (MISTRAL, "<eos>"), (NONE, "<eos>")])
+def test_the_end_token_is_the_one_that_the_template_sets(base, template, token):
+    from transformers import AutoTokenizer
+
+    chat = AutoTokenizer.from_pretrained(base)
+    chat.add_special_tokens({"additional_special_tokens": ["<turn>", "<end_turn>"]})
+    chat.chat_template = template
+    assert finetune.end_token(chat) == chat.convert_tokens_to_ids(token)
+    assert finetune.end_token(chat, "plain") == EOS
+    chat.chat_template, chat.eos_token = NONE, None
+    with pytest.raises(ValueError, match="no EOS"):
+        finetune.end_token(chat)
+
+
+def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
+    """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from wcse_lib.engines import Request, Sampling
+    from wcse_lib.engines.hf import HFEngine
+
+    chat = AutoTokenizer.from_pretrained(base)
+    end = chat.convert_tokens_to_ids("~")  # any token will do
+    rows = [encode(chat, [BOS, 20 + i % 5], "ab", 64, end) for i in range(16)]
+    check_rows(rows, chat, end)
+    with pytest.raises(ValueError, match="end token 2 is not trained"):
+        check_rows(rows, chat)
+    for method in ("lora", "full"):
+        changes = dict(method=method, amount=30, learning_rate=1e-2, n_checkpoints=1, merge=True)
+        train(base, rows, settings(**changes), tmp_path / method, end_id=end)
+        saved = tmp_path / method / ("model" if method == "full" else "merged")
+        assert AutoTokenizer.from_pretrained(tmp_path / method / "model").eos_token_id == end
+        ends = AutoModelForCausalLM.from_pretrained(saved).generation_config.eos_token_id
+        assert {end, EOS} <= set(ends)
+    (out,) = HFEngine(str(saved), {"dtype": "float32"}).generate([Request(("a", "p", 0), [BOS, 21], 0)], Sampling(0.0, max_tokens=9))
+    assert (out.text, out.n_tokens, out.finish_reason) == ("ab", 3, "stop")
+
+
 # ---- settings and batches
 
 
 @pytest.mark.parametrize(
     "change, word",
     [({"method": "dora"}, "method"), ({"backend": "jax"}, "backend"), ({"training": "hours"}, "training"),
-     ({"learning_rate": 0}, "learning_rate"), ({"micro_batch_size": 3}, "micro_batch"), ({"amount": -1}, "amount")],
+     ({"learning_rate": 0}, "learning_rate"), ({"micro_batch_size": 3}, "micro_batch"), ({"amount": -1}, "amount"),
+     ({"learning_rate": (1e-3, 0)}, "learning_rate"), ({"packing": True, "backend": "unsloth"}, "packing"),
+     ({"report_to": ("no_such_tracker",)}, "no_such_tracker is not installed")],
 )  # fmt: skip
 def test_wrong_settings_are_named(change, word):
     with pytest.raises(ValueError, match=word):
@@ -268,6 +317,16 @@ def test_a_micro_batch_changes_no_loss(base, rows, tmp_path):
     assert losses(split) == pytest.approx(losses(whole), abs=1e-5) and whole["steps"] == 3 and whole["epochs"] == 1
 
 
+def test_packed_rows_do_not_see_each_other(plain, base, rows, tmp_path):
+    packed = train(base, rows, settings(packing=True, micro_batch_size=4), tmp_path / "out")
+    assert losses(packed) == pytest.approx(losses(plain[0]), abs=1e-5)
+
+
+def test_curves_of_a_report(plain):
+    frame = finetune.curves(plain[0] | {"validation_curve": [[3, 0.25], [6, 0.5]]})
+    assert frame["loss"].tolist() == losses(plain[0]) and frame.dropna()["accuracy"].tolist() == [0.25, 0.5]
+
+
 @pytest.mark.parametrize("kind", ["cuda", "DefaultCPUAllocator"])
 def test_out_of_memory_halves_the_micro_batch(plain, base, rows, tmp_path, monkeypatch, kind):
     import torch
@@ -313,6 +372,33 @@ def test_a_loss_that_is_not_a_number_stops(base, tokenizer, rows, tmp_path):
     assert not (tmp_path / "out/model").exists()
     report = train(base, rows, settings(amount=1), tmp_path / "out")  # nothing worth keeping stood in the way
     assert report["steps"] == 1
+
+
+def test_learning_rates_are_chosen_by_validation_alone(plain, base, rows, tmp_path):
+    """Resumed after a kill in the second; the third diverges; on disk there are never two losers' weights."""
+    good, out, seen = {1e-3: 0.2, 3e-3: 0.9, 1e30: 1.0, 4e-3: 0.9}, tmp_path / "out", []
+    wanted = settings(learning_rate=tuple(good), n_checkpoints=1)
+
+    def validate(model, tokenizer, step):
+        seen.append(sorted(f.parent.name for f in out.glob("rates/*/model")))
+        if len(seen) == 2 and not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            raise KeyboardInterrupt
+        return list(good.values())[len(list(out.glob("rates/*/report.json")))]
+
+    with pytest.raises(KeyboardInterrupt):
+        train(base, rows, wanted, out, validate)
+    report = train(base, rows, wanted, out, validate)
+    assert [(one["learning_rate"], one["accuracy"]) for one in report["rates"]] == [(1e-3, 0.2), (3e-3, 0.9), (1e30, None), (4e-3, 1.0)]
+    assert re.search(r"is (nan|inf) at step \d+, learning rate", report["rates"][2]["note"]) and report["learning_rate"] == 4e-3
+    assert max(map(len, seen)) == 1 and {f.name for f in out.iterdir()} == {"model", "report.json", "training.json"}
+    assert train(base, rows, wanted, out, validate) == report
+    with pytest.raises(ValueError, match="validation problems"):
+        train(base, rows, wanted, tmp_path / "blind")
+    with pytest.raises(ValueError, match="another training"):
+        train(base, rows, settings(learning_rate=(1e-3,)), out, validate)
+    with pytest.raises(finetune.Diverged, match="learning rate .*e.29; .* learning rate"):
+        train(base, rows, settings(learning_rate=(1e30, 1e29)), tmp_path / "wild", validate)
 
 
 def test_a_row_above_the_limit_is_refused(base, rows, tmp_path):

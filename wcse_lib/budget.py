@@ -29,7 +29,9 @@ CONVENTIONS = {  # name: (unit, what it leaves out)
     "seconds": ("seconds", "other machines: measured GPU-seconds + verification"),
     "price": ("usd", "other dates and providers: output, input, verification"),
 }
-PROMPT = ("each", "once", "cached")  # prompt tokens count for every sample, once per problem (shared prefix), or never
+# How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
+# cache (in FLOPs like once; in USD at the cached price).
+PROMPT = ("none", "once", "each", "cached")
 UNITS = ("tokens", "flops", "seconds", "usd")
 
 
@@ -70,8 +72,8 @@ def sampling_flops(n_parameters: float, n_tokens: float, n_prompt_tokens=0.0, n_
                    attention_width=0) -> float:  # fmt: skip
     """FLOPs of drawing `n_samples` samples of `n_tokens` tokens each: 2·P per token (Kaplan et al. 2020, 2001.08361).
 
-    Give a mixture of experts' active parameters. Prompt tokens count for "each" sample, "once" per problem (the samples
-    share the prefill) or, "cached", never. With `n_layers` and `attention_width` (heads × head size) attention adds
+    Give a mixture of experts' active parameters. Prompt tokens count as PROMPT says: for "each" sample, "once" per problem
+    (the samples share the prefill; so they do when "cached"), or, "none", never. With `n_layers` and `attention_width` (heads × head size) attention adds
     4·layers·width·position per token (Chowdhery et al. 2022, 2204.02311, appendix B). Left out: softmax, norms,
     windows (full attention is counted), hardware utilisation, failed samples, verification.
     """
@@ -79,7 +81,7 @@ def sampling_flops(n_parameters: float, n_tokens: float, n_prompt_tokens=0.0, n_
     _check(n_tokens=n_tokens, n_prompt_tokens=n_prompt_tokens, n_samples=n_samples)
     if prompt not in PROMPT:
         raise ValueError(f"prompt = {prompt!r}: choose how prompt tokens count: {', '.join(PROMPT)}")
-    prefills = {"each": n_samples, "once": min(n_samples, 1.0), "cached": 0.0}[prompt]
+    prefills = {"each": n_samples, "none": 0.0}.get(prompt, min(n_samples, 1.0))
     tokens = n_samples * n_tokens + prefills * n_prompt_tokens
     positions = n_samples * n_tokens * (n_prompt_tokens + n_tokens / 2) + prefills * n_prompt_tokens**2 / 2
     return 2.0 * n_parameters * tokens + 4.0 * n_layers * attention_width * positions
@@ -256,7 +258,8 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
     """
     size, n, judge = arm.size, n_samples, n_samples * arm.judge.get(CONVENTIONS.get(convention, " ")[0], 0.0)
     full, active = (size.n_parameters, size.n_active) if isinstance(size, ModelSize) else (size, size)
-    prompts = arm.n_prompt_tokens * {"each": n, "once": min(n, 1), "cached": 0}.get(prompt, math.nan)
+    prompts = arm.n_prompt_tokens * {"each": n, "once": min(n, 1), "cached": n, "none": 0}.get(prompt, math.nan)
+    cached = arm.n_prompt_tokens * max(n - 1, 0) if prompt == "cached" else 0.0
     rules = {
         "count": lambda: n,
         "tokens": lambda: n * arm.n_tokens,
@@ -268,7 +271,7 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
         "attention": lambda: sampling_flops(
             active, arm.n_tokens, arm.n_prompt_tokens, n, prompt, size.n_layers, size.attention_width) + judge,
         "seconds": lambda: n * arm.gpu_seconds + judge,
-        "price": lambda: usd(arm.price, n * arm.n_tokens, prompts, 0.0, arm.batch) + judge,
+        "price": lambda: usd(arm.price, n * arm.n_tokens, prompts, cached, arm.batch) + judge,
     }  # fmt: skip
     try:
         return float(rules[convention]())

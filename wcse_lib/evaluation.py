@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 
+from wcse_lib import intervals, judges, metrics
+from wcse_lib.cluster import map_tasks
 from wcse_lib.engines import Sampling, open_engine
 from wcse_lib.prompts import load_tokenizer
-from wcse_lib.records import is_complete, read_parquet, write_manifest, write_parquet
+from wcse_lib.records import KEY, is_complete, read_parquet, read_samples, write_manifest, write_parquet
 from wcse_lib.sampling import draw
 from wcse_lib.study import Machine, Run, resolve_model
-from wcse_lib.verdicts import judgement_rows, verdict_rows
+from wcse_lib.verdicts import judgement_rows, verifier
 
 DECODINGS = ("greedy", "sampled")
 
 
 def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
-    """Test the named students (all when empty); returns one row per student and decoding with its raw accuracy.
+    """Test the named students (all when empty); returns their `results`.
 
     Writes `05_evaluate/<student>/<decoding>/` (samples) and verdicts and judgements beside them. A finished student is
-    not tested again; an unfinished one resumes by key.
+    not tested again; an unfinished one resumes by key. With `workers` above 1 students are Ray tasks, so many at once.
     """
-    problems = read_parquet(run.path("01", "held_out.parquet"))
-    rows = []
-    for student in students or list(run.plan["students"]):
-        if not is_complete(run.path("05", student), run.plan_id):
-            _test(run, student, problems, machine)
-        for decoding in DECODINGS:
-            verdicts = read_parquet(run.path("05", student, f"verdicts-{decoding}.parquet"))
-            correct = int((verdicts["verdict"] == "correct").sum())
-            rows.append(
-                {
-                    "student": student,
-                    "decoding": decoding,
-                    "n_samples": len(verdicts),
-                    "n_correct": correct,
-                    "accuracy": correct / len(verdicts),
-                }
-            )
-    return pd.DataFrame(rows)
+    names = students or list(run.plan["students"])
+    todo = [name for name in names if not is_complete(run.path("05", name), run.plan_id)]
+    for student, _ in map_tasks(partial(test_student, str(run.folder.resolve()), machine=machine), todo, machine):
+        if machine.workers > 1:
+            print(f"{student}: tested", flush=True)
+    return results(run, names)
 
 
 def model_of(run: Run, student: str) -> tuple[str, str | None]:
@@ -51,55 +43,113 @@ def model_of(run: Run, student: str) -> tuple[str, str | None]:
     return str(folder), None
 
 
-def _test(run: Run, student: str, problems: pd.DataFrame, machine: Machine) -> None:
-    model, adapter = model_of(run, student)
-    e, folder = run.study.evaluation, run.path("05", student)
+def judge_of(run: Run) -> str | None:
+    """The judge of students' reasoning: exact for nano, else arithmetic; none for code and where none is wanted."""
+    v = run.study.verification
+    if v.judge == "none" or v.by == "tests":
+        return None
+    return "exact" if run.study.dataset.name == "nano" else "arithmetic"
+
+
+def test_student(folder: str, student: str, machine: Machine) -> None:
+    """Sample, verify and judge one student of the study in `folder` on all held-out problems, transfer sets too."""
+    run = Run(folder)
+    problems = read_parquet(run.path("01", "held_out.parquet"))
+    (model, adapter), folder, e = model_of(run, student), run.path("05", student), run.study.evaluation
     settings = {
         "greedy": (1, Sampling(temperature=0.0, max_tokens=e.max_tokens)),
         "sampled": (e.n_samples, Sampling(e.temperature, e.top_k, e.top_p, e.max_tokens)),
     }
-    tokenizer = load_tokenizer(model)
-    engine = open_engine(
-        machine.engine, model, machine.model_dump(exclude_none=True) | ({"adapter": adapter} if adapter else {})
-    )
-    counts = {}
+    tokenizer, counts = load_tokenizer(adapter or model), {}
+    options = machine.model_dump(exclude_none=True) | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
+    engine = open_engine(machine.engine, model, options)
     try:
-        for decoding, (n, sampling) in settings.items():
-            rows = draw(
-                folder / decoding,
-                student,
-                problems,
-                n,
-                engine,
-                tokenizer,
-                run.study.prompt,
-                sampling,
-                run.study.seed,
-                student,
-                machine.engine,
-            )
-            verdicts = verdict_rows(rows, problems, run.study.prompt.answer_style)
-            write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
-            if run.study.dataset.name == "nano":
-                write_parquet(
-                    folder / f"judgements-{decoding}.parquet", judgement_rows(rows, verdicts, problems, "exact")
-                )
-            counts[decoding] = {
-                "n_samples": len(rows),
-                "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
-                "n_prompt_tokens": int(rows["n_prompt_tokens"].clip(lower=0).sum()),
-            }
+        with verifier(run.study.prompt.answer_style, 1, run.study.verification) as verify:
+            for decoding, (n, sampling) in settings.items():
+                rows = draw(folder / decoding, student, problems, n, engine, tokenizer, run.study.prompt, sampling,
+                            run.study.seed, student, machine.engine)  # fmt: skip
+                verdicts = verify(rows, problems)
+                write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
+                if judge := judge_of(run):
+                    judged = judgement_rows(rows, verdicts, problems, judge)
+                    write_parquet(folder / f"judgements-{decoding}.parquet", judged)
+                tokens = {name: int(rows[name].clip(lower=0).sum()) for name in ("n_tokens", "n_prompt_tokens")}
+                counts[decoding] = {"n_samples": len(rows)} | tokens
     finally:
         engine.close()
     write_manifest(folder, run.plan_id, counts)
 
 
-def checks(run: Run, students: list[str], results: pd.DataFrame) -> dict:
+def results(run: Run, students: list[str]) -> pd.DataFrame:
+    """One row per student, set of held-out problems and metric: n, value, and a 95 % interval.
+
+    Greedy pass@1 and the false-positive rate (of the drawn correct samples) with Wilson intervals, where n is problems
+    and judged samples; sampled pass@1 and the largest maj@k with bootstrap intervals over problems.
+    """
+    problems, out = read_parquet(run.path("01", "held_out.parquet")), []
+    sets = problems.assign(set=problems.get("set", "held_out")).set_index("problem_id")["set"]
+    k = max(run.study.evaluation.maj_k, default=1)
+    for student in students:
+        folder = run.path("05", student)
+        greedy, sampled = (read_parquet(folder / f"verdicts-{decoding}.parquet") for decoding in DECODINGS)
+        judged = folder / "judgements-sampled.parquet"
+        judged = read_parquet(judged) if judged.exists() else None
+        for name in sets.unique():
+            right = greedy.loc[(greedy["problem_id"].map(sets) == name), "verdict"] == "correct"
+            rows = sampled[sampled["problem_id"].map(sets) == name].assign(right=lambda f: f["verdict"] == "correct")
+            groups = rows.sort_values(KEY).groupby("problem_id")
+            said = [[None if pd.isna(a) else a for a in part] for _, part in groups["extracted"]]
+            votes = metrics.majority_details(said, [list(part) for _, part in groups["right"]], k)["accuracy"]
+            means = groups["right"].mean().to_numpy()
+            values = {
+                "greedy pass@1": (len(right), intervals.wilson(int(right.sum()), len(right))),
+                "sampled pass@1": (len(groups), intervals.bootstrap(means, seed=run.study.seed)),
+                f"maj@{k}": (len(groups), intervals.bootstrap(votes.to_numpy(), seed=run.study.seed)),
+            }
+            if judged is not None:
+                table = judges.false_positive_table(judged[judged["problem_id"].map(sets) == name])
+                for row in table[table["n"] > 0].itertuples():
+                    values["false-positive rate"] = (row.n, intervals.wilson(row.n_false, row.n))
+            for metric, (n, (value, low, high)) in values.items():
+                facts = {"student": student, "set": name, "metric": metric, "n": n}
+                out.append(facts | {"value": float(value), "low": float(low), "high": float(high)})
+    return pd.DataFrame(out)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Results to read: a row per student and set, a column per metric, "40.0 [34.6, 45.6] of 300" in per cent."""
+    text = [f"{100 * r.value:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}] of {r.n}" for r in table.itertuples()]
+    wide = table.assign(text=text).pivot(index=["set", "student"], columns="metric", values="text")
+    return wide.reindex(columns=table["metric"].unique()).fillna("").sort_index(level="set", sort_remaining=False)
+
+
+def three_samples(run: Run, student: str) -> str:
+    """A right sample, a right answer by unsound reasoning, and a wrong one, where there are such, as text."""
+    folder, problems = run.path("05", student), read_parquet(run.path("01", "held_out.parquet"))
+    frame = read_samples(folder / "sampled").merge(read_parquet(folder / "verdicts-sampled.parquet"), on=KEY)
+    frame = frame.merge(problems[["problem_id", "question", "answer"]], on="problem_id")
+    right, unsound = frame["verdict"] == "correct", pd.Series(False, frame.index)
+    if (path := folder / "judgements-sampled.parquet").exists():
+        judged = read_parquet(path).rename(columns={"reason": "why"})[[*KEY, "sound", "why"]]
+        frame = frame.merge(judged, on=KEY, how="left")
+        unsound = frame["sound"].eq(False).fillna(False).astype(bool)
+    parts = []
+    for title, rows in {"right": frame[right & ~unsound], "right answer, unsound reasoning": frame[right & unsound],
+                        "wrong": frame[frame["verdict"] == "incorrect"]}.items():  # fmt: skip
+        for row in rows.head(1).itertuples():
+            why = row.why if "unsound" in title else row.reason
+            told = f"{row.question}\n(gold: {row.answer}, extracted: {row.extracted})"
+            parts.append(f"--- {title}: {why}\n{told}\n{row.text}")
+    return "\n\n".join(parts)
+
+
+def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:
     """Facts about the tests. Raises AssertionError when a student's samples are not all there."""
-    n, e = run.plan["n_problems"]["held_out"], run.study.evaluation
-    for row in results.itertuples():
-        assert row.n_samples == n * (1 if row.decoding == "greedy" else e.n_samples), (
-            f"{row.student}: samples are missing"
-        )
-    assert set(results["student"]) == set(students), "a student was not tested"
-    return {"n_students": len(students), "n_samples": int(results["n_samples"].sum())}
+    n, e, n_samples = run.plan["n_problems"]["held_out"], run.study.evaluation, 0
+    for student in students:
+        for decoding, k in zip(DECODINGS, (1, e.n_samples)):
+            verdicts = read_parquet(run.path("05", student, f"verdicts-{decoding}.parquet"), KEY)
+            assert len(verdicts) == n * k and not verdicts.duplicated(KEY).any(), f"{student}: samples are missing"
+            n_samples += len(verdicts)
+    assert set(table["student"]) == set(students), "a student was not tested"
+    return {"n_students": len(students), "n_samples": n_samples}

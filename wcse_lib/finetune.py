@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import html
+import importlib.util
 import json
 import math
 import os
@@ -19,7 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from wcse_lib import budget
 from wcse_lib.records import read_json, write_json
 
 MASKED = -100  # the label that the cross-entropy ignores
@@ -40,14 +43,15 @@ class Settings:
     `training` says what `amount` counts: optimiser steps, epochs (a fraction is allowed) or tokens (prompt and
     completion, no padding). `warmup` below 1 is a share of the steps, else their number. `micro_batch_size` 0 means
     the whole batch. dtype "bfloat16" computes in bfloat16, yet full fine-tuning keeps float32 weights (a step of 1e-6
-    would vanish in bfloat16); "auto" is bfloat16 on a GPU, else float32. Rows are never packed: they would see each
-    other. Raises ValueError naming the field.
+    would vanish in bfloat16); "auto" is bfloat16 on a GPU, else float32. Of several learning rates validation chooses.
+    `packing` lays the rows of a micro batch end to end instead of padding them; each still sees itself alone, so the
+    steps and losses stay the same. Raises ValueError naming the field.
     """
 
     method: str
     training: str
     amount: float
-    learning_rate: float
+    learning_rate: float | tuple[float, ...]
     backend: str = "trl"
     batch_size: int = 32
     micro_batch_size: int = 0
@@ -62,18 +66,42 @@ class Settings:
     lora_rank: int = 16
     lora_alpha: float = 16
     lora_dropout: float = 0.0
-    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora_targets: tuple[str, ...] = ()  # layers by name; none: all linear ones
     merge: bool = False  # also write the adapter merged into its base, in 16 bit
     dtype: str = "auto"
     gradient_checkpointing: bool = False
-    report_to: str = "none"
+    packing: bool = False
+    report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if (name in CHOICES and value not in CHOICES[name]) or (name in POSITIVE and value <= 0):
+            if (name in CHOICES and value not in CHOICES[name]) or (name in POSITIVE and np.min(value) <= 0):
                 raise ValueError(f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        if self.packing and self.backend == "unsloth":
+            raise ValueError("packing is True: only backend trl is known to keep packed rows from seeing each other")
+        if missing := [name for name in self.report_to if importlib.util.find_spec(name) is None]:
+            raise ValueError(f"report_to: {missing[0]} is not installed; install it or leave it out")
+
+
+class Diverged(ValueError):
+    """A loss or gradient that is no number; the message says at which step and learning rate."""
+
+
+def end_token(tokenizer, style: str = "chat") -> int:
+    """The id of the token that ends an assistant's turn: the first special one that the chat template sets after the
+    answer (Gemma's <end_of_turn>, Llama's <|eot_id|>, Qwen's <|im_end|>), else, and in `plain` prompts, EOS."""
+    if style == "chat" and tokenizer.chat_template:
+        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}]
+        after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("ANSWER")[2]
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        special = (special | {*tokenizer.all_special_ids}) - {tokenizer.bos_token_id, tokenizer.unk_token_id}
+        if found := [i for i in tokenizer(after, add_special_tokens=False)["input_ids"] if i in special]:
+            return found[0]
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no EOS and its chat template ends no turn: no student could learn to stop")
+    return tokenizer.eos_token_id
 
 
 def encode(tokenizer, prompt_ids: list[int], completion: str, max_tokens: int, end_id: int | None = None):
@@ -158,21 +186,24 @@ def open_backend(backend: str) -> None:
 
 
 def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Path, validate: Callable | None = None,
-          progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0) -> dict:
+          progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0,
+          end_id: int | None = None) -> dict:
     """Train a student from `base_model` on encoded `rows`, leave it in `out/model`, return the train report.
 
     `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at each checkpoint; the
-    best is kept, the earliest of equals; without it, the last. `progress(step, n_steps, loss)` is called every step.
+    best is kept, the earliest of equals (of several learning rates too, the first); without it, the last. The student's
+    tokenizer takes `end_id` for its EOS: engines stop there. `progress(step, n_steps, loss)` is called every step.
     Called again after a kill it goes on from the latest whole checkpoint, after success it returns the saved report.
-    Running out of memory halves the micro batch. FLOPs are 6·P·tokens: P parameters with embeddings, tokens without
-    padding; attention, validation, repeated steps and LoRA's cheaper backward are left out. Raises ValueError: a row
-    too long, another training in `out`, a loss or gradient that is not finite (with step and learning rate).
+    Running out of memory halves the micro batch. FLOPs are budget.training_flops, tokens without padding, of all rates;
+    planned ones at the rows' mean length; validation and steps repeated after a kill are left out. Raises ValueError: a
+    row too long, another training in `out`, a loss or gradient that is not finite (with step and learning rate).
     """
-    out, notes = Path(out), []
+    out, notes, rest = Path(out), [], (validate, progress, n_dropped_long, end_id)
     open_backend(settings.backend)
     import torch
     from transformers import AutoTokenizer
     from transformers.utils import logging
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     if on_gpu := torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -181,25 +212,28 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     lengths = np.array([len(row["input_ids"]) for row in rows])
     if not rows or lengths.max() > settings.max_tokens:
         raise ValueError(f"{len(rows)} rows of up to {max(lengths, default=0)} tokens; limit {settings.max_tokens}")
-    digest = hashlib.sha256()
-    for part in [asdict(replace(settings, micro_batch_size=0, report_to="")), *rows]:
-        digest.update(json.dumps(part, sort_keys=True).encode())
-    identity = {"base_model": str(base_model), "rows_and_settings": digest.hexdigest()}
-    started = (out / "model").exists() or _latest(out / "checkpoints")[0]
-    if started and (old := read_json(out / "training.json")) != identity:
+    of_settings = asdict(replace(settings, micro_batch_size=0, report_to=()))
+    identity = {"base_model": str(base_model), "data_sha256": _digest(rows), "settings_sha256": _digest([of_settings])}
+    finished, latest = (out / "report.json").exists(), _latest(out / "checkpoints")[0]
+    if (finished or latest or (out / "rates").exists()) and (old := read_json(out / "training.json")) != identity:
         raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
-    if (out / "model").exists():
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    if finished:
+        for name in ("checkpoints", "rates"):
+            shutil.rmtree(out / name, ignore_errors=True)
         return read_json(out / "report.json")
     write_json(out / "training.json", identity)
+    if isinstance(settings.learning_rate, tuple):
+        return _best_rate(base_model, rows, settings, out, identity, *rest)
     tokenizer, plan = AutoTokenizer.from_pretrained(base_model), batches(lengths, settings)
+    if end_id not in (None, tokenizer.eos_token_id):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_id)
     micro, micro_batches = settings.micro_batch_size or settings.batch_size, []
     while True:
         resume, step = _latest(out / "checkpoints")
         micro_batches.append((step, micro))
         notes += [f"resumed at step {step}"] if resume else []
         try:
-            history, size = _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress)
+            history, *sizes = _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress)
             break
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if micro == 1 or not any(words in str(error) for words in NO_MEMORY):
@@ -216,31 +250,101 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     best = out / f"checkpoints/checkpoint-{best_step}"
     order, seconds = np.concatenate(plan), history[-1]["seconds"]
     n_tokens, n_masked = int(lengths[order].sum()), np.array([row["labels"].count(MASKED) for row in rows])[order].sum()
+    of = {"steps": settings.batch_size * lengths.mean(), "epochs": lengths.sum(), "tokens": 1}[settings.training]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     report = {
-        **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": size,
-        "n_examples": len(rows), "n_dropped_long": n_dropped_long, "n_tokens": n_tokens,
-        "n_trained_tokens": n_tokens - int(n_masked), "steps": len(plan), "epochs": len(order) / len(rows),
-        "seconds": seconds, "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
+        **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": sizes[0],
+        "n_trained_parameters": sizes[1], "n_examples": len(rows), "n_dropped_long": n_dropped_long,
+        "n_tokens": n_tokens, "n_trained_tokens": n_tokens - int(n_masked), "steps": len(plan),
+        "epochs": len(order) / len(rows), "seconds": seconds,
+        "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
         "tokens_per_second": n_tokens / seconds,
         "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else memory,  # else the process's, ever
         "loss_curve": [(h["step"], h["loss"], h["learning_rate"]) for h in history if "loss" in h],
-        "validation_curve": scores, "best_step": best_step, "micro_batches": micro_batches, "notes": notes,
-        "planned_flops": 6 * size * n_tokens, "spent_flops": 6 * size * n_tokens,
+        "validation_curve": scores, "best_step": best_step, "accuracy": dict(scores).get(best_step),
+        "learning_rate": settings.learning_rate, "micro_batches": micro_batches, "notes": notes,
+        "planned_flops": budget.training_flops(sizes[0], float(settings.amount * of), sizes[1]),
+        "spent_flops": budget.training_flops(sizes[0], n_tokens, sizes[1]),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in
                      ("torch", "transformers", "trl", "peft", "unsloth")},
     }  # fmt: skip
     if settings.merge and settings.method != "full":
         merge(base_model, best, out / "merged")
-    write_json(out / "report.json", report)
-    shutil.rmtree(out / ".model", ignore_errors=True)
+    for folder in (".model", "model"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     shutil.copytree(best, out / ".model", ignore=shutil.ignore_patterns(*RESUMING))
     for file in (out / ".model").iterdir():
         with open(file, "rb") as f:
             os.fsync(f.fileno())
     os.replace(out / ".model", out / "model")
+    write_json(out / "report.json", report)  # last: it says that the training is finished
     shutil.rmtree(out / "checkpoints")
     return read_json(out / "report.json")
+
+
+def _best_rate(base_model, rows, settings: Settings, out: Path, identity: dict, validate, *rest) -> dict:
+    """Train at each learning rate and keep the best; the disk holds the best's and the current one's weights only."""
+    if validate is None:
+        raise ValueError(f"learning_rate is {settings.learning_rate}: several need validation problems to choose by")
+    reports, tried, best = {}, [], None
+    for rate in dict.fromkeys(settings.learning_rate):
+        here = out / "rates" / f"{rate:g}"
+        facts = {"learning_rate": rate, "accuracy": None, "best_step": None, "note": ""}
+        try:
+            reports[here] = train(base_model, rows, replace(settings, learning_rate=rate), here, validate, *rest)
+            tried.append({name: reports[here].get(name, value) for name, value in facts.items()})
+        except Diverged as error:
+            tried.append(facts | {"note": str(error)})
+        if reports:
+            best = max(reports, key=lambda folder: reports[folder]["accuracy"])  # the first of equals
+        for folder in out.glob("rates/*"):
+            for weights in ("model", "merged", "checkpoints") if folder != best else ():
+                shutil.rmtree(folder / weights, ignore_errors=True)
+    if best is None:
+        raise Diverged("; ".join(one["note"] for one in tried))
+    total = {name: sum(r[name] for r in reports.values()) for name in ("seconds", "planned_flops", "spent_flops")}
+    for weights in ("model", "merged"):
+        if (best / weights).exists():
+            shutil.rmtree(out / weights, ignore_errors=True)
+            os.replace(best / weights, out / weights)
+    write_json(out / "report.json", reports[best] | identity | total | {"rates": tried})
+    shutil.rmtree(out / "rates")
+    return read_json(out / "report.json")
+
+
+def _digest(parts: list) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps(part, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def curves(report: dict) -> pd.DataFrame:
+    """A train report's `step`, `loss`, `learning_rate` and, at checkpoints, validation `accuracy`."""
+    frame = pd.DataFrame(report["loss_curve"], columns=["step", "loss", "learning_rate"])
+    return frame.assign(accuracy=frame["step"].map(dict(map(tuple, report["validation_curve"]))).astype(float))
+
+
+def log_likelihoods(model: str | Path, rows: list[dict], batch_tokens: int = 4096) -> list[float]:
+    """How likely an untrained model finds each row's trained tokens: their summed log probability in nats, (n,)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.float32 if device == "cpu" else "auto"
+    live = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
+    out, todo = [0.0] * len(rows), sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    while todo:
+        width = len(rows[todo[-1]]["input_ids"])
+        part = [todo.pop() for _ in range(min(len(todo), max(1, batch_tokens // width)))]
+        padded = ([rows[i][name] + [fill] * (width - len(rows[i][name])) for i in part]
+                  for name, fill in (("input_ids", 0), ("labels", MASKED)))  # fmt: skip
+        ids, labels = (torch.tensor(x, device=device) for x in padded)
+        with torch.inference_mode():  # padding stands on the right, where no earlier token sees it
+            logits = live(input_ids=ids).logits[:, :-1].float().transpose(1, 2)
+            loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:], ignore_index=MASKED, reduction="none")
+        for i, value in zip(part, (-loss.sum(1)).tolist()):
+            out[i] = value
+    return out
 
 
 def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat16") -> None:
@@ -248,15 +352,21 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32), adapter)
-    model.merge_and_unload().to(getattr(torch, dtype)).save_pretrained(out)
-    AutoTokenizer.from_pretrained(adapter).save_pretrained(out)
+    model = model.merge_and_unload().to(getattr(torch, dtype))
+    ends = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    model.generation_config.eos_token_id = sorted(ends)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress):
-    """One attempt at the whole training: its log history and the base model's number of parameters."""
+    """One attempt at the whole training: its log history, the base model's parameters and how many are trained."""
     import torch
     model, n_parameters = _load(base_model, settings)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
     from datasets import Dataset  # with TRL after the backend, so that Unsloth has patched them
     from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -280,7 +390,7 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
             step, now, entry = state.global_step, time.monotonic(), state.log_history[-1]
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(logs.get(name, 0.0)):
-                    raise ValueError(f"{name} is {logs[name]} at step {step}, learning rate {logs['learning_rate']:g}")
+                    raise Diverged(f"{name} is {logs[name]} at step {step}, learning rate {logs['learning_rate']:g}")
             entry["seconds"] = now - self.start
             if step in checkpoints and validate:
                 model.for_inference() if unsloth else model.eval()
@@ -309,15 +419,24 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
         dataset_kwargs={"skip_prepare_dataset": True}, completion_only_loss=False, assistant_only_loss=False,
         remove_unused_columns=False, dataloader_num_workers=0, dataloader_pin_memory=on_gpu, dataloader_drop_last=False,
         logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False, eval_strategy="no", save_strategy="no",
-        save_total_limit=2, save_only_model=False, report_to=settings.report_to, disable_tqdm=True, push_to_hub=False,
+        save_total_limit=2, save_only_model=False, report_to=list(settings.report_to), run_name=out.name,
+        disable_tqdm=True, push_to_hub=False,
     )  # fmt: skip
     data = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
     data = data.select(np.concatenate(plan))  # in the order of training
-    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, callbacks=[Watch()], args=args)
+    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, callbacks=[Watch()], args=args,
+                         data_collator=_end_to_end if settings.packing else None)
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=resume)
-    return [h for h in trainer.state.log_history if "seconds" in h], n_parameters
+    return [h for h in trainer.state.log_history if "seconds" in h], n_parameters, n_trained
+
+
+def _end_to_end(rows: list[dict]) -> dict:
+    """A micro batch as one row without padding; positions that start anew tell attention where each row begins."""
+    import torch
+    flat = {name: torch.tensor([[x for row in rows for x in row[name]]]) for name in ("input_ids", "labels")}
+    return flat | {"position_ids": torch.tensor([[i for row in rows for i in range(len(row["input_ids"]))]])}
 
 
 def _load(base_model, settings: Settings):
@@ -327,7 +446,7 @@ def _load(base_model, settings: Settings):
     half, on_gpu = settings.dtype == "bfloat16", torch.cuda.is_available()
     dtype = torch.bfloat16 if half and not full else torch.float32
     lora = dict(r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
-                target_modules=list(settings.lora_targets), bias="none")  # fmt: skip
+                target_modules=list(settings.lora_targets) or "all-linear", bias="none")  # fmt: skip
     if settings.backend == "unsloth":
         from unsloth import FastLanguageModel
         mixed = {"dtype": torch.bfloat16, "float32_mixed_precision": True}  # float32 weights, as its GPU loader says it

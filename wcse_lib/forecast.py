@@ -68,6 +68,12 @@ class Posterior:
         return rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1))) if judged else rates
 
 
+    def problem_rates(self, n, c, size: int, rng, n_rates: int = 24) -> np.ndarray:
+        """What to believe of every pilot problem's own rate under draws of populations: [size, problems, n_rates]."""
+        drawn = ((self.x[i], np.exp(self.y[i]), self.zero[i]) for i in rng.choice(len(self.x), size, p=self.weight))
+        return np.stack([Fit(expit(x) * s, expit(-x) * s, zero).rates(n, c, n_rates) for x, s, zero in drawn])
+
+
 def posterior(n, c) -> Posterior:
     """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors are PRIOR and P_ZERO.
 
@@ -150,7 +156,7 @@ def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], se
         log += np.log(theta + np.arange(1, len(g))[:, None] * d).sum(0) + (gammaln(g - d) - gammaln(1 - d)).sum(0)
         log -= gammaln(theta + g.sum()) - gammaln(theta + 1)
     rng, size, t = np.random.default_rng(seed), 200, np.arange(max(ks) + 1)
-    rates = posterior(n, c).rates(size, rng, None, 48)
+    rates = np.clip(posterior(n, c).rates(size, rng, None, 48), 1e-9, 1 - 1e-9)  # scipy's pmf overflows nearer the ends
     mass = np.exp(log - log.max())
     chosen = rng.choice(len(d), size, p=mass / mass.sum())
     d, theta = d[chosen, None], theta[chosen, None]
@@ -262,27 +268,58 @@ def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: fl
     `pilots`: {arm: (n, c)} on the same problems in the same order. A problem's chance to be missed is the product over
     arms, averaged over problems after each arm's own counts; what the counts leave open is shared between arms to the
     degree that their rates correlate in the pilots. Returns samples per arm, cost, value, low, high, p_beats_single
-    (chance to beat every arm alone); intervals resample problems and keep the fits. At most 40 counts per arm are tried.
+    (chance to beat every arm alone); intervals resample populations and problems. At most 40 counts per arm are tried.
     """
-    if len({len(n) for n, _ in pilots.values()}) > 1:
-        raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
-    rates, shared = {arm: fit_pilot(*p).rates(*_pilot(*p)) for arm, p in pilots.items()}, _correlation(pilots)
-    most, (*others, last) = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}, pilots
+    missed_by, (*others, last) = _misses(pilots), pilots
+    most = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}
     splits, missed = [], []
     for ks in product(*(np.unique(np.linspace(0, most[arm], 40).astype(int)) for arm in others)):
         left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
         if left >= 0:
             splits.append((*map(int, ks), int(left / costs[last])))
-            miss = [(1 - rates[arm]) ** k for arm, k in zip(pilots, splits[-1])]
-            apart = np.prod([m.mean(1) for m in miss], axis=0)
-            missed.append(shared * np.prod(miss, axis=0).mean(1) + (1 - shared) * apart)
-    table, missed = pd.DataFrame(splits, columns=list(pilots)), np.array(missed)
-    draws = 1 - missed @ np.random.default_rng(seed).dirichlet(np.ones(missed.shape[1]), 1000).T
+            missed.append(missed_by(splits[-1]))
+    table, missed, rng = pd.DataFrame(splits, columns=list(pilots)), np.array(missed), np.random.default_rng(seed)
+    draws = 1 - np.hstack([missed[:, i] @ rng.dirichlet(np.ones(missed.shape[2]), 80).T for i in range(missed.shape[1])])
     single = (table > 0).sum(axis=1).to_numpy() == 1
     table["cost"] = table @ np.array([costs[arm] for arm in pilots])
-    table["value"], (table["low"], table["high"]) = 1 - missed.mean(1), np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], 1)
+    table["value"], (table["low"], table["high"]) = 1 - missed.mean((1, 2)), np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], 1)
     table["p_beats_single"] = (draws > draws[single].max(0)).mean(1)
     return table.sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
+
+
+def forecast_mix(pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0, level=0.95) -> list[float]:
+    """[value, low, high] of the coverage of a mix of `ks` samples per arm (fractions allowed) in a study of `n_problems`.
+
+    As in `best_mix`: `pilots` hold the same problems.
+    """
+    missed, rng = _misses({arm: pilots[arm] for arm in ks})(ks.values()), np.random.default_rng(seed)
+    draws = np.concatenate([1 - rng.dirichlet(np.ones(len(m)), 160) @ m for m in missed]).clip(0, 1)
+    return [1 - missed.mean(), *_interval(rng.binomial(n_problems, draws) / n_problems, level)[1:]]
+
+
+def _misses(pilots: Mapping[str, tuple], size: int = 12) -> Callable:
+    """A function of samples per arm: each problem's chance to stay unsolved, in several populations [size, problems]."""
+    if len({len(n) for n, _ in pilots.values()}) > 1:
+        raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
+    rng, shared = np.random.default_rng(0), _correlation(pilots)
+    rates = [posterior(*p).problem_rates(*_pilot(*p), size, rng) for p in pilots.values()]
+
+    def missed(ks) -> np.ndarray:
+        miss = [(1 - r) ** k for r, k in zip(rates, ks, strict=True)]
+        return shared * np.prod(miss, axis=0).mean(2) + (1 - shared) * np.prod([m.mean(2) for m in miss], axis=0)
+
+    return missed
+
+
+def compare(forecast: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
+    """Forecasts beside what then happened, one row per arm, budget and metric in both.
+
+    Args: forecast: 01's table (arm, budget, k, metric, value, low, high, n); outcome: arm, budget, metric, outcome (as
+    ledger.outcome gives it). Returns arm, budget, metric, k, value, low, high, n, outcome, inside.
+    """
+    table = forecast.merge(outcome, on=["arm", "budget", "metric"], validate="one_to_one")
+    inside = table["outcome"].between(table["low"] - 1e-9, table["high"] + 1e-9)
+    return table[["arm", "budget", "metric", "k", "value", "low", "high", "n", "outcome"]].assign(inside=inside)
 
 
 def _correlation(pilots) -> float:

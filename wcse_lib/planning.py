@@ -1,4 +1,4 @@
-"""Room 01: turn a study's parameters into a plan that every later stage obeys."""
+"""Room 01: turn a study's parameters, and its pilot, into a plan that every later stage obeys and people can judge."""
 
 from __future__ import annotations
 
@@ -6,15 +6,34 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
+from wcse_lib.explorer import explorer, length_of, paper_curves, plain_arms
+from wcse_lib.matching import cost_of, describe, match_arms, uneven
+from wcse_lib.matrix import list_students
+from wcse_lib.pilot import (
+    MEASURED,
+    advise,
+    correlation,
+    curves,
+    facts,
+    forecast_table,
+    pilot_folder,
+    pilot_study,
+    read_pilot,
+    refuse_other,
+)
 from wcse_lib.problems import load_problems
-from wcse_lib.records import StudyError, read_json, read_parquet, write_json, write_parquet
-from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, resolve, resolve_model
+from wcse_lib.records import StudyError, read_parquet, write_json, write_parquet
+from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, read_yaml, resolve
+
+__all__ = ["explorer", "paper_curves", "pilot_study", "read_pilot"]  # of the floor, for notebook 01 and the pipeline
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "vllm", "unsloth", "pandas", "papermill", "math-verify")
 SPLITS = ("train", "validation", "held_out")
+UNKNOWN = "the arms' lengths are not known; run a pilot, or set the arms' tokens_per_sample"
 
 
 def study_from(namespace: dict, params: str) -> Study:
@@ -26,148 +45,69 @@ def study_from(namespace: dict, params: str) -> Study:
     """
     plain = (str, int, float, bool, list, dict)
     given = {k: v for k, v in namespace.items() if not k.startswith("_") and isinstance(v, plain)}
-    for own in ("params", "outputs", "In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"):
+    for own in ("params", "outputs", "interactive", "In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"):
         given.pop(own, None)
     if "study" in given:
         return check_study(given, "parameters")
     if not given:
         return load_study(params)
-    from wcse_lib.study import read_yaml
-
     return check_study({**read_yaml(resolve(params)), **given}, f"{params} with parameters {', '.join(given)}")
 
 
 def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
-    """Check models and data, match the budgets, list the students, and write `01_plan`.
+    """Check models and data, match the budgets, forecast from the pilot, list the students, and write `01_plan`.
 
-    Raises StudyError, before anything is written, for missing models or unusable data; and when the folder holds a
-    study of the same name whose samples would not fit this plan.
+    Raises StudyError, before anything is written, for missing models, prices, lengths or pilots and unusable data; and
+    when the folder holds a study of the same name whose samples would not fit this plan.
     """
-    arms = {name: _arm(study, name) for name in study.arms}
-    _match(study, arms)
-    students = _students(study, arms)
+    folder = resolve(outputs) / study.study
+    known = {name: describe(study, name) for name, arm in study.arms.items() if arm.model}
     splits, dropped = load_problems(study.dataset, study.seed)
+    pilot = read_pilot(pilot_folder(study, outputs), study) if study.pilot else {}
+    for name, found in pilot.items():
+        known[name] |= {k: getattr(found, k) for k in MEASURED if getattr(found, k) is not None}
+    spend = match_arms(study, known, pilot)
+    arms = {
+        name: known[name] if arm.model else uneven(study, name, known, spend, pilot) for name, arm in study.arms.items()
+    }
+    students = list_students(study, arms)
     if students and splits["held_out"].empty:
         raise StudyError("dataset.held_out: students need held-out problems, and none are usable")
     if students and study.controls.reference and (splits["train"]["solution"] == "").all():
         raise StudyError(
             "controls.reference: the training problems have no solutions; set dataset.columns.solution or reference: false"
         )
-    folder = resolve(outputs) / study.study
-    dump = study.model_dump()
+    held_out = splits["held_out"].get("set", pd.Series("held_out", splits["held_out"].index))
     plan = {
-        "study": dump,
+        "study": study.model_dump(mode="json"),
         "arms": arms,
         "students": students,
         "n_problems": {split: len(splits[split]) for split in SPLITS},
+        "n_held_out": {str(name): int(n) for name, n in held_out.value_counts(sort=False).items()},
         "n_dropped_problems": len(dropped),
         "problems_sha256": {s: fingerprint(splits[s].values.tolist()) for s in SPLITS},
         "versions": versions(),
     }
-    plan["plan_id"] = fingerprint([plan[key] for key in ("study", "arms", "students", "problems_sha256")])
-    _refuse_other(folder / "01_plan" / "plan.json", study)
+    rows = {name: {k: v for k, v in arm.items() if k != "seconds_per_sample"} for name, arm in arms.items()}
+    plan["plan_id"] = fingerprint([plan["study"], rows, students, plan["problems_sha256"]])
+    refuse_other(folder / "01_plan" / "plan.json", study)
+    if pilot:
+        plan["pilot"] = {name: facts(found, known[name]) for name, found in pilot.items()}
+        plan["pilot_correlation"], told = correlation(pilot), advise(study, spend, pilot)
+        plan["forecast"], plan["crossings"] = told["sentences"], told["crossings"]
+        write_parquet(folder / "01_plan" / "forecast.parquet", forecast_table(study, arms, pilot, len(splits["train"])))
+        most = max(100, 2 * max(n for arm in known.values() for n in arm["samples"].values()))
+        write_parquet(folder / "01_plan" / "curves.parquet", curves(pilot, most))
     for split in SPLITS:
         write_parquet(folder / "01_plan" / f"{split}.parquet", splits[split])
-    write_parquet(
-        folder / "01_plan" / "dropped.parquet", pd.DataFrame(dropped, columns=["split", "problem_id", "reason"])
-    )
+    left_out = pd.DataFrame(dropped, columns=["split", "problem_id", "reason"])
+    write_parquet(folder / "01_plan" / "dropped.parquet", left_out)
+    write_parquet(folder / "01_plan" / "near_duplicates.parquet", splits["near_duplicates"])
     write_json(folder / "01_plan" / "plan.json", plan)
     return Run(folder)
 
 
-def _arm(study: Study, name: str) -> dict:
-    arm = study.arms[name]
-    size = None
-    if arm.engine == "local":
-        size = budget.read_model(resolve_model(arm.model))
-    p_all = arm.n_parameters or (size.n_parameters if size else None)
-    p = size.n_non_embedding if size and not arm.n_parameters and study.budget.parameters == "non_embedding" else p_all
-    if p is None and study.budget.match == "flops":
-        raise StudyError(
-            f"arms.{name}.n_parameters: needed for budget.match: flops, since no checkpoint of {arm.model!r} can be read"
-        )
-    return {
-        "model": arm.model,
-        "engine": arm.engine,
-        "n_parameters": p,
-        "usd_per_million_tokens": arm.usd_per_million_tokens,
-    }
-
-
-def _match(study: Study, arms: dict[str, dict]) -> None:
-    """Add each arm's samples per problem at every budget: equal cost per token times equal length (the paper's rule)."""
-    mode, reference = study.budget.match, arms[study.budget.reference]
-    cost = {
-        "flops": lambda a: 2.0 * a["n_parameters"],
-        "price": lambda a: a["usd_per_million_tokens"],
-        "count": lambda a: 1.0,
-    }[mode]
-    for arm in arms.values():
-        arm["samples"] = {
-            b: budget.matched_samples(n, cost(reference), cost(arm)) for b, n in study.budget.samples.items()
-        }
-        arm["exchange_ratio"] = cost(reference) / cost(arm)
-        arm["planned_flops_per_token"] = 2.0 * arm["n_parameters"] if arm["n_parameters"] else None
-
-
-def _students(study: Study, arms: dict[str, dict]) -> dict[str, dict]:
-    """Every student to train or test, by name: bases, one per arm and budget, and the controls."""
-    out: dict[str, dict] = {}
-    most = max(study.budget.samples, key=study.budget.samples.get)
-    for base, student in study.students.items():
-        size = budget.read_model(resolve_model(student.model))
-        rate = student.learning_rate or study.training.learning_rate
-        common = {"base": base, "model": student.model, "n_parameters": size.n_parameters, "learning_rate": rate}
-        own = next((a for a in arms if arms[a]["model"] == student.model), None)
-        out[f"{base}.base"] = common | {"source": "base", "arm": None, "budget": None, "paradigm": None, "seed": None}
-        wanted = [("arm", arm, b) for b in study.budget.samples for arm in (student.arms or arms)]
-        wanted += [("reference", None, most)] * study.controls.reference
-        wanted += [("wrong", own, most)] * (study.controls.wrong and own is not None)
-        for source, arm, b in wanted:
-            for seed in study.training.seeds:
-                tail = "" if len(study.training.seeds) == 1 else f".s{seed}"
-                name = f"{base}.{arm}.{b}{tail}" if source == "arm" else f"{base}.{source}{tail}"
-                paradigm = _paradigm(student.model, size.n_parameters, arms[arm]) if source == "arm" else None
-                out[name] = common | {
-                    "source": source, "arm": arm, "budget": b, "paradigm": paradigm, "seed": seed,
-                    "amount": study.training.amount[b],
-                }  # fmt: skip
-    return out
-
-
-def _paradigm(model: str, n_parameters: int, arm: dict) -> str | None:
-    """Self-improvement, knowledge distillation (a larger model teaches) or weak-to-strong (a smaller one does)."""
-    if arm["model"] == model:
-        return "self"
-    if arm["n_parameters"] is None:
-        return "kd"
-    return "w2s" if arm["n_parameters"] < n_parameters else "kd"
-
-
-def _refuse_other(path: Path, study: Study) -> None:
-    """Refuse to plan over a study whose rows would not mix with this one's; more samples and problems are fine."""
-    if not path.exists():
-        return
-    old, new = (_leaves(_identity(data)) for data in (read_json(path)["study"], study.model_dump(mode="json")))
-    differs = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
-    if differs:
-        raise StudyError(
-            f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); "
-            "rename the study, or delete its folder"
-        )
-
-
-def _identity(data: dict) -> dict:
-    """The parameters that rows on disk depend on (arms may come and go, but not change)."""
-    dataset = {k: v for k, v in data["dataset"].items() if k not in ("n_train", "n_held_out")}
-    return {"seed": data["seed"], "dataset": dataset, "prompt": data["prompt"], "sampling": data["sampling"]}
-
-
-def _leaves(data, prefix: str = "") -> dict:
-    """Nested mappings as one, with dotted keys."""
-    if not isinstance(data, dict):
-        return {prefix: data}
-    return {k: v for key, part in data.items() for k, v in _leaves(part, f"{prefix}.{key}" if prefix else key).items()}
+# ---------------------------------------------------------------------------------------------- tables for people
 
 
 def versions() -> dict[str, str]:
@@ -181,15 +121,71 @@ def versions() -> dict[str, str]:
     return found
 
 
+def problems_table(run: Run) -> pd.DataFrame:
+    """One row per split: problems, of which levels, words per question, and how many have a reference solution."""
+    rows = []
+    for split in SPLITS:
+        frame = read_parquet(run.path("01", f"{split}.parquet"))
+        levels = frame["level"].replace("", "none").value_counts().sort_index()
+        rows.append({
+            "split": split, "n_problems": len(frame), "levels": ", ".join(f"{k}: {n}" for k, n in levels.items()),
+            "words_per_question": frame["question"].str.split().str.len().mean(), "n_with_solution": int((frame["solution"] != "").sum()),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def left_out(run: Run) -> pd.DataFrame:
+    """Problems that were left out, counted by split and reason."""
+    frame = read_parquet(run.path("01", "dropped.parquet"))
+    return frame.groupby(["split", "reason"]).size().rename("n").reset_index()
+
+
 def arms_table(run: Run) -> pd.DataFrame:
-    """One row per arm and budget: samples per problem, exchange ratio, planned FLOPs per token."""
-    return pd.DataFrame(
-        [
-            {"arm": name, "model": a["model"], "n_parameters": a["n_parameters"], "budget": b, "samples_per_problem": n,
-             "n_samples": n * run.plan["n_problems"]["train"], "exchange_ratio": a["exchange_ratio"]}
-            for name, a in run.plan["arms"].items() for b, n in a["samples"].items()
-        ]
-    )  # fmt: skip
+    """One row per arm and budget: samples per problem, what they are planned to cost (tokens, FLOPs, USD, seconds; unknown
+    ones empty), and the part of the budget that they use: under 99 % is no match."""
+    rows, n, b = [], run.plan["n_problems"]["train"], run.study.budget
+    for name, arm in run.plan["arms"].items():
+        for budget_name, k in arm["samples"].items():
+            parts = arm["parts"][budget_name] if "parts" in arm else {name: k}
+            rows.append({"arm": name, "budget": budget_name, "model": arm["model"] or " + ".join(parts),
+                         "samples_per_problem": sum(parts.values()), "n_samples": round(n * sum(parts.values())),
+                         **_planned(run, parts, n), "part_of_budget": arm["budget_used"][budget_name]})  # fmt: skip
+    table = pd.DataFrame(rows).dropna(axis=1, how="all")
+    return table.assign(matched=(table["part_of_budget"] - 1).abs() <= 0.01) if b.match != "count" else table
+
+
+def _planned(run: Run, parts: dict[str, float], n_problems: int) -> dict[str, float]:
+    """Planned amounts of the samples per problem that are drawn from each arm; NaN where a length or price is not known."""
+    out, known = {}, run.plan["arms"]
+    for unit, way in {"tokens": "tokens", "flops": "active", "usd": "price", "seconds": "seconds"}.items():
+        try:
+            if any(known[a]["tokens_per_sample"] is None for a in parts):
+                raise ValueError(UNKNOWN)
+            each = {a: cost_of(known[a], n_tokens=length_of(run, a), batch=run.study.budget.batch) for a in parts}
+            out[f"planned_{unit}"] = n_problems * sum(
+                budget.cost(each[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items()
+            )
+        except ValueError:
+            out[f"planned_{unit}"] = np.nan
+    return out
+
+
+def exchange_table(run: Run) -> pd.DataFrame:
+    """Samples of each arm for one of the reference's under every cost model, side by side, and what each leaves out."""
+    arms, b = plain_arms(run), run.study.budget
+    table = budget.exchange(
+        b.reference, {name: cost_of(arm, b.batch) for name, arm in arms.items()}, 1, b.prompt_tokens
+    )
+    unknown = [name for name, arm in arms.items() if arm["tokens_per_sample"] is None]
+    table.loc[table["convention"].isin(["tokens", "prompt", "attention"]) & bool(unknown), "exchange_ratio"] = np.nan
+    ratios = table.pivot(index="convention", columns="arm", values="exchange_ratio")[list(arms)]
+    notes = table[(table["arm"] != b.reference) | (len(arms) == 1)].groupby("convention")["leaves_out"].last()
+    if unknown:
+        notes = notes.mask(ratios.isna().any(axis=1) & notes.index.isin(["tokens", "prompt", "attention"]), UNKNOWN)
+        assumed = notes.index.isin(["flops", "non_embedding", "active", "price"]) & ratios.notna().all(axis=1)
+        notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
+    out = ratios.assign(leaves_out=notes).loc[[c for c in budget.CONVENTIONS if c in ratios.index]].reset_index()
+    return out.rename(columns={"convention": "cost model"})
 
 
 def students_table(run: Run) -> pd.DataFrame:
@@ -198,17 +194,60 @@ def students_table(run: Run) -> pd.DataFrame:
     return frame.where(frame.notna(), "")
 
 
+def read_forecast(run: Run) -> pd.DataFrame | None:
+    path = run.path("01", "forecast.parquet")
+    return read_parquet(path) if "pilot" in run.plan and path.exists() else None
+
+
 def power_table(run: Run) -> pd.DataFrame:
-    """The smallest difference seen with 80 % power (α = 0.05), for arms on the training problems and students on the
-    held-out ones, unpaired and paired at an assumed correlation of 0.5, at a rate of one half (the hardest case)."""
-    rows = []
-    for what, n in (("arms' coverage, training problems", run.plan["n_problems"]["train"]),
-                    ("students' pass@1, held-out problems", run.plan["n_problems"]["held_out"])):  # fmt: skip
-        if n > 1:
-            single = forecast.minimum_detectable_effect(n, 0.5)
-            paired = forecast.minimum_detectable_effect(n, 0.5, paired_correlation=0.5)
-            rows.append({"what": what, "n_problems": n, "unpaired_points": 100 * single, "paired_points": 100 * paired})
-    return pd.DataFrame(rows)
+    """The smallest differences (points) seen with 80 % power at α = 0.05, one row for each thing that is compared.
+
+    Coverage on the training problems and students on every held-out set, unpaired and paired; false positives over the
+    correct samples to expect. Rates and the correlation of coverage are the pilot's; without one 0.5, the hardest case
+    for a rate. Students: correlation 0.5, and a spread of 1 point over training seeds in the last column.
+    """
+    pilot, n = run.plan.get("pilot", {}), run.plan["n_problems"]["train"]
+    table, seeds = read_forecast(run), len(run.study.training.seeds)
+    rows, named = [], {} if table is None else table[table["metric"] == "coverage"].groupby("arm")["value"].last()
+    p = named.get(run.study.budget.reference, 0.5)
+    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", 0.5), "training problems"))
+    least = [
+        (min(a["samples"].values()) * n * pilot[name]["pass_at_1"], name)
+        for name, a in plain_arms(run).items()
+        if name in pilot
+    ]
+    if least and (judged := min(least))[0] >= 2 and pilot[judged[1]]["n_judged"]:
+        rate = pilot[judged[1]]["n_false"] / pilot[judged[1]]["n_judged"]
+        rows.append(
+            ("false positives of arms", int(judged[0]), rate, None, f"correct samples of {judged[1]} (expected)")
+        )
+    rows += [
+        ("students", n, 0.5, 0.5, "held-out problems" if s == "held_out" else f"problems of {s}")
+        for s, n in run.plan["n_held_out"].items()
+        if run.plan["students"]
+    ]
+    out = []
+    for what, items, p, r, items_are in (row for row in rows if row[1] > 1):
+        p = float(np.clip(p, 0.02, 0.98))
+        by = {"unpaired": {}, "paired": {"paired_correlation": r}, "paired_with_seeds":
+              {"paired_correlation": r, "n_seeds": seeds, "seed_sd": 0.01}}  # fmt: skip
+        by = {k: v for k, v in by.items() if k == "unpaired" or r is not None and (k == "paired" or what == "students")}
+        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **v) for k, v in by.items()}
+        out.append({"what": what, "n": items, "items": items_are, "rate": p, "correlation": r, **points})
+    return pd.DataFrame(out)
+
+
+def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
+    """What the study's items can and cannot show, one sentence for each comparison."""
+    out = []
+    for row in power_table(run).itertuples():
+        test = {} if pd.isna(row.correlation) else {"paired_correlation": row.correlation}
+        paired = f", paired (correlation {row.correlation:.2g})," if test else ""
+        out.append(
+            f"{row.what.capitalize()}: your "
+            + forecast.power_sentence(row.n, row.rate, wanted, row.items + paired, **test)
+        )
+    return out
 
 
 def checks(run: Run) -> dict:

@@ -3,124 +3,148 @@
 from __future__ import annotations
 
 import html
+import json
+import os
+import shutil
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from wcse_lib import answers, finetune
+from wcse_lib import finetune, intervals, records
+from wcse_lib.cluster import map_tasks
 from wcse_lib.engines import Request, Sampling
 from wcse_lib.engines.hf import HFEngine, set_threads
-from wcse_lib.prompts import load_tokenizer, prompt_ids
-from wcse_lib.records import (
-    KEY,
-    StudyError,
-    is_complete,
-    read_json,
-    read_parquet,
-    read_samples,
-    write_manifest,
-    write_parquet,
-)
+from wcse_lib.matrix import MAIN
+from wcse_lib.prompts import load_tokenizer, prompt_ids, stops, without_thinking
+from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, read_samples
 from wcse_lib.sampling import progress
-from wcse_lib.study import Machine, Run, resolve_model
+from wcse_lib.study import Machine, Run, resolve_model, sample_seed
+from wcse_lib.verdicts import verifier
 
 
-def examples_of(run: Run, student: str) -> pd.DataFrame:
-    """The examples (KEY columns, `completion`) that a student is trained on: its arm's, reference solutions, or its own
-    wrong samples. Raises StudyError when there are none."""
+def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The examples (KEY columns, `completion`) that a student is trained on, and those cut to make arms' counts equal.
+
+    An arm's by its recipe, those of all plain arms (pooled), reference solutions, or its own wrong samples, each at the
+    student's budget. Which are cut hangs on keys and the study's seed alone. Raises StudyError when none are left.
+    """
     entry = run.student(student)
-    if entry["source"] == "reference":
-        problems = read_parquet(run.path("01", "train.parquet"))
-        problems = problems[problems["solution"] != ""]
-        frame = pd.DataFrame(
-            {
-                "author": "reference",
-                "problem_id": problems["problem_id"],
-                "sample_index": 0,
-                "completion": problems["solution"],
-            }
-        )
-    elif entry["source"] == "wrong":
-        samples = read_samples(run.path("02", entry["arm"]))
-        verdicts = read_parquet(run.path("03", entry["arm"], "verdicts.parquet"))
+    source, arm, budget, recipe = (entry[key] for key in ("source", "arm", "budget", "recipe"))
+    cut = None
+    if source == "reference":
+        frame = read_parquet(run.path("01", "train.parquet")).query("solution != ''")
+        frame = frame.assign(author="reference", sample_index=0).rename(columns={"solution": "completion"})
+    elif source == "wrong":
+        verdicts = run.drawn(read_parquet(run.path("03", arm, "verdicts.parquet")), arm, budget)
         wrong = verdicts.loc[(verdicts["verdict"] == "incorrect") & verdicts["extracted"].notna(), KEY]
-        frame = samples.merge(wrong, on=KEY).rename(columns={"text": "completion"})
+        frame = read_samples(run.path("02", arm)).merge(wrong, on=KEY).rename(columns={"text": "completion"})
+    elif source == "pooled":
+        plain = [name for name, spec in run.study.arms.items() if spec.model is not None]
+        frame = pd.concat([_examples(run, name, budget, MAIN) for name in plain])
     else:
-        frame = read_parquet(run.path("03", entry["arm"], "examples.parquet"))
-        frame = frame[frame["budget"] == entry["budget"]]
-    if frame.empty:
+        frame = _examples(run, arm, budget, recipe)
+        if (run.study.curation if recipe == MAIN else run.study.recipes[recipe]).n_examples == "equal":
+            same = ("arm", budget, recipe)
+            peers = {e["arm"] for e in run.plan["students"].values() if (e["source"], e["budget"], e["recipe"]) == same}
+            n = min(len(_examples(run, name, budget, recipe)) for name in peers)
+            place = [sample_seed(run.study.seed, *key) for key in frame[KEY].itertuples(index=False)]
+            cut = pd.Series(place, frame.index).rank(method="first") > n
+    if frame.empty or (cut is not None and cut.all()):
         raise StudyError(f"{student}: no examples to train on; see 03_verify for why samples were dropped")
-    return frame[[*KEY, "completion"]].reset_index(drop=True)
+    frame = frame[[*KEY, "completion"]].reset_index(drop=True)
+    cut = pd.Series(False, frame.index) if cut is None else cut.reset_index(drop=True)
+    return frame[~cut].reset_index(drop=True), frame[cut].reset_index(drop=True)
 
 
-def encoded_rows(run: Run, student: str, tokenizer) -> tuple[list[dict], pd.DataFrame]:
-    """Training rows and the examples dropped for their length. Refuses held-out problems among the examples."""
-    examples = examples_of(run, student)
+def _examples(run: Run, arm: str, budget: str, recipe: str) -> pd.DataFrame:
+    frame = read_parquet(run.path("03", arm, "examples.parquet"))
+    return frame[(frame["budget"] == budget) & (frame["recipe"] == recipe)]
+
+
+def encoded_rows(run: Run, student: str, tokenizer) -> tuple[list[dict], pd.DataFrame, pd.DataFrame]:
+    """Training rows, their examples, and the examples dropped, with a reason each (KEY columns, `reason`).
+
+    Refuses a held-out or validation problem among the examples, by its id or its very question, and whatever
+    finetune.check_rows refuses.
+    """
+    examples, cut = examples_of(run, student)
+    p, questions = run.study.prompt, read_parquet(run.path("01", "train.parquet")).set_index("problem_id")["question"]
+    asked = questions[examples["problem_id"].unique()]
     for split in ("held_out", "validation"):
-        leaked = set(examples["problem_id"]) & set(read_parquet(run.path("01", f"{split}.parquet"))["problem_id"])
-        if leaked:
-            raise StudyError(f"{student}: {len(leaked)} examples are of {split} problems, such as {min(leaked)}")
-    questions = read_parquet(run.path("01", "train.parquet")).set_index("problem_id")["question"]
-    p = run.study.prompt
-    prompts = {i: prompt_ids(tokenizer, questions[i], p.style, p.template) for i in examples["problem_id"].unique()}
-    rows = [
-        finetune.encode(tokenizer, prompts[row.problem_id], row.completion, run.study.training.max_tokens)
-        for row in examples.itertuples()
-    ]
-    too_long = pd.Series([row is None for row in rows])
-    kept = [row for row in rows if row is not None]
-    finetune.check_rows(kept, tokenizer)
-    return kept, examples[too_long.to_numpy()]
+        others = read_parquet(run.path("01", f"{split}.parquet"))
+        leaked = asked[asked.index.isin(others["problem_id"]) | asked.isin(others["question"]).to_numpy()]
+        if len(leaked):
+            raise StudyError(f"{student}: {len(leaked)} training problems are {split} ones, such as {leaked.index[0]}")
+    prompts = {i: prompt_ids(tokenizer, question, p) for i, question in asked.items()}
+    end_id, limit, rows, reasons = finetune.end_token(tokenizer, p.style), run.study.training.max_tokens, [], []
+    for row in examples.itertuples():
+        text = without_thinking(row.completion) if p.thinking else row.completion
+        rows.append(finetune.encode(tokenizer, prompts[row.problem_id], text, limit, end_id) if text else None)
+        reasons.append("" if rows[-1] else f"longer than {limit} tokens" if text else "nothing after its thinking")
+    reasons, kept = pd.Series(reasons, dtype=object), [row for row in rows if row is not None]
+    finetune.check_rows(kept, tokenizer, end_id)
+    cut = cut.assign(reason="over the count of the arm with fewest examples")
+    dropped = pd.concat([cut, examples.assign(reason=reasons)[reasons != ""]], ignore_index=True)
+    return kept, examples[reasons == ""].reset_index(drop=True), dropped[[*KEY, "reason"]]
 
 
 def settings_of(run: Run, student: str, machine: Machine) -> finetune.Settings:
     """The finetuning settings of one student."""
     entry, t = run.student(student), run.study.training
-    return finetune.Settings(
-        method=t.method,
-        training=t.mode,
-        amount=entry["amount"],
-        learning_rate=entry["learning_rate"],
-        backend=t.backend,
-        batch_size=t.batch_size,
-        max_tokens=t.max_tokens,
-        warmup=t.warmup,
-        seed=entry["seed"],
-        n_checkpoints=t.n_checkpoints,
-        lora_rank=t.lora_rank,
-        lora_alpha=t.lora_rank,
-        dtype=machine.dtype or "auto",
-    )
+    rates = entry["learning_rate"] if isinstance(entry["learning_rate"], list) else [entry["learning_rate"]]
+    same = ("method", "backend", "batch_size", "max_tokens", "warmup", "weight_decay", "optimizer", "n_checkpoints",
+            "lora_rank", "gradient_checkpointing", "packing")  # fmt: skip
+    own = {"training": t.mode, "amount": entry["amount"], "seed": entry["seed"], "merge": t.merged}
+    own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto"}
+    own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ())}
+    return finetune.Settings(**own, report_to=tuple(t.report_to), **{name: getattr(t, name) for name in same})
 
 
 def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     """Train the named students (all that need it when empty); returns one row per student from its train report.
 
-    Finished students are not trained again, an unfinished one resumes from its checkpoint.
+    Finished students are not trained again, an unfinished one resumes from its checkpoint. With `workers` above 1 they
+    are Ray tasks, so many at a time.
     """
+    names = [name for name in students or run.plan["students"] if run.student(name)["source"] != "base"]
+    todo = [name for name in names if not is_complete(run.path("04", name), run.plan_id)]
+    for student, _ in map_tasks(partial(train_student, str(run.folder.resolve()), machine=machine), todo, machine):
+        if machine.workers > 1:
+            print(f"{student}: trained", flush=True)
+    return reports(run, names)
+
+
+def train_student(folder: str, student: str, machine: Machine) -> None:
+    """Train one student of the study in `folder` and write its train report, `dropped.parquet` and manifest.
+
+    The first of an arm's main students also leaves `likelihood.parquet`: every example's trained tokens, and their
+    log-likelihood (nats) under the base model before training.
+    """
+    run = Run(folder)
+    if machine.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     finetune.open_backend(run.study.training.backend)
     set_threads(machine.threads)
-    todo = students or [name for name, entry in run.plan["students"].items() if entry["source"] != "base"]
-    for student in (name for name in todo if run.student(name)["source"] != "base"):
-        folder = run.path("04", student)
-        if not is_complete(folder, run.plan_id):
-            _train(run, student, machine)
-    return reports(run, todo)
-
-
-def _train(run: Run, student: str, machine: Machine) -> None:
     entry, folder = run.student(student), run.path("04", student)
     base = resolve_model(entry["model"])
-    rows, too_long = encoded_rows(run, student, load_tokenizer(base))
-    write_parquet(folder / "too_long.parquet", too_long)
-    with progress(student, 0) as bar:
+    tokenizer = load_tokenizer(base)
+    rows, examples, dropped = encoded_rows(run, student, tokenizer)
+    records.write_parquet(folder / "dropped.parquet", dropped)
+    if (entry["source"], entry["recipe"], entry["seed"]) == ("arm", MAIN, run.study.training.seeds[0]):
+        n_tokens = [len(row["labels"]) - row["labels"].count(finetune.MASKED) for row in rows]
+        known = examples[KEY].assign(log_likelihood=finetune.log_likelihoods(base, rows), n_tokens=n_tokens)
+        records.write_parquet(folder / "likelihood.parquet", known)
+    end_id, v = finetune.end_token(tokenizer, run.study.prompt.style), run.study.verification
+    n_long = int(dropped["reason"].str.startswith("longer").sum())
+    with progress(student, 0) as bar, verifier(run.study.prompt.answer_style, 1, v) as verify:
         bar.unit = " steps"
-        report = finetune.train(
-            base, rows, settings_of(run, student, machine), folder, _validator(run), _shown_on(bar), len(too_long)
-        )
+        report = finetune.train(base, rows, settings_of(run, student, machine), folder, _validator(run, verify),
+                                _shown_on(bar), n_long, end_id)  # fmt: skip
     facts = {k: report[k] for k in ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")}
-    write_manifest(folder, run.plan_id, facts)
+    records.write_manifest(folder, run.plan_id, facts)
 
 
 def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
@@ -132,60 +156,97 @@ def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
     return show
 
 
-def _validator(run: Run) -> Callable | None:
+def _validator(run: Run, verify: Callable) -> Callable | None:
     """A function that gives a live model's greedy accuracy on the validation problems; None when there are none."""
     problems = read_parquet(run.path("01", "validation.parquet"))
     if problems.empty:
         return None
-    p, sampling = run.study.prompt, Sampling(temperature=0.0, max_tokens=run.study.evaluation.max_tokens)
-    gold = problems.set_index("problem_id")["answer"]
+    p = run.study.prompt
+    sampling = Sampling(temperature=0.0, max_tokens=run.study.evaluation.max_tokens, stop=stops(p))
 
     def validate(model, tokenizer, step: int) -> float:
-        requests = [
-            Request(("validation", row.problem_id, 0), prompt_ids(tokenizer, row.question, p.style, p.template), 0)
-            for row in problems.itertuples()
-        ]
-        outputs = list(HFEngine.around(model, tokenizer).generate(requests, sampling))
-        found = [
-            (answers.extract(o.text, p.answer_style), gold[o.key[1]]) for o in outputs if o.finish_reason == "stop"
-        ]
-        return sum(a is not None and answers.equivalent(a, g) is True for a, g in found) / len(problems)
+        asked = zip(problems["problem_id"], problems["question"])
+        requests = [Request(("validation", i, 0), prompt_ids(tokenizer, question, p), 0) for i, question in asked]
+        outputs = HFEngine.around(model, tokenizer).generate(requests, sampling)
+        rows = [(*o.key, o.text, o.finish_reason) for o in outputs]
+        verdicts = verify(pd.DataFrame(rows, columns=[*KEY, "text", "finish_reason"]), problems)
+        return float((verdicts["verdict"] == "correct").mean())
 
     return validate
 
 
 def reports(run: Run, students: list[str]) -> pd.DataFrame:
-    """One row per trained student: examples, tokens, epochs, FLOPs, the last loss, the chosen step and its accuracy."""
+    """One row per trained student: examples, tokens, epochs, FLOPs, speed, losses, and what validation chose.
+
+    `times_repeated`: epochs over the fewest among students of the same base, budget and recipe, as equal steps bring
+    about; `steps_at_equal_epochs`: the steps that would give each as few epochs as that one has.
+    """
     rows = []
     for student in students:
-        if run.student(student)["source"] == "base":
-            continue
-        r = read_json(run.path("04", student, "report.json"))
-        best = dict(map(tuple, r["validation_curve"])).get(r["best_step"])
+        entry, r = run.student(student), read_json(run.path("04", student, "report.json"))
         rows.append({
             "student": student, "n_examples": r["n_examples"], "n_dropped_long": r["n_dropped_long"],
-            "n_tokens": r["n_tokens"], "steps": r["steps"], "epochs": r["epochs"], "spent_flops": r["spent_flops"],
-            "seconds": r["seconds"], "last_loss": r["loss_curve"][-1][1], "best_step": r["best_step"],
-            "validation_accuracy": best,
+            "n_tokens": r["n_tokens"], "steps": r["steps"], "epochs": r["epochs"], "planned_flops": r["planned_flops"],
+            "spent_flops": r["spent_flops"], "seconds": r["seconds"], "tokens_per_second": r["tokens_per_second"],
+            "peak_memory_gib": r["peak_memory_bytes"] / 2**30, "last_loss": r["loss_curve"][-1][1],
+            "learning_rate": r["learning_rate"], "best_step": r["best_step"], "validation_accuracy": r["accuracy"],
+            "group": json.dumps([entry[key] for key in ("base", "budget", "recipe", "source")]),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    least = frame.groupby("group")["epochs"].transform("min")
+    equal = (frame["steps"] * least / frame["epochs"]).round().astype(int)
+    return frame.assign(times_repeated=frame["epochs"] / least, steps_at_equal_epochs=equal).drop(columns="group")
 
 
-def loss_curves(run: Run, students: list[str]) -> pd.DataFrame:
-    """Tidy loss curves: student, step, loss."""
-    rows = []
-    for student in students:
-        if run.student(student)["source"] != "base":
-            curve = read_json(run.path("04", student, "report.json"))["loss_curve"]
-            rows += [{"student": student, "step": int(step), "loss": loss} for step, loss, _ in curve]
-    return pd.DataFrame(rows, columns=["student", "step", "loss"])
+def curves(run: Run, students: list[str]) -> pd.DataFrame:
+    """Tidy curves of trained students: student, step, loss, learning_rate, and accuracy at validated steps."""
+    return pd.concat([finetune.curves(read_json(run.path("04", s, "report.json"))).assign(student=s) for s in students])
 
 
 def shown_rows(run: Run, student: str, n: int = 3) -> str:
     """HTML of a student's first training rows, token by token with their labels."""
+    finetune.open_backend(run.study.training.backend)  # before transformers, which Unsloth patches
     tokenizer = load_tokenizer(resolve_model(run.student(student)["model"]))
-    rows, _ = encoded_rows(run, student, tokenizer)
-    return f"<p>{html.escape(student)}</p>" + finetune.coloured(rows, tokenizer, n)
+    rows, _, dropped = encoded_rows(run, student, tokenizer)
+    title = f"{student}: {len(rows)} rows, {len(dropped)} examples dropped"
+    return f"<p>{html.escape(title)}</p>" + finetune.coloured(rows, tokenizer, n)
+
+
+def export(run: Run, student: str, out: str | Path, merged: bool = False) -> Path:
+    """Copy a trained student (its adapter, or `merged` into its base in 16 bit) to `out`, with a model card, README.md.
+
+    The folder is ready for a hub; nothing is sent. Raises StudyError when `out` exists or the student is not trained.
+    """
+    folder, out = run.path("04", student), Path(out)
+    if out.exists() or not is_complete(folder, run.plan_id):
+        raise StudyError(f"{out}: exists; choose another" if out.exists() else f"{folder}: train {student} first")
+    if merged and (folder / "model" / "adapter_config.json").exists() and not (folder / "merged").exists():
+        finetune.merge(resolve_model(run.student(student)["model"]), folder / "model", out)
+    else:
+        shutil.copytree(folder / "merged" if merged and (folder / "merged").exists() else folder / "model", out)
+    (out / "README.md").write_text(card(run, student), encoding="utf-8")
+    return out
+
+
+def card(run: Run, student: str) -> str:
+    """A student's model card: whence its examples, how it was trained, and its held-out accuracy if 05 is there."""
+    entry, r = run.student(student), read_json(run.path("04", student, "report.json"))
+    taught = {"arm": f"samples of the arm `{entry['arm']}`", "pooled": "samples of all arms",
+              "reference": "reference solutions", "wrong": "its own wrong samples"}[entry["source"]]  # fmt: skip
+    lines = ["---", f"base_model: {entry['model']}", "tags: [wcse]", "---", f"# {run.study.study}: {student}", "",
+             f"`{entry['model']}` finetuned on {r['n_examples']} examples: {taught}, budget `{entry['budget']}`, "
+             f"recipe `{entry['recipe'] or MAIN}`, seed {entry['seed']}. Study: {run.study.title or run.study.study} "
+             f"(plan {run.plan_id}).", "", "## Training", "", "| | |", "| --- | --- |"]  # fmt: skip
+    facts = {k: r[k] for k in ("data_sha256", "steps", "epochs", "n_tokens", "spent_flops", "best_step")}
+    facts |= {"validation accuracy (chose the checkpoint)": r["accuracy"], **r["settings"], **r["versions"]}
+    lines += [f"| {k} | {f'{x:.4g}' if isinstance(x, float) else x} |" for k, x in facts.items()]
+    tested = run.path("05", student, "verdicts-greedy.parquet")
+    if tested.exists():
+        right = read_parquet(tested)["verdict"] == "correct"
+        value, low, high = intervals.wilson(int(right.sum()), len(right))
+        lines += ["", "## Results", "", f"Greedy pass@1 on {len(right)} held-out problems: {100 * value:.1f} % "
+                  f"(95 % interval {100 * low:.1f} to {100 * high:.1f})."]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:

@@ -1,0 +1,146 @@
+"""Coverage against cost: expected curves, where they cross, and sliders that redraw them at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib import forecast
+from wcse_lib.records import read_parquet
+from wcse_lib.study import Run
+
+
+def plain_arms(run: Run) -> dict[str, dict]:
+    """The plan's arms that have a model of their own: what mixes and adaptive arms draw from."""
+    return {name: arm for name, arm in run.plan["arms"].items() if run.study.arms[name].model}
+
+
+def length_of(run: Run, arm: str) -> float:
+    """The tokens per sample that the plan takes for an arm: its own, or under equal lengths the reference arm's."""
+    like = arm if run.study.budget.lengths == "measured" else run.study.budget.reference
+    return run.plan["arms"][like]["tokens_per_sample"] or 1.0
+
+
+def paper_curves(points: dict) -> pd.DataFrame:
+    """The paper's coverage (read from figures) beside a beta fitted to its first four points, per model.
+
+    Args: points: {(data, size, step): coverage in % at step, 2·step, …}. Returns data, model, k, flops_per_token (2·P·k),
+    read, forecast (fractions), fitted (whether the fit has seen the point).
+    """
+    rows = []
+    for (data, size, step), read in points.items():
+        fit = forecast.fit_curve(np.arange(1, 5), np.array(points[data, size, 1][:4]) / 100)
+        for i, value in enumerate(read, 1):
+            k, flops = i * step, 2e9 * float(size.rstrip("B")) * i * step
+            rows.append((data, size, k, flops, value / 100, float(fit.coverage([k])[0]), step == 1 and i <= 4))
+    return pd.DataFrame(rows, columns=["data", "model", "k", "flops_per_token", "read", "forecast", "fitted"])
+
+
+def read_curves(run: Run) -> pd.DataFrame:
+    """Expected coverage of every plain arm after k samples (arm, k, value, low, high): by the pilot, else, as a mere
+    illustration, a beta fitted to the paper's MATH models (27B for the reference arm, 9B for others; no intervals)."""
+    if "pilot" in run.plan:
+        return read_parquet(run.path("01", "curves.parquet"))
+    ks, frames = np.unique(np.geomspace(1, 300, 60).round(1)), []
+    for name in plain_arms(run):
+        first = [0.327, 0.434, 0.495, 0.534] if name == run.study.budget.reference else [0.270, 0.373, 0.432, 0.472]
+        value = forecast.fit_curve([1, 2, 3, 4], first).coverage(ks)
+        frames.append(pd.DataFrame({"arm": name, "k": ks, "value": value, "low": value, "high": value}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _crossings(frame: pd.DataFrame, reference: str) -> list[float]:
+    """Costs at which another arm's expected coverage passes the reference arm's, or falls behind it."""
+    found, curve = [], {a: rows.sort_values("cost") for a, rows in frame.groupby("arm")}
+    for other in (a for a in curve if a != reference):
+        ends = [f([curve[a]["cost"].iloc[i] for a in (reference, other)]) for f, i in ((max, 0), (min, -1))]
+        if ends[0] < ends[1]:
+            at = np.geomspace(*ends, 400)
+            lead = np.subtract(*(np.interp(at, curve[a]["cost"], curve[a]["value"]) for a in (other, reference)))
+            found += list(at[1:][np.diff(np.sign(lead)) != 0])
+    return found
+
+
+def explorer(run: Run, draw: Callable[..., str], interactive: bool = True):
+    """Coverage against cost: sliders that redraw it at once in JupyterLab, the plan's own values as one picture elsewhere.
+
+    Args: draw: frame (arm, k, cost, value, low, high), budget, unit and crossings to SVG (figures.explored); interactive:
+    False shows the picture alone, as do papermill and the pipeline, which have nobody to move a slider.
+    """
+    arms, table, reference = plain_arms(run), read_curves(run), run.study.budget.reference
+    priced, sized = (all(arm[key] for arm in arms.values()) for key in ("price", "n_parameters"))
+    by_price = priced and (run.study.budget.match == "price" or not sized)
+    small = sized and max(arm["planned_flops_per_token"] for arm in arms.values()) < 2e8
+    unit, scale = ("USD", 1e-6) if by_price else ("FLOPs", 2e6 if small else 2e9) if sized else ("tokens", 1.0)
+    rate = {
+        a: arm["price"]["output"] if by_price else arm["planned_flops_per_token"] / scale if sized else 1.0
+        for a, arm in arms.items()
+    }
+    length = {a: length_of(run, a) for a in arms}
+    most, told = int(table["k"].max()), all(x != 1 for x in length.values())
+    label = unit if told else f"{unit} per token of length"
+
+    def picture(samples: float, k: int, **moved: float) -> str:
+        each = {a: scale * moved.get(f"rate_{a}", rate[a]) * moved.get(f"length_{a}", length[a]) for a in arms}
+        money, frame = samples * each[reference], table[table["k"] <= k]
+        frame = frame.assign(cost=frame["k"] * frame["arm"].map(each))
+        bought = []
+        for a, rows in table.groupby("arm", sort=False):
+            n = min(money / each[a], k)
+            value = np.interp(n, rows["k"], rows["value"])
+            few = " (not one)" if n < 1 else " (all that k allows)" if n == k else ""
+            bought.append(
+                f"<tr><td>{a}</td><td>{n:,.1f}{few}</td><td>{f'{100 * value:.1f} %' if n >= 1 else '–'}</td></tr>"
+            )
+        head = f"<p>A budget of {samples:,.1f} samples of {reference} a problem ({money:.3g} {label}) buys:</p>"
+        head += "<table><tr><th>arm</th><th>samples</th><th>coverage to expect</th></tr>" + "".join(bought) + "</table>"
+        note = (
+            ""
+            if "pilot" in run.plan
+            else "<p><b>Illustration</b>: there is no pilot; the curves are the paper's MATH models.</p>"
+        )
+        return note + draw(frame, money, label, _crossings(frame, reference)) + head
+
+    start = {
+        "samples": float(max(run.study.budget.samples.values())),
+        "k": min(most, 2 * max(max(a["samples"].values()) for a in arms.values())),
+    }
+    if not (interactive and any(key in os.environ for key in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"))):
+        from IPython.display import HTML
+
+        return HTML(picture(**start))
+    import ipywidgets as widgets
+
+    looks = {
+        "continuous_update": True,
+        "style": {"description_width": "210px"},
+        "layout": widgets.Layout(width="520px"),
+    }
+    named = {
+        "USD": "USD per million tokens",
+        "FLOPs": f"{'m' if small else 'b'}illion parameters",
+        "tokens": "cost of a token",
+    }[unit]
+    sliders = {
+        "samples": widgets.FloatLogSlider(start["samples"], min=0, max=2.5, step=0.01, description=f"budget, samples of {reference}", **looks),
+        "k": widgets.IntSlider(start["k"], min=2, max=most, description="k, at most", **looks),
+    }  # fmt: skip
+    for a in arms:
+        at = np.log10(rate[a])
+        sliders[f"rate_{a}"] = widgets.FloatLogSlider(
+            rate[a], min=at - 1, max=at + 1, step=0.005, readout_format=".3g", description=f"{a}: {named}", **looks
+        )
+        sliders[f"length_{a}"] = widgets.FloatSlider(
+            length[a], min=length[a] / 4, max=4 * length[a], step=length[a] / 40, readout_format=".3g",
+            description=f"{a}: tokens per sample" if told else f"{a}: relative length", **looks)  # fmt: skip
+    shown = widgets.HTML(picture(**{name: s.value for name, s in sliders.items()}))
+
+    def moved(_) -> None:
+        shown.value = picture(**{name: s.value for name, s in sliders.items()})
+
+    for slider in sliders.values():
+        slider.observe(moved, "value")
+    return widgets.HBox([widgets.VBox(list(sliders.values())), shown])

@@ -1,0 +1,151 @@
+"""Planned against spent, and forecast against outcome, read from a study's own files."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wcse_lib import budget
+from wcse_lib.curation import UNIQUE
+from wcse_lib.records import KEY, read_json, read_parquet, read_samples
+from wcse_lib.study import Run
+
+PAID = ["problem_id", "sample_index", "n_tokens", "n_prompt_tokens", "finish_reason", "model", "usd"]
+LOST = {"truncated": "length", "failed": "error"}
+
+
+def ledger(run: Run) -> pd.DataFrame:
+    """Every amount that was planned or spent: who, stage, kind, unit, planned, spent, ratio, matched (within 1 %).
+
+    Kinds of an arm, by budget: `sampling` (all its samples, failed and truncated ones too), `truncated` and `failed` (the
+    part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of students: `training`,
+    `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive arm is charged for the
+    samples that it copied, as if drawn for it. Planned lengths are the plan's, or where it knows none the reference
+    arm's mean: the matching rule's own assumption. Seconds stand at the largest budget alone, every sample at its model's mean.
+    """
+    planned: list[dict] = []
+    spent: list[dict] = []
+
+    def book(who: str, stage: str, kind: str, plan: dict, spend: dict) -> None:
+        key = {"who": who, "stage": stage, "kind": kind}
+        planned.extend(key | {"unit": unit, "planned": x} for unit, x in plan.items() if x is not None)
+        spent.extend(key | {"unit": unit, "spent": x} for unit, x in spend.items() if x is not None)
+
+    samples = {arm: read_samples(run.path("02", arm), PAID) for arm in run.plan["arms"]}
+    for arm, rows in samples.items():
+        for b in run.arm(arm)["samples"]:
+            drawn = run.drawn(rows, arm, b)
+            lost = {kind: drawn[drawn["finish_reason"] == why] for kind, why in LOST.items()}
+            whole = drawn[drawn["finish_reason"] != "error"]
+            for kind, column in {"sampling": "n_tokens", "prompt": "n_prompt_tokens"}.items():
+                if len(whole) and (whole[column] >= 0).all():
+                    plan = _planned(run, arm, b, samples) if kind == "sampling" else _planned_prompts(run, arm, b)
+                    book(arm, "02_generate", f"{kind} ({b})", plan, _spent(run, drawn, column))
+            for kind in (kind for kind in lost if len(lost[kind])):
+                book(arm, "02_generate", f"{kind} ({b})", {}, _spent(run, lost[kind], "n_tokens"))
+        most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
+        took = run.drawn(rows, arm, most)["model"].map(_seconds(run)).astype(float)
+        n, each = (
+            run.plan["n_problems"]["train"] * run.arm(arm)["samples"][most],
+            run.arm(arm).get("seconds_per_sample"),
+        )
+        seconds = float(took.sum()) if len(took) and took.notna().all() else None
+        book(arm, "02_generate", f"sampling ({most})", {"seconds": each and each * n}, {"seconds": seconds})
+        if (path := run.path("03", arm, "judge.json")).exists():
+            cost = read_json(path)
+            tokens = {"tokens": cost.get("n_tokens", 0) + cost.get("n_prompt_tokens", 0)}
+            book(arm, "03_verify", "judge", {}, _units(cost) | tokens)
+    for arm, found in run.plan.get("pilot", {}).items():
+        book(arm, "01_plan", "pilot", _units(found["spent"]), _units(found["spent"]))  # spent before the plan was made
+    for student, entry in run.plan["students"].items():
+        if entry["source"] != "base" and (path := run.path("04", student, "report.json")).exists():
+            report = read_json(path)
+            cost = {"flops": report["spent_flops"], "seconds": report.get("seconds")}
+            book(student, "04_finetune", "training", {"flops": report["planned_flops"]}, cost)
+        if (path := run.path("05", student, "manifest.json")).exists():
+            parts = [part for part in read_json(path).values() if isinstance(part, dict)]
+            tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
+            cost = {"tokens": tokens, "flops": budget.sampling_flops(entry["n_parameters"], tokens)}
+            book(student, "05_evaluate", "evaluation", {}, cost)
+    return budget.ledger(planned, spent)
+
+
+def _seconds(run: Run) -> dict[str, float]:
+    """What a sample took to draw, by model, as the plain arms measured it."""
+    facts = {
+        a["model"]: read_json(run.path("02", arm, "manifest.json"))
+        for arm, a in run.plan["arms"].items()
+        if run.study.arms[arm].model
+    }
+    return {model: found["seconds_per_sample"] for model, found in facts.items() if "seconds_per_sample" in found}
+
+
+def _units(amounts: dict) -> dict:
+    return {unit: amounts[unit] for unit in budget.UNITS if amounts.get(unit)}
+
+
+def flops_per_token(run: Run) -> dict[str, float]:
+    """2·P by model, as the plan counts P; a row's `model` says who drew it, whoever is charged."""
+    arms = (a for a in run.plan["arms"].values() if a["model"])
+    return {a["model"]: a["planned_flops_per_token"] for a in arms if a["planned_flops_per_token"]}
+
+
+def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
+    each, tokens = rows["model"].map(flops_per_token(run)).astype(float), rows[column].clip(lower=0)
+    known = {"tokens": float(tokens.sum()), "flops": float((each * tokens).sum()) if each.notna().all() else None}
+    if column == "n_prompt_tokens" or rows["usd"].notna().any():  # a sample's price holds its prompt's
+        return known | {"usd": float(rows["usd"].sum()) if column == "n_tokens" else None}
+    prices = {a["model"]: a["price"]["output"] for a in run.plan["arms"].values() if a.get("price")}
+    priced = rows["model"].map(prices).astype(float)
+    return known | {"usd": float((priced * tokens).sum()) / 1e6 if priced.notna().all() else None}
+
+
+def _parts(run: Run, arm: str, b: str) -> dict[str, float]:
+    """Samples per problem by the arm whose model draws them."""
+    plan, spec = run.arm(arm), run.study.arms[arm]
+    return plan["parts"][b] if "parts" in plan else {spec.adaptive.of if spec.adaptive else arm: plan["samples"][b]}
+
+
+def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> dict:
+    """Tokens, FLOPs and USD that the plan gives an arm's samples at a budget."""
+    b_, n, out = run.study.budget, run.plan["n_problems"]["train"], {"tokens": 0.0, "flops": 0.0, "usd": 0.0}
+    for part, k in _parts(run, arm, b).items():
+        like, known = (part if b_.lengths == "measured" else b_.reference), run.arm(part)
+        drawn = run.drawn(samples[like], like, b)["n_tokens"]
+        tokens = n * k * (run.arm(like).get("tokens_per_sample") or drawn.where(drawn >= 0).mean())
+        price = known["price"] and known["price"]["output"] / 1e6
+        rate = {"tokens": 1.0, "flops": known["planned_flops_per_token"], "usd": price}
+        fine = {unit: out[unit] is not None and rate[unit] is not None and not pd.isna(tokens) for unit in out}
+        out = {unit: out[unit] + tokens * rate[unit] if fine[unit] else None for unit in out}
+    return out
+
+
+def _planned_prompts(run: Run, arm: str, b: str) -> dict:
+    """Prompt tokens of every sample where the plan knows their length: what an engine without a shared prefix reads."""
+    each = {part: run.arm(part).get("prompt_tokens") for part in _parts(run, arm, b)}
+    if not all(each.values()):
+        return {}
+    n = {part: run.plan["n_problems"]["train"] * k * each[part] for part, k in _parts(run, arm, b).items()}
+    flops = [run.arm(part)["planned_flops_per_token"] for part in n]
+    return {"tokens": sum(n.values()), "flops": sum(x * f for x, f in zip(n.values(), flops)) if all(flops) else None}
+
+
+def outcome(run: Run) -> pd.DataFrame:
+    """What came of every arm and budget, in the metrics that 01 forecasts: arm, budget, metric, outcome."""
+    n, rows, key = run.plan["n_problems"]["train"], [], UNIQUE[run.study.curation.unique] or UNIQUE["text"]
+    for arm, plan in run.plan["arms"].items():
+        verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"])
+        right = verdicts[verdicts["verdict"] == "correct"]
+        correct = read_samples(run.path("02", arm), [*KEY, "text"]).merge(right, on=KEY)
+        judged = read_parquet(run.path("03", arm, "judgements.parquet"), [*KEY, "sound"]).drop_duplicates(KEY)
+        correct = correct.merge(judged, on=KEY, how="left").assign(same=[key(t) for t in correct["text"]])
+        examples = read_parquet(run.path("03", arm, "examples.parquet"))
+        examples = examples[examples["recipe"] == "main"] if "recipe" in examples else examples
+        for b in plan["samples"]:
+            mine = run.drawn(correct, arm, b)
+            sound = mine[~mine["sound"].eq(False).fillna(False).astype(bool)]
+            rows += [(arm, b, "coverage", mine["problem_id"].nunique() / n),
+                     (arm, b, "unique correct per problem", mine.groupby("problem_id")["same"].nunique().sum() / n),
+                     (arm, b, "examples", float((examples["budget"] == b).sum()))]  # fmt: skip
+            if len(judged):
+                rows.append((arm, b, "sound coverage", sound["problem_id"].nunique() / n))
+    return pd.DataFrame(rows, columns=["arm", "budget", "metric", "outcome"])

@@ -1,0 +1,160 @@
+"""How many samples of every arm each budget of a study buys, under the cost model that its params file names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from wcse_lib import budget, forecast
+from wcse_lib.pilot import ArmPilot, cost_each, joined
+from wcse_lib.records import StudyError
+from wcse_lib.study import Study, resolve, resolve_model
+
+
+def describe(study: Study, name: str) -> dict:
+    """What is known of an arm's model: sizes, prices and, where the params file gives it, its length."""
+    arm, b, size, price = study.arms[name], study.budget, None, None
+    if arm.engine == "local":
+        checkpoint = resolve_model(arm.model)
+        size = budget.read_model(checkpoint) if not arm.n_parameters or b.attention else None
+    embedding = size.n_parameters - size.n_non_embedding if size and b.parameters == "non_embedding" else 0
+    p = arm.n_parameters or (size.n_parameters - embedding if size else None)
+    if p is None and b.match == "flops":
+        raise StudyError(
+            f"arms.{name}.n_parameters: needed for budget.match: flops, since no checkpoint of {arm.model!r} can be read"
+        )
+    if arm.usd_per_million_tokens:
+        price = {"model": arm.model, "output": arm.usd_per_million_tokens, "input": arm.usd_per_million_prompt_tokens}
+    else:
+        try:
+            price = budget.read_price(resolve(b.prices), arm.model, b.price_date)
+        except StudyError as error:
+            if b.match == "price":
+                raise StudyError(
+                    f"arms.{name}.usd_per_million_tokens: needed for budget.match: price ({error})"
+                ) from None
+    active = arm.n_active_parameters or (
+        size.n_active - embedding if size and size.n_active < size.n_parameters else None
+    )
+    return {
+        "model": arm.model, "engine": arm.engine, "n_parameters": p, "n_active_parameters": active,
+        "size": asdict(size) | {"path": arm.model} if size else None, "price": price,
+        "usd_per_million_tokens": price and price["output"], "usd_per_million_prompt_tokens": price and price.get("input"),
+        "tokens_per_sample": arm.tokens_per_sample, "prompt_tokens": None, "seconds_per_sample": None,
+    }  # fmt: skip
+
+
+def cost_of(arm: dict, batch: bool = False, **changes) -> budget.ArmCost:
+    """An arm's cost as the budget module counts it; unknown lengths count as one token."""
+    size = budget.ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
+    lengths = {"n_tokens": arm["tokens_per_sample"] or 1.0, "n_prompt_tokens": arm["prompt_tokens"] or 0.0}
+    facts = {"size": size, "gpu_seconds": arm["seconds_per_sample"], "price": arm["price"], "batch": batch}
+    return budget.ArmCost(**(lengths | facts | changes))
+
+
+def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.ArmCost]:
+    """Every arm's cost as the study's budget says it is counted. Raises StudyError naming what is not known for it."""
+    b, out = study.budget, {}
+    for name, arm in known.items():
+        like = arm if b.lengths == "measured" else known[b.reference]
+        if like["tokens_per_sample"] is None and (b.lengths == "measured" or b.attention or b.prompt_tokens != "none"):
+            raise StudyError(f"arms.{name}.tokens_per_sample: budget.lengths = {b.lengths}, budget.attention and budget."
+                             "prompt_tokens need lengths that are known: add a pilot, or set it")  # fmt: skip
+        if arm["prompt_tokens"] is None and (b.prompt_tokens != "none" or b.attention):
+            raise StudyError(
+                f"budget.prompt_tokens = {b.prompt_tokens}: the prompts of {name} have no known length; add a pilot"
+            )
+        if arm["seconds_per_sample"] is None and b.match == "seconds":
+            raise StudyError(
+                f"budget.match = seconds: how long a sample of {name} takes is not known; add a pilot that draws it"
+            )
+        size = budget.ModelSize(**arm["size"]) if arm["size"] else None
+        active = arm["n_active_parameters"] or arm["n_parameters"]
+        size = replace(size, n_active=active) if size else active
+        out[name] = cost_of(arm, b.batch, n_tokens=like["tokens_per_sample"] or 1.0, size=size)
+    return out
+
+
+def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, ArmPilot]) -> dict:
+    """Add every arm's samples per problem at every budget; returns how they are paid for, per problem.
+
+    Returns unit; costs: by arm, of one sample; more: by arm, of each further one; budgets: by name, the reference arm's.
+    Raises StudyError when a budget buys no sample of an arm, or something needed for the cost model is not known.
+    """
+    b, curves = study.budget, None
+    costs = matched_costs(study, known)
+    ways = {"flops": "attention" if b.attention else "prompt" if b.prompt_tokens != "none" else "active"}
+    mode = ways.get(b.match, b.match)
+    if b.match in ("examples", "coverage"):
+        if not pilot:
+            raise StudyError(f"budget.match = {b.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
+        curves = {name: _curve(study, pilot[name], max(100, 30 * max(b.samples.values()))) for name in known}
+    try:
+        table = budget.match(mode, b.reference, costs, dict(b.samples), 1, b.prompt_tokens, curves)
+        unit_mode = mode if curves is None else "active" if all(a["n_parameters"] for a in known.values()) else "count"
+        one, two = ({name: budget.cost(c, unit_mode, k, b.prompt_tokens) for name, c in costs.items()} for k in (1, 2))
+    except ValueError as error:
+        raise StudyError(f"budget.match = {b.match}, budget.samples = {dict(b.samples)}: {error}") from None
+    budgets = {
+        name: one[b.reference] + (n - 1) * (two[b.reference] - one[b.reference]) for name, n in b.samples.items()
+    }
+    for name, rows in table.groupby("arm", sort=False):
+        p = known[name]["n_active_parameters"] or known[name]["n_parameters"]
+        known[name] |= {
+            "samples": dict(zip(rows["budget"], map(int, rows["n_samples"]))),
+            "exchange_ratio": float(rows["exchange_ratio"].iloc[-1]),
+            "budget_used": dict(zip(rows["budget"], map(float, rows["planned"] / rows["reference"]))),
+            "planned_flops_per_token": 2.0 * p if p else None,
+        }
+    unit = budget.CONVENTIONS[unit_mode][0]
+    return {"unit": unit, "costs": one, "more": {a: two[a] - one[a] for a in one}, "budgets": budgets}
+
+
+def _curve(study: Study, pilot: ArmPilot, most: int) -> np.ndarray:
+    """What the pilot lets expect of 1 … `most` samples per problem: coverage, or examples."""
+    ks = np.unique(np.geomspace(1, most, 30).astype(int))
+    if study.budget.match == "coverage":
+        values = forecast.forecast_coverage(*pilot.pair, ks)["value"]
+    else:
+        values = forecast.forecast_unique(*pilot.pair, pilot.groups, ks)["value"]
+    return np.interp(np.arange(1, most + 1), ks, values)
+
+
+def uneven(study: Study, name: str, known: dict[str, dict], spend: dict, pilot: dict[str, ArmPilot]) -> dict:
+    """The plan of a mix or an adaptive arm, from the arms that it draws from."""
+    arm, names = study.arms[name], sorted(study.budget.samples, key=study.budget.samples.get)
+    if arm.adaptive:
+        return known[arm.adaptive.of] | {"adaptive": arm.adaptive.model_dump()}
+    shares = _best_shares(spend, pilot, names[-1]) if arm.mix == "best" else dict(arm.mix)
+    parts = {}
+    for b in names:  # a share of the money buys so many samples, and no more than its arm draws
+        money = {a: share * spend["budgets"][b] - (spend["costs"][a] - spend["more"][a]) for a, share in shares.items()}
+        parts[b] = {a: min(max(0.0, m / spend["more"][a]), float(known[a]["samples"][b])) for a, m in money.items()}
+        if sum(parts[b].values()) <= 0:
+            raise StudyError(f"arms.{name}.mix: budget {b!r} buys no sample at these shares; raise budget.samples.{b}")
+    last = parts[names[-1]]
+    known_sizes = all(known[a]["planned_flops_per_token"] for a in last)
+    flops = (
+        sum(n * known[a]["planned_flops_per_token"] for a, n in last.items()) / sum(last.values())
+        if known_sizes
+        else None
+    )
+    used = {
+        b: sum(n * spend["more"][a] + (n > 0) * (spend["costs"][a] - spend["more"][a]) for a, n in parts[b].items())
+        for b in names
+    }
+    return {
+        "model": None, "engine": "mix", "n_parameters": None, "mix": shares, "parts": parts,
+        "samples": {b: max(1, round(sum(parts[b].values()))) for b in study.budget.samples},  # the mean, to a whole one
+        "exchange_ratio": sum(last.values()) / study.budget.samples[names[-1]],
+        "budget_used": {b: used[b] / spend["budgets"][b] for b in names}, "planned_flops_per_token": flops,
+    }  # fmt: skip
+
+
+def _best_shares(spend: dict, pilot: dict[str, ArmPilot], b: str) -> dict[str, float]:
+    """Budget shares of the mix whose forecast coverage at a budget is best (the same at every budget, so that they nest)."""
+    each = cost_each(spend, b)
+    best = forecast.best_mix(joined(pilot), each, spend["budgets"][b]).iloc[0]
+    money = {a: best[a] * each[a] for a in pilot if best[a] > 0}
+    return {a: float(m / sum(money.values())) for a, m in money.items()}

@@ -1,0 +1,75 @@
+"""Which students a study trains and tests: bases, arms × budgets × recipes, and controls."""
+
+from __future__ import annotations
+
+from wcse_lib import budget
+from wcse_lib.records import StudyError
+from wcse_lib.study import Study, resolve_model
+
+MAIN = "main"  # the recipe that is study.curation
+
+
+def list_students(study: Study, arms: dict[str, dict], sizes: dict | None = None) -> dict[str, dict]:
+    """Every student to train or test, by name: `base.arm.budget[.recipe][.sSEED]`, and per base its controls.
+
+    Args: arms: the plan's, with `model` and `n_parameters` (None where unknown, and for a mix); sizes: of models that
+    are known already. An entry holds base, model, n_parameters, source (base, arm, pooled, reference, wrong), arm,
+    budget, recipe, paradigm, seed, amount and learning_rate (a list where several are tried). Raises StudyError when
+    two students would have one name.
+    """
+    out: dict[str, dict] = {}
+    most = max(study.budget.samples, key=study.budget.samples.get)
+    plain = [a for a in arms if study.arms[a].model is not None]
+    for base, student in study.students.items():
+        size = (sizes or {}).get(student.model) or budget.read_model(resolve_model(student.model))
+        n_parameters = size.n_non_embedding if study.budget.parameters == "non_embedding" else size.n_parameters
+        common = {"base": base, "model": student.model, "n_parameters": size.n_parameters,
+                  "learning_rate": student.learning_rate or study.training.learning_rate}  # fmt: skip
+        nothing = dict.fromkeys(("arm", "budget", "recipe", "paradigm", "seed", "amount"))
+        _add(out, f"{base}.base", common | nothing | {"source": "base"})
+        taught = [a for a in arms if student.arms is None or a in student.arms]
+        own = next((a for a in plain if study.arms[a].model == student.model), None)
+        wanted = [("arm", arm, b, MAIN) for b in study.budget.samples for arm in taught]
+        wanted += [
+            ("arm", arm, b, name)
+            for name, recipe in study.recipes.items() if recipe.students is None or base in recipe.students
+            for b in study.budget.samples if recipe.budgets is None or b in recipe.budgets
+            for arm in taught
+        ]  # fmt: skip
+        wanted += [("pooled", None, b, MAIN) for b in study.budget.samples if study.controls.pooled]
+        wanted += [("reference", None, most, None)] * study.controls.reference
+        wanted += [("wrong", own, most, None)] * (study.controls.wrong and own is not None)
+        for source, arm, b, recipe in wanted:
+            teachers = _teachers(study, arm, plain) if source in ("arm", "pooled") else []
+            teachers = [(study.arms[a].model, arms[a]["n_parameters"]) for a in teachers]
+            paradigm = _paradigm(student.model, n_parameters, teachers)
+            name = {"arm": f"{base}.{arm}.{b}", "pooled": f"{base}.pooled.{b}"}.get(source, f"{base}.{source}")
+            name += f".{recipe}" if recipe not in (None, MAIN) else ""
+            for seed in study.training.seeds:
+                facts = {"source": source, "arm": arm, "budget": b, "recipe": recipe, "paradigm": paradigm}
+                tail = "" if len(study.training.seeds) == 1 else f".s{seed}"
+                _add(out, name + tail, common | facts | {"seed": seed, "amount": study.training.amount[b]})
+    return out
+
+
+def _add(out: dict, name: str, entry: dict) -> None:
+    if name in out:
+        raise StudyError(f"two students would be called {name!r}: rename the arm, recipe or budget that reads like it")
+    out[name] = entry
+
+
+def _teachers(study: Study, arm: str | None, plain: list[str]) -> list[str]:
+    """The plain arms whose samples an arm's examples are; all for pooled examples (arm None) and a mix by forecast."""
+    spec = study.arms[arm] if arm else None
+    if spec is None or spec.mix == "best":
+        return plain
+    return [spec.adaptive.of] if spec.adaptive else list(spec.mix) if spec.mix else [arm]
+
+
+def _paradigm(model: str, n_parameters: int, teachers: list[tuple[str, float | None]]) -> str | None:
+    """The largest teacher counts: knowledge distillation (kd) when it is another model no smaller than the student, or
+    of unknown size; self-improvement when it is the student itself; else weak-to-strong (w2s)."""
+    others = [n for name, n in teachers if name != model]
+    if any(n is None or n >= n_parameters for n in others):
+        return "kd"
+    return "self" if len(others) < len(teachers) else "w2s" if teachers else None
