@@ -11,7 +11,8 @@ from conftest import ROOT
 LIBRARY = ROOT / "wcse_lib"
 FLOOR = {
     "records", "study", "budget", "prompts", "problems", "answers", "notation", "expressions", "extraction", "judges", "verdicts", "metrics",
-    "intervals", "forecast", "sampling", "curation", "decontamination", "matrix", "allocation", "pilot", "matching", "preview", "grid", "ledger", "explorer", "explanation", "sandbox", "labelling", "finetune", "engines", "nano",
+    "intervals", "forecast", "sampling", "curation", "decontamination", "matrix",
+    "allocation", "pilot", "matching", "preview", "grid", "ledger", "explorer", "explanation", "sandbox", "labelling", "finetune", "engines", "nano",
 }  # fmt: skip
 ROOMS = {"planning", "generation", "verification", "training", "evaluation", "analysis"}
 PICTURES = {"figures", "report", "comparison", "publish"}

@@ -39,6 +39,7 @@ def test_rounds_sample_with_the_last_student(tmp_path, start, method, folder):
     assert [s.arms["wc"].model for s in studies.values()] == [
         "nano-wc", f"out/g-round1/04_finetune/wc.wc.high/{folder}", f"out/g-round2/04_finetune/wc.wc.high/{folder}",
     ]  # fmt: skip
+    assert all(s.training.merged == (method == "lora") for s in studies.values())
     trained = [s.students["wc"].model for s in studies.values()]
     assert (trained == ["nano-wc"] * 3) == (start == "base")
 

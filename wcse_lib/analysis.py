@@ -347,7 +347,7 @@ def _explanation(run: Run, at, likely) -> pd.DataFrame:
     for (base, arm, b), table in likely.items():
         estimate = intervals.ratio(table["log_likelihood"], table["n_tokens"], seed=run.study.seed, bounds=WIDE)
         facts = dict(arm=arm, budget=b, base=base, quantity="log-likelihood under the base", unit="nats per token")
-        out.append(_row(estimate, **facts, n=int(table["n_tokens"].sum())))
+        out.append(_row(estimate, **facts, n=len(table)))
     return pd.DataFrame(out)
 
 

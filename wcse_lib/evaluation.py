@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pandas as pd
 
 from wcse_lib import intervals, judges, metrics
@@ -26,7 +24,8 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     """
     names = students or list(run.plan["students"])
     todo = [name for name in names if not is_complete(run.path("05", name), run.plan_id)]
-    for student, _ in map_tasks(partial(test_student, str(run.folder.resolve()), machine=machine), todo, machine):
+    folder = str(run.folder.resolve())
+    for student, _ in map_tasks(lambda name: test_student(folder, name, machine), todo, machine):
         if machine.workers > 1:
             print(f"{student}: tested", flush=True)
     return results(run, names)
@@ -119,8 +118,9 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Results to read: a row per student and set, a column per metric, "40.0 [34.6, 45.6] of 300" in per cent."""
     text = [f"{100 * r.value:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}] of {r.n}" for r in table.itertuples()]
+    order = list(zip(table["set"], table["student"]))
     wide = table.assign(text=text).pivot(index=["set", "student"], columns="metric", values="text")
-    return wide.reindex(columns=table["metric"].unique()).fillna("").sort_index(level="set", sort_remaining=False)
+    return wide.reindex(columns=table["metric"].unique()).loc[sorted(wide.index, key=order.index)].fillna("")
 
 
 def three_samples(run: Run, student: str) -> str:

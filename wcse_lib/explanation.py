@@ -87,7 +87,7 @@ def _because(study: Study, tables, row) -> str:
         lead = f"At {b}, whether {a}'s or {z}'s students are better is not settled, so there is no effect to explain"
         return f"{lead}, although the data differ: {'; '.join(named)}." if named else f"{lead}, nor do the data differ clearly."
     winner, supports, against = (a, for_a, for_z) if row.value > 0 else (z, for_z, for_a)
-    told = [f"What could explain that {winner}'s students are better at {b}: {_and([*supports.values()]) or 'nothing that was measured'}."]
+    told = [f"What could explain that {winner}'s students are better at {b} (differences are {a} minus {z}): {_and([*supports.values()]) or 'nothing that was measured'}."]
     told += [f"Against it: {z if winner == a else a} has {_and([*against.values()])}."] if against else []
     told += [f"Not settled either way: {_and([*undecided.values()])}."] if undecided else []
     tested, found = _tested(study, tables, a, z, b, np.sign(row.value))

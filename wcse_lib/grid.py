@@ -70,13 +70,14 @@ def _combinations(spec: Grid) -> dict[str, dict]:
 
 
 def _rounds(spec: Grid, base: dict, outputs: Path) -> dict[str, dict]:
-    out: dict[str, dict] = {"round1": {}}
-    method = (base.get("training") or {}).get("method", "full")
+    adapters = (base.get("training") or {}).get("method", "full") != "full"
+    keep = {"training.merged": True} if adapters else {}  # a whole model is needed to sample from
+    out: dict[str, dict] = {"round1": keep}
     for r in range(2, spec.rounds + 1):
         student = f"{spec.student}.{spec.arm}.{spec.budget}"
         folder = outputs / f"{spec.study}-round{r - 1}" / "04_finetune" / student
-        model = str(folder / ("model" if method == "full" else "merged"))
-        out[f"round{r}"] = {f"arms.{spec.arm}.model": model}
+        model = str(folder / ("merged" if adapters else "model"))
+        out[f"round{r}"] = {**keep, f"arms.{spec.arm}.model": model}
         if spec.start == "last":
             out[f"round{r}"][f"students.{spec.student}.model"] = model
     return out

@@ -25,8 +25,8 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class ArmPilot:
-    """One arm's pilot: counts by problem_id (n, c), sizes of its groups of equal correct solutions per problem, unsound
-    and judged ones, means per sample, and what it cost by unit."""
+    """One arm's pilot: counts by problem_id (n, c; s of them sound, where all were judged), sizes of its groups of equal
+    correct solutions per problem, unsound and judged ones, means per sample, and what it cost by unit."""
 
     counts: pd.DataFrame
     groups: list[list[int]]
@@ -35,6 +35,11 @@ class ArmPilot:
     prompt_tokens: float | None
     seconds_per_sample: float | None
     spent: dict[str, float]
+
+    @property
+    def sound(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """As `pair`, of samples that no judge finds fault with; None where some correct ones were not judged."""
+        return (self.counts["n"].to_numpy(), self.counts["s"].to_numpy()) if "s" in self.counts else None
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +105,9 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
     judged = judged[
         judged["sound"].notna() | (judged["judge"] == "arithmetic")
     ]  # which finds faults, and proves nothing
-    n_false = int(judged["sound"].eq(False).fillna(False).sum())
+    faults = judged[judged["sound"].eq(False).fillna(False).astype(bool)]
+    if len(judged) == len(right):  # every correct one: then sound ones can be counted, and need not be estimated
+        counts["s"] = counts["c"] - faults.groupby("problem_id").size().reindex(counts.index, fill_value=0)
     means = {
         c: float(drawn[c].mean()) if len(drawn) and (drawn[c] >= 0).all() else None
         for c in ("n_tokens", "n_prompt_tokens")
@@ -112,7 +119,7 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
     seconds = facts.get("seconds_per_sample")
     spent = {"tokens": drawn["n_tokens"].clip(lower=0).sum(), "prompt_tokens": drawn["n_prompt_tokens"].clip(lower=0).sum(),
              "seconds": facts.get("seconds") or 0, "usd": drawn["usd"].sum(), "samples": len(drawn)}  # fmt: skip
-    return ArmPilot(counts, [by_problem.get(p, []) for p in counts.index], (n_false, len(judged)),
+    return ArmPilot(counts, [by_problem.get(p, []) for p in counts.index], (len(faults), len(judged)),
                     means["n_tokens"], means["n_prompt_tokens"], seconds, {k: float(v) for k, v in spent.items()})  # fmt: skip
 
 
@@ -186,7 +193,9 @@ def _expected(study: Study, found: ArmPilot, samples: dict[str, int], n: int) ->
     """What a plain arm should give in a study of n problems: {budget: {metric: [value, low, high]}}."""
     c, ks, how = study.curation, [*samples.values(), 1], {"seed": study.seed, "n_problems": n}
     metrics = {"coverage": forecast.forecast_coverage(*found.pair, ks, **how)}
-    if found.false[1]:
+    if found.sound:
+        metrics["sound coverage"] = forecast.forecast_coverage(*found.sound, ks, **how)
+    elif found.false[1]:
         metrics["sound coverage"] = forecast.forecast_coverage(*found.pair, ks, **how, false_positives=found.false)
     metrics["unique correct per problem"] = forecast.forecast_unique(*found.pair, found.groups, ks, study.seed)
     cells = {metric: frame[["value", "low", "high"]].to_numpy(float) for metric, frame in metrics.items()}
@@ -249,7 +258,10 @@ def advise(study: Study, spend: dict, pilot: dict[str, ArmPilot]) -> dict:
         out.append(f"At the budget “{b}” buy {best.arm} with k = {best.k}: coverage {_percent(best)} is expected"
                    + (f" ({rest}); the chance that it is the best single arm is {100 * best.p_best:.0f} %." if rest else "."))  # fmt: skip
         if len(pilot) > 1 and all(n for _, n in judged.values()):
-            sound = forecast.recommend(pairs, each, spend["budgets"][b], study.seed, false_positives=judged).iloc[0]
+            counted = all(found.sound for found in pilot.values())
+            sure = {a: found.sound if counted else found.pair for a, found in pilot.items()}
+            rates = None if counted else judged
+            sound = forecast.recommend(sure, each, spend["budgets"][b], study.seed, false_positives=rates).iloc[0]
             out.append(f"Counting sound solutions alone it is {sound.arm}, k = {sound.k}: {_percent(sound)}, the best with a "
                        f"chance of {100 * sound.p_best:.0f} %.")  # fmt: skip
         if len(pilot) > 1:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -111,7 +110,8 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     """
     names = [name for name in students or run.plan["students"] if run.student(name)["source"] != "base"]
     todo = [name for name in names if not is_complete(run.path("04", name), run.plan_id)]
-    for student, _ in map_tasks(partial(train_student, str(run.folder.resolve()), machine=machine), todo, machine):
+    folder = str(run.folder.resolve())
+    for student, _ in map_tasks(lambda name: train_student(folder, name, machine), todo, machine):
         if machine.workers > 1:
             print(f"{student}: trained", flush=True)
     return reports(run, names)

@@ -14,7 +14,7 @@ STORY_LEVELS = {1: 0.30, 2: 0.30, 3: 0.25, 4: 0.15}
 TEXTBOOKS = {"careful": 1.0}
 WEB = {"careful": 0.42, "sloppy": 0.25, "terse": 0.33}
 # The generators read on, as instruction-tuned models do: mostly worked solutions, good and bad.
-POLISH = {"careful": 0.60, "sloppy": 0.28, "terse": 0.12}
+POLISH = {"careful": 0.50, "sloppy": 0.23, "terse": 0.27}
 TERSE_RIGHT = 0.5  # share of bare answers that are right
 
 
