@@ -42,13 +42,13 @@ def requests_of(tokenizer, n_problems, n):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("n_slots", [1, 3, 16, 64])
-def test_a_sample_does_not_depend_on_its_neighbours(nano, n_slots):
+def test_a_sample_does_not_depend_on_its_neighbours(nano):
     model, tokenizer = nano
-    requests, sampling = requests_of(tokenizer, 6, 4), Sampling(0.7, 3, 1.0, 40)
+    requests, sampling = requests_of(tokenizer, 4, 3), Sampling(0.7, 3, 1.0, 30)
     alone = {r.key: next(decode(model, [r], sampling, {tokenizer.eos_token_id}))[1] for r in requests}
-    together = {r.key: ids for r, ids in decode(model, requests, sampling, {tokenizer.eos_token_id}, n_slots)}
-    assert together == alone
+    for n_slots in (2, 5, 64):
+        together = {r.key: ids for r, ids in decode(model, requests, sampling, {tokenizer.eos_token_id}, n_slots)}
+        assert together == alone
 
 
 def test_greedy_equals_generate(nano):

@@ -44,7 +44,7 @@ def ledger(run: Run) -> pd.DataFrame:
                 book(arm, "02_generate", f"{kind} ({b})", {}, _spent(run, lost[kind], "n_tokens"))
         most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
         took = run.drawn(rows, arm, most)["model"].map(_seconds(run)).astype(float)
-        each = [(k, run.arm(part)["seconds_per_sample"]) for part, k in _parts(run, arm, most).items()]
+        each = [(k, run.arm(part).get("seconds_per_sample")) for part, k in _parts(run, arm, most).items()]
         plan = sum(k * x for k, x in each) * run.plan["n_problems"]["train"] if all(x for _, x in each) else None
         seconds = float(took.sum()) if len(took) and took.notna().all() else None
         book(arm, "02_generate", f"sampling ({most})", {"seconds": plan}, {"seconds": seconds})

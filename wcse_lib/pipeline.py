@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+import psutil
 
 import wcse_lib
 from wcse_lib import planning
@@ -121,6 +125,7 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
     here.mkdir(parents=True, exist_ok=True)
     (here / "failed.json").unlink(missing_ok=True)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    stop = _Stop()
     try:
         papermill.execute_notebook(
             NOTEBOOKS / f"{stage}.ipynb",
@@ -133,9 +138,44 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        if stop.asked:
+            raise KeyboardInterrupt from error
         _fail(here, label, error)
+    finally:
+        stop.done()
     if not (here / "manifest.json").exists():
         raise StudyError(f"{label}: the notebook ended without a manifest; see {here / f'{stage}.ipynb'}")
+
+
+class _Stop:
+    """Ctrl-C while a notebook runs: the kernel is interrupted, so that it writes what it has, and killed if it will not."""
+
+    SECONDS = 10
+
+    def __init__(self) -> None:
+        self.asked, self.timer = False, None
+        self.before = signal.signal(signal.SIGINT, self) if threading.current_thread() is threading.main_thread() else None
+
+    def __call__(self, *_) -> None:
+        kernels = [p for p in psutil.Process().children() if "ipykernel" in " ".join(p.cmdline())]
+        if self.asked or not kernels:
+            self._kill()
+            raise KeyboardInterrupt
+        self.asked = True
+        for kernel in kernels:
+            kernel.send_signal(signal.SIGINT)
+        self.timer = threading.Timer(self.SECONDS, self._kill)
+        self.timer.start()
+
+    def _kill(self) -> None:
+        for kernel in psutil.Process().children():
+            kernel.kill()
+
+    def done(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
 
 
 def _fail(here: Path, label: str, error: Exception) -> None:
