@@ -21,6 +21,9 @@ pytestmark = pytest.mark.dag
 TABLES = "quality coverage diversity false_positives levels arm_differences flow students differences controls training ledger".split()
 
 
+PLANTED = "sk-planted-51c9d7"
+
+
 def call(root, *args, **kwargs):
     command = [sys.executable, "-m", "wcse_lib.pipeline", *map(str, args)]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=800, **kwargs)
@@ -43,7 +46,7 @@ def smoke(tmp_path_factory):
         os.killpg(victim.pid, signal.SIGKILL)
         victim.wait()
     flushed = {arm: read_samples(outputs / "smoke/02_generate" / arm) for arm in ("se", "wc")}
-    done = call(ROOT, *args)
+    done = call(ROOT, *args, env={**os.environ, "OPENAI_API_KEY": PLANTED, "HF_TOKEN": PLANTED})
     assert done.returncode == 0, done.stderr
     return outputs / "smoke", flushed, done.stdout
 
@@ -62,6 +65,12 @@ def test_nothing_is_lost_or_doubled(smoke):
         verdicts = pd.read_parquet(folder / f"03_verify/{arm}/verdicts.parquet")
         assert list(verdicts.columns[:6]) == "author problem_id sample_index extracted verdict reason".split()
         assert len(verdicts) == len(rows)
+
+
+def test_no_secret_reaches_an_output(smoke):
+    folder, _, printed = smoke
+    assert PLANTED not in printed
+    assert not [p for p in folder.rglob("*") if p.is_file() and PLANTED.encode() in p.read_bytes()]
 
 
 def test_samples_have_the_contracts_columns(smoke):

@@ -5,6 +5,8 @@ import re
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wcse_lib import planning, study
 from wcse_lib.records import StudyError
@@ -149,3 +151,39 @@ def test_sample_seeds_are_stable_and_distinct():
     assert study.sample_seed(0, "m", "p", 0) == study.sample_seed(0, "m", "p", 0) < 2**63
     seeds = {study.sample_seed(s, m, p, i) for s in range(3) for m in "ab" for p in ("p", "p1") for i in range(20)}
     assert len(seeds) == 3 * 2 * 2 * 20
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_any_value_at_any_place_is_taken_or_refused_by_name(data):
+    """Whatever stands where: a study, or a StudyError that names the file; nothing else, and no hang."""
+    root = changed()
+    inner, path = root, []
+    while isinstance(inner, dict) and inner and (not path or data.draw(st.booleans())):
+        key = data.draw(st.sampled_from(sorted(inner)))
+        path.append(key)
+        parent, inner = inner, inner[key]
+    parent[path[-1]] = data.draw(JSON)
+    try:
+        study.check_study(root, "fuzz.yaml")
+    except StudyError as error:
+        assert "fuzz.yaml" in str(error)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_a_params_file_or_refused(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    for load in (study.load_study, study.load_machine):
+        try:
+            load(path)
+        except StudyError as error:
+            assert "fuzz.yaml" in str(error)
