@@ -62,7 +62,7 @@ def run_all(page, address, root, name):
     path = root / "notebooks" / f"{name}.ipynb"
     page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").wait_for(timeout=120_000)
-    page.get_by_text("Idle").first.wait_for(timeout=120_000)
+    page.get_by_text("Kernel status: Idle").first.wait_for(state="attached", timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     deadline = time.monotonic() + 900

@@ -72,3 +72,30 @@ def test_a_key_in_the_environment_reaches_no_file(tmp_path, monkeypatch):
         for name in files:
             with open(os.path.join(folder, name), "rb") as file:
                 assert planted.encode() not in file.read(), name
+
+
+def test_a_student_whose_examples_changed_is_trained_and_tested_anew(tmp_path, capsys):
+    """A changed budget must neither stop at the old student nor take its samples for the new one's."""
+    from wcse_lib import evaluation, training, verification
+
+    def river(n):
+        changes = {
+            "students": {"small": {"model": "nano-student"}}, "controls": {"reference": False, "wrong": False},
+            "dataset__n_train": 8, "budget__samples": {"high": n},
+            "training": {"amount": {"high": 2}, "batch_size": 4, "n_checkpoints": 1, "max_tokens": 256},
+            "evaluation": {"n_samples": 2, "max_tokens": 16, "maj_k": [1]}, "sampling__max_tokens": 80,
+        }  # fmt: skip
+        machine = Machine(device="cpu", threads=1)
+        _, run = drawn(tmp_path, machine, **changes)
+        verification.verify(run, "se", machine)
+        training.train_students(run, [], machine)
+        evaluation.evaluate(run, [], machine)
+        folder = run.path("04", "small.se.high")
+        return (folder / "training.json").read_text(), run.path("05", "small.se.high", "weights.json").read_text()
+
+    first = river(6)
+    assert first[0] == first[1] and "anew" not in capsys.readouterr().out
+    second = river(12)
+    out = capsys.readouterr().out
+    assert first[0] != second[0] == second[1]
+    assert "trained anew" in out and "tested anew" in out

@@ -20,7 +20,7 @@ def test_numbers_are_the_plan_s():
     tokens = 240 * 30 * 80
     assert f"at most {tokens:,} tokens, {tokens * 2 * 484320:.2g} FLOPs" in text
     assert "17 trained, 20 tested" in text and "missing   nothing" in text
-    assert re.search(r"about [\d.]+ h at 0.01 TFLOP/s", text)
+    assert re.search(r"at most [\d.]+ (h|min) at 0.01 TFLOP/s", text)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: str(p.relative_to(ROOT / "params")))

@@ -16,7 +16,7 @@ from scipy import stats
 
 from wcse_lib import figures, report
 from wcse_lib.explanation import ALL, PRIMARY
-from wcse_lib.records import StudyError, read_json, write_text
+from wcse_lib.records import StudyError, is_complete, read_json, write_text
 from wcse_lib.study import resolve
 
 METRICS = {"differences": [PRIMARY, "sampled pass@1"], "arm_differences": ["pass@1", "coverage", "sound coverage"]}
@@ -37,6 +37,9 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     tables = {folder: report.read_tables(folder / "06_analyze" / "tables") for folder in folders}
     if lost := [folder for folder in folders if not tables[folder]]:
         raise StudyError(f"{lost[0]}: no tables in 06_analyze; run this study to its end first")
+    for folder, plan in plans.items():
+        if (folder / "06_analyze" / "manifest.json").exists() and not is_complete(folder / "06_analyze", plan["plan_id"]):
+            raise StudyError(f"{folder}: its tables are of an earlier plan; run the study to its end first")
     names = {folder: plan["study"]["study"] for folder, plan in plans.items()}
     names = names if len(set(names.values())) == len(names) else {f: f"{f.parent.name}/{n}" for f, n in names.items()}
     settings = _settings({names[folder]: plan["study"] for folder, plan in plans.items()})

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pandas as pd
 
 from wcse_lib import intervals, judges, metrics
 from wcse_lib.cluster import map_tasks
 from wcse_lib.engines import Sampling, open_engine
 from wcse_lib.prompts import load_tokenizer
-from wcse_lib.records import KEY, is_complete, read_parquet, read_samples, write_manifest, write_parquet
+from wcse_lib.records import (
+    KEY,
+    is_complete,
+    read_json,
+    read_parquet,
+    read_samples,
+    write_json,
+    write_manifest,
+    write_parquet,
+)
 from wcse_lib.sampling import draw
 from wcse_lib.study import Machine, Run, resolve_model
 from wcse_lib.verdicts import judgement_rows, verifier
@@ -59,6 +71,7 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
         "greedy": (1, Sampling(temperature=0.0, max_tokens=e.max_tokens)),
         "sampled": (e.n_samples, Sampling(e.temperature, e.top_k, e.top_p, e.max_tokens)),
     }
+    _forget_other_weights(run, student, folder)
     tokenizer, counts = load_tokenizer(adapter or model), {}
     options = machine.model_dump(exclude_none=True) | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
     engine = open_engine(machine.engine, model, options)
@@ -77,6 +90,18 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     finally:
         engine.close()
     write_manifest(folder, run.plan_id, counts)
+
+
+def _forget_other_weights(run: Run, student: str, folder: Path) -> None:
+    """Throw away what a student of this name wrote before it was trained anew: only its own weights' samples count."""
+    trained = run.path("04", student, "training.json")
+    weights = read_json(trained) if trained.exists() else {"base_model": run.student(student)["model"]}
+    known = folder / "weights.json"
+    if folder.exists() and (not known.exists() or read_json(known) != weights):
+        if any(folder.rglob("part-*.parquet")):
+            print(f"{student}: its weights are others than before; tested anew", flush=True)
+        shutil.rmtree(folder)
+    write_json(known, weights)
 
 
 def results(run: Run, students: list[str]) -> pd.DataFrame:

@@ -52,7 +52,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         headline = f"It depends: the better {data} came from {wins}{rest}."
     result = {
         "headline": headline,
-        "paragraph": f"Measured by {what}: " + " ".join(_sentence(run, row) for row in rows.itertuples()),
+        "paragraph": f"Measured by {what}: " + " ".join([*(_sentence(run, row) for row in rows.itertuples()), *_controlled(tables)]),
         "why": why(run.study, tables, rows) if students else [],
         "notes": _notes(run, tables),
         "not_run": _not_run(run, tables),
@@ -60,6 +60,24 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     }
     write_json(run.path("06", "answer.json"), result)
     return result
+
+
+def _controlled(tables) -> list[str]:
+    """Whether the controls separate good data from bad: students of reference solutions above those of wrong samples, or
+    where there are none of these, above their bases."""
+    table = tables.get("controls")
+    if table is None or not len(table):
+        return []
+    rows = table[table["metric"] == PRIMARY]
+    told = rows[rows["comparison"] == "wrong - reference"]
+    told = told if len(told) else rows[rows["comparison"] == "reference - base"]
+    if told.empty:
+        return []
+    sign = -1 if told["comparison"].iloc[0].startswith("wrong") else 1
+    fails = [r.base for r in told.itertuples() if not (r.low > 0 if sign > 0 else r.high < 0)]
+    if not fails:
+        return [f"The controls separate good data from bad for every student that has them ({_and(list(told['base']))})."]
+    return [f"The controls do not separate good data from bad for {_and(fails)}: there this study cannot tell."]
 
 
 def _sentence(run: Run, row) -> str:

@@ -187,7 +187,7 @@ def open_backend(backend: str) -> None:
 
 def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Path, validate: Callable | None = None,
           progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0,
-          end_id: int | None = None) -> dict:
+          end_id: int | None = None, renew: bool = False) -> dict:
     """Train a student from `base_model` on encoded `rows`, leave it in `out/model`, return the train report.
 
     `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at each checkpoint; the
@@ -196,7 +196,7 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     Called again after a kill it goes on from the latest whole checkpoint, after success it returns the saved report.
     Running out of memory halves the micro batch. FLOPs are budget.training_flops, tokens without padding, of all rates;
     planned ones at the rows' mean length; validation and steps repeated after a kill are left out. Raises ValueError: a
-    row too long, another training in `out`, a loss or gradient that is not finite (with step and learning rate).
+    row too long, another training in `out` (unless `renew`: then that is thrown away), a loss or gradient that is not finite (with step and learning rate).
     """
     out, notes, rest = Path(out), [], (validate, progress, n_dropped_long, end_id)
     open_backend(settings.backend)
@@ -216,6 +216,13 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     identity = {"base_model": str(base_model), "data_sha256": _digest(rows), "settings_sha256": _digest([of_settings])}
     finished, latest = (out / "report.json").exists(), _latest(out / "checkpoints")[0]
     if (finished or latest or (out / "rates").exists()) and (old := read_json(out / "training.json")) != identity:
+        if renew:
+            print(f"{out.name}: its examples or settings are others than before; trained anew", flush=True)
+            for name in ("report.json", "training.json"):  # the report first: without it nothing counts as finished
+                (out / name).unlink(missing_ok=True)
+            for name in ("model", "merged", "checkpoints", "rates"):
+                shutil.rmtree(out / name, ignore_errors=True)
+            return train(base_model, rows, settings, out, *rest)
         raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
     if finished:
         for name in ("checkpoints", "rates"):

@@ -258,12 +258,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="only show plan, cost, memory, time and what is missing")
     args = parser.parse_args(argv)
     try:
+        if args.until:
+            _stage(args.until)
         if args.status or args.dry_run:
             os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # looks at what is here, fetches nothing
             machine = load_machine(args.machine)
             studies = expand(args.params, args.outputs) if is_grid(args.params) else {"": load_study(args.params)}
             told = [
-                _status_of(resolve(args.outputs) / study.study) if args.status else preview(study, machine)
+                _status_of(resolve(args.outputs) / study.study, study) if args.status else preview(study, machine)
                 for study in studies.values()
             ]
             print("\n\n".join(told))
@@ -278,9 +280,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _status_of(folder: Path) -> str:
+def _status_of(folder: Path, study: Study) -> str:
     if not (folder / "01_plan" / "plan.json").exists():
         return f"{folder}: nothing planned yet; next: 01_plan"
+    if not is_done(folder, study, "01_plan", None):
+        return f"{folder}: planned with other parameters than the file has now; next: 01_plan\n{status(folder)}"
     return f"{folder}\n{status(folder)}"
 
 

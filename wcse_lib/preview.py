@@ -40,7 +40,7 @@ def preview(study: Study, machine: Machine) -> str:
     flops, usd = _arms(study, known, n["train"], machine, lines, missing)
     flops += _students(study, known, n, machine, lines, missing)
     if flops:
-        hours = f"about {flops / machine.tflops / 1e12 / 3600:.2g} h at {machine.tflops:g} TFLOP/s" if machine.tflops else (
+        hours = f"at most {_time(flops / machine.tflops / 1e12)} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook" if machine.tflops else (
             "unknown: give the machine file tflops, the TFLOP/s that it reaches")  # fmt: skip
         lines.append(f"in all    at most {flops:.2g} FLOPs" + f", {usd:,.2f} USD" * bool(usd) + f"; time {hours}")
     if any(arm.engine == "openai" for arm in study.arms.values()) and machine.api_key_variable:
@@ -56,7 +56,7 @@ def _problems(study: Study, missing: list[str]) -> dict:
     try:
         splits = load_problems(study.dataset, study.seed)[0]
         return {split: len(splits[split]) for split in ("train", "validation", "held_out")}
-    except (StudyError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         d = study.dataset
         missing.append(f"problems: {_short(error)}" if d.name != "hub" or os.path.isdir(d.path) else f"dataset {d.path}: not on this machine; fetched from the hub when it runs")
         return {"train": d.n_train or "?", "validation": d.n_validation, "held_out": d.n_held_out or "?"}
@@ -79,6 +79,8 @@ def _described(study: Study, name: str, missing: list[str]) -> dict | None:
 def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list, missing: list) -> tuple[float, float]:
     """Lines for every arm; returns FLOPs and USD of the whole sampling, at most."""
     try:
+        if unknown := [name for name, arm in known.items() if arm is None]:
+            raise StudyError(f"the size of {', '.join(unknown)} is not known here")
         spend = match_arms(study, known, {})
         arms = {a: known[a] if spec.model else uneven(study, a, known, spend, {}) for a, spec in study.arms.items()}
     except (StudyError, TypeError, KeyError, ValueError) as error:
@@ -141,6 +143,10 @@ def _model(name: str, error: Exception) -> str:
     """What is said of a model that cannot be read: a hub id is fetched when the study runs, a folder has to be there."""
     local = name.startswith((".", "/", "~", "nano-", "outputs/"))
     return f"model {name}: {_short(error)}" if local else f"model {name}: not on this machine; fetched from the hub when it runs"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
 
 
 def _short(error: Exception) -> str:

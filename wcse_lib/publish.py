@@ -13,7 +13,16 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wcse_lib.records import KEY, StudyError, read_parquet, read_samples, write_json, write_parquet, write_text
+from wcse_lib.records import (
+    KEY,
+    StudyError,
+    is_complete,
+    read_parquet,
+    read_samples,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from wcse_lib.report import without_paths
 from wcse_lib.study import Run
 
@@ -50,6 +59,8 @@ def publish(run: Run, out: str | Path) -> list[Path]:
     ledger = run.path("06", "tables", "ledger.csv")
     if not ledger.exists():
         raise StudyError(f"{ledger}: not there; run the study to its end first")
+    if run.path("06", "manifest.json").exists() and not is_complete(run.path("06"), run.plan_id):
+        raise StudyError(f"{ledger}: of an earlier plan; run the study to its end first")
     folders = []
     for arm in run.plan["arms"]:
         examples = read_parquet(run.path("03", arm, "examples.parquet"))

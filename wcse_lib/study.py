@@ -12,15 +12,23 @@ from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from wcse_lib.answers import Policy
+from wcse_lib.extraction import STYLES
 from wcse_lib.nano import MODELS
 from wcse_lib.records import StudyError, read_json, read_parquet, write_text
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+def _known_style(value: str) -> str:
+    if value not in STYLES:
+        raise ValueError(f"no such answer style; styles are {', '.join(STYLES)}")
+    return value
+
+
+Style = Annotated[str, AfterValidator(_known_style)]
 STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
 
 
@@ -55,7 +63,7 @@ class Held(Strict):
     hub: str | None = None  # that dataset's hub id or folder; the study's own (path, config) when left out
     config: str | None = None  # with hub
     columns: Columns | None = None  # the dataset's when left out
-    answer_style: str | None = None  # likewise
+    answer_style: Style | None = None  # likewise
     n: Count | None = None
 
 
@@ -71,7 +79,7 @@ class Dataset(Strict):
     held_out: str | None = None  # likewise, of the problems that students are tested on
     transfer: dict[Name, Held] = {}  # further held-out sets
     columns: Columns = Columns()
-    answer_style: str = "auto"  # how the gold answer is read out of the answer field
+    answer_style: Style = "auto"  # how the gold answer is read out of the answer field
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
     n_held_out: Annotated[int, Field(ge=0)] | None = None
@@ -194,7 +202,7 @@ class Prompt(Strict):
     template: str = "{question}"
     shots: str | None = None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
     system: str | None = None  # chat: a system message
-    answer_style: str = "auto"  # how final answers are read out of samples
+    answer_style: Style = "auto"  # how final answers are read out of samples
     thinking: bool = False  # samples hold a <think> part: max_tokens covers it, students do not learn it
 
     @field_validator("template")

@@ -96,7 +96,7 @@ def settings_of(run: Run, student: str, machine: Machine) -> finetune.Settings:
     rates = entry["learning_rate"] if isinstance(entry["learning_rate"], list) else [entry["learning_rate"]]
     same = ("method", "backend", "batch_size", "max_tokens", "warmup", "weight_decay", "optimizer", "n_checkpoints",
             "lora_rank", "gradient_checkpointing", "packing")  # fmt: skip
-    own = {"training": t.mode, "amount": entry["amount"], "seed": entry["seed"], "merge": t.merged}
+    own = {"training": t.mode, "amount": entry["amount"], "seed": 1000 * run.study.seed + entry["seed"], "merge": t.merged}
     own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto"}
     own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ())}
     return finetune.Settings(**own, report_to=tuple(t.report_to), **{name: getattr(t, name) for name in same})
@@ -142,7 +142,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
     with progress(student, 0) as bar, verifier(run.study.prompt.answer_style, 1, v) as verify:
         bar.unit = " steps"
         report = finetune.train(base, rows, settings_of(run, student, machine), folder, _validator(run, verify),
-                                _shown_on(bar), n_long, end_id)  # fmt: skip
+                                _shown_on(bar), n_long, end_id, renew=True)  # fmt: skip
     facts = {k: report[k] for k in ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")}
     records.write_manifest(folder, run.plan_id, facts)
 
