@@ -19,8 +19,17 @@ def make(folder, seed, dataset="nano", problems="a", **frames):
     plan = read_json(folder / "01_plan/plan.json")
     plan["study"] |= {"study": folder.name, "seed": seed}
     plan["study"]["dataset"]["name"] = dataset
+    manifest = folder / "06_analyze/manifest.json"
     write_json(folder / "01_plan/plan.json", plan | {"problems_sha256": {"held_out": problems}})
+    write_json(manifest, {"plan_id": plan["plan_id"]})
     return folder
+
+
+def test_tables_of_an_earlier_plan_are_refused(tmp_path):
+    folders = [make(tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    write_json(folders[1] / "06_analyze/manifest.json", {"plan_id": "earlier"})
+    with pytest.raises(StudyError, match="b: its tables are of an earlier plan"):
+        comparison.compare(folders, tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
