@@ -43,8 +43,12 @@ def lab(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
-    server = subprocess.Popen([*command, str(root)], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config")})
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True", str(root),
+    ]  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, cwd=root, env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config")}, **quiet)
     address = f"http://127.0.0.1:{port}"
     for _ in range(240):
         try:
@@ -63,12 +67,12 @@ def run_all(page, address, root, name):
     page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").wait_for(timeout=120_000)
     page.get_by_text("Kernel status: Idle").first.wait_for(state="attached", timeout=120_000)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_timeout(1000)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")  # what the menu's Run All Cells does
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         time.sleep(3)
-        page.keyboard.press("Control+s")
+        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         time.sleep(1)
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         errors = [o for c in cells for o in c["outputs"] if o["output_type"] == "error"]
