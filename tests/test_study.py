@@ -187,3 +187,10 @@ def test_any_text_is_a_params_file_or_refused(tmp_path_factory, text):
             load(path)
         except StudyError as error:
             assert "fuzz.yaml" in str(error)
+
+
+def test_every_key_is_in_the_docs():
+    page = (study.project_root() / "docs/params.md").read_text()
+    parts = {name: kind for name, kind in vars(study).items() if isinstance(kind, type) and issubclass(kind, study.Strict) and kind is not study.Strict}
+    missing = [f"{name}.{key}" for name, kind in parts.items() for key in kind.model_fields if f"| `{key}` |" not in page]
+    assert not missing, f"docs/params.md lacks {missing}"

@@ -337,22 +337,22 @@ class Controls(Strict):
 class Study(Strict):
     """Everything that a params file may say."""
 
-    study: Name
-    title: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    dataset: Dataset
-    prompt: Prompt = Prompt()
-    arms: Annotated[dict[Name, Arm], Field(min_length=1)]
-    budget: Budget
-    pilot: Pilot | None = None
-    sampling: SamplingParams = SamplingParams()
-    verification: Verification = Verification()
-    curation: Curation = Curation()
-    recipes: dict[Name, Recipe] = {}
-    students: dict[Name, Student] = {}
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    controls: Controls = Controls()
+    study: Name  # names the output folder
+    title: str = ""  # the question, as the report's heading
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of problems, samples and training
+    dataset: Dataset  # the problems
+    prompt: Prompt = Prompt()  # what models are shown
+    arms: Annotated[dict[Name, Arm], Field(min_length=1)]  # the generators
+    budget: Budget  # what arms may spend, and how they are matched
+    pilot: Pilot | None = None  # sampled first, for forecasts
+    sampling: SamplingParams = SamplingParams()  # how arms sample
+    verification: Verification = Verification()  # how samples are judged
+    curation: Curation = Curation()  # which samples become examples
+    recipes: dict[Name, Recipe] = {}  # further ways of choosing: ablations
+    students: dict[Name, Student] = {}  # base models to finetune; none: a study of samples alone
+    training: Training = Training()  # how they are finetuned
+    evaluation: Evaluation = Evaluation()  # how they are tested
+    controls: Controls = Controls()  # students that show whether the study can tell
 
     @model_validator(mode="after")
     def _check(self):
