@@ -233,7 +233,7 @@ def test_best_mix_takes_its_shares_from_the_forecast(tmp_path):
 
 
 GROWN = [dict(n=50), dict(samples={"low": 1, "high": 9, "more": 12}), dict(curation={"unique": "none"}), dict(training={"batch_size": 4}),
-         dict(verification={"judge": "none"}), dict(prompt={"answer_style": "nano"}), dict(recipes={"x": {"per_problem": 1}}),
+         dict(verification={"judge": "none"}), dict(prompt={"answer_style": "gsm8k"}), dict(recipes={"x": {"per_problem": 1}}),
          dict(budget={"match": "count"})]  # fmt: skip
 CHANGED = {"seed": dict(seed=2), "sampling.top_k": dict(sampling={"top_k": 9}), "prompt.shots": dict(prompt={"shots": "gsm8k_8shot"}),
            "prompt.thinking": dict(prompt={"thinking": True}), "dataset.levels": dict(dataset={"name": "nano", "n_train": 40, "levels": [1]}),
