@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ def make(folder, seed, dataset="nano", problems="a", **frames):
     make_report(folder, **frames)
     plan = read_json(folder / "01_plan/plan.json")
     plan["study"] |= {"study": folder.name, "seed": seed}
+    plan["plan_id"] = f"{folder.name}-{seed}"
     plan["study"]["dataset"]["name"] = dataset
     manifest = folder / "06_analyze/manifest.json"
     write_json(folder / "01_plan/plan.json", plan | {"problems_sha256": {"held_out": problems}})
@@ -28,7 +30,7 @@ def make(folder, seed, dataset="nano", problems="a", **frames):
 def test_tables_of_an_earlier_plan_are_refused(tmp_path):
     folders = [make(tmp_path / name, seed=i) for i, name in enumerate("ab")]
     write_json(folders[1] / "06_analyze/manifest.json", {"plan_id": "earlier"})
-    with pytest.raises(StudyError, match="b: its tables are of an earlier plan"):
+    with pytest.raises(StudyError, match="b/06_analyze/tables: of an earlier plan"):
         comparison.compare(folders, tmp_path / "out")
 
 
@@ -76,6 +78,12 @@ def test_pooling_equals_the_formulas():
     assert comparison.pool(rows([0.1])).empty
 
 
+def test_two_studies_are_counted_and_not_pooled():
+    row = next(comparison.pool(rows([0.1, -0.02])).itertuples())
+    assert (row.n_studies, row.n_positive) == (2, 1) and np.isnan([row.value, row.low, row.high, row.p_sign]).all()
+    assert "too few" in comparison._sentence(row) and "1 of 2 positive" in comparison._sentence(row)
+
+
 def test_pooled_intervals_cover():
     """1,000 simulated sets of 5 studies: nominal 95 % intervals hold the mean in at least 93 %, few and spread or alike."""
     rng = np.random.default_rng(0)
@@ -95,7 +103,10 @@ def test_studies_without_students_and_bad_folders(joined, tmp_path):
     assert set(table["who"]) == {"samples"} and "coverage" in set(table["metric"])
     with pytest.raises(StudyError, match="two or more different"):
         comparison.compare([data[0], data[0]], tmp_path)
-    with pytest.raises(StudyError, match="no tables in 06_analyze"):
+    copy = shutil.copytree(data[0], tmp_path / "copy")
+    with pytest.raises(StudyError, match="one and the same plan"):
+        comparison.compare([data[0], copy], tmp_path)
+    with pytest.raises(StudyError, match="no tables there"):
         comparison.compare([data[0], make(tmp_path / "bare", 3, **empty)], tmp_path)
     assert comparison.main([str(data[0]), str(tmp_path / "lost"), "--out", str(tmp_path)]) == 1
     assert comparison.main([*map(str, data), "--out", str(tmp_path / "x")]) == 0

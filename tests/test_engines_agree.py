@@ -91,9 +91,11 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
     assert text.startswith("<|im_start|>") and ids[0] == tokenizer.convert_tokens_to_ids("<|im_start|>")
     for row in rows.itertuples():
         assert row.n_prompt_tokens == len(prompt_ids(tokenizer, questions[row.problem_id], Prompt()))
-        n = len(tokenizer(row.text, add_special_tokens=False)["input_ids"]) + (row.finish_reason == "stop")
-        assert "<|" not in row.text and abs(row.n_tokens - n) <= 2, "the end token counts, and nothing else that is not in the text"
+        assert "<|" not in row.text, "a special token in the text"
         assert (row.finish_reason == "length") == (row.n_tokens == MAX_TOKENS)
+    # The end token counts, and nothing else that is not in the text; a sampled text need not be made of the tokens that it encodes to.
+    encoded = rows["text"].map(lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])) + (rows["finish_reason"] == "stop")
+    assert (rows["n_tokens"] == encoded).mean() > 0.6 and abs(rows["n_tokens"].sum() / encoded.sum() - 1) < 0.03
     assert rows["text"].str.len().min() > 0 and rows["text"].nunique() > 0.9 * len(rows)
     assert set(rows.loc[rows["finish_reason"] == "length", "verdict"]) == {"incorrect"}
     ledger = tables["ledger"]

@@ -1,5 +1,6 @@
 """A dry run says what a study would do, cost and need, and neither writes nor fetches anything."""
 
+import json
 import re
 
 import pytest
@@ -53,3 +54,15 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     assert "arm       se" in capsys.readouterr().out and not list(tmp_path.iterdir())
     assert pipeline.main(["params/smoke.yaml", "--status", "--outputs", str(tmp_path)]) == 0
     assert "nothing planned yet" in capsys.readouterr().out
+
+
+def test_what_the_plan_would_refuse_or_leave_out_is_told_before(tmp_path):
+    rows = [{"question": f"{i} + {i}?", "answer": str(2 * i) if i > 2 else None} for i in range(20)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "h.jsonl").write_text('{"question": "1 + 2?", "answer": "3"}\n')
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["dataset"] = {"name": "files", "train": str(tmp_path / "t.jsonl"), "held_out": str(tmp_path / "h.jsonl")}
+    text = preview(check_study(data, "f"), Machine())
+    assert "controls.reference: the training problems have no solutions" in text
+    text = preview(check_study(data | {"controls": {"reference": False}}, "f"), Machine())
+    assert "left out  3 of train: no answer can be read from the answer field" in text and "17 train" in text

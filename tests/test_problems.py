@@ -123,6 +123,13 @@ def test_training_problems_leave_when_they_are_held_out(tmp_path):
     assert len(near) and near["held_out_id"].isin(["h1", "h2"]).all() and near["problem_id"].isin(splits["train"]["problem_id"]).all()
 
 
+def test_a_training_file_that_is_the_held_out_one_is_named(tmp_path):
+    path = write(tmp_path, "same.jsonl", ROWS)
+    dataset = Dataset(name="files", train=path, held_out=path, columns=COLUMNS, n_validation=5)
+    with pytest.raises(StudyError, match=r"dataset\.train: all 30 problems are held out too"):
+        load_problems(dataset, 0)
+
+
 def test_transfer_sets_stand_beside_the_held_out_ones(tmp_path):
     """Functional MATH's form: other field names, an answer to be read as it stands, and the same ids as elsewhere."""
     functional = [{"problem": f"Evaluate {i} - {i * 3}.", "answer": str(-2 * i), "file": f"r{i}"} for i in range(8)]

@@ -49,5 +49,5 @@ def test_the_card_tells_the_source(study, tmp_path):
 
 def test_an_unfinished_study_is_refused(tmp_path):
     folder = make_study(tmp_path / "open", seeds=(0,), recipes=False)
-    with pytest.raises(SystemExit, match="ledger.csv: not there; run the study to its end"):
+    with pytest.raises(SystemExit, match="tables: no tables there; run the study to its end"):
         publish.main([str(folder), "--out", str(tmp_path / "d")])

@@ -194,3 +194,8 @@ def test_every_key_is_in_the_docs():
     parts = {name: kind for name, kind in vars(study).items() if isinstance(kind, type) and issubclass(kind, study.Strict) and kind is not study.Strict}
     missing = [f"{name}.{key}" for name, kind in parts.items() for key in kind.model_fields if f"| `{key}` |" not in page]
     assert not missing, f"docs/params.md lacks {missing}"
+
+
+def test_budgets_stand_from_the_smallest_to_the_largest():
+    data = changed(budget__samples={"low": 8, "tiny": 1, "high": 3}, training__amount={"low": 9, "tiny": 9, "high": 9})
+    assert list(study.check_study(data, "f").budget.samples) == ["tiny", "high", "low"]

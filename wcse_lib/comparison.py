@@ -16,7 +16,7 @@ from scipy import stats
 
 from wcse_lib import figures, report
 from wcse_lib.explanation import ALL, PRIMARY
-from wcse_lib.records import StudyError, is_complete, read_json, write_text
+from wcse_lib.records import StudyError, check_tables, read_json, write_text
 from wcse_lib.study import resolve
 
 METRICS = {"differences": [PRIMARY, "sampled pass@1"], "arm_differences": ["pass@1", "coverage", "sound coverage"]}
@@ -34,12 +34,11 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     if len(set(folders)) < max(2, len(folders)):
         raise StudyError(f"{len(folders)} folders: two or more different studies are needed to compare")
     plans = {folder: read_json(folder / "01_plan" / "plan.json") for folder in folders}
-    tables = {folder: report.read_tables(folder / "06_analyze" / "tables") for folder in folders}
-    if lost := [folder for folder in folders if not tables[folder]]:
-        raise StudyError(f"{lost[0]}: no tables in 06_analyze; run this study to its end first")
+    if len({plan["plan_id"] for plan in plans.values()}) < len(plans):
+        raise StudyError(f"{', '.join(map(str, folders))}: two of them hold one and the same plan, which would count twice")
     for folder, plan in plans.items():
-        if (folder / "06_analyze" / "manifest.json").exists() and not is_complete(folder / "06_analyze", plan["plan_id"]):
-            raise StudyError(f"{folder}: its tables are of an earlier plan; run the study to its end first")
+        check_tables(folder, plan["plan_id"])
+    tables = {folder: report.read_tables(folder / "06_analyze" / "tables") for folder in folders}
     names = {folder: plan["study"]["study"] for folder, plan in plans.items()}
     names = names if len(set(names.values())) == len(names) else {f: f"{f.parent.name}/{n}" for f, n in names.items()}
     settings = _settings({names[folder]: plan["study"] for folder, plan in plans.items()})
@@ -52,7 +51,7 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     for name, frame in (("comparison", joined["differences"]), ("accuracies", joined["accuracies"]), ("pooled", pooled)):
         frame.to_csv(out / f"{name}.csv", index=False)
     shown = _forest(joined["differences"], pooled)
-    drawn = figures.draw_all({"studies": shown})
+    drawn = figures.draw_all({"studies": shown.dropna(subset="value")})
     figures.save(drawn["studies"], out / "figures", "studies")
     shared = {folder: plan.get("problems_sha256", {}).get("held_out") for folder, plan in plans.items()}
     text = report.render("comparison.html.j2", {
@@ -95,7 +94,7 @@ def pool(frame: pd.DataFrame) -> pd.DataFrame:
 
     Groups rows by who, metric, arms, budget and base. `value, low, high`: DerSimonian and Laird's between-study variance
     with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`: spread of true effects, as
-    a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Studies of the same problems or the same
+    a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only the count is given. Studies of the same problems or the same
     models are not independent: then the interval is too narrow and says nothing of other problems.
     """
     out = []
@@ -104,6 +103,10 @@ def pool(frame: pd.DataFrame) -> pd.DataFrame:
         n = len(y)
         if n < 2:
             continue
+        ups, downs = int((y > 0).sum()), int((y < 0).sum())
+        if n == 2:  # a t interval with one degree of freedom tells nothing
+            out.append([*key, np.nan, np.nan, np.nan, np.nan, n, ups, np.nan])
+            continue
         w = error**-2
         q = (w * (y - w @ y / w.sum()) ** 2).sum()
         tau2 = max(0.0, (q - (n - 1)) / (w.sum() - (w**2).sum() / w.sum()))
@@ -111,7 +114,6 @@ def pool(frame: pd.DataFrame) -> pd.DataFrame:
         mean = w @ y / w.sum()
         spread = max(1.0, (w * (y - mean) ** 2).sum() / (n - 1)) / w.sum()  # never narrower than the studies themselves
         half = stats.t.isf(0.025, n - 1) * np.sqrt(spread)
-        ups, downs = int((y > 0).sum()), int((y < 0).sum())
         p = min(1.0, 2 * stats.binom.cdf(min(ups, downs), ups + downs, 0.5)) if ups + downs else 1.0
         out.append([*key, mean, mean - half, mean + half, np.sqrt(tau2), n, ups, p])
     return pd.DataFrame(out, columns=[*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"])
@@ -130,6 +132,8 @@ def _forest(rows: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
 def _sentence(row) -> str:
     what = f"{row.metric.capitalize()} at {row.budget}, {row.arm_a} minus {row.arm_b} ({row.base})"
     span = f"{100 * row.value:+.1f} points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}".replace("-", "−")
+    if row.n_studies < 3:
+        return f"{what}: two studies are too few to tell how much studies differ; see each ({row.n_positive:.0f} of 2 positive)."
     return f"{what}: {span} over {row.n_studies:.0f} studies; positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
 
 

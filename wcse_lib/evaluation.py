@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
 
 from wcse_lib import intervals, judges, metrics
-from wcse_lib.cluster import map_tasks
+from wcse_lib.cluster import each_student
 from wcse_lib.engines import Sampling, open_engine
-from wcse_lib.prompts import load_tokenizer
+from wcse_lib.prompts import load_tokenizer, without_thinking
 from wcse_lib.records import (
     KEY,
-    is_complete,
     read_json,
     read_parquet,
     read_samples,
@@ -23,7 +23,7 @@ from wcse_lib.records import (
 )
 from wcse_lib.sampling import draw
 from wcse_lib.study import Machine, Run, resolve_model
-from wcse_lib.verdicts import judgement_rows, verifier
+from wcse_lib.verdicts import judgement_rows, tell, three_kinds, verifier
 
 DECODINGS = ("greedy", "sampled")
 
@@ -35,11 +35,7 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     not tested again; an unfinished one resumes by key. With `workers` above 1 students are Ray tasks, so many at once.
     """
     names = students or list(run.plan["students"])
-    todo = [name for name in names if not is_complete(run.path("05", name), run.plan_id)]
-    folder = str(run.folder.resolve())
-    for student, _ in map_tasks(lambda name: test_student(folder, name, machine), todo, machine):
-        if machine.workers > 1:
-            print(f"{student}: tested", flush=True)
+    each_student(run, "05", names, test_student, machine, "tested")
     return results(run, names)
 
 
@@ -78,15 +74,19 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     try:
         with verifier(run.study.prompt.answer_style, 1, run.study.verification) as verify:
             for decoding, (n, sampling) in settings.items():
+                clock = time.monotonic()
                 rows = draw(folder / decoding, student, problems, n, engine, tokenizer, run.study.prompt, sampling,
                             run.study.seed, student, machine.engine)  # fmt: skip
+                seconds = time.monotonic() - clock
+                if run.study.prompt.thinking:
+                    rows["text"] = rows["text"].map(without_thinking)
                 verdicts = verify(rows, problems)
                 write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
                 if judge := judge_of(run):
                     judged = judgement_rows(rows, verdicts, problems, judge)
                     write_parquet(folder / f"judgements-{decoding}.parquet", judged)
                 tokens = {name: int(rows[name].clip(lower=0).sum()) for name in ("n_tokens", "n_prompt_tokens")}
-                counts[decoding] = {"n_samples": len(rows)} | tokens
+                counts[decoding] = {"n_samples": len(rows)} | tokens | {"seconds": seconds}
     finally:
         engine.close()
     write_manifest(folder, run.plan_id, counts)
@@ -148,24 +148,15 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(columns=table["metric"].unique()).loc[sorted(wide.index, key=order.index)].fillna("")
 
 
-def three_samples(run: Run, student: str) -> str:
-    """A right sample, a right answer by unsound reasoning, and a wrong one, where there are such, as text."""
+def three_rows(run: Run, student: str) -> str:
+    """A correct sample, a correct one with unsound reasoning, and an incorrect one, where there are such, as text."""
     folder, problems = run.path("05", student), read_parquet(run.path("01", "held_out.parquet"))
-    frame = read_samples(folder / "sampled").merge(read_parquet(folder / "verdicts-sampled.parquet"), on=KEY)
-    frame = frame.merge(problems[["problem_id", "question", "answer"]], on="problem_id")
-    right, unsound = frame["verdict"] == "correct", pd.Series(False, frame.index)
+    rows = read_parquet(folder / "verdicts-sampled.parquet").assign(sound=None, judge_reason="")
     if (path := folder / "judgements-sampled.parquet").exists():
-        judged = read_parquet(path).rename(columns={"reason": "why"})[[*KEY, "sound", "why"]]
-        frame = frame.merge(judged, on=KEY, how="left")
-        unsound = frame["sound"].eq(False).fillna(False).astype(bool)
-    parts = []
-    for title, rows in {"right": frame[right & ~unsound], "right answer, unsound reasoning": frame[right & unsound],
-                        "wrong": frame[frame["verdict"] == "incorrect"]}.items():  # fmt: skip
-        for row in rows.head(1).itertuples():
-            why = row.why if "unsound" in title else row.reason
-            told = f"{row.question}\n(gold: {row.answer}, extracted: {row.extracted})"
-            parts.append(f"--- {title}: {why}\n{told}\n{row.text}")
-    return "\n\n".join(parts)
+        judged = read_parquet(path).rename(columns={"reason": "judge_reason"})[[*KEY, "sound", "judge_reason"]]
+        rows = rows.drop(columns=["sound", "judge_reason"]).merge(judged, on=KEY, how="left")
+    chosen = three_kinds(rows).merge(read_samples(folder / "sampled", [*KEY, "text"]), on=KEY)
+    return tell(chosen.merge(problems[["problem_id", "question", "answer"]], on="problem_id"))
 
 
 def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:

@@ -75,9 +75,11 @@ def _controlled(tables) -> list[str]:
         return []
     sign = -1 if told["comparison"].iloc[0].startswith("wrong") else 1
     fails = [r.base for r in told.itertuples() if not (r.low > 0 if sign > 0 else r.high < 0)]
+    without = sorted(set(rows["base"]) - set(told["base"])) if sign < 0 else []
+    note = f" {_and(without)} draws no samples of its own in this study, so that none of its students learns from wrong ones." if without else ""
     if not fails:
-        return [f"The controls separate good data from bad for every student that has them ({_and(list(told['base']))})."]
-    return [f"The controls do not separate good data from bad for {_and(fails)}: there this study cannot tell."]
+        return [f"The controls separate good data from bad for every student that has them ({_and(list(told['base']))}).{note}"]
+    return [f"The controls do not separate good data from bad for {_and(fails)}: there this study cannot tell.{note}"]
 
 
 def _sentence(run: Run, row) -> str:

@@ -439,7 +439,7 @@ def _bars(ax, at, rows: pd.DataFrame, look: tuple, label: str | None, flat: bool
     value, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
     fill, error = "white" if hollow else look[0], {side: np.clip([value - low, high - value], 0, None)}
-    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc=fill, elinewidth=1, label=label)
+    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc=fill, elinewidth=1, label=label, clip_on=False)
 
 
 def explored(frame: pd.DataFrame, budget: float, unit: str, crossings: list[float]) -> str:

@@ -223,13 +223,13 @@ def _stage(text: str) -> str:
 def status(folder: Path) -> str:
     """What is done, what it took, what failed and what is next, as text."""
     opened = Run(folder)
-    lines, waiting, spent = [], [], 0.0
+    lines, waiting, spent = [], [], dict.fromkeys(("n_samples", "n_tokens", "seconds"), 0)
     for stage, arm in steps(opened.study):
         here, label = folder / stage / (arm or ""), f"{stage} {arm or ''}".strip()
         state = "not yet"
         if is_complete(here, opened.plan_id):
             manifest = read_json(here / "manifest.json")
-            spent += manifest.get("seconds", 0) or 0
+            spent = {k: spent[k] + (manifest.get(k) or 0) for k in spent}
             counts = [f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in manifest.items()
                       if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")]  # fmt: skip
             state = f"complete {', '.join(counts)}"
@@ -240,6 +240,8 @@ def status(folder: Path) -> str:
             state = f"failed: {failed['error']}: {failed['message']}" + f" ({failed['hint']})" * bool(failed.get("hint"))
         waiting += [label] * (not state.startswith("complete"))
         lines.append(f"{label:<28} {state}")
+    told = [f"{n:,.0f} {k.removeprefix('n_')}" for k, n in spent.items() if n]
+    lines += [f"spent so far: {', '.join(told)}"] * bool(told)
     lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {folder / 'report.html'}")
     return "\n".join(lines)
 
@@ -258,8 +260,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="only show plan, cost, memory, time and what is missing")
     args = parser.parse_args(argv)
     try:
-        if args.until:
-            _stage(args.until)
         if args.status or args.dry_run:
             os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # looks at what is here, fetches nothing
             machine = load_machine(args.machine)

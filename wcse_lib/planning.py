@@ -25,8 +25,8 @@ from wcse_lib.pilot import (
     read_pilot,
     refuse_other,
 )
-from wcse_lib.problems import load_problems
-from wcse_lib.records import StudyError, read_parquet, write_json, write_parquet
+from wcse_lib.problems import check_splits, load_problems
+from wcse_lib.records import read_parquet, write_json, write_parquet
 from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, read_yaml, resolve
 
 __all__ = ["explorer", "paper_curves", "pilot_study", "read_pilot"]  # of the floor, for notebook 01 and the pipeline
@@ -71,12 +71,8 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         name: known[name] if arm.model else uneven(study, name, known, spend, pilot) for name, arm in study.arms.items()
     }
     students = list_students(study, arms)
-    if students and splits["held_out"].empty:
-        raise StudyError("dataset.held_out: students need held-out problems, and none are usable")
-    if students and study.controls.reference and (splits["train"]["solution"] == "").all():
-        raise StudyError(
-            "controls.reference: the training problems have no solutions; set dataset.columns.solution or reference: false"
-        )
+    if students:
+        check_splits(study, splits)
     held_out = splits["held_out"].get("set", pd.Series("held_out", splits["held_out"].index))
     plan = {
         "study": study.model_dump(mode="json"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 
 from wcse_lib import budget
 from wcse_lib.matching import describe, match_arms, uneven
 from wcse_lib.matrix import list_students
-from wcse_lib.problems import load_problems
+from wcse_lib.problems import check_splits, load_problems
 from wcse_lib.records import StudyError
 from wcse_lib.study import Machine, Study, resolve_model
 
@@ -32,9 +33,11 @@ def preview(study: Study, machine: Machine) -> str:
     file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
     """
     missing: list[str] = []
-    n = _problems(study, missing)
+    left_out: Counter[str] = Counter()
+    n = _problems(study, missing, left_out)
     known = {name: _described(study, name, missing) for name, arm in study.arms.items() if arm.model}
     lines = [f"study     {study.study}: {study.title}", f"problems  {n['train']} train, {n['validation']} validation, {n['held_out']} held out"]
+    lines += [f"left out  {k:,} of {what}" for what, k in left_out.most_common(5)]
     if study.pilot:
         lines.append(f"pilot     {study.pilot.n_problems} problems × {study.pilot.n_samples} samples per arm, drawn first")
     flops, usd = _arms(study, known, n["train"], machine, lines, missing)
@@ -52,9 +55,12 @@ def preview(study: Study, machine: Machine) -> str:
     return "\n".join(lines)
 
 
-def _problems(study: Study, missing: list[str]) -> dict:
+def _problems(study: Study, missing: list[str], left_out: Counter) -> dict:
     try:
-        splits = load_problems(study.dataset, study.seed)[0]
+        splits, dropped = load_problems(study.dataset, study.seed)
+        if study.students:
+            check_splits(study, splits)
+        left_out.update(f"{row['split']}: {row['reason']}" for row in dropped if not row["reason"].startswith("beyond"))
         return {split: len(splits[split]) for split in ("train", "validation", "held_out")}
     except (ValueError, OSError, ImportError) as error:
         d = study.dataset

@@ -16,7 +16,7 @@ import pandas as pd
 from wcse_lib import answers, decontamination
 from wcse_lib.nano.world import make_problems
 from wcse_lib.records import StudyError, read_table
-from wcse_lib.study import Dataset, resolve
+from wcse_lib.study import Dataset, Study, resolve
 
 COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
 FILES = (".jsonl", ".json", ".csv", ".parquet")
@@ -47,7 +47,10 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
     names = ["held_out"] * bool(dataset.held_out) + list(dataset.transfer)
     sets = {name: _shuffled(_read(dataset, name, dropped), dataset, f"{seed}:{name}").assign(set=name) for name in names}
     none = pd.DataFrame(columns=[*COLUMNS, "set"]).astype(str)
+    n_read = len(train)
     train, near = _apart(train, pd.concat([none, *sets.values()], ignore_index=True), dataset, dropped)
+    if train.empty:
+        raise StudyError(f"dataset.train: all {n_read} problems are held out too ({dropped[-1]['reason']}); give another file, or split this one")
     if len(train) <= dataset.n_validation:
         raise StudyError(f"dataset.n_validation = {dataset.n_validation}: only {len(train)} training problems are usable")
     cut = len(train) - dataset.n_validation
@@ -57,6 +60,15 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
     used = set().union(*(splits[split]["problem_id"] for split in splits))
     splits["near_duplicates"] = near[near["problem_id"].isin(used) & near["held_out_id"].isin(used)]
     return {name: frame.reset_index(drop=True) for name, frame in splits.items()}, dropped
+
+
+def check_splits(study: Study, splits: dict[str, pd.DataFrame]) -> None:
+    """Raises StudyError where a study's students cannot be tested, or its controls not be trained, on these problems."""
+    if splits["held_out"].empty:
+        raise StudyError("dataset.held_out: students need held-out problems, and none are usable")
+    if study.controls.reference and (splits["train"]["solution"] == "").all():
+        why = "the training problems have no solutions; set dataset.columns.solution or reference: false"
+        raise StudyError(f"controls.reference: {why}")
 
 
 def _gym(dataset: Dataset, seed: str, split: str, n: int, seen: frozenset[str], dropped: list[dict]) -> list[dict]:

@@ -16,7 +16,7 @@ import yaml
 from wcse_lib.records import (
     KEY,
     StudyError,
-    is_complete,
+    check_tables,
     read_parquet,
     read_samples,
     write_json,
@@ -30,7 +30,8 @@ MEANINGS = {
     "problem_id": "the problem, as in the study's plan", "question": "its text", "solution": "what the model wrote",
     "answer": "the gold answer", "extracted": "the final answer read out of the solution",
     "level": "the problem's difficulty, where known", "model": "who wrote the solution",
-    "sample_index": "which of the arm's samples of this problem it was", "sound": "whether `judge` holds the reasoning sound",
+    "sample_index": "which of the arm's samples of this problem it was",
+    "sound": "what `judge` says of the reasoning: false where it found it unsound (`arithmetic` only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }  # fmt: skip
 CARD = """
@@ -56,11 +57,7 @@ def publish(run: Run, out: str | Path) -> list[Path]:
     Raises StudyError naming the file that the study lacks; an arm without examples at a budget gets no folder.
     """
     problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "question", "answer", "level"])
-    ledger = run.path("06", "tables", "ledger.csv")
-    if not ledger.exists():
-        raise StudyError(f"{ledger}: not there; run the study to its end first")
-    if run.path("06", "manifest.json").exists() and not is_complete(run.path("06"), run.plan_id):
-        raise StudyError(f"{ledger}: of an earlier plan; run the study to its end first")
+    check_tables(run.folder, run.plan_id)
     folders = []
     for arm in run.plan["arms"]:
         examples = read_parquet(run.path("03", arm, "examples.parquet"))
@@ -77,7 +74,7 @@ def publish(run: Run, out: str | Path) -> list[Path]:
             write_parquet(folder / "data" / "train.parquet", part[list(MEANINGS)].reset_index(drop=True))
             write_text(folder / "README.md", _card(run, arm, b, recipe, part))
             write_json(folder / "plan.json", without_paths(run.plan, run.folder))
-            shutil.copyfile(ledger, folder / "ledger.csv")
+            shutil.copyfile(run.path("06", "tables", "ledger.csv"), folder / "ledger.csv")
             folders.append(folder)
     return folders
 

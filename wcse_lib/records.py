@@ -267,6 +267,15 @@ def is_complete(folder: Path, plan_id: str) -> bool:
     return path.exists() and read_json(path).get("plan_id") == plan_id
 
 
+def check_tables(folder: Path, plan_id: str) -> None:
+    """Raises StudyError where a study's tables are not there, or are of an earlier plan (published folders have no manifest)."""
+    here = folder / "06_analyze"
+    if not any(here.glob("tables/*")):
+        raise StudyError(f"{here / 'tables'}: no tables there; run the study to its end first")
+    if (here / "manifest.json").exists() and not is_complete(here, plan_id):
+        raise StudyError(f"{here / 'tables'}: of an earlier plan; run the study to its end first")
+
+
 def read_table(path: Path) -> Iterator[dict]:
     """Yield the rows of a JSONL, CSV or Parquet file (by its suffix), one at a time; CSV values are text.
 

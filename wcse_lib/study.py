@@ -176,6 +176,12 @@ class Budget(Strict):
     price_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None  # as of then; newest when left out
     batch: bool = False  # at the price table's batch discount
 
+    @field_validator("samples")
+    @classmethod
+    def _rising(cls, samples: dict[str, int]) -> dict[str, int]:
+        """From the smallest to the largest, however the file orders them: controls and figures take the last for the largest."""
+        return dict(sorted(samples.items(), key=lambda item: item[1]))
+
 
 class Pilot(Strict):
     """A small study of the same arms, sampled first, from which 01 forecasts (without students)."""

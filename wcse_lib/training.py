@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from wcse_lib import finetune, intervals, records
-from wcse_lib.cluster import map_tasks
+from wcse_lib.cluster import each_student
 from wcse_lib.engines import Request, Sampling
 from wcse_lib.engines.hf import HFEngine, set_threads
 from wcse_lib.matrix import MAIN
@@ -109,11 +109,7 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     are Ray tasks, so many at a time.
     """
     names = [name for name in students or run.plan["students"] if run.student(name)["source"] != "base"]
-    todo = [name for name in names if not is_complete(run.path("04", name), run.plan_id)]
-    folder = str(run.folder.resolve())
-    for student, _ in map_tasks(lambda name: train_student(folder, name, machine), todo, machine):
-        if machine.workers > 1:
-            print(f"{student}: trained", flush=True)
+    each_student(run, "04", names, train_student, machine, "trained")
     return reports(run, names)
 
 

@@ -119,3 +119,24 @@ def judged(samples: pd.DataFrame, judge: str, results: list[tuple[bool | None, s
     said = {"sound": [sound for sound, _ in results], "reason": [reason for _, reason in results]}
     rows = samples[KEY].assign(sound=pd.array(said["sound"], "boolean"), judge=judge).astype({"judge": "string"})
     return rows.assign(reason=pd.array(said["reason"], "string")).reset_index(drop=True)
+
+
+def three_kinds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first correct sample, correct one with unsound reasoning, and incorrect one, where there are such.
+
+    Args: rows: `verdict`, `reason`, and `sound` and `judge_reason` (empty where not judged). Returns them with `kind`, `why`.
+    """
+    correct, unsound = rows["verdict"] == "correct", rows["sound"].eq(False).fillna(False).astype(bool)
+    kinds = {
+        "correct": (correct & ~unsound, "reason"), "correct answer, unsound reasoning": (correct & unsound, "judge_reason"),
+        "incorrect": (rows["verdict"] == "incorrect", "reason"),
+    }  # fmt: skip
+    first = {kind: (rows[mask].head(1), why) for kind, (mask, why) in kinds.items()}
+    return pd.concat([row.assign(kind=kind, why=row[why]) for kind, (row, why) in first.items()])
+
+
+def tell(rows: pd.DataFrame) -> str:
+    """The rows of `three_kinds` as text; they have `question`, `answer` and `text` too."""
+    return "\n\n".join(
+        f"--- {r.kind}: {r.why}\n{r.question}\n(gold: {r.answer}, extracted: {r.extracted})\n{r.text}" for r in rows.itertuples()
+    )

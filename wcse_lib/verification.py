@@ -18,7 +18,7 @@ from wcse_lib.prompts import load_tokenizer, without_thinking
 from wcse_lib.records import KEY, StudyError, read_parquet, read_samples, sample_pieces, write_json, write_parquet
 from wcse_lib.sampling import draw
 from wcse_lib.study import Curation, Machine, Prompt, Run, resolve, resolve_model
-from wcse_lib.verdicts import JUDGEMENT_COLUMNS, VERDICTS, judged, judgement_rows, verifier
+from wcse_lib.verdicts import JUDGEMENT_COLUMNS, VERDICTS, judged, judgement_rows, tell, three_kinds, verifier
 
 CHOSEN = dict.fromkeys([*KEY, "budget", "recipe"], "string") | {"sample_index": "int64"}
 
@@ -211,18 +211,11 @@ def panel(run: Run, labeller: str, n: int):
 
 
 def three_rows(run: Run, arm: str) -> str:
-    """A correct sample, a correct one with unsound reasoning, and a wrong one, where there are such, as text."""
+    """A correct sample, a correct one with unsound reasoning, and an incorrect one, where there are such, as text."""
     rows = read_parquet(run.path("03", arm, "verdicts.parquet"))
-    sound = read_parquet(run.path("03", arm, "judgements.parquet"))[[*KEY, "sound", "reason"]]
-    rows = rows.merge(sound, on=KEY, how="left", suffixes=("", "_judge"))
-    correct, unsound, parts = rows["verdict"] == "correct", rows["sound"].eq(False).fillna(False).astype(bool), []
-    lucky, wrong = "correct answer, unsound reasoning", rows["verdict"] == "incorrect"
-    for title, mask in {"correct": correct & ~unsound, lucky: correct & unsound, "wrong": wrong}.items():
-        for row in _texts(run, arm, rows[mask].head(1)).to_dict("records"):
-            why = row["reason_judge" if title == lucky else "reason"]
-            found = f"(gold: {row['answer']}, extracted: {row['extracted']})"
-            parts.append(f"--- {title}: {why}\n{row['question']}\n{found}\n{row['text']}")
-    return "\n\n".join(parts)
+    sound = read_parquet(run.path("03", arm, "judgements.parquet")).rename(columns={"reason": "judge_reason"})
+    chosen = three_kinds(rows.merge(sound[[*KEY, "sound", "judge_reason"]], on=KEY, how="left"))
+    return tell(_texts(run, arm, chosen))
 
 
 def checks(run: Run, arm: str, verified: Verified) -> dict:
