@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-browser benchmarks nano-models lint clean
+.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-browser fuzz benchmarks nano-models lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +50,11 @@ test-kill: setup ## kill the pipeline, or only its kernel, at 20 random moments;
 test-browser: setup ## Run All of every notebook in JupyterLab; needs Chromium on the PATH
 	$(PY) -m pip install --quiet playwright
 	$(PY) -m pytest -m browser
+
+fuzz: setup ## coverage-guided fuzzing of parameter files, samples, answers and report pages, two minutes each
+	$(PY) -m pip install --quiet atheris
+	mkdir -p outputs/fuzz
+	for t in params samples answers report; do $(PY) tests/fuzz.py $$t -max_total_time=120 -max_len=4000 -artifact_prefix=outputs/fuzz/$$t- || exit 1; done
 
 benchmarks: setup ## speed against named baselines, in one run on this machine
 	for b in sampling finetuning verification metrics; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done

@@ -223,3 +223,8 @@ def test_a_model_judge_is_corrected_where_others_judged_too():
     (row,) = judges.corrected_table(pd.concat([said, people[people["sound"]]])).itertuples()
     assert np.isnan(row.value) and "flags 0 of 0 flawed" in row.reading
     assert judges.corrected_table(said).empty
+
+
+@pytest.mark.parametrize("text", ["2+2 = (5)%", "7/10 = (70)%", "3*4 = (1+2)%", "1+1 = -(2)%"])
+def test_a_per_cent_sign_after_a_bracket_is_read(text):
+    assert judges.arithmetic(text)[0] in (True, False, None)

@@ -111,6 +111,7 @@ def test_twins_run_to_a_report(root, tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # several studies, on a busy machine
 @pytest.mark.parametrize("name", GRIDS)
 def test_twin_grids_run_to_reports(root, tmp_path, name):
     run(f"params/nano/grids/{name}.yaml", tmp_path)

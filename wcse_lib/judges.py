@@ -147,7 +147,8 @@ def _holds(left, right, rounded: dict, about: bool, runs: bool, factors: list[in
 def _close(value: Fraction, target: Fraction, side: list[str], about: bool) -> bool:
     """Equal, up to floating-point dust or, for one number alone, up to its last decimal (rounded or cut)."""
     decimals = len(side[0].partition(".")[2]) if len(side) <= 2 and side[-1] in (side[0], "%") else 0
-    unit = Fraction(1, 10**decimals * (100 if side[-1] == "%" and abs(target) < abs(_value(side[:1])) else 1))
+    shown = abs(_value(side[:1]) or 0) if side[-1] == "%" else 0
+    unit = Fraction(1, 10**decimals * (100 if abs(target) < shown else 1))
     gap, cut = abs(value - target), about or (decimals > 0 and abs(target) < abs(value))
     return gap <= abs(value) / 10**9 or (gap < unit if cut else decimals > 0 and gap <= unit / 2)
 
