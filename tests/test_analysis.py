@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -10,8 +11,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from wcse_lib import analysis, explanation, intervals, metrics
-from wcse_lib.records import KEY, StudyError, write_json, write_manifest, write_parquet
+from wcse_lib import analysis, explanation, intervals, ledger, metrics, records
+from wcse_lib.records import KEY, StudyError, sample_pieces, write_json, write_manifest, write_parquet
 from wcse_lib.study import Run, check_study
 
 BUDGETS = {"low": {"se": 1, "wc": 3, "ada": 1}, "high": {"se": 4, "wc": 12, "ada": 4}}
@@ -132,6 +133,16 @@ def test_every_table_is_there_tidy_and_within_its_interval(study, tables):
     for name, frame in tables.items():
         file = pd.read_csv(study.path("06", "tables", f"{name}.csv"))
         assert len(file) == len(frame) and list(file.columns) == list(frame.columns)
+
+
+def test_pieces_give_the_tables_of_the_whole(study, tables, monkeypatch):
+    for module in (analysis, ledger):
+        monkeypatch.setattr(module, "sample_pieces", partial(sample_pieces, n_rows=50))
+    monkeypatch.setattr(records, "PIECE", 70)
+    before = {path.name: path.read_bytes() for path in study.path("06", "tables").iterdir()}
+    for name, frame in analysis.analyze(study).items():
+        pd.testing.assert_frame_equal(frame, tables[name])
+    assert before == {path.name: path.read_bytes() for path in study.path("06", "tables").iterdir()}
 
 
 def test_budgets_of_uneven_arms_are_what_was_allotted(study, tables):

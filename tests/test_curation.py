@@ -5,7 +5,7 @@ import random
 import pandas as pd
 import pytest
 
-from wcse_lib.curation import select, stand_ins
+from wcse_lib.curation import Bounds, last_places, last_problem, left_places, select, stand_ins
 from wcse_lib.records import KEY
 
 
@@ -59,6 +59,18 @@ def test_stand_ins_choose_as_the_texts_do(options):
     assert "text" not in light
     for with_texts, without in zip(select(frame, seed=3, **options), select(light, seed=3, **options)):
         pd.testing.assert_frame_equal(with_texts[KEY], without[KEY])
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, {"n_examples": 6, "noise": 0.34, "n_problems": 9, "n_samples": 6}, {"n_problems": 99}], ids=str)
+def test_pieces_choose_as_the_whole_does(options):
+    light = stand_ins(pool(n_problems=20), {"text", "normalised", "equations"}, seed=3)
+    pieces = [light[light["problem_id"].isin(ids)] for ids in ({"p0", "p1"}, {"p2"}, {f"p{i}" for i in range(3, 20)})]
+    full = {"filter": "gold", "unique": "text", "per_problem": None, "n_samples": None, "n_problems": None, "n_examples": None, "noise": 0.0, "seed": 3} | options
+    last = last_problem(light["problem_id"], full["n_problems"], 3)
+    bounds = Bounds(last, *last_places([left_places(piece, last, **full) for piece in pieces], full["n_examples"], full["noise"]))
+    parts = zip(*(select(piece, seed=3, **options, bounds=bounds) for piece in pieces))
+    for part, whole in zip(parts, select(light, seed=3, **options)):
+        pd.testing.assert_frame_equal(pd.concat(part).sort_values(KEY, ignore_index=True), whole)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

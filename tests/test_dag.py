@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 from wcse_lib import pipeline
 from wcse_lib.nano.world import check
 from wcse_lib.records import StudyError, locked, read_samples
+from wcse_lib.study import Run
 
 pytestmark = pytest.mark.dag
 TABLES = "quality coverage diversity false_positives levels arm_differences flow students differences controls training ledger".split()
@@ -155,6 +157,19 @@ def test_a_second_call_does_nothing(smoke):
     assert before == {p: p.stat().st_mtime_ns for p in before}
     shown = call(ROOT, "params/smoke.yaml", "--outputs", folder.parent, "--status").stdout
     assert shown.count("complete") == 8
+
+
+def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
+    """03 run again by hand: 04 is next, and a call goes on from there instead of telling of old students."""
+    folder = shutil.copytree(smoke[0], tmp_path / "smoke")
+    assert "out of date" not in pipeline.status(folder)
+    path = folder / "03_verify/se/manifest.json"
+    later = json.loads(path.read_text()) | {"finished": "2999-01-01T00:00:00+00:00"}
+    path.write_text(json.dumps(later))
+    text = pipeline.status(folder)
+    assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
+    opened = Run(folder)
+    assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(folder, opened.study, "03_verify", "se")
 
 
 def test_a_study_drawn_otherwise_is_refused(smoke, tmp_path):

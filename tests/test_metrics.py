@@ -284,6 +284,11 @@ def test_length_profile():
     profile = metrics.length_profile([10, 20, 30, 512], ["stop", "stop", "error", "length"])
     assert profile["n_samples"] == 4 and profile["mean_tokens"] == 143 and profile["median_tokens"] == 25
     assert profile["max_tokens"] == 512 and profile["truncated_rate"] == 0.25 and profile["error_rate"] == 0.25
+    rng = np.random.default_rng(2)
+    tokens, reason, counts = rng.integers(0, 90, 40), rng.choice(["stop", "length", "error"], 40), rng.integers(1, 9, 40)
+    counted, each = metrics.length_profile(tokens, reason, counts), np.repeat(tokens, counts)
+    assert counted == pytest.approx(metrics.length_profile(each, np.repeat(reason, counts)))
+    assert [counted[f"{q}_tokens"] for q in ("median", "p90", "p99")] == pytest.approx(np.quantile(each, [0.5, 0.9, 0.99]))
 
 
 def test_counts_align_by_key():

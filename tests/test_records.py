@@ -103,3 +103,25 @@ def test_hostile_texts_come_back(tmp_path, text):
     with SampleWriter(tmp_path) as writer:
         writer.add(row(0, text=text))
     assert read_samples(tmp_path)["text"][0] == text.encode("utf-8", "replace").decode()
+
+
+def test_a_file_written_and_read_in_pieces_is_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "PIECE", 4)
+    ids, sound = [f"p{i // 3}" for i in range(18)], pd.array([True, None, False] * 6, "boolean")
+    frame, path = pd.DataFrame({"problem_id": ids, "n": range(18), "sound": sound}), tmp_path / "rows.parquet"
+    with records.appending(path, {"problem_id": "string", "n": "int64", "sound": "boolean"}) as add:
+        for part in (frame[:5], frame[:0], frame[5:]):
+            add(part)
+            assert not path.exists()
+    pd.testing.assert_frame_equal(read_parquet(path), frame)
+    pieces = list(records.read_pieces(path, ["n", "sound"]))
+    assert len(pieces) == 5 and pd.concat(pieces)["n"].tolist() == list(range(18)) and pieces[0]["sound"].dtype == "boolean"
+    near = read_parquet(path, ["n"], records.same_problems(frame[4:8]))
+    assert near["n"].tolist() == list(range(3, 9))
+    with pytest.raises(KeyboardInterrupt), records.appending(path, {"n": "int64"}) as add:
+        add(frame[["n"]])
+        raise KeyboardInterrupt
+    pd.testing.assert_frame_equal(read_parquet(path), frame)
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
+    with pytest.raises(StudyError, match="not there"):
+        list(records.read_pieces(tmp_path / "none.parquet"))

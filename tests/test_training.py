@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import test_engines_agree
 
 from wcse_lib import budget, evaluation, finetune, intervals, matrix, pipeline, planning, training
 from wcse_lib.prompts import load_tokenizer
@@ -308,9 +307,6 @@ def test_the_judge_of_students(tmp_path, judge, by, found):
 
 
 # ---- a real pretrained model on real problems, through the notebooks
-
-smollm = test_engines_agree.smollm
-
 
 @pytest.mark.engines
 def test_smollm_learns_from_gsm8k_through_the_notebooks(smollm, real_data, tmp_path):

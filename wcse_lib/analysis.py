@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +13,7 @@ import pandas as pd
 from wcse_lib import budget, finetune, forecast, intervals, metrics
 from wcse_lib.explanation import ALL, MAIN, PRIMARY
 from wcse_lib.ledger import ledger, outcome
-from wcse_lib.records import KEY, read_json, read_parquet, read_samples
+from wcse_lib.records import KEY, StudyError, read_json, read_parquet, read_pieces, same_problems, sample_pieces
 from wcse_lib.study import Run
 
 KINDS = {"text": metrics.text_key, "normalised": metrics.normalised_key, "equations": metrics.equation_key}
@@ -24,6 +26,30 @@ QUANTITIES = {  # of an arm at a budget, from `_profile`: unit, and per problem 
     "solutions per solved problem": ("solutions", lambda p: (p["equations"], p["c"] > 0)),
 }
 WIDE = (-np.inf, np.inf)
+VOTES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm's samples as small tables, by problem or counted; gathered a few problems at a time (`_gather`).
+
+    Of the samples that numbers at k come from (`_first`), sorted by problem: `problems` (n, c correct, sound, agreement, and
+    of the vote among k `accuracy@k`, `tie_rate@k`, `no_answer_rate@k`) and `unique` (of each kind of sameness, different
+    correct solutions among k: columns (kind, k)). `at`: budget -> per problem n, c, sound, judged, false, different texts
+    and equations, level. `totals`: by budget, of its samples and main examples. `judged`: judge, problem_id, size, sum of
+    the unsound, budget. `lengths`: verdict, sum of tokens, size, by problem. `tokens`: verdict, n_tokens, finish_reason,
+    size. `sound` is NaN where not every correct sample was judged.
+    """
+
+    problems: pd.DataFrame
+    unique: pd.DataFrame
+    at: dict[str, pd.DataFrame]
+    totals: pd.DataFrame
+    judged: pd.DataFrame
+    lengths: pd.DataFrame
+    tokens: pd.DataFrame
+    flops_per_sample: float
+    judge: str
 
 
 def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
@@ -33,14 +59,14 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     `ablations` and `transfer` are about other recipes and held-out sets; every other table about the main ones. Raises
     StudyError naming the file that an unfinished stage lacks.
     """
-    arms = {arm: _arm_rows(run, arm) for arm in run.plan["arms"]}
-    at = {(arm, b): _profile(run, arm, b, rows) for arm, rows in arms.items() for b in run.arm(arm)["samples"]}
+    arms = {arm: _gather(run, arm, ngrams) for arm in run.plan["arms"]}
+    at = {(arm, b): table for arm, found in arms.items() for b, table in found.at.items()}
     likely = _likelihoods(run)
     tables = {
         "quality": _quality(run, arms, at),
-        "coverage": _coverage(run, arms, "correct"),
+        "coverage": _coverage(run, arms, "c"),
         "sound_coverage": _coverage(run, arms, "sound"),
-        "diversity": _diversity(run, arms, ngrams),
+        "diversity": _diversity(run, arms),
         "false_positives": _false_positives(run, arms),
         "levels": _levels(run, at),
         "lengths": _lengths(run, arms),
@@ -48,7 +74,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         "arm_votes": _arm_votes(run, arms),
         "flow": pd.concat([read_parquet(run.path("03", arm, "flow.parquet")) for arm in arms], ignore_index=True),
         "arm_differences": _arm_differences(run, at, likely),
-        "explanation": _explanation(run, at, likely),
+        "explanation": _explanation(run, arms, likely),
     }
     if run.plan["students"]:
         scores = {s: _scores(run, s) for s in run.plan["students"]}
@@ -78,29 +104,83 @@ def _row(estimate, **facts) -> dict:
     return facts | dict(zip(("value", "low", "high"), map(float, estimate)))
 
 
-def _arm_rows(run: Run, arm: str) -> pd.DataFrame:
-    """An arm's samples of the plan's problems with verdict, level, judgement and the keys of correct ones, by key.
+def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
+    """Read an arm's samples, a few problems at a time, and keep of them what the tables need."""
+    (limit, least), problems = _first(run, arm), read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
+    budgets, votes = run.arm(arm)["samples"], sorted(k for k in {*run.study.evaluation.maj_k, *VOTES} if 1 <= k <= least)
+    found, lost, judges, solved, every = defaultdict(list), {b: set() for b in budgets}, {}, False, True
+    for rows, examples, judged in _pieces(run, arm, problems):
+        solved, every = solved or rows["correct"].any(), every and not (rows["correct"] & rows["judge"].isna()).any()
+        known = _known(rows)
+        even = known[known["sample_index"] < limit]
+        judges |= dict.fromkeys(even["judge"].dropna())
+        found["problems"].append(_by_problem(even, votes))
+        found["unique"].append(_unique(even, {k for k in budgets.values() if k <= least}, ngrams))
+        found["flops"].append(even["flops"].agg(["sum", "count"]))
+        for b in budgets:
+            drawn, own = run.drawn(rows, arm, b), examples[examples["budget"] == b]
+            known = _known(drawn)
+            lost[b] |= set(drawn["problem_id"]) - set(known["problem_id"])
+            found["at", b].append(_profile(known))
+            found["totals"].append({
+                "budget": b, "samples": len(known), "unverifiable": len(drawn) - len(known),
+                "truncated": (known["finish_reason"] == "length").sum(), "repeated": known.duplicated(["problem_id", "text"]).sum(),
+                "flops": known["flops"].sum(), "n_flops": known["flops"].count(), "examples": len(own),
+                "problems": own["problem_id"].nunique(), "repeated_examples": own.duplicated(["problem_id", "completion"]).sum(),
+            })  # fmt: skip
+            sums = run.drawn(judged, arm, b).groupby(["judge", "problem_id"], sort=False)["false"].agg(["size", "sum"])
+            found["judged"].append(sums.astype(int).reset_index().assign(budget=b))
+        rows = rows[rows["n_tokens"] >= 0]
+        rows = pd.concat([rows.assign(verdict="all"), rows])
+        found["lengths"].append(rows.groupby(["verdict", "problem_id"])["n_tokens"].agg(["sum", "size"]).reset_index("verdict"))
+        found["tokens"].append(rows.groupby(["verdict", "n_tokens", "finish_reason"]).size())
+    if not found:
+        raise StudyError(f"{run.path('02', arm)}: no sample of this plan's problems; run 02_generate and 03_verify for {arm} first")
+    levels, at = problems.set_index("problem_id").sort_index()["level"], {}
+    for b in budgets:
+        at[b] = pd.concat(found["at", b]).reindex(levels.index.difference(lost[b]), fill_value=0).assign(level=levels)
+    table = pd.concat(found["problems"])
+    if not (solved and every):
+        table["sound"] = np.nan
+        at = {b: profile.assign(sound=np.nan) for b, profile in at.items()}
+    flops, n = sum(found["flops"])
+    return Arm(
+        table, pd.concat(found["unique"]), at, pd.DataFrame(found["totals"]).groupby("budget").sum(), pd.concat(found["judged"]),
+        pd.concat(found["lengths"]), pd.concat(found["tokens"]).groupby(level=[0, 1, 2]).sum().reset_index(name="size"),
+        flops / n if n else np.nan, next(iter(judges), ""),
+    )  # fmt: skip
+
+
+def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    """A few problems' samples with verdict, judgement and the keys of correct ones, by key; their main examples; and every
+    judge's judgements of correct ones.
 
     `false`: correct and judged unsound. `judged`: as judges.false_positive_table counts. `sound`: correct and not
-    judged unsound, an upper bound where the judge finds some faults only; NaN where not every correct one was judged.
+    judged unsound, an upper bound where the judge finds some faults only.
     """
-    columns = [*KEY, "text", "n_tokens", "finish_reason", "model"]
-    verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "extracted", "verdict"])
-    frame = read_samples(run.path("02", arm), columns).merge(verdicts, on=KEY, validate="one_to_one")
-    judged = _judged(read_parquet(run.path("03", arm, "judgements.parquet"))).drop_duplicates(KEY)
-    frame = frame.merge(judged, on=KEY, how="left", validate="one_to_one")
-    levels = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
-    frame = frame.merge(levels, on="problem_id", validate="many_to_one")
     size = {spec["model"]: spec["n_parameters"] for spec in run.plan["arms"].values() if spec["n_parameters"]}
-    correct, known = frame["verdict"] == "correct", frame["n_tokens"].where(frame["n_tokens"] >= 0)
-    frame["correct"] = correct
-    frame["false"], frame["judged"] = (frame[c].eq(True).fillna(False).astype(bool) & correct for c in ("false", "judged"))
-    every = not (correct & frame["judge"].isna()).any() and correct.any()
-    frame["sound"] = (correct & ~frame["false"]).astype(float) if every else np.nan
-    frame["flops"] = budget.sampling_flops(1, 1) * frame["model"].map(size).astype(float) * known
-    for kind, key in KINDS.items():
-        frame[f"kind_{kind}"] = [key(text) if right else None for text, right in zip(frame["text"], correct)]
-    return frame
+    verdicts, own, others, examples = (
+        run.path("03", arm, f"{name}.parquet") for name in ("verdicts", "judgements", "other_judgements", "examples")
+    )
+    for frame in sample_pieces(run.path("02", arm), [*KEY, "text", "n_tokens", "finish_reason", "model"]):
+        near = same_problems(frame)
+        frame = frame[frame["problem_id"].isin(problems["problem_id"])]
+        frame = frame.merge(read_parquet(verdicts, [*KEY, "extracted", "verdict"], near), on=KEY, validate="one_to_one")
+        judged = _judged(read_parquet(own, None, near)).drop_duplicates(KEY)
+        frame = frame.merge(judged, on=KEY, how="left", validate="one_to_one")
+        correct, known = frame["verdict"] == "correct", frame["n_tokens"].where(frame["n_tokens"] >= 0)
+        frame["correct"] = correct
+        frame["false"], frame["judged"] = (frame[c].eq(True).fillna(False).astype(bool) & correct for c in ("false", "judged"))
+        frame["sound"] = (correct & ~frame["false"]).astype(float)
+        frame["flops"] = budget.sampling_flops(1, 1) * frame["model"].map(size).astype(float) * known
+        for kind, key in KINDS.items():
+            frame[f"kind_{kind}"] = [key(text) if right else None for text, right in zip(frame["text"], correct)]
+        judged = frame.loc[correct, [*KEY, "judge", "judged", "false"]]
+        if others.exists():
+            judged = pd.concat([judged, _judged(read_parquet(others, None, near)).merge(judged[KEY], on=KEY)], ignore_index=True)
+        chosen = read_parquet(examples, None, near)
+        if len(frame):
+            yield frame, chosen[chosen["recipe"] == MAIN] if "recipe" in chosen else chosen, judged[judged["judged"].astype(bool)]
 
 
 def _judged(judgements: pd.DataFrame) -> pd.DataFrame:
@@ -114,95 +194,109 @@ def _known(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["verdict"] != "unverifiable"]
 
 
-def _even(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows for numbers at k. An adaptive arm's n follows from its first samples, which biases counts out of n: of
-    such an arm each problem's first samples alone are taken, as many as all have."""
-    rows, spec = _known(rows), run.study.arms.get(arm)
-    if spec is None or not spec.adaptive:
-        return rows
-    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"]
-    return rows[rows["sample_index"] < rows.groupby("problem_id").size().reindex(problems, fill_value=0).min()]
+def _first(run: Run, arm: str) -> tuple[float, int]:
+    """Of which samples numbers at k are made (those below the first number), and how many every problem has at least.
+
+    An adaptive arm's n follows from its first samples, which biases counts out of n: of such an arm each problem's
+    first samples alone are taken, as many as all have.
+    """
+
+    def sizes(limit: float) -> pd.Series:
+        pieces = map(_known, read_pieces(run.path("03", arm, "verdicts.parquet"), ["problem_id", "sample_index", "verdict"]))
+        counts = [rows[rows["sample_index"] < limit].groupby("problem_id").size() for rows in pieces]
+        return pd.concat(counts or [pd.Series(dtype=int)]).groupby(level=0).sum()
+
+    limit, spec = np.inf, run.study.arms.get(arm)
+    if spec is not None and spec.adaptive:
+        problems = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"]
+        limit = sizes(limit).reindex(problems, fill_value=0).min()
+    n = sizes(limit)
+    return limit, int(n.min()) if len(n) else 0
 
 
-def _counts(rows: pd.DataFrame, flag: str = "correct") -> tuple[np.ndarray, np.ndarray]:
-    """Samples and flagged samples per problem, sorted by problem."""
-    counts = rows.groupby("problem_id", sort=True)[flag].agg(["size", "sum"])
+def _counts(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and correct samples per problem, sorted by problem."""
+    counts = rows.groupby("problem_id", sort=True)["correct"].agg(["size", "sum"])
     return counts["size"].to_numpy(), counts["sum"].to_numpy().astype(int)
 
 
-def _profile(run: Run, arm: str, b: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Per problem of an arm at a budget: n, c (correct), sound, judged, false, different texts and equations, level.
+def _by_problem(rows: pd.DataFrame, votes: list[int]) -> pd.DataFrame:
+    """What `Arm.problems` holds of these samples."""
+    out = rows.groupby("problem_id").agg(n=("correct", "size"), c=("correct", "sum"), sound=("sound", "sum"))
+    answers, correct = _lists(rows, "extracted"), _lists(rows, "correct")
+    out["agreement"] = metrics.self_agreement(answers) if len(rows) else np.nan
+    for k in votes if len(rows) else ():
+        out[[f"{name}@{k}" for name in ("accuracy", "tie_rate", "no_answer_rate")]] = metrics.majority_details(answers, correct, k).to_numpy()
+    return out
 
-    A problem to which the budget gives no sample is unsolved; one all of whose samples are unverifiable is left out.
-    """
-    drawn = run.drawn(rows, arm, b)
-    known = _known(drawn)
+
+def _unique(rows: pd.DataFrame, ks: set[int], ngrams: bool) -> pd.DataFrame:
+    """What `Arm.unique` holds of these samples."""
+    correct, n, out = rows[rows["correct"]], rows.groupby("problem_id").size(), {}
+    kinds = {kind: correct[f"kind_{kind}"] for kind in KINDS}
+    if ngrams:
+        kinds["n-grams"] = correct.groupby("problem_id")["text"].transform(metrics.ngram_clusters)
+    for kind, keys in kinds.items():
+        classes = keys.groupby([correct["problem_id"], keys]).size()
+        owner = n.index.get_indexer(classes.index.get_level_values(0))
+        for k in ks:
+            weights = metrics.coverage_per_problem(n.to_numpy()[owner], classes, k) if len(owner) else []
+            out[kind, k] = np.bincount(owner, weights, len(n))
+    return pd.DataFrame(out, index=n.index)
+
+
+def _profile(known: pd.DataFrame) -> pd.DataFrame:
+    """What `Arm.at` holds of a budget's samples, but for the level. A problem to which the budget gives no sample is then
+    unsolved; one all of whose samples are unverifiable is left out."""
     kinds = {kind: (f"kind_{kind}", "nunique") for kind in ("text", "equations")}
     sums = {name: (name, "sum") for name in ("judged", "false", "sound")}
-    table = known.groupby("problem_id").agg(n=("correct", "size"), c=("correct", "sum"), **sums, **kinds)
-    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"]).set_index("problem_id").sort_index()
-    kept = problems.index.difference(set(drawn["problem_id"]) - set(known["problem_id"]))
-    table = table.reindex(kept, fill_value=0).assign(level=problems["level"])
-    return table.assign(sound=np.nan) if rows["sound"].isna().any() else table
+    return known.groupby("problem_id").agg(n=("correct", "size"), c=("correct", "sum"), **sums, **kinds)
 
 
 def _quality(run: Run, arms, at) -> pd.DataFrame:
     out = []
     for (arm, b), p in at.items():
-        drawn = run.drawn(arms[arm], arm, b)
-        known = _known(drawn)
+        total = arms[arm].totals.loc[b]
+        n = int(total["samples"])
         out.append({
             "arm": arm, "budget": b, "samples_per_problem": run.arm(arm)["samples"][b], "n_problems": len(p),
-            "n_samples": len(known), "n_correct": int(p["c"].sum()), "n_examples": len(_examples(run, arm, b)),
-            "n_truncated": int((known["finish_reason"] == "length").sum()), "n_unverifiable": len(drawn) - len(known),
-            "duplicate_rate": float(known.duplicated(["problem_id", "text"]).mean()),
+            "n_samples": n, "n_correct": int(p["c"].sum()), "n_examples": int(total["examples"]),
+            "n_truncated": int(total["truncated"]), "n_unverifiable": int(total["unverifiable"]),
+            "duplicate_rate": total["repeated"] / n if n else np.nan,
             "pass_at_1": float((p["c"] / p["n"])[p["n"] > 0].mean()), "coverage": float((p["c"] > 0).mean()),
-            "flops_spent": float(known["flops"].mean() * len(known)),
+            "flops_spent": total["flops"] / total["n_flops"] * n if total["n_flops"] else np.nan,
         })  # fmt: skip
     return pd.DataFrame(out)
-
-
-def _examples(run: Run, arm: str, b: str) -> pd.DataFrame:
-    """The main recipe's examples."""
-    frame = read_parquet(run.path("03", arm, "examples.parquet"))
-    return frame[(frame["budget"] == b) & (frame["recipe"] == MAIN if "recipe" in frame else True)]
 
 
 def _coverage(run: Run, arms, flag: str) -> pd.DataFrame:
     """coverage@k for every k that all problems allow; by `sound`: only samples that no judge calls unsound count."""
     out = []
-    for arm, rows in arms.items():
-        rows = _even(run, arm, rows)
-        if rows.empty or rows[flag].isna().any():
+    for arm, found in arms.items():
+        if found.problems.empty or found.problems[flag].isna().any():
             continue
-        (n, c), judge = _counts(rows, flag), rows["judge"].dropna().unique()
-        facts = {"arm": arm} | ({"judge": judge[0]} if flag == "sound" else {})
+        n, c = found.problems["n"].to_numpy(), found.problems[flag].to_numpy().astype(int)
+        facts = {"arm": arm} | ({"judge": found.judge} if flag == "sound" else {})
         for k in range(1, n.min() + 1):
             estimate = intervals.bootstrap(metrics.coverage_per_problem(n, c, k), seed=run.study.seed)
-            out.append(_row(estimate, **facts, k=k, n_problems=len(n), flops_per_problem=k * rows["flops"].mean()))
+            out.append(_row(estimate, **facts, k=k, n_problems=len(n), flops_per_problem=k * found.flops_per_sample))
     return pd.DataFrame(out)
 
 
-def _diversity(run: Run, arms, ngrams: bool) -> pd.DataFrame:
+def _diversity(run: Run, arms) -> pd.DataFrame:
     """Different correct solutions among k at each budget, by what counts as the same; `identity`: k · pass@1 over
     coverage@k (over 1 for all problems), which it would be if no two correct samples were the same."""
     out = []
-    for arm, rows in arms.items():
-        rows = _even(run, arm, rows)
-        correct, (n, c) = rows[rows["correct"]], _counts(rows)
-        index, kinds = pd.Index(rows["problem_id"].unique()).sort_values(), {k: correct[f"kind_{k}"] for k in KINDS}
-        if ngrams:
-            kinds["n-grams"] = correct.groupby("problem_id")["text"].transform(metrics.ngram_clusters)
-        for (kind, keys), (b, k) in ((x, y) for x in kinds.items() for y in run.arm(arm)["samples"].items()):
-            if not len(n) or k > n.min():
+    for arm, found in arms.items():
+        n, c = found.problems["n"].to_numpy(), found.problems["c"].to_numpy()
+        kinds = dict.fromkeys(kind for kind, _ in found.unique)
+        for (kind, b), k in ((x, k) for kind in kinds for x, k in (((kind, b), k) for b, k in run.arm(arm)["samples"].items())):
+            if (kind, k) not in found.unique:
                 continue
-            classes = keys.groupby([correct["problem_id"], keys]).size()
-            owner = index.get_indexer(classes.index.get_level_values(0))
-            unique = np.bincount(owner, metrics.coverage_per_problem(n[owner], classes, k) if len(owner) else [], len(n))
             covered = metrics.coverage_per_problem(n, c, k)
             for average, weights in (("all", np.ones(len(n))), ("solved", covered)):
                 if weights.sum() > 0:
-                    estimate = intervals.ratio(unique, weights, seed=run.study.seed, bounds=(0, k))
+                    estimate = intervals.ratio(found.unique[kind, k], weights, seed=run.study.seed, bounds=(0, k))
                     facts = dict(arm=arm, budget=b, k=k, kind=kind, average=average, n_problems=int((weights > 0).sum()))
                     out.append(_row(estimate, **facts, identity=float(k * (c / n).sum() / weights.sum())))
     return pd.DataFrame(out)
@@ -211,14 +305,10 @@ def _diversity(run: Run, arms, ngrams: bool) -> pd.DataFrame:
 def _false_positives(run: Run, arms) -> pd.DataFrame:
     """Share of judged correct samples with unsound reasoning, for the study's judge and every further one."""
     out = []
-    for arm, rows in arms.items():
-        path, correct = run.path("03", arm, "other_judgements.parquet"), rows.loc[rows["correct"], [*KEY, "judge", "judged", "false"]]
-        if path.exists():
-            other = _judged(read_parquet(path)).merge(correct[KEY], on=KEY)
-            correct = pd.concat([correct, other], ignore_index=True)
-        for judge, judged in correct[correct["judged"].astype(bool)].groupby("judge", sort=False):
+    for arm, found in arms.items():
+        for judge, judged in found.judged.groupby("judge", sort=False):
             for b in run.arm(arm)["samples"]:
-                table = run.drawn(judged, arm, b).groupby("problem_id")["false"].agg(["sum", "size"]).astype(int)
+                table = judged[judged["budget"] == b]
                 if len(table):
                     estimate = intervals.ratio(table["sum"], table["size"], seed=run.study.seed)
                     n, false = map(int, (table["size"].sum(), table["sum"].sum()))
@@ -238,24 +328,21 @@ def _levels(run: Run, at) -> pd.DataFrame:
 def _lengths(run: Run, arms) -> pd.DataFrame:
     """Tokens per sample, of all samples and by verdict: the mean with its interval, quantiles, the share cut short."""
     out = []
-    for arm, rows in arms.items():
-        rows = rows[rows["n_tokens"] >= 0]
-        for verdict, part in [("all", rows), *rows.groupby("verdict")]:
-            if len(part):
-                sums = part.groupby("problem_id")["n_tokens"].agg(["sum", "size"])
-                bounds = (0, max(run.study.sampling.max_tokens, rows["n_tokens"].max()))
-                estimate = intervals.ratio(sums["sum"], sums["size"], seed=run.study.seed, bounds=bounds)
-                profile = metrics.length_profile(part["n_tokens"], part["finish_reason"])
-                out.append(_row(estimate, arm=arm, verdict=verdict) | {k: x for k, x in profile.items() if k != "mean_tokens"})
+    for arm, found in arms.items():
+        bounds = (0, max([run.study.sampling.max_tokens, *found.tokens["n_tokens"]]))
+        for verdict, sums in found.lengths.groupby("verdict"):
+            tokens = found.tokens[found.tokens["verdict"] == verdict]
+            estimate = intervals.ratio(sums["sum"], sums["size"], seed=run.study.seed, bounds=bounds)
+            profile = metrics.length_profile(tokens["n_tokens"], tokens["finish_reason"], tokens["size"])
+            out.append(_row(estimate, arm=arm, verdict=verdict) | {k: x for k, x in profile.items() if k != "mean_tokens"})
     return pd.DataFrame(out)
 
 
 def _self_agreement(run: Run, arms) -> pd.DataFrame:
     """Chance that two samples of a problem give the same answer: high and wrong is what votes cannot mend."""
     out = []
-    for arm, rows in arms.items():
-        values = metrics.self_agreement(_lists(_even(run, arm, rows), "extracted")) if len(rows) else np.array([])
-        if len(values := values[np.isfinite(values)]):
+    for arm, found in arms.items():
+        if len(values := found.problems["agreement"].dropna()):
             out.append(_row(intervals.bootstrap(values, seed=run.study.seed), arm=arm, n_problems=len(values)))
     return pd.DataFrame(out)
 
@@ -263,12 +350,12 @@ def _self_agreement(run: Run, arms) -> pd.DataFrame:
 def _arm_votes(run: Run, arms) -> pd.DataFrame:
     """maj@k of the arms' samples: expected accuracy under a uniform tie-break, tie rate, share without any vote."""
     out = []
-    for arm, rows in arms.items():
-        rows = _even(run, arm, rows)
-        n = int(_counts(rows)[0].min()) if len(rows) else 0
-        for k in sorted({*run.study.evaluation.maj_k, 1, 2, 4, 8, 16, 32, 64}):
-            if 1 <= k <= n:
-                out.append(_vote(run, rows, k, "correct") | {"arm": arm})
+    for arm, found in arms.items():
+        for k in sorted({*run.study.evaluation.maj_k, *VOTES}):
+            if f"accuracy@{k}" in found.problems:
+                estimate = intervals.bootstrap(found.problems[f"accuracy@{k}"], seed=run.study.seed)
+                rates = {name: float(found.problems[f"{name}@{k}"].mean()) for name in ("tie_rate", "no_answer_rate")}
+                out.append({"arm": arm} | _row(estimate, k=k, n_problems=len(found.problems)) | rates)
     return pd.DataFrame(out, columns=["arm", "k", "n_problems", "value", "low", "high", "tie_rate", "no_answer_rate"])
 
 
@@ -277,13 +364,6 @@ def _lists(rows: pd.DataFrame, column: str) -> list[list]:
     rows = rows.sort_values("problem_id", kind="stable")
     ids, values = rows["problem_id"].to_numpy(object), rows[column].astype(object).where(rows[column].notna(), None)
     return [part.tolist() for part in np.split(values.to_numpy(), np.flatnonzero(ids[1:] != ids[:-1]) + 1)]
-
-
-def _vote(run: Run, rows: pd.DataFrame, k: int, flag: str) -> dict:
-    details = metrics.majority_details(_lists(rows, "extracted"), _lists(rows, flag), k)
-    estimate = intervals.bootstrap(details["accuracy"], seed=run.study.seed)
-    rates = {name: float(details[name].mean()) for name in ("tie_rate", "no_answer_rate")}
-    return _row(estimate, k=k, n_problems=len(details)) | rates
 
 
 def _pairs(run: Run) -> list[tuple[str, str]]:
@@ -326,19 +406,18 @@ def _likelihoods(run: Run) -> dict[tuple, pd.DataFrame]:
     return {key: table for key, table in out.items() if len(table) > 1}
 
 
-def _explanation(run: Run, at, likely) -> pd.DataFrame:
+def _explanation(run: Run, arms, likely) -> pd.DataFrame:
     """What could make one arm teach better, side by side: rates with intervals, and counts (their own low and high)."""
     out = []
-    for (arm, b), p in at.items():
-        facts, examples = dict(arm=arm, budget=b, base=""), _examples(run, arm, b)
+    for arm, b, p in ((arm, b, p) for arm, found in arms.items() for b, p in found.at.items()):
+        facts, total = dict(arm=arm, budget=b, base=""), arms[arm].totals.loc[b]
         for metric, (unit, get) in QUANTITIES.items():
             x, w = (np.asarray(part, float) for part in get(p))
             if np.isfinite(x).all() and w.any():
                 estimate = intervals.ratio(x, w, seed=run.study.seed, bounds=(0.0, 1.0 if unit == "points" else max(1.0, x.max())))
                 out.append(_row(estimate, **facts, quantity=metric, unit=unit, n=int(w.sum())))
-        counts = {"examples": len(examples), "problems with examples": examples["problem_id"].nunique()}
-        counts["repeated texts among examples"] = int(examples.duplicated(["problem_id", "completion"]).sum())
-        out += [_row([n] * 3, **facts, quantity=name, unit="count", n=len(examples)) for name, n in counts.items()]
+        names = {"examples": "examples", "problems with examples": "problems", "repeated texts among examples": "repeated_examples"}
+        out += [_row([total[x]] * 3, **facts, quantity=name, unit="count", n=int(total["examples"])) for name, x in names.items()]
     for student, entry in run.plan["students"].items():
         if entry["source"] == "arm" and entry.get("recipe") in (None, MAIN) and entry["seed"] == run.study.training.seeds[0]:
             report = read_json(run.path("04", student, "report.json"))

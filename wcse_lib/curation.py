@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib.metrics import equation_key, normalised_key
@@ -28,10 +31,19 @@ def stand_ins(frame: pd.DataFrame, unique: Iterable[str], seed: int) -> pd.DataF
     return frame.drop(columns="text").assign(**new)
 
 
+class Bounds(NamedTuple):
+    """What of a choice hangs on all samples at once: the random places of the last problem, and of the last right and
+    wrong sample, that are admitted."""
+
+    problem: float = math.inf
+    right: float = math.inf
+    wrong: float = math.inf
+
+
 def select(
     frame: pd.DataFrame, *, filter: str = "gold", unique: str = "text", per_problem: int | None = None,
     n_examples: int | None = None, n_problems: int | None = None, n_samples: int | None = None, noise: float = 0.0,
-    seed: int = 0,
+    seed: int = 0, bounds: Bounds | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Split samples into examples and dropped rows; what is chosen depends on the keys and the seed, not on the order.
 
@@ -45,7 +57,8 @@ def select(
       per_problem: at most so many per problem (1: exactly one for every solved problem);
       noise: this share of the examples are wrong ones; without `n_examples` they take the place of right ones;
       n_examples: exactly so many in all (to give arms equal counts).
-    Wrong samples pass `unique` and `per_problem` by themselves.
+    Wrong samples pass `unique` and `per_problem` by themselves. A frame that is a piece of the whole (all samples of some
+    problems) needs the `bounds` of the whole, from `last_problem` and `last_places`.
     Returns (examples: the admitted rows of `frame`, sorted by key; dropped: KEY columns and `reason`); the two together
     hold every row once. Raises ValueError for a bad option, a missing column, a repeated key or too few samples.
     """
@@ -53,54 +66,84 @@ def select(
     _check(frame, filter, unique, counts, noise)
     rows = frame.sort_values(KEY, kind="stable").reset_index(drop=True)
     light = rows if "place" in rows else stand_ins(rows, [unique], seed)
-    reason = pd.Series("", index=rows.index, dtype=object)
+    options = dict(filter=filter, unique=unique, per_problem=per_problem, n_problems=n_problems, n_samples=n_samples, noise=noise, seed=seed)
+    last = last_problem(rows["problem_id"], n_problems, seed) if bounds is None else bounds.problem
+    bounds = bounds or Bounds(last, *last_places([left_places(light, last, **options)], n_examples, noise))
+    reason, right = _settled(light, last, **options)
+    left = reason == ""
+    for name, side, bound in (("right", right, bounds.right), ("wrong", ~right, bounds.wrong)):
+        reason[left & side & (light["place"] > bound)] = "over n_examples" if n_examples else f"over the share of {name} ones"
+    kept = reason == ""
+    examples = rows[kept].reset_index(drop=True)
+    dropped = rows.loc[~kept, KEY].assign(reason=reason[~kept]).reset_index(drop=True)
+    assert len(examples) + len(dropped) == len(frame), "rows were lost in curation"
+    return examples, dropped
+
+
+def last_problem(problems: Iterable[str], n_problems: int | None, seed: int) -> float:
+    """The place of the last of the first `n_problems` problems."""
+    places = sorted(_rank(seed, problem) for problem in set(problems)) if n_problems is not None else []
+    return places[n_problems - 1] if n_problems is not None and n_problems <= len(places) else math.inf
+
+
+def left_places(light: pd.DataFrame, last: float, **options) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the right and of the wrong samples (`stand_ins` of whole problems) that `select` has left when it comes to
+    `n_examples` and `noise`; `last`: the `last_problem`, `options` as of `select`."""
+    reason, right = _settled(light, last, **options)
+    return tuple(light.loc[(reason == "") & side, "place"].to_numpy() for side in (right, ~right))
+
+
+def last_places(found: Iterable[tuple[np.ndarray, np.ndarray]], n_examples: int | None, noise: float) -> tuple[float, float]:
+    """The last places of right and of wrong samples to admit, from the `left_places` of all pieces. Raises ValueError
+    where there are too few."""
+    pools = dict(zip(("right", "wrong"), map(np.concatenate, zip(*found))))
+    total = n_examples if n_examples is not None else len(pools["right"])
+    n_wrong, last = round(noise * total), []
+    for name, n in {"right": total - n_wrong, "wrong": n_wrong}.items():
+        if n > len(pools[name]):
+            raise ValueError(f"{n} {name} examples are needed, {len(pools[name])} samples are left for them: "
+                             f"lower n_examples = {n_examples} or noise = {noise}, or draw more samples")  # fmt: skip
+        last.append(np.partition(pools[name], n - 1)[n - 1] if n else -1)
+    return tuple(last)
+
+
+def _settled(
+    light, last: float, *, filter, unique, per_problem, n_problems, n_samples, noise, seed, **_
+) -> tuple[pd.Series, pd.Series]:
+    """Why rows are dropped that their own problem's rows (and the last problem's place) rule out, and which are right."""
+    reason = pd.Series("", index=light.index, dtype=object)
 
     def drop(mask, why) -> None:
         mask = mask & (reason == "")
         reason[mask] = why[mask] if isinstance(why, pd.Series) else why
 
     if n_samples is not None:
-        drop(rows["sample_index"] >= n_samples, f"beyond the first {n_samples} samples")
-    if n_problems is not None:
-        first = sorted(rows["problem_id"].unique(), key=lambda problem: _rank(seed, problem))[:n_problems]
-        drop(~rows["problem_id"].isin(first), f"beyond the first {n_problems} problems")
-    if "finish_reason" in rows:
-        drop(rows["finish_reason"] == "error", "the sample failed")
-        drop(rows["finish_reason"] == "length", "truncated")
+        drop(light["sample_index"] >= n_samples, f"beyond the first {n_samples} samples")
+    if last < math.inf:
+        beyond = {problem: _rank(seed, problem) > last for problem in light["problem_id"].unique()}
+        drop(light["problem_id"].map(beyond).astype(bool), f"beyond the first {n_problems} problems")
+    if "finish_reason" in light:
+        drop(light["finish_reason"] == "error", "the sample failed")
+        drop(light["finish_reason"] == "length", "truncated")
     drop(light["blank"], "empty")
 
-    right, wrong, why_not = _pools(rows, filter)
+    right, wrong, why_not = _pools(light, filter)
     drop(~right & ~wrong, why_not)
     if not noise:
         drop(wrong, why_not)
-    if "extracted" in rows:
-        drop(wrong & rows["extracted"].isna(), "wrong, and without a final answer")
+    if "extracted" in light:
+        drop(wrong & light["extracted"].isna(), "wrong, and without a final answer")
 
     by_rank = light.assign(right=right).sort_values("place", kind="stable")
     if unique != "none":
         alive = by_rank[reason[by_rank.index] == ""]
         same = alive.duplicated(["problem_id", "right", f"same_{unique}"])
-        drop(_at(rows, alive.index[same]), f"duplicate ({unique})")
+        drop(_at(light, alive.index[same]), f"duplicate ({unique})")
     if per_problem is not None:
         alive = by_rank[reason[by_rank.index] == ""]
         nth = alive.groupby(["problem_id", "right"]).cumcount()
-        drop(_at(rows, alive.index[nth >= per_problem]), f"over {per_problem} per problem")
-
-    alive = by_rank[reason[by_rank.index] == ""]
-    pools = {"right": alive.index[alive["right"]], "wrong": alive.index[~alive["right"]]}
-    total = n_examples if n_examples is not None else len(pools["right"])
-    n_wrong = round(noise * total)
-    for name, n in {"right": total - n_wrong, "wrong": n_wrong}.items():
-        if n > len(pools[name]):
-            raise ValueError(f"{n} {name} examples are needed, {len(pools[name])} samples are left for them: "
-                             f"lower n_examples = {n_examples} or noise = {noise}, or draw more samples")  # fmt: skip
-        drop(_at(rows, pools[name][n:]), "over n_examples" if n_examples else f"over the share of {name} ones")
-
-    kept = reason == ""
-    examples = rows[kept].reset_index(drop=True)
-    dropped = rows.loc[~kept, KEY].assign(reason=reason[~kept]).reset_index(drop=True)
-    assert len(examples) + len(dropped) == len(frame), "rows were lost in curation"
-    return examples, dropped
+        drop(_at(light, alive.index[nth >= per_problem]), f"over {per_problem} per problem")
+    return reason, right
 
 
 def _pools(rows: pd.DataFrame, filter: str) -> tuple[pd.Series, pd.Series, pd.Series]:

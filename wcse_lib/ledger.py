@@ -6,7 +6,7 @@ import pandas as pd
 
 from wcse_lib import budget
 from wcse_lib.curation import UNIQUE
-from wcse_lib.records import KEY, read_json, read_parquet, read_samples
+from wcse_lib.records import KEY, read_json, read_parquet, read_pieces, same_problems, sample_pieces
 from wcse_lib.study import Run
 
 PAID = ["problem_id", "sample_index", "n_tokens", "n_prompt_tokens", "finish_reason", "model", "usd"]
@@ -30,20 +30,21 @@ def ledger(run: Run) -> pd.DataFrame:
         planned.extend(key | {"unit": unit, "planned": x} for unit, x in plan.items() if x is not None)
         spent.extend(key | {"unit": unit, "spent": x} for unit, x in spend.items() if x is not None)
 
-    samples = {arm: read_samples(run.path("02", arm), PAID) for arm in run.plan["arms"]}
+    samples = {arm: _amounts(run, arm) for arm in run.plan["arms"]}
     for arm, rows in samples.items():
         for b in run.arm(arm)["samples"]:
-            drawn = run.drawn(rows, arm, b)
+            drawn = rows[rows["budget"] == b]
             lost = {kind: drawn[drawn["finish_reason"] == why] for kind, why in LOST.items()}
             whole = drawn[drawn["finish_reason"] != "error"]
             for kind, column in {"sampling": "n_tokens", "prompt": "n_prompt_tokens"}.items():
-                if len(whole) and (whole[column] >= 0).all():
+                if len(whole) and (whole[f"known_{column}"] == whole["n"]).all():
                     plan = _planned(run, arm, b, samples) if kind == "sampling" else _planned_prompts(run, arm, b)
                     book(arm, "02_generate", f"{kind} ({b})", plan, _spent(run, drawn, column))
             for kind in (kind for kind in lost if len(lost[kind])):
                 book(arm, "02_generate", f"{kind} ({b})", {}, _spent(run, lost[kind], "n_tokens"))
         most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
-        took = run.drawn(rows, arm, most)["model"].map(_seconds(run)).astype(float)
+        drawn = rows[rows["budget"] == most]
+        took = drawn["n"] * drawn["model"].map(_seconds(run)).astype(float)
         each = [(k, run.arm(part).get("seconds_per_sample")) for part, k in _parts(run, arm, most).items()]
         plan = sum(k * x for k, x in each) * run.plan["n_problems"]["train"] if all(x for _, x in each) else None
         seconds = float(took.sum()) if len(took) and took.notna().all() else None
@@ -67,6 +68,23 @@ def ledger(run: Run) -> pd.DataFrame:
     return budget.ledger(planned, spent)
 
 
+def _amounts(run: Run, arm: str) -> pd.DataFrame:
+    """An arm's samples added up by budget, model and finish_reason: `n`, and of tokens and USD the sum of the known ones
+    and how many are known (`known_n_tokens`, …)."""
+    sums = []
+    for rows in sample_pieces(run.path("02", arm), PAID):
+        for column in ("n_tokens", "n_prompt_tokens", "usd"):
+            known = rows[column].astype(float) >= 0
+            rows[column], rows[f"known_{column}"] = rows[column].astype(float).where(known, 0.0), known
+        rows["n"] = 1
+        for b in run.arm(arm)["samples"]:
+            groups = run.drawn(rows, arm, b).groupby(["model", "finish_reason"], as_index=False)
+            sums.append(groups.sum(numeric_only=True).assign(budget=b))
+    columns = ["budget", "model", "finish_reason", "n", *(x + c for x in ("", "known_") for c in ("n_tokens", "n_prompt_tokens", "usd"))]
+    table = pd.concat(sums) if sums else pd.DataFrame(columns=columns)
+    return table[columns].groupby(columns[:3], as_index=False).sum()
+
+
 def _seconds(run: Run) -> dict[str, float]:
     """What a sample took to draw, by model, as the plain arms measured it."""
     facts = {
@@ -88,9 +106,9 @@ def flops_per_token(run: Run) -> dict[str, float]:
 
 
 def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
-    each, tokens = rows["model"].map(flops_per_token(run)).astype(float), rows[column].clip(lower=0)
+    each, tokens = rows["model"].map(flops_per_token(run)).astype(float), rows[column]
     known = {"tokens": float(tokens.sum()), "flops": float((each * tokens).sum()) if each.notna().all() else None}
-    if column == "n_prompt_tokens" or rows["usd"].notna().any():  # a sample's price holds its prompt's
+    if column == "n_prompt_tokens" or rows["known_usd"].any():  # a sample's price holds its prompt's
         return known | {"usd": float(rows["usd"].sum()) if column == "n_tokens" else None}
     prices = {a["model"]: a["price"]["output"] for a in run.plan["arms"].values() if a.get("price")}
     priced = rows["model"].map(prices).astype(float)
@@ -108,8 +126,9 @@ def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> di
     b_, n, out = run.study.budget, run.plan["n_problems"]["train"], {"tokens": 0.0, "flops": 0.0, "usd": 0.0}
     for part, k in _parts(run, arm, b).items():
         like, known = (part if b_.lengths == "measured" else b_.reference), run.arm(part)
-        drawn = run.drawn(samples[like], like, b)["n_tokens"]
-        tokens = n * k * (run.arm(like).get("tokens_per_sample") or drawn.where(drawn >= 0).mean())
+        drawn = samples[like].loc[samples[like]["budget"] == b, ["n_tokens", "known_n_tokens"]].sum()
+        mean = drawn["n_tokens"] / drawn["known_n_tokens"] if drawn["known_n_tokens"] else float("nan")
+        tokens = n * k * (run.arm(like).get("tokens_per_sample") or mean)
         price = known["price"] and known["price"]["output"] / 1e6
         rate = {"tokens": 1.0, "flops": known["planned_flops_per_token"], "usd": price}
         fine = {unit: out[unit] is not None and rate[unit] is not None and not pd.isna(tokens) for unit in out}
@@ -131,19 +150,23 @@ def outcome(run: Run) -> pd.DataFrame:
     """What came of every arm and budget, in the metrics that 01 forecasts: arm, budget, metric, outcome."""
     n, rows, key = run.plan["n_problems"]["train"], [], UNIQUE[run.study.curation.unique] or UNIQUE["text"]
     for arm, plan in run.plan["arms"].items():
-        verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"])
-        right = verdicts[verdicts["verdict"] == "correct"]
-        correct = read_samples(run.path("02", arm), [*KEY, "text"]).merge(right, on=KEY)
-        judged = read_parquet(run.path("03", arm, "judgements.parquet"), [*KEY, "sound"]).drop_duplicates(KEY)
-        correct = correct.merge(judged, on=KEY, how="left").assign(same=[key(t) for t in correct["text"]])
-        examples = read_parquet(run.path("03", arm, "examples.parquet"))
-        examples = examples[examples["recipe"] == "main"] if "recipe" in examples else examples
-        for b in plan["samples"]:
-            mine = run.drawn(correct, arm, b)
-            sound = mine[~mine["sound"].eq(False).fillna(False).astype(bool)]
-            rows += [(arm, b, "coverage", mine["problem_id"].nunique() / n),
-                     (arm, b, "unique correct per problem", mine.groupby("problem_id")["same"].nunique().sum() / n),
-                     (arm, b, "examples", float((examples["budget"] == b).sum()))]  # fmt: skip
-            if len(judged):
-                rows.append((arm, b, "sound coverage", sound["problem_id"].nunique() / n))
-    return pd.DataFrame(rows, columns=["arm", "budget", "metric", "outcome"])
+        verdicts, judgements, chosen = (run.path("03", arm, f"{name}.parquet") for name in ("verdicts", "judgements", "examples"))
+        judged = any(len(piece) for piece in read_pieces(judgements, KEY))
+        for samples in sample_pieces(run.path("02", arm), [*KEY, "text"]):
+            near = same_problems(samples)
+            right = read_parquet(verdicts, KEY, [*near, ("verdict", "==", "correct")])
+            sound = read_parquet(judgements, [*KEY, "sound"], near).drop_duplicates(KEY)
+            correct = samples.merge(right, on=KEY).merge(sound, on=KEY, how="left")
+            correct["same"] = [key(text) for text in correct["text"]]
+            examples = read_parquet(chosen, None, near)
+            examples = examples[examples["recipe"] == "main"] if "recipe" in examples else examples
+            for b in plan["samples"]:
+                mine = run.drawn(correct, arm, b)
+                sound = mine[~mine["sound"].eq(False).fillna(False).astype(bool)]
+                rows += [(arm, b, "coverage", mine["problem_id"].nunique() / n),
+                         (arm, b, "unique correct per problem", mine.groupby("problem_id")["same"].nunique().sum() / n),
+                         (arm, b, "examples", float((examples["budget"] == b).sum()))]  # fmt: skip
+                if judged:
+                    rows.append((arm, b, "sound coverage", sound["problem_id"].nunique() / n))
+    columns = ["arm", "budget", "metric", "outcome"]
+    return pd.DataFrame(rows, columns=columns).groupby(columns[:3], as_index=False, sort=False).sum()

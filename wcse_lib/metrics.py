@@ -174,14 +174,20 @@ def duplicate_rate(kinds_per_problem) -> float:
     return 1 - unique / n if n else float("nan")
 
 
-def length_profile(n_tokens, finish_reason) -> dict[str, float]:
-    """Over samples: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated ("length") and failed."""
+def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:
+    """Over samples: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated ("length") and failed.
+    With `counts` an entry stands for so many samples."""
     n, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
     if n.shape != reason.shape or n.min() < 0:
         raise ValueError("length_profile needs a known n_tokens (>= 0) and a finish_reason for each sample")
+    below = np.cumsum(np.bincount(n, counts)).astype(np.int64)  # samples of at most 0, 1, 2 ... tokens
+    places, total = np.array([0.5, 0.9, 0.99, 1]) * (below[-1] - 1), int(below[-1])
+    ends = (np.searchsorted(below, [np.floor(place), np.ceil(place)], "right") for place in places)
+    quantiles = [np.quantile(pair, place % 1) for pair, place in zip(ends, places)]
+    rates = [np.average(reason == x, weights=counts) for x in ("length", "error")]
     names = ["mean_tokens", "median_tokens", "p90_tokens", "p99_tokens", "max_tokens", "truncated_rate", "error_rate"]
-    values = n.mean(), *np.quantile(n, [0.5, 0.9, 0.99, 1]), *((reason == x).mean() for x in ("length", "error"))
-    return {"n_samples": len(n)} | dict(zip(names, map(float, values)))
+    values = np.average(n, weights=counts), *quantiles, *rates
+    return {"n_samples": total} | dict(zip(names, map(float, values)))
 
 
 def _whole(name: str, values) -> np.ndarray:

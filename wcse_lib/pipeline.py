@@ -42,11 +42,12 @@ def steps(study: Study) -> list[tuple[str, str | None]]:
 
 
 def is_done(folder: Path, study: Study, stage: str, arm: str | None) -> bool:
-    """Whether a step's manifest was written under this very study."""
+    """Whether a step's manifest was written under this very study, and not before a step that it reads."""
     plan = folder / "01_plan" / "plan.json"
     if not plan.exists() or read_json(plan)["study"] != json.loads(json.dumps(study.model_dump())):
         return False
-    return is_complete(folder / stage / (arm or ""), read_json(plan)["plan_id"])
+    opened = Run(folder)
+    return is_complete(folder / stage / (arm or ""), opened.plan_id, opened.inputs(stage, arm or ""))
 
 
 def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "") -> Path:
@@ -227,12 +228,14 @@ def status(folder: Path) -> str:
     for stage, arm in steps(opened.study):
         here, label = folder / stage / (arm or ""), f"{stage} {arm or ''}".strip()
         state = "not yet"
-        if is_complete(here, opened.plan_id):
+        if is_complete(here, opened.plan_id, opened.inputs(stage, arm or "")):
             manifest = read_json(here / "manifest.json")
             spent = {k: spent[k] + (manifest.get(k) or 0) for k in spent}
             counts = [f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in manifest.items()
                       if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")]  # fmt: skip
             state = f"complete {', '.join(counts)}"
+        elif is_complete(here, opened.plan_id):
+            state = "out of date: what it reads was made anew after it"
         elif rows := count_rows(here):
             state = f"under way: {rows:,} samples on disk"
         if (here / "failed.json").exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +17,13 @@ import yaml
 from wcse_lib.records import (
     KEY,
     StudyError,
+    appending,
     check_tables,
     read_parquet,
-    read_samples,
+    read_pieces,
+    same_problems,
+    sample_pieces,
     write_json,
-    write_parquet,
     write_text,
 )
 from wcse_lib.report import without_paths
@@ -34,6 +37,7 @@ MEANINGS = {
     "sound": "what `judge` says of the reasoning: false where it found it unsound (`arithmetic` only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }  # fmt: skip
+COLUMNS = dict.fromkeys(MEANINGS, "string") | {"sample_index": "int64", "sound": "boolean"}
 CARD = """
 # {}
 
@@ -60,27 +64,49 @@ def publish(run: Run, out: str | Path) -> list[Path]:
     check_tables(run.folder, run.plan_id)
     folders = []
     for arm in run.plan["arms"]:
-        examples = read_parquet(run.path("03", arm, "examples.parquet"))
-        examples = examples if "recipe" in examples else examples.assign(recipe="main")
-        verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "extracted", "verifier"])
-        judgements = read_parquet(run.path("03", arm, "judgements.parquet")).drop_duplicates(KEY)[[*KEY, "sound", "judge"]]
-        rows = examples.rename(columns={"completion": "solution"}).merge(verdicts, on=KEY).merge(judgements, on=KEY, how="left")
-        rows = rows.merge(problems, on="problem_id").merge(read_samples(run.path("02", arm), [*KEY, "model"]), on=KEY)
-        if len(rows) != len(examples):
-            raise StudyError(f"{run.path('03', arm, 'examples.parquet')}: {len(examples) - len(rows)} examples have no sample or verdict; run 03_verify again")
-        for (b, recipe), part in rows.groupby(["budget", "recipe"], sort=False):
-            folder = Path(out) / "-".join([run.study.study, arm, b, *([recipe] if recipe != "main" else [])])
-            shutil.rmtree(folder / "data", ignore_errors=True)
-            write_parquet(folder / "data" / "train.parquet", part[list(MEANINGS)].reset_index(drop=True))
-            write_text(folder / "README.md", _card(run, arm, b, recipe, part))
+        for (b, recipe), found in _write(run, arm, problems, Path(out)).items():
+            folder = found["folder"]
+            for stale in set((folder / "data").iterdir()) - {folder / "data" / "train.parquet"}:
+                stale.unlink()
+            write_text(folder / "README.md", _card(run, arm, b, recipe, found))
             write_json(folder / "plan.json", without_paths(run.plan, run.folder))
             shutil.copyfile(run.path("06", "tables", "ledger.csv"), folder / "ledger.csv")
             folders.append(folder)
     return folders
 
 
-def _card(run: Run, arm: str, b: str, recipe: str, rows: pd.DataFrame) -> str:
-    spec, study, judged = run.arm(arm), run.study, rows["sound"].dropna().astype(bool)
+def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[str, str], dict]:
+    """Write an arm's examples, a few problems at a time; returns by budget and recipe the folder, `n`, `n_problems`,
+    `n_judged`, `n_unsound`, and the different values of `model`, `verifier` and `judge`."""
+    files = {name: run.path("03", arm, f"{name}.parquet") for name in ("examples", "verdicts", "judgements")}
+    written, n = {}, sum(map(len, read_pieces(files["examples"], KEY)))
+    with ExitStack() as stack:
+        for samples in sample_pieces(run.path("02", arm), [*KEY, "model"]):
+            near = same_problems(samples)
+            examples = read_parquet(files["examples"], None, near).rename(columns={"completion": "solution"})
+            examples = examples if "recipe" in examples else examples.assign(recipe="main")
+            judgements = read_parquet(files["judgements"], [*KEY, "sound", "judge"], near).drop_duplicates(KEY)
+            rows = examples.merge(read_parquet(files["verdicts"], [*KEY, "extracted", "verifier"], near), on=KEY)
+            rows = rows.merge(judgements, on=KEY, how="left").merge(problems, on="problem_id").merge(samples, on=KEY)
+            n -= len(rows)
+            for (b, recipe), part in rows.groupby(["budget", "recipe"], sort=False):
+                if (b, recipe) not in written:
+                    folder = out / "-".join([run.study.study, arm, b, *([recipe] if recipe != "main" else [])])
+                    add = stack.enter_context(appending(folder / "data" / "train.parquet", COLUMNS))
+                    written[b, recipe] = {"folder": folder, "add": add} | dict.fromkeys(("n", "n_problems", "n_judged", "n_unsound"), 0)
+                    written[b, recipe] |= {name: {} for name in ("model", "verifier", "judge")}
+                found, sound = written[b, recipe], part["sound"].dropna().astype(bool)
+                found["add"](part)
+                counted = {"n": len(part), "n_problems": part["problem_id"].nunique(), "n_judged": len(sound), "n_unsound": (~sound).sum()}
+                found |= {name: found[name] + k for name, k in counted.items()}
+                found |= {name: found[name] | dict.fromkeys(part[name].dropna()) for name in ("model", "verifier", "judge")}
+        if n:
+            raise StudyError(f"{files['examples']}: {n} examples have no sample or verdict; run 03_verify again")
+    return written
+
+
+def _card(run: Run, arm: str, b: str, recipe: str, found: dict) -> str:
+    spec, study = run.arm(arm), run.study
     curation = (study.curation if recipe == "main" else study.recipes[recipe]).model_dump(exclude_defaults=True)
     front = {
         "license": "unknown", "task_categories": ["text-generation"], "tags": ["synthetic", "reasoning"],
@@ -88,13 +114,13 @@ def _card(run: Run, arm: str, b: str, recipe: str, rows: pd.DataFrame) -> str:
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     }  # fmt: skip
     facts = {
-        "Examples": f"{len(rows):,} for {rows['problem_id'].nunique():,} problems",
-        "Written by": ", ".join(without_paths(list(map(str, rows["model"].unique())), run.folder)),
+        "Examples": f"{found['n']:,} for {found['n_problems']:,} problems",
+        "Written by": ", ".join(without_paths(list(map(str, found["model"])), run.folder)),
         "Budget": f"{b}: {spec['samples'][b]:g} samples a problem, matched by {study.budget.match} to arm {study.budget.reference}",
         "Chosen by": f"recipe {recipe}: {curation or 'correct final answers, exact duplicates removed'}",
-        "Final answers checked by": ", ".join(map(str, rows["verifier"].unique())),
-        "Reasoning": f"{(~judged).mean():.1%} of {len(judged):,} judged examples are unsound ({', '.join(map(str, rows['judge'].dropna().unique()))})"
-        if len(judged) else "not judged",
+        "Final answers checked by": ", ".join(map(str, found["verifier"])),
+        "Reasoning": f"{found['n_unsound'] / found['n_judged']:.1%} of {found['n_judged']:,} judged examples are unsound ({', '.join(map(str, found['judge']))})"
+        if found["n_judged"] else "not judged",
         "Sampling": f"{study.sampling.model_dump(exclude_none=True)}", "Dataset": f"{without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)}",
         "Study": f"{study.study}, plan {run.plan_id}, seed {study.seed}",
     }  # fmt: skip

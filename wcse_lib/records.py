@@ -12,9 +12,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 
@@ -24,19 +25,21 @@ SAMPLE_COLUMNS = {
     "n_prompt_tokens": "int64", "n_tokens": "int64", "finish_reason": "string", "engine": "string", "model": "string",
     "prompt_hash": "string", "error": "string", "usd": "double",
 }  # fmt: skip
+PIECE = 20_000  # rows that are held at a time where there may be millions
 
 
 class StudyError(ValueError):
     """Something in a study's files or parameters is wrong; the message names the file, the key and the remedy."""
 
 
-def _replace(path: Path, write) -> None:
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside the target, flush to the disk, then rename: a reader sees the old file or the new one whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -48,6 +51,11 @@ def _replace(path: Path, write) -> None:
         raise StudyError(
             f"{path}: could not be written ({error.strerror}); free or unlock the disk, then run again"
         ) from error
+
+
+def _replace(path: Path, write) -> None:
+    with _replacing(path) as file:
+        write(file)
 
 
 def write_json(path: Path, data: dict | list) -> None:
@@ -79,34 +87,65 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     _replace(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
-def write_pieces(path: Path, columns: dict[str, str], pieces: Iterable[pd.DataFrame]) -> None:
-    """Write frames with these columns (name: Arrow type) one after the other into one Parquet file, atomically."""
+@contextlib.contextmanager
+def appending(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that adds a frame with these columns (name: string, int64 or boolean) to one Parquet file, which
+    is there, whole, when the block ends without an error."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in columns.items()])
+    types = {"string": pa.string(), "int64": pa.int64(), "boolean": pa.bool_()}
+    nullable = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items() if kind == "boolean"})
+    metadata = pa.Schema.from_pandas(nullable, preserve_index=False).metadata  # so that None does not come back as an object
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata)
+    with _replacing(path) as file, pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
 
-    def write(file) -> None:
-        with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
-            for piece in pieces:
-                writer.write_table(pa.Table.from_pandas(piece[list(columns)], schema, preserve_index=False))
+        def add(frame: pd.DataFrame) -> None:
+            if len(frame):
+                table = pa.Table.from_pandas(frame[list(columns)], schema, preserve_index=False)
+                writer.write_table(table, row_group_size=PIECE)
 
-    _replace(path, write)
+        yield add
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read one Parquet file. Raises StudyError naming the file when it is missing or damaged."""
-    import pyarrow as pa
+def read_parquet(path: Path, columns: list[str] | None = None, filters: list[tuple] | None = None) -> pd.DataFrame:
+    """Read one Parquet file, or those of its rows that match all `filters` (column, operator, value).
+
+    Raises StudyError naming the file when it is missing or damaged.
+    """
     import pyarrow.parquet as pq
+
+    with _reading(path):
+        table = pq.read_table(path, columns=columns, filters=filters, partitioning=None, page_checksum_verification=True)
+        return table.to_pandas()
+
+
+def read_pieces(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """What `read_parquet` gives, a few thousand rows at a time."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for batch in file.iter_batches(PIECE, columns=columns):
+            yield batch.to_pandas()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    import pyarrow as pa
 
     try:
-        return pq.read_table(path, columns=columns, partitioning=None, page_checksum_verification=True).to_pandas()
+        yield
     except FileNotFoundError:
         raise StudyError(f"{path}: not there; run the stage that writes it first") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # pandas reads its own note
         raise StudyError(
             f"{path}: damaged ({error}); delete it and run its stage again: only its rows are made anew"
         ) from error
+
+
+def same_problems(rows: pd.DataFrame) -> list[tuple]:
+    """Filters for `read_parquet` that give other files' rows of the problems of a piece, and of none far from them."""
+    return [("problem_id", ">=", rows["problem_id"].min()), ("problem_id", "<=", rows["problem_id"].max())]
 
 
 def parts(folder: Path) -> list[Path]:
@@ -129,7 +168,7 @@ def _by_key(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return frame.sort_values(keys, ignore_index=True)
 
 
-def sample_pieces(folder: Path, n_rows: int = 20_000) -> Iterator[pd.DataFrame]:
+def sample_pieces(folder: Path, columns: list[str] | None = None, n_rows: int = PIECE) -> Iterator[pd.DataFrame]:
     """What `read_samples` gives of one author, in the same order, in pieces of about `n_rows` rows and whole problems.
 
     Memory does not grow with the number of samples, but for their problems' ids. Raises StudyError as `read_samples`.
@@ -139,7 +178,7 @@ def sample_pieces(folder: Path, n_rows: int = 20_000) -> Iterator[pd.DataFrame]:
     piece_of = (sizes.cumsum() - sizes) // n_rows
     held = [(path, set(piece_of[n.index])) for path, n in ids]
     for piece, problems in piece_of.groupby(piece_of):
-        frames = (read_parquet(path) for path, pieces in held if piece in pieces)
+        frames = (read_parquet(path, columns) for path, pieces in held if piece in pieces)
         yield _by_key(pd.concat([f[f["problem_id"].isin(problems.index)] for f in frames], ignore_index=True), folder)
 
 
@@ -261,10 +300,13 @@ def machine() -> str:
     return ", ".join([*parts, *(gpus or ["no GPU"]), platform.system()])
 
 
-def is_complete(folder: Path, plan_id: str) -> bool:
-    """Whether a stage's folder was finished under this plan."""
+def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = ()) -> bool:
+    """Whether a stage's folder was finished under this plan, and not before a folder that it reads."""
     path = folder / "manifest.json"
-    return path.exists() and read_json(path).get("plan_id") == plan_id
+    if not path.exists() or (manifest := read_json(path)).get("plan_id") != plan_id:
+        return False
+    read = [read_json(other / "manifest.json") for other in inputs if (other / "manifest.json").exists()]
+    return all(manifest.get("finished", "") >= other.get("finished", "") for other in read)
 
 
 def check_tables(folder: Path, plan_id: str) -> None:

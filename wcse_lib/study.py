@@ -614,6 +614,12 @@ class Run:
         full = next(s for s in STAGES if s.startswith(stage))
         return self.folder.joinpath(full, *names)
 
+    def inputs(self, stage: str, name: str = "") -> list[Path]:
+        """The folders, each with a manifest, that a stage (of an arm or a student, where it has one) reads."""
+        verified = [self.path("03", arm) for arm in self.plan["arms"]]
+        tested = [self.path("05")] if self.plan["students"] else verified
+        return {"03": [self.path("02", name)], "04": verified, "05": [self.path("04", name)], "06": tested}.get(stage[:2], [])
+
     def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
         """Those of an arm's rows (KEY columns and more) that belong to a budget.
 

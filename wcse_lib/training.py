@@ -18,7 +18,7 @@ from wcse_lib.engines import Request, Sampling
 from wcse_lib.engines.hf import HFEngine, set_threads
 from wcse_lib.matrix import MAIN
 from wcse_lib.prompts import load_tokenizer, prompt_ids, stops, without_thinking
-from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, read_samples
+from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, same_problems, sample_pieces
 from wcse_lib.sampling import progress
 from wcse_lib.study import Machine, Run, resolve_model, sample_seed
 from wcse_lib.verdicts import verifier
@@ -37,9 +37,11 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         frame = read_parquet(run.path("01", "train.parquet")).query("solution != ''")
         frame = frame.assign(author="reference", sample_index=0).rename(columns={"solution": "completion"})
     elif source == "wrong":
-        verdicts = run.drawn(read_parquet(run.path("03", arm, "verdicts.parquet")), arm, budget)
-        wrong = verdicts.loc[(verdicts["verdict"] == "incorrect") & verdicts["extracted"].notna(), KEY]
-        frame = read_samples(run.path("02", arm)).merge(wrong, on=KEY).rename(columns={"text": "completion"})
+        path, frames = run.path("03", arm, "verdicts.parquet"), []
+        for samples in sample_pieces(run.path("02", arm), [*KEY, "text"]):
+            verdicts = read_parquet(path, [*KEY, "extracted"], [*same_problems(samples), ("verdict", "==", "incorrect")])
+            frames.append(samples.merge(run.drawn(verdicts.dropna(subset="extracted"), arm, budget)[KEY], on=KEY))
+        frame = pd.concat(frames or [pd.DataFrame(columns=[*KEY, "text"])]).rename(columns={"text": "completion"})
     elif source == "pooled":
         plain = [name for name, spec in run.study.arms.items() if spec.model is not None]
         frame = pd.concat([_examples(run, name, budget, MAIN) for name in plain])
@@ -48,7 +50,7 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         if (run.study.curation if recipe == MAIN else run.study.recipes[recipe]).n_examples == "equal":
             same = ("arm", budget, recipe)
             peers = {e["arm"] for e in run.plan["students"].values() if (e["source"], e["budget"], e["recipe"]) == same}
-            n = min(len(_examples(run, name, budget, recipe)) for name in peers)
+            n = min(len(_examples(run, name, budget, recipe, ["sample_index"])) for name in peers)
             place = [sample_seed(run.study.seed, *key) for key in frame[KEY].itertuples(index=False)]
             cut = pd.Series(place, frame.index).rank(method="first") > n
     if frame.empty or (cut is not None and cut.all()):
@@ -58,9 +60,9 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame[~cut].reset_index(drop=True), frame[cut].reset_index(drop=True)
 
 
-def _examples(run: Run, arm: str, budget: str, recipe: str) -> pd.DataFrame:
-    frame = read_parquet(run.path("03", arm, "examples.parquet"))
-    return frame[(frame["budget"] == budget) & (frame["recipe"] == recipe)]
+def _examples(run: Run, arm: str, budget: str, recipe: str, columns: list[str] | None = None) -> pd.DataFrame:
+    chosen = [("budget", "==", budget), ("recipe", "==", recipe)]
+    return read_parquet(run.path("03", arm, "examples.parquet"), columns or [*KEY, "completion"], chosen)
 
 
 def encoded_rows(run: Run, student: str, tokenizer) -> tuple[list[dict], pd.DataFrame, pd.DataFrame]:

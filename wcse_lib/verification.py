@@ -5,22 +5,36 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from wcse_lib import budget, judges, labelling, records
-from wcse_lib.curation import select, stand_ins
+from wcse_lib import budget, intervals, judges, labelling
+from wcse_lib.curation import Bounds, last_places, last_problem, left_places, select, stand_ins
 from wcse_lib.engines import Sampling, open_engine
 from wcse_lib.prompts import load_tokenizer, without_thinking
-from wcse_lib.records import KEY, StudyError, read_parquet, read_samples, sample_pieces, write_json, write_parquet
+from wcse_lib.records import (
+    KEY,
+    StudyError,
+    appending,
+    read_parquet,
+    read_pieces,
+    read_samples,
+    same_problems,
+    sample_pieces,
+    write_json,
+    write_parquet,
+)
 from wcse_lib.sampling import draw
 from wcse_lib.study import Curation, Machine, Prompt, Run, resolve, resolve_model
 from wcse_lib.verdicts import JUDGEMENT_COLUMNS, VERDICTS, judged, judgement_rows, tell, three_kinds, verifier
 
 CHOSEN = dict.fromkeys([*KEY, "budget", "recipe"], "string") | {"sample_index": "int64"}
+JUDGEMENTS = dict.fromkeys(JUDGEMENT_COLUMNS, "string") | {"sample_index": "int64", "sound": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -45,84 +59,110 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
 
     Writes under `03_verify/<arm>/`, as Parquet: `verdicts`; `judgements` (the study's own judge, one row a sample:
     correct ones, or all where a filter needs it) and `other_judgements`; `false_positives`; `examples` and `dropped` (a
-    row per sample, budget and recipe) and `flow`. Texts are held a few problems at a time. Raises StudyError when there
-    are no samples or a recipe cannot be followed.
+    row per sample, budget and recipe) and `flow`. Samples are held a few problems at a time, but for those that a model
+    judges. Raises StudyError when there are no samples or a recipe cannot be followed.
     """
     folder, problems, wanted = run.path("03", arm), read_parquet(run.path("01", "train.parquet")), judges_of(run)
     recipes = {"main": run.study.curation, **run.study.recipes}
     every = any(recipe.filter == "judge" for recipe in recipes.values())
-    light, judgements = [], {judge: [] for judge in wanted}
-
-    def verdicts() -> Iterator[pd.DataFrame]:
-        kinds = {recipe.unique for recipe in recipes.values()}
-        with verifier(run.study.prompt.answer_style, machine.workers, run.study.verification) as check:
-            for samples in _pieces(run, arm, problems):
-                rows = check(samples, problems)
-                for judge in {"exact", "arithmetic"} & set(wanted):
-                    judge_all = every and judge == wanted[0]
-                    judgements[judge].append(judgement_rows(samples, rows, problems, judge, judge_all))
-                short = rows["reason"].str.replace(r" in (?:test \d+|the code)\b.*", "", regex=True)
-                answered = np.where(rows["extracted"].notna(), 1.0, np.nan)
-                frame = samples[[*KEY, "text", "finish_reason"]].assign(verdict=rows["verdict"], extracted=answered)
-                light.append(stand_ins(frame.assign(why=short), kinds, run.study.seed))
-                yield rows
-
-    records.write_pieces(folder / "verdicts.parquet", VERDICTS, verdicts())
-    if not light:
-        raise StudyError(f"{run.path('02', arm)}: no sample of this plan's problems; run 02_generate for {arm} first")
-    words = dict.fromkeys(("verdict", "why", "finish_reason"), "category")  # few different ones, millions of rows
-    rows = pd.concat(light, ignore_index=True).astype(words)
-    light.clear()
-    if "human" in wanted:
-        judgements["human"].append(labelling.judgements(labels(run)).merge(rows[KEY], on=KEY))
-    if "model" in wanted:
-        judgements["model"].append(_ask_model(run, arm, rows, machine, every and wanted[0] == "model"))
-    none = judged(rows.head(0), "", [])
-    own, *others = [pd.concat([none, *judgements[judge]], ignore_index=True) for judge in wanted] or [none]
-    write_parquet(folder / "judgements.parquet", own)
-    write_parquet(folder / "other_judgements.parquet", pd.concat([none, *others], ignore_index=True))
-    rows = rows.merge(own[[*KEY, "sound"]], on=KEY, how="left", validate="one_to_one")
-    flow = _curate(run, arm, rows, recipes, problems)
-    kinds = rows.rename(columns={"why": "reason"}).groupby(["verdict", "reason"], observed=True)["problem_id"]
-    counts = kinds.agg(n="size", n_problems="nunique").sort_values(["verdict", "n"], ascending=[True, False])
+    people, m, asked, counts = labelling.judgements(labels(run)), run.study.verification.model_judge, [], []
+    kinds = {"verdicts": VERDICTS, "judgements": JUDGEMENTS, "other_judgements": JUDGEMENTS}
+    with contextlib.ExitStack() as files:
+        check = files.enter_context(verifier(run.study.prompt.answer_style, machine.workers, run.study.verification))
+        add = {name: files.enter_context(appending(folder / f"{name}.parquet", columns)) for name, columns in kinds.items()}
+        add |= {judge: add["judgements" if judge == wanted[0] else "other_judgements"] for judge in wanted}
+        for samples in _pieces(run, arm, problems):
+            rows = check(samples, problems)
+            add["verdicts"](rows)
+            for judge in {"exact", "arithmetic"} & set(wanted):
+                add[judge](judgement_rows(samples, rows, problems, judge, every and judge == wanted[0]))
+            if "human" in wanted and len(people):
+                add["human"](people.merge(rows[KEY], on=KEY))
+            if "model" in wanted and every and wanted[0] == "model":
+                asked.append(samples.loc[(samples["finish_reason"] == "stop") & (samples["text"].str.strip() != ""), KEY])
+            elif "model" in wanted:
+                right = rows[rows["verdict"] == "correct"]
+                asked.append((labelling.draw(right, m.n_per_arm, run.study.seed) if m.n_per_arm else right)[[*KEY, "verdict"]])
+            short = rows["reason"].str.replace(r" in (?:test \d+|the code)\b.*", "", regex=True)
+            counts.append(rows.assign(reason=short).groupby(["verdict", "reason"])["problem_id"].agg(n="size", n_problems="nunique"))
+        if not counts:
+            raise StudyError(f"{run.path('02', arm)}: no sample of this plan's problems; run 02_generate for {arm} first")
+        if "model" in wanted:
+            add["model"](_ask_model(run, arm, pd.concat(asked, ignore_index=True), machine, every and wanted[0] == "model"))
+    flow = _curate(run, arm, recipes, problems)
+    counts = pd.concat(counts).groupby(level=[0, 1]).sum().sort_values(["verdict", "n"], ascending=[True, False])
     result = Verified(counts.reset_index(), false_positives(run, arm), flow)
     write_parquet(folder / "false_positives.parquet", result.false_positives)
     return result
 
 
-def _curate(run: Run, arm: str, rows: pd.DataFrame, recipes: dict, problems: pd.DataFrame) -> pd.DataFrame:
+def _curate(run: Run, arm: str, recipes: dict, problems: pd.DataFrame) -> pd.DataFrame:
     """Write `examples`, `dropped` and `flow`, and return the flow."""
-    kept, flow, folder = [], [], run.path("03", arm)
+    folder, out = run.path("03", arm), []
+    choices = {
+        (b, name): _choices(run, recipe, b) | {"seed": run.study.seed}
+        for name, recipe in recipes.items()
+        for b in getattr(recipe, "budgets", None) or run.arm(arm)["samples"]
+    }
+    bounds, reasons = _bounds(run, arm, choices, problems), {at: Counter() for at in choices}
+    with appending(folder / "dropped.parquet", CHOSEN | {"reason": "string"}) as drop, \
+            appending(folder / "examples.parquet", CHOSEN | {"completion": "string"}) as keep:  # fmt: skip
+        for samples, light in _light(run, arm, choices, problems):
+            kept, left = [], []
+            for (b, name), chosen in choices.items():
+                examples, dropped = select(run.drawn(light, arm, b), **chosen, bounds=bounds[b, name])
+                kept.append(examples[KEY].assign(budget=b, recipe=name))
+                left.append(dropped.assign(budget=b, recipe=name))
+                reasons[b, name].update({"": len(examples)})
+                reasons[b, name].update(dropped["reason"])
+            drop(pd.concat(left))
+            keep(pd.concat(kept).merge(samples[[*KEY, "text"]], on=KEY).rename(columns={"text": "completion"}))
+    for (b, name), n in reasons.items():
+        steps, n_examples = [("samples", n.total(), "")], n.pop("")
+        steps += [("dropped", n_dropped, why) for why, n_dropped in n.most_common()]
+        for step, count, why in [*steps, ("examples", n_examples, "")]:
+            out.append({"arm": arm, "budget": b, "recipe": name, "step": step, "n": count, "reason": why})
+    write_parquet(folder / "flow.parquet", pd.DataFrame(out))
+    return pd.DataFrame(out)
 
-    def dropped() -> Iterator[pd.DataFrame]:
-        for name, recipe in recipes.items():
-            for b in getattr(recipe, "budgets", None) or run.arm(arm)["samples"]:
-                at, drawn = {"budget": b, "recipe": name}, run.drawn(rows, arm, b)
-                try:
-                    examples, left = select(drawn, **_choices(run, recipe, b), seed=run.study.seed)
-                except ValueError as error:
-                    key = "curation" if name == "main" else f"recipes.{name}"
-                    raise StudyError(f"{key}: {arm} at budget {b}: {error}") from None
-                kept.append(examples[KEY].assign(**at))
-                steps = [("dropped", n, why) for why, n in left["reason"].value_counts().items()]
-                for step, n, why in [("samples", len(drawn), ""), *steps, ("examples", len(examples), "")]:
-                    flow.append({"arm": arm, **at, "step": step, "n": n, "reason": why})
-                yield left.assign(**at)
 
-    def examples() -> Iterator[pd.DataFrame]:
-        chosen = pd.concat(kept, ignore_index=True)
-        for samples in _pieces(run, arm, problems):
-            yield chosen.merge(samples[[*KEY, "text"]], on=KEY).rename(columns={"text": "completion"})
+def _bounds(run: Run, arm: str, choices: dict[tuple, dict], problems: pd.DataFrame) -> dict[tuple, Bounds]:
+    """What the choices ask of all samples at once: none but those that count problems or examples, or want noise."""
+    last, places = dict.fromkeys(choices, math.inf), {at: [] for at, c in choices.items() if c["n_examples"] or c["noise"]}
+    if counted := [at for at in choices if choices[at]["n_problems"]]:
+        there = {b: set() for b, _ in counted}
+        for keys in read_pieces(run.path("03", arm, "verdicts.parquet"), KEY):
+            for b, ids in there.items():
+                ids.update(run.drawn(keys, arm, b)["problem_id"])
+        last |= {at: last_problem(there[at[0]], choices[at]["n_problems"], run.study.seed) for at in counted}
+    for _, light in _light(run, arm, {at: choices[at] for at in places}, problems):
+        for at, found in places.items():
+            found.append(left_places(run.drawn(light, arm, at[0]), last[at], **choices[at]))
+    bounds = {at: Bounds(place) for at, place in last.items()}
+    for (b, name), found in places.items():
+        try:
+            ends = last_places(found, choices[b, name]["n_examples"], choices[b, name]["noise"])
+        except ValueError as error:
+            key = "curation" if name == "main" else f"recipes.{name}"
+            raise StudyError(f"{key}: {arm} at budget {b}: {error}") from None
+        bounds[b, name] = Bounds(last[b, name], *ends)
+    return bounds
 
-    records.write_pieces(folder / "dropped.parquet", CHOSEN | {"reason": "string"}, dropped())
-    records.write_pieces(folder / "examples.parquet", CHOSEN | {"completion": "string"}, examples())
-    write_parquet(folder / "flow.parquet", pd.DataFrame(flow))
-    return pd.DataFrame(flow)
+
+def _light(run: Run, arm: str, choices: dict, problems: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Pieces of an arm's samples, and all that the choices need to know of them."""
+    verdicts, judgements = (run.path("03", arm, f"{name}.parquet") for name in ("verdicts", "judgements"))
+    kinds = {c["unique"] for c in choices.values()}
+    for samples in _pieces(run, arm, problems) if choices else ():
+        known = read_parquet(verdicts, [*KEY, "extracted", "verdict"], same_problems(samples))
+        sound = read_parquet(judgements, [*KEY, "sound"], same_problems(samples))
+        rows = samples[[*KEY, "text", "finish_reason"]].merge(known, on=KEY, validate="one_to_one")
+        yield samples, stand_ins(rows.merge(sound, on=KEY, how="left", validate="one_to_one"), kinds, run.study.seed)
 
 
 def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """An arm's samples of the plan's problems, a few problems at a time; what was only thought is left out."""
-    for samples in sample_pieces(run.path("02", arm)):
+    for samples in sample_pieces(run.path("02", arm), [*KEY, "text", "finish_reason"]):
         if len(samples := samples[samples["problem_id"].isin(problems["problem_id"])]):
             texts = samples["text"].map(without_thinking) if run.study.prompt.thinking else samples["text"]
             yield samples.assign(text=texts).reset_index(drop=True)
@@ -144,13 +184,12 @@ def _choices(run: Run, recipe: Curation, b: str) -> dict:
     return choices | ({"n_examples": None} if recipe.n_examples == "equal" else {})
 
 
-def _ask_model(run: Run, arm: str, rows: pd.DataFrame, machine: Machine, every: bool) -> pd.DataFrame:
-    """The judge model's judgements: of all samples (then gold is not told), all correct ones, or n random ones.
+def _ask_model(run: Run, arm: str, asked: pd.DataFrame, machine: Machine, every: bool) -> pd.DataFrame:
+    """The judge model's judgements of samples: of all (`every`: then gold is not told), all correct ones, or n random ones.
 
     Equal solutions of a problem are judged once. What it says lies in `judge/`, resumable; its cost in `judge.json`.
     """
     m, folder = run.study.verification.model_judge, run.path("03", arm, "judge")
-    asked = rows[(rows["finish_reason"] == "stop") & ~rows["blank"]] if every else rows[rows["verdict"] == "correct"]
     asked = labelling.draw(asked, m.n_per_arm, run.study.seed) if m.n_per_arm and not every else asked
     asked = _texts(run, arm, asked[KEY])
     asked["question"] = [judges.case(q, text) for q, text in zip(asked["question"], asked["text"])]
@@ -186,12 +225,19 @@ def _ask_model(run: Run, arm: str, rows: pd.DataFrame, machine: Machine, every: 
 
 def false_positives(run: Run, arm: str) -> pd.DataFrame:
     """Share of correct samples whose reasoning does not hold, by judge, with intervals and how to read it."""
-    verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"])
-    correct = verdicts.loc[verdicts["verdict"] == "correct", KEY]
-    files = (run.path("03", arm, f"{name}.parquet") for name in ("judgements", "other_judgements"))
-    rows = pd.concat(map(read_parquet, files), ignore_index=True)[JUDGEMENT_COLUMNS].merge(correct, on=KEY)
-    tables = [table for table in (judges.false_positive_table(rows), judges.corrected_table(rows)) if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else judges.false_positive_table(rows)
+    files = [run.path("03", arm, f"{name}.parquet") for name in ("judgements", "other_judgements")]
+    tables, shared = [], []
+    for verdicts in read_pieces(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"]):
+        judged = pd.concat([read_parquet(file, JUDGEMENT_COLUMNS, same_problems(verdicts)) for file in files], ignore_index=True)
+        rows = judged.merge(verdicts.loc[verdicts["verdict"] == "correct", KEY], on=KEY)
+        tables.append(judges.false_positive_table(rows))
+        if (rows["judge"] == "model").any():
+            shared.append(rows[rows["judge"].isin(["model", "human", "exact"])])
+    table = pd.concat(tables).sort_values("n", ascending=False, kind="stable").groupby(["author", "judge"], as_index=False)
+    table = table.agg({name: "sum" for name in ("n", "n_false", "n_undecided")} | {"reading": "first"})
+    table[["value", "low", "high"]] = np.column_stack(intervals.wilson(table["n_false"], table["n"]))
+    corrected = judges.corrected_table(pd.concat(shared)) if shared else table.head(0)
+    return pd.concat([part for part in (table, corrected) if len(part)] or [table], ignore_index=True)[judges.COLUMNS]
 
 
 def labels(run: Run) -> pd.DataFrame:
@@ -204,18 +250,21 @@ def panel(run: Run, labeller: str, n: int):
     items = []
     for arm in run.plan["arms"]:
         if (path := run.path("03", arm, "verdicts.parquet")).exists():
-            drawn = labelling.draw(read_parquet(path, [*KEY, "verdict"]), n, run.study.seed)
-            items.append(_texts(run, arm, drawn))
+            drawn = [labelling.draw(piece, n, run.study.seed) for piece in read_pieces(path, [*KEY, "verdict"])]
+            items.append(_texts(run, arm, labelling.draw(pd.concat(drawn), n, run.study.seed)))
     mixed = labelling.draw(pd.concat(items), n, run.study.seed)
     return labelling.panel(mixed, run.path("03", "labels.jsonl"), labeller)
 
 
 def three_rows(run: Run, arm: str) -> str:
     """A correct sample, a correct one with unsound reasoning, and an incorrect one, where there are such, as text."""
-    rows = read_parquet(run.path("03", arm, "verdicts.parquet"))
-    sound = read_parquet(run.path("03", arm, "judgements.parquet")).rename(columns={"reason": "judge_reason"})
-    chosen = three_kinds(rows.merge(sound[[*KEY, "sound", "judge_reason"]], on=KEY, how="left"))
-    return tell(_texts(run, arm, chosen))
+    found = []
+    for rows in read_pieces(run.path("03", arm, "verdicts.parquet")):
+        sound = read_parquet(run.path("03", arm, "judgements.parquet"), filters=same_problems(rows)).rename(columns={"reason": "judge_reason"})
+        found.append(three_kinds(rows.merge(sound[[*KEY, "sound", "judge_reason"]], on=KEY, how="left")))
+        if len(found[-1]) == 3:
+            break
+    return tell(_texts(run, arm, pd.concat(found).sort_values("kind", kind="stable").drop_duplicates("kind")))
 
 
 def checks(run: Run, arm: str, verified: Verified) -> dict:
@@ -223,10 +272,14 @@ def checks(run: Run, arm: str, verified: Verified) -> dict:
     for at, part in verified.flow.groupby(["budget", "recipe"]):
         n = part.groupby("step")["n"].sum()
         assert n["samples"] == n.get("dropped", 0) + n["examples"], f"rows were lost at {at}"
-    examples = read_parquet(run.path("03", arm, "examples.parquet"), ["budget"])
-    assert len(examples) == verified.flow.query("step == 'examples'")["n"].sum(), "examples lost their texts"
-    keys, table = read_parquet(run.path("03", arm, "verdicts.parquet"), KEY), verified.verdicts
-    assert not keys.duplicated().any() and len(keys) == table["n"].sum(), "a verdict is missing, or stands twice"
+    n_examples = sum(map(len, read_pieces(run.path("03", arm, "examples.parquet"), ["budget"])))
+    assert n_examples == verified.flow.query("step == 'examples'")["n"].sum(), "examples lost their texts"
+    n_verdicts, last, table = 0, pd.DataFrame(), verified.verdicts
+    for keys in read_pieces(run.path("03", arm, "verdicts.parquet"), KEY):
+        order = pd.MultiIndex.from_frame(pd.concat([last, keys]))  # by key, so that equal ones would stand side by side
+        assert order.is_monotonic_increasing and order.is_unique, "a verdict stands twice, or out of order"
+        n_verdicts, last = n_verdicts + len(keys), keys.tail(1)
+    assert n_verdicts == table["n"].sum(), "a verdict is missing"
     n = table.groupby("verdict")["n"].sum()
     assert n.get("correct", 0) + n.get("incorrect", 0) > 0, "no sample could be verified"
     found = {f"n_{verdict}": int(n.get(verdict, 0)) for verdict in ("correct", "incorrect", "unverifiable")}
