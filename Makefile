@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-browser fuzz benchmarks nano-models lint clean
+.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks nano-models lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ test-slow: setup ## heavier proofs: simulations, full oracles, the nano twin of 
 test-engines: ## tests of vLLM (CPU build), endpoints, Unsloth, Ray and a real pretrained model, in .venv-engines (4 GB)
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh
 
+test-real-model: ## three studies with SmolLM2-135M on GSM8K, in .venv-engines (half an hour or more)
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh -s tests/test_real_model.py
+
 test-kill: setup ## kill the pipeline, or only its kernel, at 20 random moments; compare with an undisturbed run
 	$(PY) -m pytest -s -m slow tests/test_survival.py
 
@@ -57,7 +60,7 @@ fuzz: setup ## coverage-guided fuzzing of parameter files, samples, answers and 
 	for t in params samples answers report; do $(PY) tests/fuzz.py $$t -max_total_time=120 -max_len=4000 -artifact_prefix=outputs/fuzz/$$t- || exit 1; done
 
 benchmarks: setup ## speed against named baselines, in one run on this machine
-	for b in sampling finetuning verification metrics; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
+	for b in sampling finetuning verification metrics memory overhead; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
 
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
 	$(PY) -m wcse_lib.nano.pretrain

@@ -91,7 +91,7 @@ def apart(stage: str, folder: Path, *more) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--problems", type=int, default=5000)
     parser.add_argument("--per-problem", type=int)
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)

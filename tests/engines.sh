@@ -36,4 +36,4 @@ PY
   touch "$VENV/.ready"
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a second thread gains little on idle cores and costs a lot on busy ones
-exec "$VENV/bin/python" -m pytest -m engines "$@"
+exec "$VENV/bin/python" -m pytest -m "engines and ${WHICH:-not slow}" "$@"

@@ -121,6 +121,7 @@ def _spread(machine: dict[str, Any]) -> bool:
 def _start(machine: dict[str, Any]):
     """Ray, started or joined, and what each worker needs of it. Raises ValueError when the cluster cannot hold them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: beside other work its workers hardly run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray

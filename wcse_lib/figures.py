@@ -302,6 +302,7 @@ def svg(fig) -> str:
     with style():
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
+    fig.set_layout_engine("none")  # it is laid out now, and laying out again takes as long as drawing
     return buffer.getvalue()
 
 

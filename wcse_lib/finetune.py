@@ -309,7 +309,8 @@ def _best_rate(base_model, rows, settings: Settings, out: Path, identity: dict, 
                 shutil.rmtree(folder / weights, ignore_errors=True)
     if best is None:
         raise Diverged("; ".join(one["note"] for one in tried))
-    total = {name: sum(r[name] for r in reports.values()) for name in ("seconds", "planned_flops", "spent_flops")}
+    summed = ("seconds", "validation_seconds", "planned_flops", "spent_flops")
+    total = {name: sum(r[name] for r in reports.values()) for name in summed}
     for weights in ("model", "merged"):
         if (best / weights).exists():
             shutil.rmtree(out / weights, ignore_errors=True)

@@ -73,7 +73,7 @@ def write_report(folder: str | Path) -> Path:
     side = {"side_by_side": _side_by_side(tables["explanation"])} if "explanation" in tables else {}
     facts = {
         "plan": plan, "study": plan["study"], "answer": answer,
-        "tables": {t: as_table(t, frame) for t, frame in tables.items()} | side, "figures": _figures(tables, answer.get("paper")),
+        "tables": {t: as_table(t, frame) for t, frame in tables.items()} | side, "figures": _figures(tables, answer.get("paper"), folder / "06_analyze"),
         "quality": tables["quality"].to_dict("records") if "quality" in tables else [],
         "half_width": None if spans is None else 50 * spans.median(), "machine": records.machine(),
         "lacking": [t for t in COLUMNS if t not in {*tables, *OPTIONAL, *(() if plan["study"].get("students") else OF_STUDENTS)}],
@@ -127,11 +127,16 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _figures(tables: dict[str, pd.DataFrame], paper: str | None) -> dict[str, dict]:
-    """Every figure as two data URIs, for wide and for narrow screens, with n and its numbers as alternative text."""
-    wide, narrow = (figures.draw_all(tables, narrow, paper) for narrow in (False, True))
-    out = {}
-    for name, fig in wide.items():
+def _figures(tables: dict[str, pd.DataFrame], paper: str | None, folder: Path) -> dict[str, dict]:
+    """Every figure as two data URIs, for wide and for narrow screens, with n and its numbers as alternative text.
+
+    The wide ones are those that 06 saved in `folder`, unless its tables are younger.
+    """
+    newest = max((path.stat().st_mtime for path in folder.glob("tables/*.csv")), default=0.0)
+    saved = {p.stem: p.read_text(encoding="utf-8") for p in folder.glob("figures/*.svg") if p.stat().st_mtime >= newest}
+    narrow, out = figures.draw_all(tables, True, paper), {}
+    wide = {} if narrow.keys() <= saved.keys() else figures.draw_all(tables, False, paper)
+    for name in narrow:
         table = {"accuracy": "students", "majority": "students", "likelihood": "explanation"}.get(name, name)
         frame = tables[table]
         if table == "students":
@@ -145,7 +150,8 @@ def _figures(tables: dict[str, pd.DataFrame], paper: str | None) -> dict[str, di
         told = as_table(table, frame)
         rows = [", ".join(f"{h['label']} {c['text']}" for h, c in zip(told["head"], row)) for row in told["rows"][:6]]
         more = f"; and {len(frame) - 6} more" if len(frame) > 6 else ""
-        uris = [base64.b64encode(figures.svg(f).encode()).decode() for f in (fig, narrow[name])]
+        shown = figures.svg(wide[name]) if wide else saved[name], figures.svg(narrow[name])
+        uris = [base64.b64encode(text.encode()).decode() for text in shown]
         out[name] = {"n": span, "alt": "; ".join(rows) + more, "wide": uris[0], "narrow": uris[1]}
     return out
 
