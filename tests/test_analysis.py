@@ -250,7 +250,7 @@ def test_ablations_hold_the_difference_of_differences(study, tables):
 def test_why_names_what_the_recipes_took_away(study, tables):
     """Equal counts remove wc's lead, one correct a problem does not: counts explain it, diversity is not all of it."""
     answer = explanation.answer(study, tables)
-    assert "wc over se at low" in answer["headline"] and "elsewhere no difference" in answer["headline"]
+    assert "wc rather than se at the budget “low”" in answer["headline"] and "elsewhere no difference" in answer["headline"]
     assert "student small" in answer["paragraph"]  # of the adaptive arm there is one base only
     text = next(s for s in answer["why"] if "wc's students are better at high" in s and "“equal”" in s)
     assert "at least part of the reason is more examples and fewer epochs over them" in text

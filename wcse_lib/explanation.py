@@ -47,7 +47,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     elif len(won) == len(rows) and len({pair[:2] for pair in won}) == 1:
         headline = f"At every budget, {won[0][0]} gave the better {data}."
     else:
-        wins = _and(list(dict.fromkeys(f"{better} over {worse} at {b}" for better, worse, b in won)))
+        wins = _and(list(dict.fromkeys(f"{better} rather than {worse} at the budget “{b}”" for better, worse, b in won)))
         rest = "" if len(won) == len(rows) else "; elsewhere no difference could be shown"
         headline = f"It depends: the better {data} came from {wins}{rest}."
     result = {
@@ -76,7 +76,7 @@ def _controlled(tables) -> list[str]:
     sign = -1 if told["comparison"].iloc[0].startswith("wrong") else 1
     fails = [r.base for r in told.itertuples() if not (r.low > 0 if sign > 0 else r.high < 0)]
     without = sorted(set(rows["base"]) - set(told["base"])) if sign < 0 else []
-    note = f" {_and(without)} draws no samples of its own in this study, so that none of its students learns from wrong ones." if without else ""
+    note = f" No wrong samples to learn from were drawn for {_and(without)}, whose model is no arm." if without else ""
     if not fails:
         return [f"The controls separate good data from bad for every student that has them ({_and(list(told['base']))}).{note}"]
     return [f"The controls do not separate good data from bad for {_and(fails)}: there this study cannot tell.{note}"]
