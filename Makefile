@@ -9,10 +9,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks nano-models lint clean
+.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models lint clean
 
 help: ## show this list
-	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
 setup: $(VENV)/.ready ## make .venv with the CPU default and everything that the tests need
 
@@ -61,6 +61,11 @@ fuzz: setup ## coverage-guided fuzzing of parameter files, samples, answers and 
 
 benchmarks: setup ## speed against named baselines, in one run on this machine
 	for b in sampling finetuning verification metrics memory overhead; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
+
+benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with one killed, in .venv-engines
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --collect-only -q
+	.venv-engines/bin/python benchmarks/workers.py
+	.venv-engines/bin/python benchmarks/workers.py --kill
 
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
 	$(PY) -m wcse_lib.nano.pretrain
