@@ -181,7 +181,7 @@ def test_the_pilot_measures_what_budgets_need(tmp_path):
     by = {}
     for name, b in {"seconds": {"match": "seconds"}, "coverage": {"match": "coverage"}, "examples": {"match": "examples"},
                     "prompts": {"prompt_tokens": "each", "lengths": "measured"}, "attention": {"attention": True}}.items():  # fmt: skip
-        asked = study_of("fore", budget=b)
+        asked = study_of("fore", budget=b, pilot={"n_problems": 40})
         known = {a: matching.describe(asked, a) | {k: getattr(found[a], k) for k in pilot.MEASURED} for a in found}
         matching.match_arms(asked, known, found)
         by[name], p = known["wc"]["samples"]["high"], {a: known[a]["n_parameters"] for a in known}

@@ -336,7 +336,7 @@ def _exporter():
     cleaner = Cleaner(set(tags.split()), {"*": plain, "img": ["src"]}, {"data"}, strip=True, css_sanitizer=css)
 
     def clean(html) -> str:
-        soup = BeautifulSoup(str(html), "html.parser")
+        soup = BeautifulSoup(re.sub(r"^\s*<\?xml[^>]*>", "", str(html)), "html.parser")
         for tag in soup(["script", "style", "iframe", "noscript", "template", "title", "textarea"]):
             tag.decompose()
         for tag in soup(lambda tag: tag.name == "img" and not tag.get("src", "").startswith("data:image/")):

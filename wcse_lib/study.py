@@ -373,6 +373,8 @@ class Study(Strict):
             raise ValueError(f"arms.{min(set(self.arms) - named)}: no student names this arm; name it or remove it")
         if self.students and (missing := set(self.budget.samples) - set(self.training.amount)):
             raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
+        if self.budget.match in ("examples", "coverage") and self.pilot is None:
+            raise ValueError(f"budget.match = {self.budget.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
         if self.students and not self.dataset.n_held_out and not self.dataset.held_out:
             raise ValueError("dataset.n_held_out: students need held-out problems")
         for name, arm in self.arms.items():
