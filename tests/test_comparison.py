@@ -78,6 +78,11 @@ def test_pooling_equals_the_formulas():
     assert comparison.pool(rows([0.1])).empty
 
 
+def test_a_difference_of_nothing_but_rounding_has_no_sign():
+    row = comparison.pool(rows([0.1, 0.3 - 0.1 - 0.2, 0.1 + 0.2 - 0.3])).iloc[0]
+    assert (row["n_studies"], row["n_positive"]) == (3, 1) and row["p_sign"] == 1
+
+
 def test_two_studies_are_counted_and_not_pooled():
     row = next(comparison.pool(rows([0.1, -0.02])).itertuples())
     assert (row.n_studies, row.n_positive) == (2, 1) and np.isnan([row.value, row.low, row.high, row.p_sign]).all()

@@ -99,7 +99,7 @@ def pool(frame: pd.DataFrame) -> pd.DataFrame:
     """
     out = []
     for key, rows in frame.groupby(KEYS, sort=False):
-        y, error = rows["value"].to_numpy(float), np.maximum((rows["high"] - rows["low"]).to_numpy(float) / 3.92, 1e-6)
+        y, error = rows["value"].to_numpy(float).round(12), np.maximum((rows["high"] - rows["low"]).to_numpy(float) / 3.92, 1e-6)
         n = len(y)
         if n < 2:
             continue
