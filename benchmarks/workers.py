@@ -16,7 +16,6 @@ import signal
 import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: on a busy machine its workers would hardly run
 
 import psutil
 from sampling import SAMPLING, work
