@@ -58,7 +58,8 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
     for row in rows.itertuples():
         assert row.n_prompt_tokens == len(prompt_ids(tokenizer, questions[row.problem_id], Prompt()))
         assert "<|" not in row.text, "a special token in the text"
-        assert (row.finish_reason == "length") == (row.n_tokens == MAX_TOKENS)
+        # The last token that fits may be the end token.
+        assert row.n_tokens == MAX_TOKENS if row.finish_reason == "length" else 1 <= row.n_tokens <= MAX_TOKENS
     # The end token counts, and nothing else that is not in the text; a sampled text need not be made of the tokens that it encodes to.
     encoded = rows["text"].map(lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])) + (rows["finish_reason"] == "stop")
     assert (rows["n_tokens"] == encoded).mean() > 0.6 and abs(rows["n_tokens"].sum() / encoded.sum() - 1) < 0.03
