@@ -93,7 +93,7 @@ def test_nano_arm_by_vllm_and_by_transformers(tmp_path):
         difference = means[0] - means[1]
         error = difference.std() / len(difference) ** 0.5
         print(f"{column}: hf {means[0].mean():.3f}, vllm {means[1].mean():.3f}, standard error of the difference {error:.3f}")
-        assert abs(difference.mean()) < 4 * error < 0.25 * means[0].mean(), column
+        assert abs(difference.mean()) < 4 * error < 0.4 * means[0].mean(), column
 
 
 @pytest.mark.engines
