@@ -322,6 +322,17 @@ def test_packed_rows_do_not_see_each_other(plain, base, rows, tmp_path):
     assert losses(packed) == pytest.approx(losses(plain[0]), abs=1e-5)
 
 
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
+def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
+    from safetensors import safe_open
+
+    compiled = train(base, rows, settings(compile=True), tmp_path / "out")
+    assert losses(compiled) == pytest.approx(losses(plain[0]), abs=1e-5) and compiled["settings"]["compile"]
+    assert compiled["settings_sha256"] == plain[0]["settings_sha256"], "it is how the steps are made, not which"
+    names = (set(safe_open(folder / "model/model.safetensors", "numpy").keys()) for folder in (tmp_path / "out", plain[1]))
+    assert len(set(map(frozenset, names))) == 1, "the saved names are a compiled module's"
+
+
 def test_curves_of_a_report(plain):
     frame = finetune.curves(plain[0] | {"validation_curve": [[3, 0.25], [6, 0.5]]})
     assert frame["loss"].tolist() == losses(plain[0]) and frame.dropna()["accuracy"].tolist() == [0.25, 0.5]

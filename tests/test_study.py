@@ -47,6 +47,13 @@ def test_shipped_studies_load(root, path):
     assert study.load_study(f"params/{path}.yaml").study == path
 
 
+def test_compiling_needs_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not study.check_machine({"compile": False}).compile
+    with pytest.raises(study.StudyError, match="compile.*no-such-compiler"):
+        study.check_machine({"compile": True})
+
+
 def test_shipped_machines_load(root):
     for path in (root / "params/machine").glob("*.yaml"):
         study.load_machine(path)

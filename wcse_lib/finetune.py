@@ -71,6 +71,7 @@ class Settings:
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     packing: bool = False
+    compile: bool = False  # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
     report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:
@@ -212,7 +213,7 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     lengths = np.array([len(row["input_ids"]) for row in rows])
     if not rows or lengths.max() > settings.max_tokens:
         raise ValueError(f"{len(rows)} rows of up to {max(lengths, default=0)} tokens; limit {settings.max_tokens}")
-    of_settings = asdict(replace(settings, micro_batch_size=0, report_to=()))
+    of_settings = asdict(replace(settings, micro_batch_size=0, report_to=(), compile=False))
     identity = {"base_model": str(base_model), "data_sha256": _digest(rows), "settings_sha256": _digest([of_settings])}
     finished, latest = (out / "report.json").exists(), _latest(out / "checkpoints")[0]
     if (finished or latest or (out / "rates").exists()) and (old := read_json(out / "training.json")) != identity:
@@ -428,7 +429,7 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
         remove_unused_columns=False, dataloader_num_workers=0, dataloader_pin_memory=on_gpu, dataloader_drop_last=False,
         logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False, eval_strategy="no", save_strategy="no",
         save_total_limit=2, save_only_model=False, report_to=list(settings.report_to), run_name=out.name,
-        disable_tqdm=True, push_to_hub=False,
+        disable_tqdm=True, push_to_hub=False, torch_compile=settings.compile and not unsloth,
     )  # fmt: skip
     data = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
     data = data.select(np.concatenate(plan))  # in the order of training

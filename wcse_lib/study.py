@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -429,6 +431,7 @@ class Machine(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None
     threads: Count | None = None
+    compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
     workers: Count = 1
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -450,6 +453,13 @@ class Machine(Strict):
     max_tokens_name: str | None = None
     extra_body: dict[str, Any] | None = None
     limit_usd: Positive | None = None  # hard stop of one arm's spending, over all its runs
+
+    @field_validator("compile")
+    @classmethod
+    def _compiler(cls, value: bool) -> bool:
+        if value and not shutil.which(compiler := os.environ.get("CXX", "g++")):
+            raise ValueError(f"there is no {compiler} here, which torch.compile needs: install a C++ compiler, or leave compile out")
+        return value
 
 
 class _Loader(yaml.SafeLoader):

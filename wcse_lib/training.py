@@ -99,7 +99,7 @@ def settings_of(run: Run, student: str, machine: Machine) -> finetune.Settings:
     same = ("method", "backend", "batch_size", "max_tokens", "warmup", "weight_decay", "optimizer", "n_checkpoints",
             "lora_rank", "gradient_checkpointing", "packing")  # fmt: skip
     own = {"training": t.mode, "amount": entry["amount"], "seed": 1000 * run.study.seed + entry["seed"], "merge": t.merged}
-    own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto"}
+    own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto", "compile": machine.compile}
     own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ())}
     return finetune.Settings(**own, report_to=tuple(t.report_to), **{name: getattr(t, name) for name in same})
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import numpy as np
 
 from wcse_lib.engines import Request, Sampling
 
-PREFILL_TOKENS = 8192  # prompt tokens that are read in one forward pass
+PREFILL_TOKENS = {"cpu": 4096, "cuda": 8192}  # prompt tokens that are read in one forward pass, at most
 CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # at most for keys and values, unless a batch size is given
 SLOTS = {"cpu": 96, "cuda": 512}  # more rows at once do not pay on one CPU core
 
 
 def decode(
-    model, requests: list[Request], sampling: Sampling, eos: set[int], n_slots: int | None = None, stopped=None
+    model, requests: list[Request], sampling: Sampling, eos: set[int], n_slots: int | None = None,
+    stopped: Callable | None = None, step: Callable | None = None,
 ) -> Iterator[tuple[Request, list[int]]]:
     """Yield every request with its sampled token ids (the end token included), as soon as it is finished.
 
     Args: model: a causal language model whose layers all attend to everything (see `suits`); n_slots: samples in work
-    at once, by memory when None; stopped: takes the last token ids of every row, says which rows hold a stop string.
+    at once, by memory when None; stopped: takes the last token ids of every row, says which rows hold a stop string;
+    step: the model's `stepper`.
     Every row keeps its own place in one preallocated cache; the samples of one problem share the reading of its prompt.
     """
     import torch
@@ -29,35 +32,36 @@ def decode(
         return
     length = len(queue[-1].prompt_ids) + sampling.max_tokens
     n = min(len(queue), n_slots or slots(model, length))
-    keys, values = _cache_of(model, n, length)
-    device = keys[0].device
+    device, ends = model.device, np.array(sorted(eos), np.int64)
+    prompts, prompt, step = _read(model, queue), (None, []), step or stepper(model)
     held: list[Request | None] = [None] * n
     seeds, n_prompt, n_out = np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     tokens = np.zeros((n, sampling.max_tokens + 1), np.int64)  # the prompt's last token, then the sample's
     free, active, at = list(range(n)), np.zeros(n, bool), 0
     with torch.inference_mode():
+        keys, values = _cache_of(model, n, length)
         while at < len(queue) or active.any():
             if at < len(queue) and (len(free) >= max(1, n // 8) or not active.any()):
                 new, at = queue[at : at + len(free)], at + len(free)
                 rows, free = np.array(free[: len(new)]), free[len(new) :]
-                _read(model, new, rows, keys, values)
+                prompt = _fill(new, rows, keys, values, prompts, prompt)
                 for row, request in zip(rows, new):
                     held[row], tokens[row, 0] = request, request.prompt_ids[-1]
                 seeds[rows], n_out[rows], active[rows] = [r.seed for r in new], 0, True
                 n_prompt[rows] = [len(r.prompt_ids) for r in new]
-            elif at >= len(queue) and active.sum() <= len(active) // 2:  # the rest in fewer rows
+            elif at >= len(queue) and 1 < active.sum() <= len(active) // 2:  # the rest in fewer rows; one would compile anew
                 live = np.flatnonzero(active)
                 index = torch.from_numpy(live).to(device)
                 keys, values = ([x.index_select(0, index) for x in part] for part in (keys, values))
                 held = [held[i] for i in live]
                 seeds, n_prompt, n_out, tokens, active = (a[live] for a in (seeds, n_prompt, n_out, tokens, active))
                 free = []
-            scores = _step(model, keys, values, tokens[np.arange(len(held)), n_out], np.where(active, n_prompt + n_out - 1, 0))
+            scores = step(tokens[np.arange(len(held)), n_out], np.where(active, n_prompt + n_out - 1, 0), keys, values)
             picked = pick(scores, sampling, seeds, n_out).cpu().numpy()
             rows = np.flatnonzero(active)
             n_out[rows] += 1
             tokens[rows, n_out[rows]] = picked[rows]
-            done = np.isin(picked, list(eos)) | (n_out >= sampling.max_tokens)
+            done = (picked[:, None] == ends).any(axis=1) | (n_out >= sampling.max_tokens)
             if stopped is not None:
                 done[rows] |= stopped(tokens[rows], n_out[rows])
             for row in np.flatnonzero(done & active):
@@ -112,10 +116,11 @@ def suits(model) -> bool:
     try:
         with torch.inference_mode():
             keys, values = _cache_of(model, 2, 8)
-            _read(model, requests, np.arange(2), keys, values)
+            _fill(requests, np.arange(2), keys, values, _read(model, requests), (None, []))
             last = np.array([len(r.prompt_ids) for r in requests])
-            _step(model, keys, values, np.array([r.prompt_ids[-1] for r in requests]), last - 1)
-            found = _step(model, keys, values, np.array([ids[-1] for ids in texts]), last)
+            step = stepper(model)
+            step(np.array([r.prompt_ids[-1] for r in requests]), last - 1, keys, values)
+            found = step(np.array([ids[-1] for ids in texts]), last, keys, values)
             whole = [model(input_ids=torch.tensor([ids], device=found.device)).logits[0, -1] for ids in texts]
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError):
         return False
@@ -141,61 +146,82 @@ def _shape(model) -> tuple[int, int, int]:
 def slots(model, length: int) -> int:
     """How many samples of at most `length` tokens (with their prompts) are in work at once."""
     layers, heads, size = _shape(model)
-    kind = model.device.type if model.device.type in SLOTS else "cpu"
     a_row = 2 * layers * heads * size * length * model.dtype.itemsize
-    return max(1, min(SLOTS[kind], CACHE_BYTES[kind] // a_row))
+    return max(1, min(SLOTS[_kind(model)], CACHE_BYTES[_kind(model)] // a_row))
 
 
-def _read(model, new: list[Request], rows: np.ndarray, keys: list, values: list) -> None:
-    """Put the keys and values of the prompts (but for their last token) into the given rows; equal prompts once."""
+def _kind(model) -> str:
+    return model.device.type if model.device.type in SLOTS else "cpu"
+
+
+def _read(model, queue: list[Request]) -> Iterator[tuple[list[int], list]]:
+    """Yield every prompt of the queue, but for its last token, with its keys and values of every layer; equal neighbours
+    once. Many are read in one pass, those to come among them: short prompts one by one cost as much as long ones."""
     import torch
     from transformers import DynamicCache
 
-    users: dict[tuple, list[int]] = {}
-    for row, request in zip(rows, new):
-        users.setdefault(tuple(request.prompt_ids[:-1]), []).append(int(row))
-    prompts = [p for p in users if p]
-    size = max(1, PREFILL_TOKENS // max(map(len, prompts), default=1))
-    for start in range(0, len(prompts), size):
-        part = prompts[start : start + size]
-        width = max(map(len, part))
-        # Padding stands on the right, where no earlier token can see it.
-        ids = torch.tensor([[*p, *[0] * (width - len(p))] for p in part], device=keys[0].device)
+    prompts = [ids for ids, _ in groupby(r.prompt_ids[:-1] for r in queue)]
+    layers, heads, size = _shape(model)
+    kind, a_token = _kind(model), 2 * layers * heads * size * model.dtype.itemsize
+    budget, at = min(PREFILL_TOKENS[kind], CACHE_BYTES[kind] // 16 // a_token), 0
+    while at < len(prompts):
+        width, n = len(prompts[at]), 1
+        while at + n < len(prompts) and (n + 1) * max(width, len(prompts[at + n])) <= budget:
+            width, n = max(width, len(prompts[at + n])), n + 1
+        part, at = prompts[at : at + n], at + n
         read = DynamicCache()
-        model(input_ids=ids, past_key_values=read, use_cache=True, logits_to_keep=1)
-        to = torch.tensor([row for p in part for row in users[p]], device=ids.device)
-        source = torch.tensor([i for i, p in enumerate(part) for _ in users[p]], device=ids.device)
-        for layer, (k, v) in enumerate(zip(keys, values)):
-            k[to, :, :width] = read.layers[layer].keys.index_select(0, source)
-            v[to, :, :width] = read.layers[layer].values.index_select(0, source)
+        if width:
+            # Padding stands on the right, where no earlier token can see it.
+            ids = torch.tensor([[*p, *[0] * (width - len(p))] for p in part], device=model.device)
+            model(input_ids=ids, past_key_values=read, use_cache=True, logits_to_keep=1)
+        for i, p in enumerate(part):
+            yield p, [(layer.keys[i, :, : len(p)], layer.values[i, :, : len(p)]) for layer in read.layers]
 
 
-def _step(model, keys: list, values: list, tokens: np.ndarray, position: np.ndarray):
-    """Logits [rows, vocabulary] after one more token in every row, each at its own position."""
+def _fill(new: list[Request], rows: np.ndarray, keys: list, values: list, prompts: Iterator, prompt: tuple) -> tuple:
+    """Put the prompts of new requests into the given rows; returns the last one, whose samples may go on in the next call."""
+    for ids, group in groupby(zip(rows, new), lambda pair: pair[1].prompt_ids[:-1]):
+        prompt, to = prompt if prompt[0] == ids else next(prompts), [int(row) for row, _ in group]
+        for k, v, (ks, vs) in zip(keys, values, prompt[1]):
+            k[to, :, : len(ids)], v[to, :, : len(ids)] = ks, vs
+    return prompt
+
+
+def stepper(model, compiled: bool = False) -> Callable:
+    """The function that gives logits [rows, vocabulary] after one more token in every row, each at its own position.
+
+    Its arguments: the tokens and their positions, each (rows,), and all layers' keys and values, which it extends.
+    `compiled`: by torch.compile, for any number of rows and positions.
+    """
     import torch
     from transformers import Cache
 
-    device = keys[0].device
-    at, rows = torch.from_numpy(position).to(device), torch.arange(len(position), device=device)
-    width = int(position.max()) + 1
-
     class Slots(Cache):
-        def __init__(self):
+        def __init__(self, keys, values, at, width):
             self.layers = []
+            self.keys, self.values, self.at, self.width = keys, values, at, width
+            self.rows = torch.arange(len(at), device=at.device)
 
         def update(self, k, v, layer, *_, **__):
-            keys[layer][rows, :, at], values[layer][rows, :, at] = k[:, :, 0], v[:, :, 0]
-            return keys[layer][:, :, :width], values[layer][:, :, :width]
+            for known, new in ((self.keys[layer], k), (self.values[layer], v)):
+                known[self.rows, :, self.at] = new[:, :, 0]
+            return self.keys[layer][:, :, : self.width], self.values[layer][:, :, : self.width]
 
         def get_seq_length(self, *_):
-            return width - 1
+            return self.width - 1
 
-    mask = torch.zeros(len(position), width, dtype=model.dtype, device=device)
-    mask.masked_fill_(torch.arange(width, device=device)[None] > at[:, None], torch.finfo(model.dtype).min)
-    return model(
-        input_ids=torch.from_numpy(tokens).to(device)[:, None],
-        position_ids=at[:, None],
-        attention_mask=mask[:, None, None],
-        past_key_values=Slots(),
-        use_cache=True,
-    ).logits[:, -1]
+    def forward(ids, at, columns, keys, values):
+        mask = torch.zeros(len(ids), len(columns), dtype=model.dtype, device=ids.device)
+        mask = mask.masked_fill(columns > at[:, None], torch.finfo(model.dtype).min)
+        return model(
+            input_ids=ids[:, None], position_ids=at[:, None], attention_mask=mask[:, None, None],
+            past_key_values=Slots(keys, values, at, len(columns)), use_cache=True,
+        ).logits[:, -1]  # fmt: skip
+
+    forward = torch.compile(forward, dynamic=True) if compiled else forward
+
+    def step(tokens: np.ndarray, position: np.ndarray, keys: list, values: list):
+        ids, at = (torch.from_numpy(x).to(keys[0].device) for x in (tokens, position))
+        return forward(ids, at, torch.arange(int(position.max()) + 1, device=at.device), keys, values)
+
+    return step

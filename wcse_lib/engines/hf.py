@@ -10,7 +10,7 @@ from wcse_lib.engines import Output, Request, Sampling, decoding
 
 
 def open_engine(model: str, machine: dict) -> HFEngine:
-    """Load a checkpoint folder or hub id. Machine keys: dtype, device, device_map, batch_size, threads, adapter,
+    """Load a checkpoint folder or hub id. Machine keys: dtype, device, device_map, batch_size, threads, compile, adapter,
     tokenizer (a folder; the model's when left out).
 
     Without a batch_size it is found: 256 at first, on a GPU doubled while memory lasts, halved when it does not.
@@ -44,13 +44,14 @@ class HFEngine:
             self.model = PeftModel.from_pretrained(self.model, adapter).eval()
         self.batch_size, self.grows = int(machine.get("batch_size") or 256), not machine.get("batch_size")
         self.continuous: bool | None = None  # found out at the first call
+        self.step = decoding.stepper(self.model, bool(machine.get("compile")))
 
     @classmethod
     def around(cls, model, tokenizer, batch_size: int = 256) -> HFEngine:
         """An engine over a live model, such as a student in training."""
         self = cls.__new__(cls)
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.device, self.grows, self.continuous = str(model.device), True, None
+        self.device, self.grows, self.continuous, self.step = str(model.device), True, None, None
         return self
 
     def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
@@ -66,7 +67,7 @@ class HFEngine:
             full = False
             try:
                 for request, ids in decoding.decode(
-                    self.model, list(todo.values()), sampling, eos, n_slots, self._stopped(sampling)
+                    self.model, list(todo.values()), sampling, eos, n_slots, self._stopped(sampling), self.step
                 ):
                     del todo[request.key]
                     yield self._output(request, ids, sampling, eos)
@@ -174,7 +175,7 @@ class HFEngine:
             torch.cuda.empty_cache()
 
     def close(self) -> None:
-        self.model = None
+        self.model = self.step = None
         self._free()
 
 
