@@ -292,10 +292,8 @@ def test_hf_greedy_equals_generate_and_counts_tokens(engine):
 
 @pytest.mark.parametrize("continuous", [True, False])
 @pytest.mark.parametrize("kind", ["cuda", "cpu", "python", "other"])
-def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, monkeypatch, capsys):
+def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, capsys):
     import torch
-
-    from wcse_lib.engines import decoding
 
     error = {
         "cuda": torch.OutOfMemoryError("Tried to allocate 20.00 GiB"),
@@ -304,20 +302,19 @@ def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, 
         "other": RuntimeError("shapes differ"),
     }[kind]
     engine = HFEngine(str(tiny_model), {"device": "cpu", "batch_size": 8})
-    engine.continuous, batch, step = continuous, engine._batch, decoding._step
+    engine.continuous, batch, step = continuous, engine._batch, engine.step
 
     def tight_batch(requests, sampling):
         if len(requests) > 2:
             raise error
         return batch(requests, sampling)
 
-    def tight_step(model, keys, values, tokens, position):
+    def tight_step(tokens, position, keys, values):
         if len(tokens) > 2:
             raise error
-        return step(model, keys, values, tokens, position)
+        return step(tokens, position, keys, values)
 
-    engine._batch = tight_batch
-    monkeypatch.setattr(decoding, "_step", tight_step)
+    engine._batch, engine.step = tight_batch, tight_step
     todo = requests(engine.tokenizer, 2)
     if kind == "other":
         with pytest.raises(RuntimeError, match="shapes differ"):
