@@ -334,7 +334,7 @@ def curves(report: dict) -> pd.DataFrame:
     return frame.assign(accuracy=frame["step"].map(dict(map(tuple, report["validation_curve"]))).astype(float))
 
 
-def log_likelihoods(model: str | Path, rows: list[dict], batch_tokens: int = 4096) -> list[float]:
+def log_likelihoods(model: str | Path, rows: list[dict], batch_tokens: int = 1024) -> list[float]:
     """How likely an untrained model finds each row's trained tokens: their summed log probability in nats, (n,)."""
     import torch
     from transformers import AutoModelForCausalLM

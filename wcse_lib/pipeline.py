@@ -22,6 +22,8 @@ from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_j
 from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, read_yaml, resolve, write_yaml
 
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
+AHEAD = 2  # kernels that start before their turn: the step between two long ones is often short
+MODULES = dict(zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis")))
 HINTS = {
     "DeadKernelError": "the kernel died, most often for want of memory: lower batch_size in the machine file",
     "out of memory": "lower batch_size (or gpu_memory_utilization) in the machine file",
@@ -82,18 +84,25 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
         pilot = planning.pilot_study(study)
         print(f"== {pilot.study}", flush=True)
         _run(pilot, _written(pilot, outputs), machine, outputs, "03_verify")  # 01 needs all of it
+    todo, kernels = [step for step in steps(study) if step[0] <= last], {}
     with locked(folder):
-        for stage, arm in steps(study):
-            if stage > last:
-                break
-            label = f"{stage} {arm or ''}".strip()
-            if is_done(folder, study, stage, arm):
-                print(f"{label}: complete", flush=True)
-                continue
-            clock = time.monotonic()
-            print(f"{label}: running", flush=True)
-            _execute(folder, stage, arm, _parameters(stage, arm, params, machine, outputs, study), label)
-            print(f"{label}: done in {time.monotonic() - clock:.0f} s", flush=True)
+        try:
+            for i, (stage, arm) in enumerate(todo):
+                label = f"{stage} {arm or ''}".strip()
+                if is_done(folder, study, stage, arm):
+                    print(f"{label}: complete", flush=True)
+                    continue
+                clock = time.monotonic()
+                print(f"{label}: running", flush=True)
+                for near in todo[i : i + 1 + AHEAD]:
+                    if near not in kernels or not kernels[near].alive():
+                        kernels[near] = _Kernel(study, machine, *near)
+                _execute(folder, stage, arm, _parameters(stage, arm, params, machine, outputs, study), label, kernels[stage, arm])
+                kernels.pop((stage, arm)).close()
+                print(f"{label}: done in {time.monotonic() - clock:.0f} s", flush=True)
+        finally:
+            for kernel in kernels.values():
+                kernel.close()
         if last == STAGES[-1]:
             from wcse_lib.report import write_report
 
@@ -118,25 +127,60 @@ def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs:
     return {"folder": run_folder, "machine": machine} | ({"arm": arm} if arm else {})
 
 
-def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str) -> None:
+class _Kernel:
+    """A step's kernel, started while earlier steps run: by its turn it has imported what takes long."""
+
+    def __init__(self, study: Study, machine: str, stage: str, arm: str | None) -> None:
+        from jupyter_client import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self.manager, self.idle, self._sync, where = AsyncKernelManager(kernel_name="python3"), True, run_sync, load_machine(machine)
+        # Registered first, so called last: by then all is flushed, and taking PyTorch apart takes a second.
+        lines = ["__import__('atexit').register(__import__('os')._exit, 0);"]
+        lines += [f"__import__({module!r}, fromlist=[{name!r}]);" for module, name in _imports(study, where.engine, stage, arm)]
+        options = [f"--IPKernelApp.exec_lines={line}" for line in lines] + ["--IPKernelApp.log_level=50", "--HistoryManager.hist_file=:memory:"]
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if where.device == "cpu" else {}  # before an import looks for a GPU
+        run_sync(self.manager.start_kernel)(extra_arguments=options, env=os.environ | hidden)
+
+    def alive(self) -> bool:
+        return self._sync(self.manager.is_alive)()
+
+    def close(self) -> None:
+        self._sync(self.manager.shutdown_kernel)(now=self.idle)
+
+
+def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tuple[str, str]]:
+    """(module, name in it) for what a stage will import anyway; nothing that an engine or Unsloth wants to go before."""
+    out = [("wcse_lib", MODULES[stage])]
+    samples = stage == "05_evaluate" or (stage == "02_generate" and study.arms[arm].engine == "local")
+    if engine == "hf" and samples:
+        out += [("transformers", "AutoModelForCausalLM"), ("transformers", "LlamaForCausalLM")]
+    if stage == "04_finetune" and study.training.backend == "trl":
+        out += [("transformers", "AutoModelForCausalLM"), ("transformers", "LlamaForCausalLM"), ("trl", "SFTTrainer")]
+    if stage == "06_analyze":
+        out += [("wcse_lib", "figures"), ("matplotlib.backends", "backend_svg"), ("matplotlib.backends", "backend_agg")]
+    return out
+
+
+def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str, kernel: _Kernel) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     here = folder / stage / (arm or "")
     here.mkdir(parents=True, exist_ok=True)
     (here / "failed.json").unlink(missing_ok=True)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    stop = _Stop()
+    stop, kernel.idle = _Stop(), False
     try:
         papermill.execute_notebook(
             NOTEBOOKS / f"{stage}.ipynb",
             here / f"{stage}.ipynb",
             parameters=parameters,
+            km=kernel.manager,
             kernel_name="python3",
             progress_bar=False,
             stdout_file=_Live(),
             request_save_on_cell_execute=True,
-            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         if stop.asked:
