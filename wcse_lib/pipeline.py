@@ -24,8 +24,10 @@ from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, read_ya
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 AHEAD = 2  # kernels that start before their turn: the step between two long ones is often short
 MODULES = dict(zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis")))
+DIED = "the kernel died, most often for want of memory: lower batch_size in the machine file"
 HINTS = {
-    "DeadKernelError": "the kernel died, most often for want of memory: lower batch_size in the machine file",
+    "DeadKernelError": DIED,
+    "Kernel died": DIED,  # before its first cell
     "out of memory": "lower batch_size (or gpu_memory_utilization) in the machine file",
     "No space left": "free some disk space",
 }
@@ -139,6 +141,7 @@ class _Kernel:
         # Registered first, so called last: by then all is flushed, and taking PyTorch apart takes a second.
         lines = ["__import__('atexit').register(__import__('os')._exit, 0);"]
         lines += [f"__import__({module!r}, fromlist=[{name!r}]);" for module, name in _imports(study, where.engine, stage, arm)]
+        lines += ["__import__('gc').freeze();"]  # what is imported stays; each training's end would look through all of it
         options = [f"--IPKernelApp.exec_lines={line}" for line in lines] + ["--IPKernelApp.log_level=50", "--HistoryManager.hist_file=:memory:"]
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if where.device == "cpu" else {}  # before an import looks for a GPU
         run_sync(self.manager.start_kernel)(extra_arguments=options, env=os.environ | hidden)
@@ -165,7 +168,6 @@ def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tup
 
 def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str, kernel: _Kernel) -> None:
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     here = folder / stage / (arm or "")
     here.mkdir(parents=True, exist_ok=True)
@@ -178,11 +180,12 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
             parameters=parameters,
             km=kernel.manager,
             kernel_name="python3",
+            start_timeout=600,  # what is imported ahead counts, and may come from a slow disk
             progress_bar=False,
             stdout_file=_Live(),
             request_save_on_cell_execute=True,
         )
-    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+    except (papermill.PapermillExecutionError, RuntimeError) as error:  # the latter: a kernel that died, or never spoke
         if stop.asked:
             raise KeyboardInterrupt from error
         _fail(here, label, error)
