@@ -18,15 +18,15 @@ PARAMS = ("params/smoke.yaml", "--machine", "params/machine/cpu.yaml")
 N_KILLS = 20
 
 
-def start(outputs):
-    command = [sys.executable, "-m", "wcse_lib.pipeline", *PARAMS, "--outputs", str(outputs)]
+def start(outputs, *more):
+    command = [sys.executable, "-m", "wcse_lib.pipeline", *PARAMS, "--outputs", str(outputs), *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def kernels(pid):
-    """The processes in which a pipeline runs its notebooks."""
+    """The processes in which a pipeline runs its notebooks, the one at work first."""
     found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line.split()[0]) for line in found.splitlines() if "ipykernel" in line]
+    return sorted(int(line.split()[0]) for line in found.splitlines() if "ipykernel" in line)
 
 
 def flushed(outputs):
@@ -107,3 +107,15 @@ def test_ctrl_c_stops_within_seconds_and_goes_on_later(tmp_path):
     assert time.monotonic() - clock < 20
     assert kernel and not any(os.path.exists(f"/proc/{pid}") for pid in kernel), "a kernel was left behind"
     assert not (tmp_path / "smoke/02_generate/se/manifest.json").exists()
+
+
+def test_a_kernel_that_dies_while_it_waits_is_replaced(tmp_path):
+    victim, seen = start(tmp_path, "--until", "03_verify"), set()
+    while victim.poll() is None and len(found := kernels(victim.pid)) < 3:
+        time.sleep(0.02)
+    os.kill(found[-1], signal.SIGKILL)
+    while victim.poll() is None:
+        seen |= {*kernels(victim.pid)}
+        time.sleep(0.1)
+    assert victim.returncode == 0, victim.stdout.read()
+    assert len(seen - {found[-1]}) == 5 and not any(os.path.exists(f"/proc/{pid}") for pid in seen), "a kernel was left behind"

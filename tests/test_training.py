@@ -241,6 +241,16 @@ def test_likelihoods_are_the_base_models(trained):
         assert one.log_likelihood == pytest.approx(logs[at, labels[1:][at]].sum().item(), abs=1e-3) and one.n_tokens == len(at)
 
 
+def test_likelihoods_that_another_budgets_student_told_are_taken(trained, monkeypatch):
+    run, asked = trained[0], []
+    rows, examples, _ = training.encoded_rows(run, "small.se.low", load_tokenizer(resolve_model("nano-student")))
+    monkeypatch.setattr(finetune, "log_likelihoods", lambda _, rows: asked.extend(rows) or [0.0] * len(rows))
+    found = training._likelihoods(run, "small.se.low", rows, examples)
+    both = found.merge(read_parquet(run.path("04", "small.se.high", "likelihood.parquet")), on=KEY)
+    assert found[KEY].equals(examples[KEY]) and len(both) and len(asked) == len(found) - len(both)
+    assert both["log_likelihood_x"].equals(both["log_likelihood_y"]) and both["n_tokens_x"].equals(both["n_tokens_y"])
+
+
 def test_a_student_can_be_exported_and_be_a_model(trained, tmp_path):
     run = trained[0]
     out = training.export(run, "small.se.high", tmp_path / "hub")

@@ -132,9 +132,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
     rows, examples, dropped = encoded_rows(run, student, tokenizer)
     records.write_parquet(folder / "dropped.parquet", dropped)
     if (entry["source"], entry["recipe"], entry["seed"]) == ("arm", MAIN, run.study.training.seeds[0]):
-        n_tokens = [len(row["labels"]) - row["labels"].count(finetune.MASKED) for row in rows]
-        known = examples[KEY].assign(log_likelihood=finetune.log_likelihoods(base, rows), n_tokens=n_tokens)
-        records.write_parquet(folder / "likelihood.parquet", known)
+        records.write_parquet(folder / "likelihood.parquet", _likelihoods(run, student, rows, examples))
     end_id, v = finetune.end_token(tokenizer, run.study.prompt.style), run.study.verification
     n_long = int(dropped["reason"].str.startswith("longer").sum())
     with progress(student, 0) as bar, verifier(run.study.prompt.answer_style, 1, v) as verify:
@@ -143,6 +141,21 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
                                 _shown_on(bar), n_long, end_id, renew=True)  # fmt: skip
     facts = {k: report[k] for k in ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")}
     records.write_manifest(folder, run.plan_id, facts)
+
+
+def _likelihoods(run: Run, student: str, rows: list[dict], examples: pd.DataFrame) -> pd.DataFrame:
+    """KEY, `log_likelihood` and `n_tokens` of every example; what another budget's student has told already is taken."""
+    entry = run.student(student)
+    same = {k: entry[k] for k in ("model", "source", "arm", "recipe", "seed")}
+    others = [s for s, e in run.plan["students"].items() if s != student and same.items() <= e.items()]
+    done = [run.path("04", s) for s in others if is_complete(run.path("04", s), run.plan_id, run.inputs("04", s))]
+    told = [read_parquet(path) for o in done if (path := o / "likelihood.parquet").exists()]
+    out = examples[KEY].assign(n_tokens=[len(row["labels"]) - row["labels"].count(finetune.MASKED) for row in rows])
+    known = pd.concat(told or [out.head(0).assign(log_likelihood=0.0)])[[*KEY, "log_likelihood"]].drop_duplicates(KEY)
+    out = out.merge(known, "left", KEY, validate="one_to_one")
+    new = out["log_likelihood"].isna()
+    out.loc[new, "log_likelihood"] = finetune.log_likelihoods(resolve_model(entry["model"]), [r for r, n in zip(rows, new) if n])
+    return out
 
 
 def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
