@@ -65,6 +65,15 @@ def test_greedy_equals_generate(nano):
         assert whole[0, prompt.shape[1] :].tolist() == ids
 
 
+def test_every_prompt_is_read_once_and_no_more_at_once_than_rows(nano):
+    """So that fewer rows, after running out of memory, also need less for reading."""
+    (model, tokenizer), seen = nano, []
+    hook = model.register_forward_pre_hook(lambda _, args, named: seen.append(tuple(named["input_ids"].shape)), with_kwargs=True)
+    list(decode(model, requests_of(tokenizer, 12, 2), Sampling(0.0, max_tokens=3), {tokenizer.eos_token_id}, 4))
+    hook.remove()
+    assert max(n for n, _ in seen) == 4 and sum(n for n, width in seen if width > 1) == 12
+
+
 @needs_compiler
 def test_compiled_steps_draw_the_same_samples(nano):
     """On all but a few samples, where a rounding of the last bit may turn a draw."""

@@ -33,7 +33,7 @@ def decode(
     length = len(queue[-1].prompt_ids) + sampling.max_tokens
     n = min(len(queue), n_slots or slots(model, length))
     device, ends = model.device, np.array(sorted(eos), np.int64)
-    prompts, prompt, step = _read(model, queue), (None, []), step or stepper(model)
+    prompts, prompt, step = _read(model, queue, n), (None, []), step or stepper(model)
     held: list[Request | None] = [None] * n
     seeds, n_prompt, n_out = np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     tokens = np.zeros((n, sampling.max_tokens + 1), np.int64)  # the prompt's last token, then the sample's
@@ -116,7 +116,7 @@ def suits(model) -> bool:
     try:
         with torch.inference_mode():
             keys, values = _cache_of(model, 2, 8)
-            _fill(requests, np.arange(2), keys, values, _read(model, requests), (None, []))
+            _fill(requests, np.arange(2), keys, values, _read(model, requests, 2), (None, []))
             last = np.array([len(r.prompt_ids) for r in requests])
             step = stepper(model)
             step(np.array([r.prompt_ids[-1] for r in requests]), last - 1, keys, values)
@@ -154,9 +154,9 @@ def _kind(model) -> str:
     return model.device.type if model.device.type in SLOTS else "cpu"
 
 
-def _read(model, queue: list[Request]) -> Iterator[tuple[list[int], list]]:
+def _read(model, queue: list[Request], most: int) -> Iterator[tuple[list[int], list]]:
     """Yield every prompt of the queue, but for its last token, with its keys and values of every layer; equal neighbours
-    once. Many are read in one pass, those to come among them: short prompts one by one cost as much as long ones."""
+    once. Up to `most` are read in one pass, those to come among them: short prompts one by one cost as much as long ones."""
     import torch
     from transformers import DynamicCache
 
@@ -166,7 +166,7 @@ def _read(model, queue: list[Request]) -> Iterator[tuple[list[int], list]]:
     budget, at = min(PREFILL_TOKENS[kind], CACHE_BYTES[kind] // 16 // a_token), 0
     while at < len(prompts):
         width, n = len(prompts[at]), 1
-        while at + n < len(prompts) and (n + 1) * max(width, len(prompts[at + n])) <= budget:
+        while n < most and at + n < len(prompts) and (n + 1) * max(width, len(prompts[at + n])) <= budget:
             width, n = max(width, len(prompts[at + n])), n + 1
         part, at = prompts[at : at + n], at + n
         read = DynamicCache()
