@@ -327,7 +327,7 @@ def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
     from safetensors import safe_open
 
     compiled = train(base, rows, settings(compile=True), tmp_path / "out")
-    assert losses(compiled) == pytest.approx(losses(plain[0]), abs=1e-5) and compiled["settings"]["compile"]
+    assert losses(compiled) == pytest.approx(losses(plain[0]), abs=1e-4) and compiled["settings"]["compile"]
     assert compiled["settings_sha256"] == plain[0]["settings_sha256"], "it is how the steps are made, not which"
     names = (set(safe_open(folder / "model/model.safetensors", "numpy").keys()) for folder in (tmp_path / "out", plain[1]))
     assert len(set(map(frozenset, names))) == 1, "the saved names are a compiled module's"
