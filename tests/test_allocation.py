@@ -119,6 +119,11 @@ def test_a_mix_is_made_of_its_parts_first_samples(mixed):
     assert low < high
 
 
+def test_arms_that_draw_from_others_are_older_than_what_they_read(mixed):
+    assert mixed.inputs("02_generate", "mix") == [mixed.path("02", "se"), mixed.path("02", "wc")]
+    assert mixed.inputs("02_generate", "adaptive") == [mixed.path("02", "wc")] and not mixed.inputs("02_generate", "wc")
+
+
 def test_a_mix_needs_its_parts(tmp_path):
     run = planning.make_plan(study_of(), tmp_path)
     fill(run, ["se"])

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -82,6 +84,17 @@ def test_compiled_steps_draw_the_same_samples(nano):
     plain = {r.key: ids for r, ids in decode(model, requests, sampling, eos, 24)}
     compiled = {r.key: ids for r, ids in decode(model, requests, sampling, eos, 24, step=stepper(model, compiled=True))}
     assert plain.keys() == compiled.keys() and sum(plain[key] == compiled[key] for key in plain) >= 98
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_code_that_another_processor_left_in_the_cache_is_not_taken(tmp_path):
+    """Compiled for this processor first, then for one without its vectors, into one cache folder."""
+    command = [sys.executable, "-m", "pytest", __file__, "-k", test_compiled_steps_draw_the_same_samples.__name__]
+    for capability in ({}, {"ATEN_CPU_CAPABILITY": "avx2"}, {"ATEN_CPU_CAPABILITY": "default"}):
+        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | capability
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{capability}: {done.stdout[-3000:]}"
 
 
 def test_distribution_of_the_first_token_is_the_model_s(nano):

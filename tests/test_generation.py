@@ -235,7 +235,7 @@ class TestEndpoint:
 def test_an_arms_own_temperature(tmp_path, monkeypatch):
     run = study(tmp_path, {"model": "nano-student", "temperature": 1.3})
     seen = {}
-    monkeypatch.setattr(generation, "draw", lambda *a: seen.update(sampling=a[7]) or pd.DataFrame())
+    monkeypatch.setattr(generation, "draw", lambda *_, **how: seen.update(how) or pd.DataFrame())
     generation.generate(run, "wc", Machine(device="cpu", threads=1))
     assert seen["sampling"].temperature == 1.3 and seen["sampling"].top_k == 3
 

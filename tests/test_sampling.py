@@ -47,7 +47,8 @@ class FakeEngine:
 def run(folder, engine, n=3, problems=PROBLEMS, temperature=0.7, prompt=None, seed=0, tokenizer=FakeTokenizer, shard=None):
     prompt, tokenizer = prompt or Prompt(style="plain"), tokenizer and tokenizer()
     how = Sampling(temperature)
-    return sampling.draw(folder, "wc", problems, n, engine, tokenizer, prompt, how, seed, "m", "fake", shard)
+    return sampling.draw(folder, "wc", problems, n, engine=engine, tokenizer=tokenizer, prompt=prompt, sampling=how, seed=seed,
+                         model="m", engine_name="fake", shard=shard)  # fmt: skip
 
 
 def test_draws_every_key_once_with_its_own_seed(tmp_path):
@@ -157,7 +158,8 @@ records.SampleWriter.__init__.__defaults__ = (8, 15.0, "")
 model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
 problems = pd.DataFrame({"problem_id": [f"p{i}" for i in range(n)], "question": [f"Ann has {i} pens." for i in range(n)]})
 engine = HFEngine(model, {"device": "cpu", "batch_size": 8, "threads": 1})
-sampling.draw(folder, "wc", problems, 4, engine, engine.tokenizer, Prompt(), Sampling(max_tokens=24), 0, "tiny", "hf")
+sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), sampling=Sampling(max_tokens=24),
+              seed=0, model="tiny", engine_name="hf")
 """
 
 

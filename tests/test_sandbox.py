@@ -10,7 +10,7 @@ from wcse_lib import sandbox
 from wcse_lib.sandbox import Limits, extract_code, run_tests
 
 OK = "def f(x):\n    return x + 1\n"
-TESTS = ["assert f(1) == 2", "assert f(-1) == 0"]
+TESTS = "assert f(1) == 2\nassert f(-1) == 0"
 SHORT = Limits(wall_seconds=1.5, cpu_seconds=1)
 CONTAINED = pytest.mark.skipif(sandbox.containment() != "namespaces", reason="needs namespaces: see containment()")
 if run_tests(OK, TESTS)[0] == "unverifiable":
@@ -28,12 +28,11 @@ def processes(marker: str) -> list[str]:
 
 
 def test_mbpp_style():
-    assert run_tests(OK, TESTS) == ("correct", "2 tests passed")
-    assert run_tests(OK, "\n".join(TESTS)) == ("correct", "1 tests passed")
+    assert run_tests(OK, TESTS) == ("correct", "the tests passed")
     verdict, reason = run_tests("def f(x):\n    return x", TESTS)
-    assert verdict == "incorrect" and reason == "AssertionError in test 1: assert f(1) == 2"
-    verdict, reason = run_tests(OK, ["assert f(1) == 2", "assert f(1) == 3, 'no'"])
-    assert verdict == "incorrect" and "test 2" in reason and "(no)" in reason
+    assert verdict == "incorrect" and reason == "AssertionError in the tests: assert f(1) == 2"
+    verdict, reason = run_tests(OK, "assert f(1) == 2\nassert f(1) == 3, 'no'")
+    assert (verdict, reason) == ("incorrect", "AssertionError in the tests: assert f(1) == 3, 'no' (no)")
 
 
 def test_human_eval_style():
@@ -44,9 +43,9 @@ def test_human_eval_style():
 
 
 def test_data_faults_are_unverifiable():
-    assert run_tests(OK, []) == ("unverifiable", "the problem has no tests")
-    assert run_tests(OK, ["  "])[0] == "unverifiable"
-    assert run_tests(OK, ["assert f(1 == 2"])[0] == "unverifiable"
+    assert run_tests(OK, "") == ("unverifiable", "the problem has no tests")
+    assert run_tests(OK, " \n")[0] == "unverifiable"
+    assert run_tests(OK, "assert f(1 == 2")[0] == "unverifiable"
 
 
 @pytest.mark.parametrize(
@@ -57,8 +56,8 @@ def test_data_faults_are_unverifiable():
         OK + "import sys; sys.exit(0)": "SystemExit in the code (0)",
         OK + "import os; os._exit(0)": "ended its process",
         "import os\ndef f(x): os._exit(0)": "ended its process",
-        "def f(x): raise SystemExit": "SystemExit in test 1",
-        "def f(x): return f(x)": "RecursionError in test 1",
+        "def f(x): raise SystemExit": "SystemExit in the tests",
+        "def f(x): return f(x)": "RecursionError in the tests",
         OK + "import ctypes; ctypes.string_at(0)": "killed by SIGSEGV",
         OK + "input()": "EOFError",
         OK + "\0": "null bytes",
@@ -104,8 +103,8 @@ def test_nothing_stays_behind(tmp_path, monkeypatch):
 def test_no_environment_and_a_folder_of_its_own(monkeypatch):
     monkeypatch.setenv("WCSE_SECRET", "xyzzy")
     code = OK + "import os\nassert 'WCSE_SECRET' not in os.environ and os.listdir() == []\nopen('a', 'w').write('b')\n"
-    assert run_tests(code, TESTS) == ("correct", "2 tests passed")
-    assert run_tests(code, TESTS) == ("correct", "2 tests passed")  # the file of the first run is gone
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")  # the file of the first run is gone
 
 
 def test_no_network():
@@ -134,7 +133,7 @@ def test_the_rest_of_the_machine_is_out_of_reach(tmp_path):
         "assert ctypes.CDLL(None).mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) == -1\n"
         "assert ctypes.CDLL(None).unshare(0x10000000) == -1\n"
     )
-    assert run_tests(code, TESTS) == ("correct", "2 tests passed")
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
     assert (tmp_path / "precious").read_text() == "x"
 
 
@@ -149,13 +148,13 @@ def test_ordinary_programs_run():
         "    return asyncio.run(g(P(Point(x).x).x))\n"
         "print('printing is fine')\nif __name__ == '__main__':\n    while True: pass\n"
     )
-    assert run_tests(code, TESTS) == ("correct", "2 tests passed")
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
 
 
 def test_token_is_in_no_frame_below_the_code():
     code = OK + "import sys\nframe = sys._getframe()\nwhile frame:\n"
     code += " assert not {'token', 'job'} & set(frame.f_locals)\n frame = frame.f_back\n"
-    assert run_tests(code, TESTS) == ("correct", "2 tests passed")
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
 
 
 def test_extract_code():

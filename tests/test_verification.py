@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from wcse_lib import generation, labelling, planning, records, verdicts, verification
+from wcse_lib import cluster, generation, labelling, planning, records, verdicts, verification
 from wcse_lib.answers import Checker
 from wcse_lib.engines import Output
 from wcse_lib.records import (
@@ -24,7 +24,7 @@ from wcse_lib.records import (
     write_json,
     write_parquet,
 )
-from wcse_lib.study import Machine, Run, Verification, check_study
+from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
 
 ROW = {"seed": 1, "n_prompt_tokens": 9, "n_tokens": 9, "finish_reason": "stop", "engine": "hf", "model": "m",
        "prompt_hash": "", "error": "", "usd": None}  # fmt: skip
@@ -174,10 +174,10 @@ def test_policy_and_missing_samples(tmp_path):
 class Judge:
     """An engine that says FLAWED where a sum is wrong, and forgets its last line now and then."""
 
-    opened, asked = 0, []
+    opened, asked, machine = 0, [], {}
 
-    def __init__(self, *_):
-        Judge.opened += 1
+    def __init__(self, engine, model, machine):
+        Judge.opened, Judge.machine, self.spent_usd = Judge.opened + 1, machine, machine["spent_usd"] + 0.5
 
     def generate(self, requests, sampling):
         for i, request in enumerate(requests):
@@ -193,7 +193,7 @@ class Judge:
 @pytest.fixture
 def fake(monkeypatch):
     Judge.opened, Judge.asked = 0, []
-    monkeypatch.setattr(verification, "open_engine", Judge)
+    monkeypatch.setattr(cluster, "open_engine", Judge)
     return Judge
 
 
@@ -231,6 +231,21 @@ def test_without_gold_the_model_judges_everything_and_is_not_told(tmp_path, fake
     assert high["sound"].all() and len(high) == t["judgements"]["sound"].sum() and (high["verdict"] == "incorrect").any()
     row = verified.false_positives.query("judge == 'model'").iloc[0]
     assert row["n"] + row["n_undecided"] == (t["verdicts"]["verdict"] == "correct").sum()
+
+
+def test_a_judges_endpoint_is_called_as_the_machine_file_says(tmp_path, fake):
+    """No key where none is to be sent, the price of the study's date, and one limit over all its runs."""
+    prices = tmp_path / "prices.yaml"
+    row = {"model": "big", "source": "a page"}
+    write_yaml(prices, {"prices": [row | {"date": "2026-01", "output": 2.0, "input": 1.0}, row | {"date": "2026-09", "output": 9.0, "input": 9.0}]})
+    part = {"judge": "auto", "model_judge": {"model": "big", "engine": "openai", "n_per_arm": 5}}
+    for n, spent in ((5, 0.0), (10, 0.5)):
+        part["model_judge"]["n_per_arm"] = n
+        budget = {"reference": "se", "samples": {"low": 1, "high": 2}, "prices": str(prices), "price_date": "2026-03"}
+        run = make_run(tmp_path, [] if spent else sums(), PROBLEMS, verification=part, budget=budget)
+        verification.verify(run, "wc", Machine(api_key_variable=None, limit_usd=3.0, base_url="http://localhost:1/v1"))
+        assert fake.machine["api_key_variable"] is None and fake.machine["limit_usd"] == 3.0
+        assert fake.machine["usd_per_million_out"] == 2.0 and fake.machine["spent_usd"] == spent
 
 
 def test_n_per_arm_and_a_changed_judge(tmp_path, fake):

@@ -432,8 +432,8 @@ def _explanation(run: Run, arms, likely) -> pd.DataFrame:
 
 def _forecast(run: Run) -> pd.DataFrame:
     """The pilot's forecast beside what came; empty where the study had no pilot."""
-    path = run.path("01", "forecast.parquet")
-    return forecast.compare(read_parquet(path), outcome(run)) if path.exists() else pd.DataFrame()
+    there = "pilot" in run.plan  # else what lies there is of an earlier plan
+    return forecast.compare(read_parquet(run.path("01", "forecast.parquet")), outcome(run)) if there else pd.DataFrame()
 
 
 def _sets(run: Run) -> pd.Series:
@@ -560,7 +560,7 @@ def _controls(run: Run, groups, sets: pd.Series, at) -> pd.DataFrame:
     for base, student in run.study.students.items():
         own = next((arm for arm, spec in run.plan["arms"].items() if spec["model"] == student.model), None)
         arm = own and run.study.arms[own]
-        if arm and not arm.adaptive and (e.temperature, e.top_k, e.top_p) == (arm.temperature or s.temperature, s.top_k, s.top_p):
+        if arm and not arm.adaptive and (e.temperature, e.top_k, e.top_p) == (run.study.temperature(arm), s.top_k, s.top_p):
             x, y = at[own, most].eval("c / n"), groups[base, "base", None, None][0]["sampled pass@1"][within]
             estimate, n = intervals.unpaired_difference(x, y, seed=run.study.seed), len(x) + len(y)
             facts = dict(comparison="coverage@1 as arm - pass@1 as base", metric="sampled pass@1", n_problems=n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -69,26 +70,22 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     }
     _forget_other_weights(run, student, folder)
     tokenizer, counts = load_tokenizer(adapter or model), {}
-    options = machine.model_dump(exclude_none=True) | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
-    engine = open_engine(machine.engine, model, options)
-    try:
-        with verifier(run.study.prompt.answer_style, 1, run.study.verification) as verify:
-            for decoding, (n, sampling) in settings.items():
-                clock = time.monotonic()
-                rows = draw(folder / decoding, student, problems, n, engine, tokenizer, run.study.prompt, sampling,
-                            run.study.seed, student, machine.engine)  # fmt: skip
-                seconds = time.monotonic() - clock
-                if run.study.prompt.thinking:
-                    rows["text"] = rows["text"].map(without_thinking)
-                verdicts = verify(rows, problems)
-                write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
-                if judge := judge_of(run):
-                    judged = judgement_rows(rows, verdicts, problems, judge)
-                    write_parquet(folder / f"judgements-{decoding}.parquet", judged)
-                tokens = {name: int(rows[name].clip(lower=0).sum()) for name in ("n_tokens", "n_prompt_tokens")}
-                counts[decoding] = {"n_samples": len(rows)} | tokens | {"seconds": seconds}
-    finally:
-        engine.close()
+    options = machine.model_dump() | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
+    with closing(open_engine(machine.engine, model, options)) as engine, \
+            verifier(run.study.prompt.answer_style, 1, run.study.verification) as verify:  # fmt: skip
+        for decoding, (n, sampling) in settings.items():
+            clock = time.monotonic()
+            rows = draw(folder / decoding, student, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
+                        sampling=sampling, seed=run.study.seed, model=student, engine_name=machine.engine)  # fmt: skip
+            seconds = time.monotonic() - clock
+            if run.study.prompt.thinking:
+                rows["text"] = rows["text"].map(without_thinking)
+            verdicts = verify(rows, problems)
+            write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
+            if judge := judge_of(run):
+                write_parquet(folder / f"judgements-{decoding}.parquet", judgement_rows(rows, verdicts, problems, judge))
+            tokens = {name: int(rows[name].clip(lower=0).sum()) for name in ("n_tokens", "n_prompt_tokens")}
+            counts[decoding] = {"n_samples": len(rows)} | tokens | {"seconds": seconds}
     write_manifest(folder, run.plan_id, counts)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -37,7 +40,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     """
     rows, students = primary(tables), len(tables.get("differences", ())) > 0
     what = "students' greedy pass@1 on held-out problems" if students else "pass@1 of the samples"
-    source = f"{run.study.dataset.path} {run.study.dataset.train}".lower()
+    names = [part for place in (run.study.dataset.path, run.study.dataset.train) for part in Path(place or "").parts[-2:]]
     data = "training set" if students else "samples"
     won = [(r.arm_a, r.arm_b, r.budget) if r.low > 0 else (r.arm_b, r.arm_a, r.budget) for r in rows.itertuples() if not r.low <= 0 <= r.high]
     if not len(rows):
@@ -56,10 +59,15 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         "why": why(run.study, tables, rows) if students else [],
         "notes": _notes(run, tables),
         "not_run": _not_run(run, tables),
-        "paper": next((name for name in ("GSM8K", "MATH") if name.lower() in source), "MATH" if paper else None),
+        "paper": next((name for name in ("GSM8K", "MATH") if _named(name, names)), "MATH" if paper else None),
     }
     write_json(run.path("06", "answer.json"), result)
     return result
+
+
+def _named(word: str, names: list[str]) -> bool:
+    """Whether a word stands by itself in one of the names of files, folders or hub ids."""
+    return any(re.search(rf"(?<![a-z]){word}(?![a-z])", name, re.IGNORECASE) for name in names)
 
 
 def _controlled(tables) -> list[str]:
@@ -196,8 +204,8 @@ def _removes(study: Study, recipe: str) -> tuple[list[str], str]:
 
 
 def _notes(run: Run, tables) -> list[str]:
-    """What limits the numbers: power, judges, controls, lengths, seeds, what was left out."""
-    notes = []
+    """What limits the numbers: matching, power, judges, controls, lengths, seeds, what was left out."""
+    notes = [_matched(run.study)]
     for row in primary(tables).itertuples():
         least = (1.96 + 0.84) * (row.high - row.low) / 3.92
         notes.append(f"Power, {row.arm_a} against {row.arm_b} at {row.budget}: a true difference below about {100 * least:.1f} points would be missed more often than one time in five.")
@@ -222,6 +230,21 @@ def _notes(run: Run, tables) -> list[str]:
     if len(run.study.training.seeds) > 1 and trained:
         notes.append("Intervals of students' differences count problems and training seeds as drawn; p values problems alone.")
     return notes
+
+
+def _matched(study: Study) -> str:
+    """By what the arms' budgets are equal, and what that leaves out."""
+    b, verified = study.budget, "verification"
+    if b.match not in ("flops", "price"):
+        what = {"count": "number of samples", "seconds": "measured seconds", "examples": "expected number of examples", "coverage": "expected coverage"}
+        return f"Arms are matched by {what[b.match]}; {verified} is left out of the match."
+    unit = "FLOPs (2·P per token)" if b.match == "flops" else "price"
+    prompts = {"none": "", "once": "once a problem", "each": "with every sample", "cached": "from a cache after the first"}
+    told = ["at each arm's measured lengths" if b.lengths == "measured" else "at equal lengths"]
+    told += [f"prompts counted {prompts[b.prompt_tokens]}"] * (b.prompt_tokens != "none")
+    told += ["attention counted"] * (b.attention and b.match == "flops")
+    left = ["prompt tokens"] * (b.prompt_tokens == "none") + ["attention"] * (b.match == "flops" and not b.attention) + [verified]
+    return f"Arms are matched by {unit}, {', '.join(told)}; {_and(left)} {'are' if len(left) > 1 else 'is'} left out of the match."
 
 
 def _not_run(run: Run, tables) -> list[str]:

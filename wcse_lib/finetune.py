@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
+from wcse_lib.engines.decoding import kept_by_processor
 from wcse_lib.records import read_json, write_json
 
 MASKED = -100  # the label that the cross-entropy ignores
@@ -384,6 +385,8 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
     if not on_gpu and not unsloth:  # TRL's own loss is a Triton kernel, so on a CPU take the model's
         loss = {"compute_loss": lambda s, m, x, **k: Trainer.compute_loss(s, m, {**x, "use_cache": False}, **k)}
         SFTTrainer = type("SFTTrainer", (SFTTrainer,), loss)
+    if settings.compile:
+        kept_by_processor()
     n_steps, n, folder = len(plan), settings.n_checkpoints, out / "checkpoints"
     checkpoints = {round(i * n_steps / n) for i in range(1, n + 1)}
 

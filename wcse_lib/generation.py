@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib import allocation, cluster
+from wcse_lib import allocation
 from wcse_lib.engines import Sampling
 from wcse_lib.engines.imported import import_samples
 from wcse_lib.prompts import load_tokenizer, messages, prompt_ids, prompt_text, without_thinking
 from wcse_lib.records import KEY, StudyError, read_json, read_parquet, read_samples, write_json
-from wcse_lib.sampling import draw
+from wcse_lib.sampling import draw, opened
 from wcse_lib.study import Machine, Run, load_machine, resolve_model
 
 
@@ -44,60 +44,33 @@ def draw_arm(
     machine: Machine,
     n: int | Mapping[str, int],
     author: str | None = None,
-    folder: Path | None = None,
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
-    """Draw `n` samples a problem (one number, or by problem_id) from an arm's model, as `author`, into a folder.
+    """Draw `n` samples a problem (one number, or by problem_id) from an arm's model, as `author` (or the arm), into its folder.
 
-    Author and folder are the arm's own when left out. Returns all rows of these keys; see `sampling.draw`.
+    Returns all rows of these keys; see `sampling.draw`.
     """
-    spec, folder = run.study.arms[source], folder or run.path("02", author or source)
+    spec, folder = run.study.arms[source], run.path("02", author or source)
     problems, s = read_parquet(run.path("01", "train.parquet")), run.study.sampling
-    temperature = s.temperature if spec.temperature is None else spec.temperature
-    sampling = Sampling(temperature, s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
-    options = {k: v for k, v in machine.model_dump().items() if v is not None or k == "api_key_variable"}
+    sampling = Sampling(run.study.temperature(spec), s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
+    options = machine.model_dump()
     if spec.engine == "openai":
         engine_name, model, tokenizer = "openai", spec.model, None
-        options |= _prices(run, source) | {"spent_usd": _spent_usd(folder)}
+        price = run.arm(source)["price"] or {}
+        options |= {"usd_per_million_in": price.get("input"), "usd_per_million_out": price.get("output")}
     else:
         engine_name, model = machine.engine, resolve_model(spec.model)
         tokenizer = load_tokenizer(model)
-    engine = cluster.open_engine(engine_name, model, options)
-    clock, before = time.monotonic(), len(read_samples(folder, KEY))
-    try:
-        return draw(
-            folder,
-            author or source,
-            problems,
-            n,
-            engine,
-            tokenizer,
-            run.study.prompt,
-            sampling,
-            run.study.seed,
-            spec.model,
-            engine_name,
-            shard,
-        )
-    finally:
-        if engine_name == "openai":
-            write_json(folder / "spending.json", {"usd": engine.spent_usd})
-        if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
-            old, new = _drawing(folder), len(read_samples(folder, KEY)) - before
-            now = {"seconds": old["seconds"] + time.monotonic() - clock, "n_samples": old["n_samples"] + max(0, new)}
-            write_json(folder / "drawing.json", now if new > 0 else old)
-        engine.close()
-
-
-def _prices(run: Run, arm: str) -> dict[str, float | None]:
-    names = {"usd_per_million_out": "usd_per_million_tokens", "usd_per_million_in": "usd_per_million_prompt_tokens"}
-    return {key: run.arm(arm).get(name) or getattr(run.study.arms[arm], name) for key, name in names.items()}
-
-
-def _spent_usd(folder: Path) -> float:
-    """What earlier runs have spent: as their engine counted, but no less than what the rows cost."""
-    noted = read_json(folder / "spending.json")["usd"] if (folder / "spending.json").exists() else 0.0
-    return max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))
+    with opened(folder, engine_name, model, options) as engine:
+        clock, before = time.monotonic(), len(read_samples(folder, KEY))
+        try:
+            return draw(folder, author or source, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
+                        sampling=sampling, seed=run.study.seed, model=spec.model, engine_name=engine_name, shard=shard)
+        finally:
+            if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
+                old, new = _drawing(folder), len(read_samples(folder, KEY)) - before
+                now = {"seconds": old["seconds"] + time.monotonic() - clock, "n_samples": old["n_samples"] + max(0, new)}
+                write_json(folder / "drawing.json", now if new > 0 else old)
 
 
 def _drawing(folder: Path) -> dict:

@@ -40,7 +40,6 @@ def describe(study: Study, name: str) -> dict:
     return {
         "model": arm.model, "engine": arm.engine, "n_parameters": p, "n_active_parameters": active,
         "size": asdict(size) | {"path": arm.model} if size else None, "price": price,
-        "usd_per_million_tokens": price and price["output"], "usd_per_million_prompt_tokens": price and price.get("input"),
         "tokens_per_sample": arm.tokens_per_sample, "prompt_tokens": None, "seconds_per_sample": None,
     }  # fmt: skip
 

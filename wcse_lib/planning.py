@@ -191,8 +191,7 @@ def students_table(run: Run) -> pd.DataFrame:
 
 
 def read_forecast(run: Run) -> pd.DataFrame | None:
-    path = run.path("01", "forecast.parquet")
-    return read_parquet(path) if "pilot" in run.plan and path.exists() else None
+    return read_parquet(run.path("01", "forecast.parquet")) if "pilot" in run.plan else None
 
 
 def power_table(run: Run) -> pd.DataFrame:

@@ -28,7 +28,8 @@ class Size:
 def preview(study: Study, machine: Machine) -> str:
     """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, and what is missing here.
 
-    Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds; time needs `tflops` in the machine
+    Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts, pilot, judge
+    and training by epochs are left out, which the text says. Time needs `tflops` in the machine
     file (what the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the params
     file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
     """
@@ -41,16 +42,20 @@ def preview(study: Study, machine: Machine) -> str:
     if study.pilot:
         lines.append(f"pilot     {study.pilot.n_problems} problems × {study.pilot.n_samples} samples per arm, drawn first")
     flops, usd = _arms(study, known, n["train"], machine, lines, missing)
-    flops += _students(study, known, n, machine, lines, missing)
+    flops += _students(study, known, n, lines, missing)
+    judge = study.verification.model_judge
+    if judge and judge.engine == "local":
+        _size(judge.model, missing)
     if flops:
+        rest = ["prompts", *["the pilot"] * bool(study.pilot), *["the judge"] * bool(judge)]
+        rest += ["training, whose epochs hang on how many samples are right"] * bool(study.students and study.training.mode == "epochs")
         hours = f"at most {_time(flops / machine.tflops / 1e12)} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook" if machine.tflops else (
             "unknown: give the machine file tflops, the TFLOP/s that it reaches")  # fmt: skip
-        lines.append(f"in all    at most {flops:.2g} FLOPs" + f", {usd:,.2f} USD" * bool(usd) + f"; time {hours}")
-    if any(arm.engine == "openai" for arm in study.arms.values()) and machine.api_key_variable:
-        if not os.environ.get(machine.api_key_variable):
+        lines.append(f"in all    at most {flops:.2g} FLOPs" + f", {usd:,.2f} USD" * bool(usd) + f", without {', '.join(rest)}; time {hours}")
+    if any(arm.engine == "openai" for arm in study.arms.values()) or (judge and judge.engine == "openai"):
+        lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
+        if machine.api_key_variable and not os.environ.get(machine.api_key_variable):
             missing.append(f"the environment variable {machine.api_key_variable}")
-        if not machine.base_url:
-            missing.append("base_url in the machine file (the provider's own when left out)")
     lines += [f"missing   {what}" for what in dict.fromkeys(missing)] or ["missing   nothing"]
     return "\n".join(lines)
 
@@ -71,14 +76,20 @@ def _problems(study: Study, missing: list[str], left_out: Counter) -> dict:
 def _described(study: Study, name: str, missing: list[str]) -> dict | None:
     arm = study.arms[name]
     if arm.engine == "local":
-        try:
-            budget.read_model(resolve_model(arm.model))
-        except StudyError as error:
-            missing.append(_model(arm.model, error))
+        _size(arm.model, missing)
     try:
         return describe(study, name)
     except StudyError as error:
         missing.append(f"arms.{name}: {_short(error)}")
+        return None
+
+
+def _size(model: str, missing: list[str]) -> budget.ModelSize | None:
+    """A model's size as its checkpoint says it; where none can be read, the model is missing."""
+    try:
+        return budget.read_model(resolve_model(model))
+    except StudyError as error:
+        missing.append(_model(model, error))
         return None
 
 
@@ -111,16 +122,12 @@ def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list
     return flops, usd
 
 
-def _students(study: Study, known: dict, n: dict, machine: Machine, lines: list, missing: list) -> float:
+def _students(study: Study, known: dict, n: dict, lines: list, missing: list) -> float:
     """Lines for training and evaluation; returns their FLOPs, at most."""
     sizes = {}
     for student in study.students.values():
-        try:
-            sizes[student.model] = budget.read_model(resolve_model(student.model))
-        except StudyError as error:
-            missing.append(_model(student.model, error))
-            p = next((a["n_parameters"] for a in known.values() if a and a["model"] == student.model and a["n_parameters"]), 0)
-            sizes[student.model] = Size(int(p), int(p))
+        p = next((a["n_parameters"] for a in known.values() if a and a["model"] == student.model and a["n_parameters"]), 0)
+        sizes[student.model] = _size(student.model, missing) or Size(int(p), int(p))
     if not sizes:
         return 0.0
     arms = {a: known.get(a) or {"model": s.model, "n_parameters": s.n_parameters} for a, s in study.arms.items()}
@@ -129,8 +136,8 @@ def _students(study: Study, known: dict, n: dict, machine: Machine, lines: list,
     for entry in students.values():
         p = entry["n_parameters"]
         rates = len(entry["learning_rate"]) if isinstance(entry["learning_rate"], list) else 1
-        if entry["source"] != "base" and t.mode == "steps":
-            train += rates * budget.training_flops(p, entry["amount"] * t.batch_size * t.max_tokens) if p else 0
+        tokens = {"steps": entry["amount"] * t.batch_size * t.max_tokens, "tokens": entry["amount"]} if entry["source"] != "base" else {}
+        train += rates * budget.training_flops(p, tokens[t.mode]) if p and t.mode in tokens else 0
         if isinstance(n["held_out"], int):
             test += 2.0 * p * n["held_out"] * (1 + e.n_samples) * e.max_tokens
     most = max(size.n_parameters for size in sizes.values())

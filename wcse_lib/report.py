@@ -220,7 +220,7 @@ def _number(column: str, value) -> str:
 
 
 def _checkpoints(folder: Path, plan: dict) -> dict[str, str]:
-    """The first half of the SHA-256 of every local checkpoint's weights, as they lie there now."""
+    """The SHA-256 of every file of every local checkpoint's weights, as they lie there now."""
     places = {f"arm {arm}": spec.get("model") for arm, spec in plan["arms"].items()}
     places |= {f"student {name}": str(folder / "04_finetune" / name / "model") for name in plan["students"]}
     out = {}
@@ -228,11 +228,11 @@ def _checkpoints(folder: Path, plan: dict) -> dict[str, str]:
         found = [p for p in (MODELS / str(model), resolve(str(model))) if p.is_dir()]
         files = sorted(p for p in found[0].glob("*.safetensors")) if found else []
         if files and sum(p.stat().st_size for p in files) < 4e9:  # larger ones would hold the report up
-            digest = hashlib.sha256()
+            digests = []
             for path in files:
                 with open(path, "rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            out[name] = digest.hexdigest()[:32]
+                    digests.append(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}")
+            out[name] = ", ".join(digests)
     return out
 
 

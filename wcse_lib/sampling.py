@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from wcse_lib import cluster
 from wcse_lib.engines import Engine, Output, Request, Sampling
 from wcse_lib.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
 from wcse_lib.records import KEY, SampleWriter, StudyError, locked, read_json, read_samples, write_json
@@ -39,11 +41,29 @@ def claim(folder: Path, identity: dict) -> None:
         write_json(path, identity)
 
 
+@contextlib.contextmanager
+def opened(folder: Path, engine: str, model: str, machine: dict) -> Iterator[Engine]:
+    """An engine that draws into a folder. What an endpoint has spent there before counts towards its limit: as it counted
+    itself, which is noted at the end, but no less than what the rows cost."""
+    path = folder / "spending.json"
+    if engine == "openai":
+        noted = read_json(path)["usd"] if path.exists() else 0.0
+        machine = machine | {"spent_usd": max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))}
+    live = cluster.open_engine(engine, model, machine)
+    try:
+        yield live
+    finally:
+        if engine == "openai":
+            write_json(path, {"usd": live.spent_usd})
+        live.close()
+
+
 def draw(
     folder: Path,
     author: str,
     problems: pd.DataFrame,
     n: int | Mapping[str, int],
+    *,
     engine: Engine,
     tokenizer,
     prompt: Prompt,

@@ -12,6 +12,7 @@ frame below the code, but in its process). For hostile code use a virtual machin
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import ctypes
 import json
@@ -42,22 +43,21 @@ class Limits:
     n_files: int = 64
 
 
-def run_tests(code: str, tests: list[str] | str, limits: Limits = Limits(), entry_point: str = "") -> tuple[str, str]:
+def run_tests(code: str, tests: str, limits: Limits = Limits(), entry_point: str = "") -> tuple[str, str]:
     """Run code, then its tests; returns (verdict, reason) as on verdict rows.
 
-    Args: `tests`: MBPP's list of assert statements or one source text; with `entry_point` that text is HumanEval's, and
-    its `check(candidate)` is called with that function. "correct": every test ran and passed. "incorrect": anything
+    Args: `tests`: source text, such as MBPP's assert statements; with `entry_point` it is HumanEval's, and its
+    `check(candidate)` is called with that function. "correct": every test ran and passed. "incorrect": anything
     else, be it a failed test, `sys.exit(0)`, a crash or a limit. "unverifiable": there are no tests, they do not
     compile or the sandbox did not start. Only the standard library can be imported.
     """
-    tests = [tests] if isinstance(tests, str) else list(tests)
-    if not any(test.strip() for test in tests):
+    if not tests.strip():
         return "unverifiable", "the problem has no tests"
     try:
-        compile("\n".join(tests), "tests", "exec")
+        parts = [ast.unparse(statement) for statement in ast.parse(tests).body]  # one by one, to name the one that fails
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "unverifiable", f"the tests do not compile: {error}"
-    return _run(code, tests + [f"check({entry_point})"] * bool(entry_point), limits, containment() == "namespaces")
+    return _run(code, parts + [f"check({entry_point})"] * bool(entry_point), limits, containment() == "namespaces")
 
 
 @cache
@@ -92,7 +92,7 @@ def _run(code: str, tests: list[str], limits: Limits, namespaces: bool) -> tuple
     if before or not ready:
         return "unverifiable", f"the sandbox did not start: {before[:300] or 'no reply'}"
     if said == job["token"]:
-        return "correct", f"{len(tests)} tests passed"
+        return "correct", "the tests passed"
     return "incorrect", said[:300] or "the code ended its process before the tests had passed"
 
 
@@ -150,7 +150,7 @@ def _candidate(code: str, tests: list[str], out: int, said: list[str]) -> None:
     os.write(out, b"ready\n")
     module = sys.modules["candidate"] = type(sys)("candidate")
     for i, source in enumerate([code, *tests]):
-        where = f"test {i}: {source.strip()[:100]}" if i else "the code"
+        where = f"the tests: {source[:100]}" if i else "the code"
         try:
             exec(compile(source, "candidate", "exec"), module.__dict__)
         except BaseException as error:

@@ -44,10 +44,10 @@ class Columns(Strict):
     """Which fields of a file hold what; `a.b` reaches into nested objects, a list's items become lines."""
 
     question: str = "question"  # a field, or a text with fields in it: "{text}\n{test_list}"
-    answer: str = "answer"
-    solution: str | None = None
-    level: str | None = None
-    problem_id: str | None = None
+    answer: str = "answer"  # the gold answer, or a text that it is read out of
+    solution: str | None = None  # a reference solution, for the control students
+    level: str | None = None  # difficulty, for dataset.levels and tables
+    problem_id: str | None = None  # numbered by their place when left out
     tests: str | None = None  # code tasks: tests to run after the answer's code; `answer` is then not read
     entry_point: str | None = None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
 
@@ -66,7 +66,7 @@ class Held(Strict):
     config: str | None = None  # with hub
     columns: Columns | None = None  # the dataset's when left out
     answer_style: Style | None = None  # likewise
-    n: Count | None = None
+    n: Count | None = None  # so many of its problems; all when left out
 
 
 class Dataset(Strict):
@@ -80,11 +80,11 @@ class Dataset(Strict):
     train: str | None = None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
     held_out: str | None = None  # likewise, of the problems that students are tested on
     transfer: dict[Name, Held] = {}  # further held-out sets
-    columns: Columns = Columns()
+    columns: Columns = Columns()  # which fields hold what
     answer_style: Style = "auto"  # how the gold answer is read out of the answer field
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
-    n_held_out: Annotated[int, Field(ge=0)] | None = None
+    n_held_out: Annotated[int, Field(ge=0)] | None = None  # all when left out; nano and reasoning_gym: needed where there are students
     shuffle: bool = False  # by the study's seed, before subsets are taken
     levels: list[int | str] | None = None  # only these, as they stand in columns.level; nano: 1 to 4
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
@@ -118,10 +118,10 @@ class Dataset(Strict):
 class SampleColumns(Strict):
     """Which fields of an imported file hold what."""
 
-    text: str = "text"
+    text: str = "text"  # the sample
     question: str | None = None  # joins a row to its problem by the question's text …
     problem_id: str | None = None  # … or by its id
-    n_tokens: str | None = None
+    n_tokens: str | None = None  # its length; counted by `tokenizer` when left out
     sample_index: str | None = None  # a problem's samples in this order; the file's order when left out
     finish_reason: str | None = None  # length marks a truncated sample; all others count as finished
 
@@ -144,12 +144,12 @@ class Arm(Strict):
     columns: SampleColumns | None = None  # import
     tokenizer: str | None = None  # import: counts the tokens where the file does not
     mix: dict[Name, Positive] | Literal["best"] | None = None  # budget shares of other arms; best: by the pilot's forecast
-    adaptive: Adaptive | None = None
+    adaptive: Adaptive | None = None  # spend another arm's budget unevenly over problems
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None  # instead of sampling.temperature
     n_parameters: Positive | None = None  # where no checkpoint can be read
     n_active_parameters: Positive | None = None  # of a mixture of experts: what one token uses
     usd_per_million_tokens: Positive | None = None  # output price, for match: price; else from params/prices.yaml
-    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = None
+    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = None  # input price; goes with the key above
     tokens_per_sample: Positive | None = None  # for budget.lengths: measured, where there is no pilot
 
     @model_validator(mode="after")
@@ -160,14 +160,16 @@ class Arm(Strict):
             raise ValueError("path: needed with engine: import, and only there")
         if self.engine == "import" and not (self.columns and (self.columns.question or self.columns.problem_id)):
             raise ValueError("columns: an imported arm needs columns.text and columns.question or columns.problem_id")
+        if self.usd_per_million_prompt_tokens is not None and self.usd_per_million_tokens is None:
+            raise ValueError("usd_per_million_prompt_tokens: goes with usd_per_million_tokens; give both, or neither to take the price table's")
         return self
 
 
 class Budget(Strict):
     """What arms may spend: the reference arm's samples per problem at each named budget, and how others are matched."""
 
-    reference: Name
-    samples: Annotated[dict[Name, Count], Field(min_length=1)] = {"low": 1, "high": 10}
+    reference: Name  # the arm whose samples are counted in `samples`
+    samples: Annotated[dict[Name, Count], Field(min_length=1)] = {"low": 1, "high": 10}  # samples a problem of the reference arm, at each budget by name
     match: Literal["flops", "price", "seconds", "count", "examples", "coverage"] = "flops"
     parameters: Literal["all", "non_embedding"] = "all"
     lengths: Literal["equal", "measured"] = "equal"  # the paper's rule | the pilot's mean tokens of each arm
@@ -188,26 +190,26 @@ class Budget(Strict):
 class Pilot(Strict):
     """A small study of the same arms, sampled first, from which 01 forecasts (without students)."""
 
-    n_problems: Annotated[int, Field(ge=10)] = 50
-    n_samples: Annotated[int, Field(ge=2)] = 8
+    n_problems: Annotated[int, Field(ge=10)] = 50  # training problems that it takes
+    n_samples: Annotated[int, Field(ge=2)] = 8  # of every problem and arm
     folder: str | None = None  # a finished study's folder whose samples of the same arms serve instead
 
 
 class SamplingParams(Strict):
     """How arms sample."""
 
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7
-    top_k: Annotated[int, Field(ge=0)] = 3
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Count = 512
-    stop: list[Annotated[str, Field(min_length=1)]] = []
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7  # 0 is greedy
+    top_k: Annotated[int, Field(ge=0)] = 3  # 0: off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
+    max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
+    stop: list[Annotated[str, Field(min_length=1)]] = []  # texts that end a sample, beside the prompt style's own
 
 
 class Prompt(Strict):
     """The text that a model is shown: its chat template, or a plain text with optional worked examples before it."""
 
     style: Literal["chat", "plain"] = "chat"
-    template: str = "{question}"
+    template: str = "{question}"  # the user's turn, or the plain text
     shots: str | None = None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
     system: str | None = None  # chat: a system message
     answer_style: Style = "auto"  # how final answers are read out of samples
@@ -230,11 +232,11 @@ class Prompt(Strict):
 class ModelJudge(Strict):
     """A model that judges the reasoning of samples, at a cost that stands on the ledger."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1)]  # checkpoint folder, hub id or endpoint model name
     engine: Literal["local", "openai"] = "local"
     n_per_arm: Count | None = None  # judge a random part of the correct samples; all when left out
-    max_tokens: Count = 512
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0
+    max_tokens: Count = 512  # of its judgement
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0  # 0: greedy
 
 
 class Verification(Strict):
@@ -242,7 +244,7 @@ class Verification(Strict):
 
     by: Literal["answer", "tests", "task"] = "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
     judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = "auto"  # auto: exact for nano, else arithmetic
-    model_judge: ModelJudge | None = None
+    model_judge: ModelJudge | None = None  # also judge by a model
     policy: dict[str, bool | int | str] = {}  # where reasonable people differ: see answers.POLICY_TABLE
     seconds: Positive = 5.0  # per sample: symbolic comparison or test run
 
@@ -265,7 +267,7 @@ class Curation(Strict):
 
     filter: Literal["gold", "judge", "none"] = "gold"
     unique: Literal["none", "text", "normalised", "equations"] = "text"
-    per_problem: Count | None = None
+    per_problem: Count | None = None  # at most so many of a problem; all when left out
     n_samples: Count | Literal["reference"] | None = None  # only the first n samples a problem; reference: number-matched
     n_problems: Count | None = None  # only so many problems
     n_examples: Count | Literal["equal"] | None = None  # exactly so many; equal: as many as the arm with fewest
@@ -282,13 +284,13 @@ class Recipe(Curation):
     """A further way of choosing examples from the same samples: an ablation with students of its own."""
 
     students: list[Name] | None = None  # all when left out
-    budgets: list[Name] | None = None
+    budgets: list[Name] | None = None  # all when left out
 
 
 class Student(Strict):
     """A base model that is finetuned on arms' examples."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1)]  # nano name, checkpoint folder or hub id
     arms: list[Name] | None = None  # all when left out
     learning_rate: Positive | list[Positive] | None = None  # instead of training.learning_rate
 
@@ -300,32 +302,32 @@ class Training(Strict):
     method: Literal["full", "lora", "qlora"] = "full"
     mode: Literal["steps", "epochs", "tokens"] = "steps"
     amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
-    batch_size: Count = 32
+    batch_size: Count = 32  # rows a step; halved with gradients accumulated where memory lacks
     learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] = 1.0e-5  # of several, validation chooses
-    optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    packing: bool = False
-    gradient_checkpointing: bool = False
-    n_checkpoints: Count = 10
-    max_tokens: Count = 2048
-    lora_rank: Count = 16
+    optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"  # a name that transformers knows
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW's
+    packing: bool = False  # rows end to end instead of padded; each sees itself alone (trl)
+    gradient_checkpointing: bool = False  # less memory, more time
+    n_checkpoints: Count = 10  # equally spaced; validation chooses among them
+    max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
+    lora_rank: Count = 16  # of lora and qlora
     lora_alpha: Positive | None = None  # the rank when left out
     lora_targets: list[str] | None = None  # all linear layers when left out
     merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]  # a student is trained once with each
 
 
 class Evaluation(Strict):
     """How students are tested on held-out problems: one greedy sample, and `n_samples` drawn ones."""
 
-    n_samples: Count = 8
-    temperature: Annotated[float, Field(gt=0, le=5)] = 0.7
-    top_k: Annotated[int, Field(ge=0)] = 0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Count = 512
-    maj_k: list[Count] = [1, 4, 8]
+    n_samples: Count = 8  # drawn of every held-out problem, beside the greedy one
+    temperature: Annotated[float, Field(gt=0, le=5)] = 0.7  # of the drawn ones
+    top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
+    max_tokens: Count = 512  # longer answers are cut, and count as wrong
+    maj_k: list[Count] = [1, 4, 8]  # k of maj@k and pass@k
 
     @model_validator(mode="after")
     def _check(self):
@@ -402,6 +404,9 @@ class Study(Strict):
             raise ValueError(f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model")
         return self
 
+    def temperature(self, arm: Arm) -> float:
+        return self.sampling.temperature if arm.temperature is None else arm.temperature
+
     def _check_arm(self, name: str, arm: Arm) -> None:
         plain = [n for n, a in self.arms.items() if a.model is not None]
         parts = list(arm.mix) if isinstance(arm.mix, dict) else [arm.adaptive.of] if arm.adaptive else []
@@ -415,44 +420,48 @@ class Study(Strict):
             raise ValueError(f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from")
         if self.budget.reference == name and arm.model is None:
             raise ValueError(f"budget.reference: {name!r} has no model of its own")
-        temperature = self.sampling.temperature if arm.temperature is None else arm.temperature
-        if temperature == 0 and arm.engine != "import" and any(n > 1 for n in self.budget.samples.values()):
+        if self.temperature(arm) == 0 and arm.engine != "import" and any(n > 1 for n in self.budget.samples.values()):
             raise ValueError(
                 f"arms.{name}: temperature 0 draws the same sample every time, but budgets ask for several; raise it"
             )
 
 
-class Machine(Strict):
+class Endpoint(Strict):
+    """How an endpoint is called (arms and judges with `engine: openai`)."""
+
+    base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
+    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    concurrency: Count = 8  # calls at a time
+    timeout_seconds: Positive = 600.0  # of one call, all in all; also the longest Retry-After waited for
+    max_retries: Annotated[int, Field(ge=0)] = 6  # of one call
+    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0  # before the first retry, doubled at each up to 64-fold, with jitter
+    max_failures: Count = 20  # so many failed calls in a row, and the endpoint counts as down
+    n_per_call: Count = 1  # samples of one problem asked for together
+    max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
+    extra_body: dict[str, Any] = {}  # sent along with every call
+    limit_usd: Positive | None = None  # hard stop of one arm's spending, over all its runs; a judge's likewise
+
+
+class Machine(Endpoint):
     """Where a stage runs; never part of a study's identity."""
 
-    engine: Literal["hf", "vllm"] = "hf"
-    device: Literal["cpu", "cuda"] | None = None
+    engine: Literal["hf", "vllm"] = "hf"  # what draws samples of local models
+    device: Literal["cpu", "cuda"] | None = None  # the GPU where there is one
     device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    batch_size: Count | None = None
-    threads: Count | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None  # bfloat16 on a GPU, float32 on a CPU
+    batch_size: Count | None = None  # hf: rows at a time; found out when left out
+    threads: Count | None = None  # CPU: of each worker; all cores when left out
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
-    workers: Count = 1
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
-    tensor_parallel_size: Count | None = None
-    max_model_len: Count | None = None
-    enforce_eager: bool | None = None
-    kv_cache_gib: Positive | None = None
-    max_num_seqs: Count | None = None
+    workers: Count = 1  # processes that draw, check answers, and train; above 1 by Ray
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None  # vllm: share of a GPU that it takes
+    tensor_parallel_size: Count | None = None  # vllm: GPUs that share one model
+    max_model_len: Count | None = None  # vllm: longest prompt and answer together, in tokens
+    enforce_eager: bool | None = None  # vllm: no CUDA graphs; slower, opens faster
+    kv_cache_gib: Positive | None = None  # vllm: this much for the cache, instead of a share (CPU: 2)
+    max_num_seqs: Count | None = None  # vllm: samples drawn at a time
     address: str | None = None  # Ray: an existing cluster's address; a local cluster is started when left out
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None  # Ray: GPUs that each of `workers` gets
-    base_url: str | None = None  # endpoint: this and the keys below
-    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
-    concurrency: Count = 8
-    timeout_seconds: Positive | None = None  # of one call, all in all
-    max_retries: Annotated[int, Field(ge=0)] | None = None
-    backoff_seconds: Annotated[float, Field(ge=0)] | None = None  # before the first retry, then doubled
-    max_failures: Count | None = None  # so many failed calls in a row, and the endpoint counts as down
-    n_per_call: Count | None = None
-    max_tokens_name: str | None = None
-    extra_body: dict[str, Any] | None = None
-    limit_usd: Positive | None = None  # hard stop of one arm's spending, over all its runs
 
     @field_validator("compile")
     @classmethod
@@ -630,7 +639,14 @@ class Run:
         """The folders, each with a manifest, that a stage (of an arm or a student, where it has one) reads."""
         verified = [self.path("03", arm) for arm in self.plan["arms"]]
         tested = [self.path("05")] if self.plan["students"] else verified
+        if stage.startswith("02"):
+            return [self.path("02", part) for part in self.parts(name)]
         return {"03": [self.path("02", name)], "04": verified, "05": [self.path("04", name)], "06": tested}.get(stage[:2], [])
+
+    def parts(self, arm: str) -> list[str]:
+        """The arms that a mix or an adaptive arm draws from; none of any other arm."""
+        plan = self.arm(arm)
+        return [plan["adaptive"]["of"]] if "adaptive" in plan else list(plan.get("mix", {}))
 
     def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
         """Those of an arm's rows (KEY columns and more) that belong to a budget.

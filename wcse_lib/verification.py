@@ -15,7 +15,7 @@ import pandas as pd
 
 from wcse_lib import budget, intervals, judges, labelling
 from wcse_lib.curation import Bounds, last_places, last_problem, left_places, select, stand_ins
-from wcse_lib.engines import Sampling, open_engine
+from wcse_lib.engines import Sampling
 from wcse_lib.prompts import load_tokenizer, without_thinking
 from wcse_lib.records import (
     KEY,
@@ -29,7 +29,7 @@ from wcse_lib.records import (
     write_json,
     write_parquet,
 )
-from wcse_lib.sampling import draw
+from wcse_lib.sampling import draw, opened
 from wcse_lib.study import Curation, Machine, Prompt, Run, resolve, resolve_model
 from wcse_lib.verdicts import JUDGEMENT_COLUMNS, VERDICTS, judged, judgement_rows, tell, three_kinds, verifier
 
@@ -83,7 +83,7 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
             elif "model" in wanted:
                 right = rows[rows["verdict"] == "correct"]
                 asked.append((labelling.draw(right, m.n_per_arm, run.study.seed) if m.n_per_arm else right)[[*KEY, "verdict"]])
-            short = rows["reason"].str.replace(r" in (?:test \d+|the code)\b.*", "", regex=True)
+            short = rows["reason"].str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
             counts.append(rows.assign(reason=short).groupby(["verdict", "reason"])["problem_id"].agg(n="size", n_problems="nunique"))
         if not counts:
             raise StudyError(f"{run.path('02', arm)}: no sample of this plan's problems; run 02_generate for {arm} first")
@@ -200,18 +200,16 @@ def _ask_model(run: Run, arm: str, asked: pd.DataFrame, machine: Machine, every:
     cases = asked.drop_duplicates("id")[["id", "question"]].rename(columns={"id": "problem_id"})
     there = read_samples(folder)
     if not set(cases["problem_id"]) <= set(there.loc[there["finish_reason"] != "error", "problem_id"]):
-        tokenizer, options = None if remote else load_tokenizer(model), machine.model_dump(exclude_none=True)
+        tokenizer, options, b = None if remote else load_tokenizer(model), machine.model_dump(), run.study.budget
         if remote:
             with contextlib.suppress(StudyError):  # without a price only the tokens are counted
-                price = budget.read_price(resolve(run.study.budget.prices), m.model)
+                price = budget.read_price(resolve(b.prices), m.model, b.price_date)
                 options |= {"usd_per_million_in": price.get("input"), "usd_per_million_out": price["output"]}
         prompt = Prompt(style="chat" if remote or tokenizer.chat_template else "plain", template=template)
         name, sampling = "openai" if remote else machine.engine, Sampling(m.temperature, max_tokens=m.max_tokens)
-        engine = open_engine(name, model, options)
-        try:
-            draw(folder, arm, cases, 1, engine, tokenizer, prompt, sampling, run.study.seed, m.model, name)
-        finally:
-            engine.close()
+        with opened(folder, name, model, options) as engine:
+            draw(folder, arm, cases, 1, engine=engine, tokenizer=tokenizer, prompt=prompt, sampling=sampling, seed=run.study.seed,
+                 model=m.model, engine_name=name)
         there = read_samples(folder)
     size = None if remote else budget.read_model(model).n_parameters
     n, n_tokens, n_prompt = len(there), *(int(there[c].clip(lower=0).sum()) for c in ("n_tokens", "n_prompt_tokens"))

@@ -15,9 +15,10 @@ from itertools import groupby
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from wcse_lib.engines import Output, Request, Sampling
+from wcse_lib.study import Endpoint
 
 ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
 
@@ -30,31 +31,20 @@ class EndpointDown(ValueError):
     """`max_failures` calls in a row failed; their samples are error rows, the rest is undone."""
 
 
-class Options(BaseModel):
-    """Machine keys of this engine."""
+class Options(Endpoint, extra="ignore"):
+    """An endpoint's machine keys, its prices, and what was spent before; other keys are left alone."""
 
-    base_url: str = "https://api.openai.com/v1"
-    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
-    concurrency: int = Field(8, ge=1)
-    timeout_seconds: float = Field(600, gt=0)  # of one call, all in all; also the longest Retry-After waited for
-    max_retries: int = Field(6, ge=0)
-    backoff_seconds: float = Field(1, ge=0)  # doubled at each retry up to 64-fold, with jitter
-    max_failures: int = Field(20, ge=1)  # so many calls in a row without an answer, and the endpoint counts as down
-    n_per_call: int = Field(1, ge=1)
     usd_per_million_in: float | None = Field(None, ge=0)
     usd_per_million_out: float | None = Field(None, ge=0)
-    limit_usd: float | None = Field(None, ge=0)
     spent_usd: float = Field(0, ge=0)  # before this engine was opened; counts towards the limit
-    max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
-    extra_body: dict = {}
 
 
 def open_engine(model: str, machine: dict) -> ApiEngine:
-    """Open an endpoint; `machine` may hold any field of Options, other keys are left alone.
+    """Open an endpoint; `machine` may hold any field of Options.
 
     Raises ValueError for a missing key (a server on this machine needs none), a limit without prices, a bad value.
     """
-    return ApiEngine(model, Options(**{k: v for k, v in machine.items() if v is not None or k == "api_key_variable"}))
+    return ApiEngine(model, Options(**machine))
 
 
 class ApiEngine:
@@ -71,8 +61,9 @@ class ApiEngine:
         prices = options.usd_per_million_in, options.usd_per_million_out
         self._prices = None if None in prices else [price / 1e6 for price in prices]
         if options.limit_usd is not None and not self._prices:
-            keys = "arms.<name>.usd_per_million_tokens and usd_per_million_prompt_tokens"
-            raise ValueError(f"limit_usd: {options.limit_usd} needs both prices; write {keys} into the params file")
+            keys = "arms.<name>.usd_per_million_tokens and usd_per_million_prompt_tokens into the params file"
+            where = f"{keys}, or a row for {model!r} with input and output into the price table (budget.prices)"
+            raise ValueError(f"limit_usd: {options.limit_usd} needs both prices: write {where}")
         self.spent_usd, self._reserved, self._quiet_until = options.spent_usd, 0.0, 0.0
         self._key = _read_key(options)
         try:

@@ -187,6 +187,14 @@ def _fill(new: list[Request], rows: np.ndarray, keys: list, values: list, prompt
     return prompt
 
 
+def kept_by_processor() -> None:
+    """Have PyTorch keep compiled code apart by instruction set: what one processor's run left in the cache is taken by
+    another's (a cluster's shared folder, a moved image), and gives wrong numbers there (2.13)."""
+    import torch
+
+    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
+
+
 def stepper(model, compiled: bool = False) -> Callable:
     """The function that gives logits [rows, vocabulary] after one more token in every row, each at its own position.
 
@@ -218,7 +226,9 @@ def stepper(model, compiled: bool = False) -> Callable:
             past_key_values=Slots(keys, values, at, len(columns)), use_cache=True,
         ).logits[:, -1]  # fmt: skip
 
-    forward = torch.compile(forward, dynamic=True) if compiled else forward
+    if compiled:
+        kept_by_processor()
+        forward = torch.compile(forward, dynamic=True)
 
     def step(tokens: np.ndarray, position: np.ndarray, keys: list, values: list):
         ids, at = (torch.from_numpy(x).to(keys[0].device) for x in (tokens, position))
