@@ -197,6 +197,46 @@ class TestEndpoint:
                 generation.generate(run, "wc", machine)
         assert n < len(server.seen) < 30 and read_json(run.path("02", "wc", "spending.json"))["usd"] <= 1500
 
+    def test_limit_holds_over_a_kill(self, endpoint, tmp_path):
+        """Killed before anything was flushed: what the server has billed still counts, and the next run stops in time."""
+        run, machine, server = endpoint(n=40, limit_usd=4000.0, concurrency=2)
+        file = tmp_path / "machine.yaml"
+        file.write_text(json.dumps(machine.model_dump()))
+        code = ("import sys; from wcse_lib import generation; from wcse_lib.study import Run, load_machine; "
+                "generation.generate(Run(sys.argv[1]), 'wc', load_machine(sys.argv[2]))")  # fmt: skip
+        for _ in range(2):
+            already = len(server.seen)
+            child = subprocess.Popen([sys.executable, "-c", code, run.folder, file], stdout=subprocess.DEVNULL)
+            while len(server.seen) < already + 25 and child.poll() is None:
+                time.sleep(0.001)
+            child.kill()
+            child.wait()
+        noted = read_json(run.path("02", "wc", "spending.json"))["usd"]
+        assert len(server.seen) >= 50 and 5 * len(server.seen) <= noted <= 4000
+        with pytest.raises(ValueError, match=r"limit_usd: .* are spent"):
+            generation.generate(run, "wc", machine.model_copy(update={"limit_usd": noted + 400}))
+        assert 50 < len(server.seen) <= 240 and 5 * len(server.seen) <= noted + 400
+
+    def test_shards_do_not_share_a_limit(self, endpoint):
+        run, machine, server = endpoint(limit_usd=600.0)
+        with pytest.raises(ValueError, match="limit_usd: shards"):
+            generation.generate(run, "wc", machine, (0, 2))
+        assert not server.seen
+
+    def test_samples_are_written_while_the_endpoint_hangs(self, endpoint):
+        from test_engine_api import answer
+
+        found: list = []
+
+        def behave(i, body):
+            while i == 5 and not found:
+                time.sleep(0.05)
+                found.extend(run.path("02", "wc").glob("part-*.parquet"))
+            return answer(body)
+
+        run, machine, _ = endpoint(behave, timeout_seconds=30.0, concurrency=1)
+        assert len(generation.generate(run, "wc", machine)) == 12 and found
+
     def test_dead_endpoint_is_a_state_that_resumes(self, endpoint):
         from test_engine_api import answer
 

@@ -184,6 +184,39 @@ def test_rows_drawn_otherwise_never_mix(tmp_path, other):
         run(tmp_path, FakeEngine(), **other)
 
 
+def test_an_id_that_now_means_another_question_is_refused(tmp_path):
+    """As when a row was put before others in a file whose problems have no ids."""
+    run(tmp_path, FakeEngine())
+    with pytest.raises(StudyError, match=r"other questions under the ids of 1 problems, such as p2.*columns.problem_id"):
+        run(tmp_path, FakeEngine(), problems=PROBLEMS.assign(question=PROBLEMS["question"].where(PROBLEMS["problem_id"] != "p2", "Why?")))
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    marks = []
+    for value in (0.0, 1.0):
+        save_file({"a": np.full(700_000, value, np.float32)}, tmp_path / "model.safetensors")
+        marks.append(weights_mark(str(tmp_path)))
+    assert marks[0] != marks[1] and weights_mark("org/model") == ""
+    sampling.claim(tmp_path / "arm", {"weights": marks[0]})
+    with pytest.raises(StudyError, match="weights: .* there, .* asked for"):
+        sampling.claim(tmp_path / "arm", {"weights": marks[1]})
+
+
+def test_only_safetensors_are_loaded(tmp_path, tiny_model):
+    """Pickled weights run code when they are read."""
+    from transformers import AutoModelForCausalLM
+
+    folder = shutil.copytree(tiny_model, tmp_path / "pickled")
+    live = AutoModelForCausalLM.from_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    torch.save(live.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        open_engine("hf", str(folder), {"device": "cpu"})
+
+
 def test_torn_and_doubled_parts_are_named(tmp_path):
     run(tmp_path, FakeEngine())
     part = next(tmp_path.glob("part-*.parquet"))

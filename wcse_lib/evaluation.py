@@ -78,8 +78,7 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
             rows = draw(folder / decoding, student, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
                         sampling=sampling, seed=run.study.seed, model=student, engine_name=machine.engine)  # fmt: skip
             seconds = time.monotonic() - clock
-            if run.study.prompt.thinking:
-                rows["text"] = rows["text"].map(without_thinking)
+            rows["text"] = rows["text"].map(without_thinking)
             verdicts = verify(rows, problems)
             write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
             if judge := judge_of(run):

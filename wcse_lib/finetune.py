@@ -249,6 +249,7 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
                 raise
         micro = max(d for d in range(1, micro // 2 + 1) if settings.batch_size % d == 0)
         notes.append(f"out of memory: micro batch now {micro}, accumulated {settings.batch_size // micro} times")
+        print(f"{out.name}: {notes[-1]}", flush=True)
         gc.collect()
         if on_gpu:
             torch.cuda.empty_cache()
@@ -341,7 +342,7 @@ def log_likelihoods(model: str | Path, rows: list[dict], batch_tokens: int = 102
     from transformers import AutoModelForCausalLM
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else "auto"
-    live = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
+    live = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True).to(device).eval()
     out, todo = [0.0] * len(rows), sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     while todo:
         width = len(rows[todo[-1]]["input_ids"])
@@ -363,7 +364,8 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32), adapter)
+    base = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32, use_safetensors=True)
+    model = PeftModel.from_pretrained(base, adapter)
     model = model.merge_and_unload().to(getattr(torch, dtype))
     ends = model.generation_config.eos_token_id
     ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -465,7 +467,7 @@ def _load(base_model, settings: Settings):
         weights = mixed if full and half and on_gpu else {"dtype": dtype}
         again = {"use_gradient_checkpointing": "unsloth" if recompute else False}
         model, _ = FastLanguageModel.from_pretrained(str(base_model), max_seq_length=settings.max_tokens,
-                                                     load_in_4bit=four_bit, full_finetuning=full, **weights, **again)
+                                                     load_in_4bit=four_bit, full_finetuning=full, use_safetensors=True, **weights, **again)
         n_parameters = model.num_parameters()
         if not full:
             model = FastLanguageModel.get_peft_model(model, **lora, **again, random_state=settings.seed)
@@ -474,7 +476,7 @@ def _load(base_model, settings: Settings):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
     four = {"quantization_config": BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)} if four_bit else {}
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, **four)
+    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, use_safetensors=True, **four)
     n_parameters = model.num_parameters()
     if four_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recompute)

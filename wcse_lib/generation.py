@@ -17,7 +17,7 @@ from wcse_lib.engines.imported import import_samples
 from wcse_lib.prompts import load_tokenizer, messages, prompt_ids, prompt_text, without_thinking
 from wcse_lib.records import KEY, StudyError, read_json, read_parquet, read_samples, write_json
 from wcse_lib.sampling import draw, opened
-from wcse_lib.study import Machine, Run, load_machine, resolve_model
+from wcse_lib.study import Machine, Run, load_machine, resolve_model, weights_mark
 
 
 def generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None = None) -> pd.DataFrame:
@@ -55,6 +55,8 @@ def draw_arm(
     sampling = Sampling(run.study.temperature(spec), s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
     options = machine.model_dump()
     if spec.engine == "openai":
+        if shard and machine.limit_usd:
+            raise StudyError("limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd")
         engine_name, model, tokenizer = "openai", spec.model, None
         price = run.arm(source)["price"] or {}
         options |= {"usd_per_million_in": price.get("input"), "usd_per_million_out": price.get("output")}
@@ -65,7 +67,8 @@ def draw_arm(
         clock, before = time.monotonic(), len(read_samples(folder, KEY))
         try:
             return draw(folder, author or source, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
-                        sampling=sampling, seed=run.study.seed, model=spec.model, engine_name=engine_name, shard=shard)
+                        sampling=sampling, seed=run.study.seed, model=spec.model, engine_name=engine_name,
+                        weights=weights_mark(model), shard=shard)
         finally:
             if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
                 old, new = _drawing(folder), len(read_samples(folder, KEY)) - before

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -225,7 +226,7 @@ def locked(folder: Path, name: str = ".lock", wait_seconds: float = 0.0) -> Iter
 class SampleWriter:
     """Appends samples to a folder as Parquet parts; every flushed part is complete and survives a kill.
 
-    Flushes every `every_rows` rows or `every_seconds` seconds, and at the end of a `with` block, also after an error.
+    Flushes every `every_rows` rows, and inside a `with` block every `every_seconds` seconds (also while nothing comes), and at its end, also after an error.
     Failed samples are there to be drawn again: a writer throws away those of the run before, and leaves its own in
     `part-errors.parquet` at the end of the block. Writers of one folder at the same time (`shard`) leave none.
     """
@@ -243,24 +244,32 @@ class SampleWriter:
         self.number = 1 + max((int(p.stem.removeprefix(self.name)) for p in mine), default=-1)
         self.rows: list[dict] = []
         self.failed: list[dict] = []
-        self.last = time.monotonic()
+        self.lock, self.ended = threading.RLock(), threading.Event()
 
     def add(self, row: dict) -> None:
-        (self.failed if row["finish_reason"] == "error" else self.rows).append(row)
-        if len(self.rows) >= self.every_rows or time.monotonic() - self.last > self.every_seconds:
-            self.flush()
+        with self.lock:
+            (self.failed if row["finish_reason"] == "error" else self.rows).append(row)
+            if len(self.rows) >= self.every_rows:
+                self.flush()
 
     def flush(self) -> None:
-        if self.rows:
-            _write_rows(self.folder / f"{self.name}{self.number:05d}.parquet", self.rows)
-            self.number += 1
-            self.rows = []
-        self.last = time.monotonic()
+        with self.lock:
+            if self.rows:
+                _write_rows(self.folder / f"{self.name}{self.number:05d}.parquet", self.rows)
+                self.number += 1
+                self.rows = []
+
+    def _now_and_then(self) -> None:
+        while not self.ended.wait(self.every_seconds):
+            with contextlib.suppress(StudyError):  # it is tried again, and told, where the samples are drawn
+                self.flush()
 
     def __enter__(self) -> SampleWriter:
+        threading.Thread(target=self._now_and_then, daemon=True).start()
         return self
 
     def __exit__(self, *_) -> None:
+        self.ended.set()
         self.flush()
         if self.failed and self.errors:
             _write_rows(self.errors, self.failed)

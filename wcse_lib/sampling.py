@@ -15,9 +15,25 @@ from wcse_lib import cluster
 from wcse_lib.engines import Engine, Output, Request, Sampling
 from wcse_lib.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
 from wcse_lib.records import KEY, SampleWriter, StudyError, locked, read_json, read_samples, write_json
-from wcse_lib.study import Prompt, sample_seed
+from wcse_lib.study import Prompt, fingerprint, sample_seed
 
 CHUNK = 50_000  # requests handed to the engine at once
+
+
+def _same_questions(folder: Path, problems: pd.DataFrame) -> None:
+    """Tie a folder to its problems' questions, so that an id that now means another question never joins its samples.
+
+    Raises StudyError naming the first such problem.
+    """
+    path = folder / "questions.json"
+    old, now = read_json(path) if path.exists() else {}, {p.problem_id: fingerprint(p.question) for p in problems.itertuples()}
+    if changed := [i for i in now if old.get(i, now[i]) != now[i]]:
+        raise StudyError(
+            f"{folder}: holds samples of other questions under the ids of {len(changed)} problems, such as {changed[0]}; give "
+            "changed problems new ids (columns.problem_id), or delete that folder to draw anew"
+        )
+    if not now.items() <= old.items():
+        write_json(path, old | now)
 
 
 def claim(folder: Path, identity: dict) -> None:
@@ -44,13 +60,15 @@ def claim(folder: Path, identity: dict) -> None:
 @contextlib.contextmanager
 def opened(folder: Path, engine: str, model: str, machine: dict) -> Iterator[Engine]:
     """An engine that draws into a folder. What an endpoint has spent there before counts towards its limit: as it counted
-    itself, which is noted at the end, but no less than what the rows cost."""
+    itself, which is noted ahead of every call, but no less than what the rows cost."""
     path = folder / "spending.json"
     if engine == "openai":
         noted = read_json(path)["usd"] if path.exists() else 0.0
         machine = machine | {"spent_usd": max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))}
     live = cluster.open_engine(engine, model, machine)
     try:
+        if engine == "openai":
+            live.note = lambda usd: write_json(path, {"usd": usd})
         yield live
     finally:
         if engine == "openai":
@@ -71,12 +89,13 @@ def draw(
     seed: int,
     model: str,
     engine_name: str,
+    weights: str = "",
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
     Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; tokenizer: None where
-    the engine renders prompts itself; seed: the study's; model: as named in the study; shard: `(i, k)` draws only every
+    the engine renders prompts itself; seed: the study's; model: as named in the study, and a mark of its `weights` where these are here; shard: `(i, k)` draws only every
     k-th problem from the i-th on, beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason.
@@ -86,7 +105,8 @@ def draw(
         digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
         sampling = replace(sampling, stop=sampling.stop or stops(prompt))
         described = {**asdict(sampling), "stop": list(sampling.stop)}
-        claim(folder, {"model": model, "prompt_hash": digest, "seed": seed, "sampling": described})
+        claim(folder, {"model": model, "weights": weights, "prompt_hash": digest, "seed": seed, "sampling": described})
+        _same_questions(folder, problems)
         done = read_samples(folder, [*KEY, "finish_reason"])
         if not shard:
             done = done[done["finish_reason"] != "error"]
@@ -100,7 +120,8 @@ def draw(
                 seeds = (sample_seed(seed, model, row.problem_id, i) for i in missing)
                 todo += [Request((author, row.problem_id, i), seed=s, **asked) for i, s in zip(missing, seeds)]
         seeds, total = {r.key: r.seed for r in todo}, sum(count[row.problem_id] for row in wanted)
-        with SampleWriter(folder, shard=name) as writer, progress(author, total, total - len(todo)) as bar:
+        every = 2.0 if engine_name == "openai" else 15.0  # seconds: what is paid for by the sample must not be lost
+        with SampleWriter(folder, every_seconds=every, shard=name) as writer, progress(author, total, total - len(todo)) as bar:
             tokens = 0
             for start in range(0, len(todo), CHUNK):
                 for out in engine.generate(todo[start : start + CHUNK], sampling):

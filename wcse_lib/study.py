@@ -316,7 +316,14 @@ class Training(Strict):
     lora_targets: list[str] | None = None  # all linear layers when left out
     merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]  # a student is trained once with each
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0]  # a student is trained once with each
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice: each names a student of its own")
+        return seeds
 
 
 class Evaluation(Strict):
@@ -601,6 +608,20 @@ def resolve_model(model: str) -> str:
     if model.startswith((".", "/", "~")) or model.startswith("nano-"):
         raise StudyError(f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())}")
     return model
+
+
+def weights_mark(model: str) -> str:
+    """A short hash that other weights in the same local folder do not have; "" where there is no such folder.
+
+    Of each safetensors file: name, size, and its first and last megabyte (tensors' names and shapes, some numbers).
+    """
+    folder, marks = Path(model), []
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with open(path, "rb") as file:
+            first = file.read(1 << 20)
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            marks.append([path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()])
+    return fingerprint(marks) if marks else ""
 
 
 def bundled() -> list[str]:

@@ -82,7 +82,7 @@ def encoded_rows(run: Run, student: str, tokenizer) -> tuple[list[dict], pd.Data
     prompts = {i: prompt_ids(tokenizer, question, p) for i, question in asked.items()}
     end_id, limit, rows, reasons = finetune.end_token(tokenizer, p.style), run.study.training.max_tokens, [], []
     for row in examples.itertuples():
-        text = without_thinking(row.completion) if p.thinking else row.completion
+        text = without_thinking(row.completion)
         rows.append(finetune.encode(tokenizer, prompts[row.problem_id], text, limit, end_id) if text else None)
         reasons.append("" if rows[-1] else f"longer than {limit} tokens" if text else "nothing after its thinking")
     reasons, kept = pd.Series(reasons, dtype=object), [row for row in rows if row is not None]
@@ -98,7 +98,7 @@ def settings_of(run: Run, student: str, machine: Machine) -> finetune.Settings:
     rates = entry["learning_rate"] if isinstance(entry["learning_rate"], list) else [entry["learning_rate"]]
     same = ("method", "backend", "batch_size", "max_tokens", "warmup", "weight_decay", "optimizer", "n_checkpoints",
             "lora_rank", "gradient_checkpointing", "packing")  # fmt: skip
-    own = {"training": t.mode, "amount": entry["amount"], "seed": 1000 * run.study.seed + entry["seed"], "merge": t.merged}
+    own = {"training": t.mode, "amount": entry["amount"], "seed": (1_000_003 * run.study.seed + entry["seed"]) % 2**32, "merge": t.merged}
     own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto", "compile": machine.compile}
     own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ())}
     return finetune.Settings(**own, report_to=tuple(t.report_to), **{name: getattr(t, name) for name in same})

@@ -164,8 +164,7 @@ def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[pd.DataFrame
     """An arm's samples of the plan's problems, a few problems at a time; what was only thought is left out."""
     for samples in sample_pieces(run.path("02", arm), [*KEY, "text", "finish_reason"]):
         if len(samples := samples[samples["problem_id"].isin(problems["problem_id"])]):
-            texts = samples["text"].map(without_thinking) if run.study.prompt.thinking else samples["text"]
-            yield samples.assign(text=texts).reset_index(drop=True)
+            yield samples.assign(text=samples["text"].map(without_thinking)).reset_index(drop=True)
 
 
 def _texts(run: Run, arm: str, keys: pd.DataFrame) -> pd.DataFrame:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import os
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import groupby
 from threading import Lock, Thread
@@ -20,6 +21,8 @@ from pydantic import Field
 from wcse_lib.engines import Output, Request, Sampling
 from wcse_lib.study import Endpoint
 
+AHEAD = 20  # calls whose price is noted ahead, so that not every call writes a file; but at most …
+SHARE = 0.01  # … this share of the limit, which a killed run may leave unused
 ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
 
 
@@ -65,6 +68,8 @@ class ApiEngine:
             where = f"{keys}, or a row for {model!r} with input and output into the price table (budget.prices)"
             raise ValueError(f"limit_usd: {options.limit_usd} needs both prices: write {where}")
         self.spent_usd, self._reserved, self._quiet_until = options.spent_usd, 0.0, 0.0
+        self.note: Callable[[float], None] = lambda usd: None  # told ahead what may be spent, for when nobody lives to tell
+        self._noted = options.spent_usd
         self._key = _read_key(options)
         try:
             from openai import AsyncOpenAI
@@ -176,6 +181,10 @@ class ApiEngine:
         with self._lock:
             fits = self._o.limit_usd is None or self.spent_usd + self._reserved + usd <= self._o.limit_usd
             self._reserved += usd if fits else 0.0
+            if (most := self.spent_usd + self._reserved) > self._noted:
+                limit = math.inf if self._o.limit_usd is None else self._o.limit_usd
+                self._noted = most + min(AHEAD * usd, SHARE * limit)
+                self.note(self._noted)
             return fits
 
     def _pause(self, error: Exception, tries: int) -> float | None:

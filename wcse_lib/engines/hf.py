@@ -36,7 +36,7 @@ class HFEngine:
         dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
         self.tokenizer = AutoTokenizer.from_pretrained(machine.get("tokenizer") or model)
         spread = {"device_map": machine["device_map"]} if machine.get("device_map") else {}
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), **spread).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True, **spread).eval()
         self.model = self.model if spread else self.model.to(self.device)
         if adapter := machine.get("adapter"):
             from peft import PeftModel

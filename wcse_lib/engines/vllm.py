@@ -41,7 +41,7 @@ class VLLMEngine:
         from vllm import LLM, SamplingParams
 
         # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
-        options = {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False}
+        options = {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False, "load_format": "safetensors"}
         options |= {key: machine[key] for key in KEYS if machine.get(key) is not None}
         if machine.get("kv_cache_gib") or cpu:
             options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gib") or 2) * 2**30)
