@@ -1,11 +1,12 @@
 """A study that grows keeps its samples; one that would mix incompatible rows is refused. No key reaches an output."""
 
 import copy
+import json
 import os
 
 import pytest
 
-from wcse_lib import generation, planning
+from wcse_lib import generation, pipeline, planning, records
 from wcse_lib.records import StudyError
 from wcse_lib.study import Machine, check_study
 
@@ -42,6 +43,21 @@ def test_more_samples_and_problems_and_another_machine_make_no_old_sample_again(
     assert len(both) == len(first) and (both["text_x"] == both["text_y"]).all() and (both["seed_x"] == both["seed_y"]).all()
     fewer, run = drawn(tmp_path, dataset__n_train=4, budget__samples={"low": 1, "high": 2})
     assert fewer["text"].tolist() == first["text"].tolist()
+
+
+def test_a_changed_file_is_planned_anew(tmp_path):
+    path, columns = tmp_path / "p.jsonl", {"question": "q", "answer": "a", "problem_id": "id"}
+    path.write_text("".join(json.dumps({"id": f"p{i}", "q": f"What is {i}+1?", "a": i + 1}) + "\n" for i in range(20)))
+    data = {"study": "t", "dataset": {"name": "files", "train": str(path), "columns": columns}, "arms": {"wc": {"model": "nano-wc"}},
+            "budget": {"reference": "wc", "samples": {"one": 1}}}  # fmt: skip
+    study = check_study(data, "t")
+    run = planning.make_plan(study, tmp_path)
+    records.write_manifest(run.path("01"), run.plan_id, {})
+    assert pipeline.is_done(run.folder, study, "01_plan", None)
+    with open(path, "a") as file:
+        file.write(json.dumps({"id": "p20", "q": "What is 20+1?", "a": 21}) + "\n")
+    assert not pipeline.is_done(run.folder, study, "01_plan", None) and "next: 01_plan" in pipeline._status_of(run.folder, study)
+    assert planning.make_plan(study, tmp_path).plan_id != run.plan_id
 
 
 @pytest.mark.parametrize("change,message", [

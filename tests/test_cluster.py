@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import pandas as pd
 import pytest
 
-from wcse_lib import cluster, generation, planning
+from wcse_lib import cluster, evaluation, generation, planning, training, verification
 from wcse_lib.nano import MODELS
 from wcse_lib.records import KEY, SampleWriter, read_samples
 from wcse_lib.study import Machine, Run, check_study
@@ -129,3 +129,25 @@ def test_what_cannot_run_is_told(ray, tmp_path):
         cluster.open_engine("hf", "nano-wc", {"workers": 2, "gpus_per_worker": 1})
     with pytest.raises(ValueError, match="Ray has"):
         cluster.open_engine("hf", "nano-wc", {"workers": 500, "threads": 1})
+
+
+@pytest.mark.engines
+@needs_ray
+def test_students_are_trained_and_tested_as_tasks(ray, tmp_path):
+    """Two students on two workers; every one has its own process, and what each left is what one process would leave."""
+    data = {
+        "study": "students", "dataset": {"name": "nano", "n_train": 8, "n_held_out": 4, "levels": [1]},
+        "arms": {"wc": {"model": "nano-wc"}}, "budget": {"reference": "wc", "samples": {"one": 2}}, "sampling": {"max_tokens": 60},
+        "curation": {"filter": "none"}, "students": {"small": {"model": "nano-student"}}, "controls": {"wrong": False},
+        "training": {"amount": {"one": 2}, "batch_size": 4, "n_checkpoints": 1, "max_tokens": 256},
+        "evaluation": {"n_samples": 2, "max_tokens": 60, "maj_k": [1]},
+    }  # fmt: skip
+    run, machine = planning.make_plan(check_study(data, "t"), tmp_path), Machine(device="cpu", threads=1)
+    generation.generate(run, "wc", machine)
+    verification.verify(run, "wc", machine)
+    two = machine.model_copy(update={"workers": 2})
+    reports = training.train_students(run, [], two)
+    assert set(reports["student"]) == {"small.wc.one", "small.reference"} and reports["last_loss"].notna().all()
+    table = evaluation.evaluate(run, [], two)
+    assert set(table["student"]) == {"small.base", "small.wc.one", "small.reference"}
+    assert all(run.complete("05", name) for name in run.plan["students"])

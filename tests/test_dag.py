@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,6 +171,40 @@ def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
     assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
     opened = Run(folder)
     assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(folder, opened.study, "03_verify", "se")
+
+
+def test_samples_that_are_gone_are_drawn_again(smoke, tmp_path):
+    """As after the advice to delete a damaged part: its stage is no longer complete."""
+    folder = shutil.copytree(smoke[0], tmp_path / "smoke")
+    next((folder / "02_generate/wc").glob("part-*.parquet")).unlink()
+    assert re.search(r"02_generate wc +out of date: .* gone", text := pipeline.status(folder)) and "next: 02_generate wc" in text
+    assert not pipeline.is_done(folder, Run(folder).study, "02_generate", "wc")
+
+
+def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, monkeypatch):
+    from jupyter_client.provisioning.local_provisioner import LocalPortCache
+
+    find, asked = LocalPortCache.find_available_port, []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(LocalPortCache, "find_available_port", lambda *a: asked.append(1) or (port if len(asked) == 1 else find(*a)))
+        assert pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path), "--until", "01"]) == 0
+    assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, "01_plan", None)
+
+
+@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "MemoryError"])
+def test_running_out_of_memory_is_told_with_what_helps(tmp_path, message):
+    with pytest.raises(StudyError, match="lower batch_size"):
+        pipeline._fail(tmp_path, "02_generate wc", RuntimeError(message))
+    assert "batch_size" in json.loads((tmp_path / "failed.json").read_text())["hint"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(root, tmp_path, capsys):
+    (tmp_path / "outputs").write_text("a file")
+    assert pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path / "outputs")]) == 1
+    assert re.search(r"outputs/smoke: cannot be written \(.*choose another folder", capsys.readouterr().err)
 
 
 def test_a_study_drawn_otherwise_is_refused(smoke, tmp_path):

@@ -188,11 +188,17 @@ def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
     [({"method": "dora"}, "method"), ({"backend": "jax"}, "backend"), ({"training": "hours"}, "training"),
      ({"learning_rate": 0}, "learning_rate"), ({"micro_batch_size": 3}, "micro_batch"), ({"amount": -1}, "amount"),
      ({"learning_rate": (1e-3, 0)}, "learning_rate"), ({"packing": True, "backend": "unsloth"}, "packing"),
-     ({"report_to": ("no_such_tracker",)}, "no_such_tracker is not installed")],
+     ({"amount": 0.4}, "at least one step")],
 )  # fmt: skip
 def test_wrong_settings_are_named(change, word):
     with pytest.raises(ValueError, match=word):
         settings(**change)
+
+
+def test_missing_packages_are_named_before_training(base, rows, tmp_path):
+    with pytest.raises(ValueError, match="no_such_tracker: not installed"):
+        train(base, rows, settings(report_to=("no_such_tracker",)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_epoch_is_every_row_once():

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from wcse_lib.grid import expand, is_grid
 from wcse_lib.records import StudyError
@@ -57,6 +58,18 @@ def test_rounds_sample_with_the_last_student(tmp_path, start, method, folder):
 def test_bad_grid_files_are_refused(tmp_path, data, message):
     with pytest.raises(StudyError, match=message):
         expand(write(tmp_path, **data))
+
+
+def test_labels_that_read_alike_are_refused_and_long_ones_shortened(tmp_path):
+    base = ROOT / "params/smoke.yaml"
+    path = tmp_path / "g.yaml"
+    write_yaml(path, {"study": "g", "base": str(base), "grid": {"arms.wc.model": ["org/a.b", "org/a_b"]}})
+    with pytest.raises(StudyError, match="two studies would be called"):
+        expand(path)
+    models = [f"organisation/some-model-with-a-long-name-{i}" for i in range(2)]
+    write_yaml(path, {"study": "g", "base": str(base), "grid": {"arms.wc.model": models, "seed": [0, 1]}})
+    studies = expand(path)
+    assert len(studies) == 4 and all(len(name) <= 41 and study.study == name for name, study in studies.items())
 
 
 def test_a_derived_study_is_written_and_read_back_equal(tmp_path):

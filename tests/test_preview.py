@@ -48,6 +48,16 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
 
 
+def test_a_study_of_unknown_problems_is_told_by_the_problem(monkeypatch):
+    """Prices and sizes are known where only the dataset is not here; a part of the sum is not called the whole."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    text = preview(load_study("params/math_gemini.yaml"), Machine())
+    assert re.search(r"arm       se .*tokens a problem.*USD a problem", text) and "in all" not in text
+    data = read_yaml(ROOT / "params/nano.yaml") | {"training": {"amount": {"low": 1, "high": 2}, "mode": "epochs"}}
+    assert "without prompts, training, whose epochs" in preview(check_study(data, "f"), Machine())
+
+
 def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
     assert pipeline.main(["params/smoke.yaml", "--dry-run", "--outputs", str(tmp_path)]) == 0

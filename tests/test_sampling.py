@@ -1,5 +1,6 @@
 """Sampling: exactly the wanted keys, whatever dies on the way; and the transformers engine's own streams."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -7,14 +8,15 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from wcse_lib import records, sampling
-from wcse_lib.engines import Output, Request, Sampling
+from wcse_lib.engines import Output, Request, Sampling, open_engine
 from wcse_lib.engines.decoding import uniform
 from wcse_lib.engines.hf import HFEngine
 from wcse_lib.prompts import check_bos, load_tokenizer, prompt_ids
 from wcse_lib.records import StudyError, read_samples
-from wcse_lib.study import Prompt, sample_seed
+from wcse_lib.study import Prompt, sample_seed, weights_mark
 
 PROBLEMS = pd.DataFrame({"problem_id": [f"p{i}" for i in range(7)], "question": [f"Ann has {i} pens." for i in range(7)]})
 

@@ -18,7 +18,7 @@ from wcse_lib.records import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study import Machine, Run, check_study, resolve_model
+from wcse_lib.study import Machine, Run, check_study, resolve_model, write_yaml
 
 SIZES = {"big": 100.0, "small": 10.0, "api": None, "both": None, "again": 10.0}
 
@@ -62,6 +62,48 @@ def test_paradigms_come_from_who_teaches_whom(monkeypatch):
     }  # fmt: skip
     assert all(found[name]["paradigm"] is None for name in ("mid.base", "mid.reference", "big.wrong"))
     assert "mid.wrong" not in found and found["big.wrong"]["arm"] == "big"  # mid samples nowhere
+
+
+def test_a_student_of_an_earlier_round_teaches_itself():
+    """In the second round of self-improvement the arm's model is a folder, yet still the student's own."""
+    arms = {"se": {"model": "nano-se"}, "wc": {"model": "outputs/r-round1/04_finetune/small.wc.high/model", "once": "small"}}
+    sized = {name: {"model": spec["model"], "n_parameters": 1.0e9} for name, spec in arms.items()}
+    found = matrix.list_students(study(arms=arms, students={"small": {"model": "nano-student"}}), sized)
+    assert found["small.wc.high"]["paradigm"] == "self" and found["small.se.high"]["paradigm"] == "kd"
+    assert found["small.wrong"]["arm"] == "wc"
+
+
+@pytest.mark.parametrize("training,message", [
+    ({"backend": "unsloth", "packing": True}, "training.packing"),
+    ({"amount": {"low": 0.4, "high": 2}}, "training.amount is 0.4"),
+    ({"micro_batch_size": 3}, "training.micro_batch_size 3 does not divide"),
+])  # fmt: skip
+def test_a_training_that_cannot_be_is_refused_by_the_plan(training, message):
+    arms = {"se": {"model": "nano-se", "n_parameters": 2.0}, "wc": {"model": "nano-wc", "n_parameters": 1.0}}
+    given = {"amount": {"low": 1, "high": 2}, "batch_size": 8, "n_checkpoints": 1, "max_tokens": 256}
+    with pytest.raises(StudyError, match=message):
+        matrix.list_students(study(training=given | training), arms)
+
+
+def test_packages_that_a_training_lacks_are_named_before_any_compute(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune.importlib.util, "find_spec", lambda name: None)
+    data = study(training={"amount": {"low": 1, "high": 2}, "method": "qlora", "backend": "unsloth", "report_to": ["wandb"]})
+    assert matrix.packages(data, Machine()) == ["bitsandbytes", "unsloth", "wandb"]
+    write_yaml(tmp_path / "p.yaml", data.model_dump(mode="json", exclude_defaults=True))
+    with pytest.raises(StudyError, match="not installed here.*: bitsandbytes, unsloth, wandb; install"):
+        pipeline.run(str(tmp_path / "p.yaml"), "", str(tmp_path))
+
+
+def test_settings_take_the_methods_rate_and_a_seed_of_their_own():
+    entry = {"amount": 2, "learning_rate": 1e-3, "seed": 4}
+    lora = study(training={"amount": {"low": 1, "high": 2}, "method": "lora"})
+    assert (study().training.rate, lora.training.rate) == (1e-5, 2e-4)
+    seeds = {matrix.settings(study(seed=s), {**entry, "seed": t}, Machine()).seed for s in (0, 3, 2**31 - 1) for t in (0, 407, 3407)}
+    assert len(seeds) == 9 and all(0 <= seed < 2**32 for seed in seeds)
+    with pytest.raises(StudyError, match="stands twice"):
+        study(training={"amount": {"low": 1, "high": 2}, "seeds": [1, 1]})
+    with pytest.raises(StudyError, match="evaluation.merged"):
+        study(evaluation={"merged": True})
 
 
 def test_names_recipes_and_seeds():

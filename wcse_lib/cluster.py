@@ -9,7 +9,6 @@ from typing import Any
 
 from wcse_lib import engines
 from wcse_lib.engines import Engine, Output, Request, Sampling
-from wcse_lib.records import is_complete
 from wcse_lib.study import Machine, Run
 
 DEATHS = 3  # a worker is started anew, and its work done again, so many times
@@ -108,7 +107,7 @@ def map_tasks(function: Callable, items: Iterable, machine: Machine) -> Iterator
 def each_student(run: Run, stage: str, names: list[str], work: Callable, machine: Machine, done: str) -> None:
     """Call `work(folder, name, machine)` for every named student whose `stage` is not complete, or older than what it reads; `done` is what is said then."""
     folder = str(run.folder.resolve())
-    todo = [name for name in names if not is_complete(run.path(stage, name), run.plan_id, run.inputs(stage, name))]
+    todo = [name for name in names if not run.complete(stage, name)]
     for student, _ in map_tasks(lambda name: work(folder, name, machine), todo, machine):
         if machine.workers > 1:
             print(f"{student}: {done}", flush=True)

@@ -45,6 +45,8 @@ def model_of(run: Run, student: str) -> tuple[str, str | None]:
     entry = run.student(student)
     if entry["source"] == "base":
         return resolve_model(entry["model"]), None
+    if run.study.evaluation.merged:
+        return str(run.path("04", student, "merged")), None
     folder = run.path("04", student, "model")
     if (folder / "adapter_config.json").exists():
         return resolve_model(entry["model"]), str(folder)
@@ -72,7 +74,7 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     tokenizer, counts = load_tokenizer(adapter or model), {}
     options = machine.model_dump() | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
     with closing(open_engine(machine.engine, model, options)) as engine, \
-            verifier(run.study.prompt.answer_style, 1, run.study.verification) as verify:  # fmt: skip
+            verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify:  # fmt: skip
         for decoding, (n, sampling) in settings.items():
             clock = time.monotonic()
             rows = draw(folder / decoding, student, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,

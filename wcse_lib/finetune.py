@@ -83,8 +83,13 @@ class Settings:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
         if self.packing and self.backend == "unsloth":
             raise ValueError("packing is True: only backend trl is known to keep packed rows from seeing each other")
-        if missing := [name for name in self.report_to if importlib.util.find_spec(name) is None]:
-            raise ValueError(f"report_to: {missing[0]} is not installed; install it or leave it out")
+        if self.training == "steps" and self.amount < 1:
+            raise ValueError(f"amount is {self.amount!r}: at least one step is needed")
+
+    def missing(self) -> list[str]:
+        """Packages that such a training needs and that are not installed here."""
+        needed = [*self.report_to, *["unsloth"] * (self.backend == "unsloth"), *["bitsandbytes"] * (self.method == "qlora")]
+        return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
 class Diverged(ValueError):
@@ -201,6 +206,8 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     row too long, another training in `out` (unless `renew`: then that is thrown away), a loss or gradient that is not finite (with step and learning rate).
     """
     out, notes, rest = Path(out), [], (validate, progress, n_dropped_long, end_id)
+    if missing := settings.missing():
+        raise ValueError(f"{', '.join(missing)}: not installed; install it, or choose another backend, method or report_to")
     open_backend(settings.backend)
     import torch
     from transformers import AutoTokenizer

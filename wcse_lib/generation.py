@@ -32,7 +32,7 @@ def generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None
     if spec.mix:
         return allocation.mix(run, arm)
     if spec.adaptive:
-        return allocation.adaptive(run, arm, lambda n: draw_arm(run, spec.adaptive.of, machine, n, arm), machine.workers)
+        return allocation.adaptive(run, arm, lambda n: draw_arm(run, spec.adaptive.of, machine, n, arm), machine.checkers)
     if spec.engine == "import":
         return _imported(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
@@ -72,14 +72,16 @@ def draw_arm(
         finally:
             if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
                 old, new = _drawing(folder), len(read_samples(folder, KEY)) - before
-                now = {"seconds": old["seconds"] + time.monotonic() - clock, "n_samples": old["n_samples"] + max(0, new)}
+                took, devices = time.monotonic() - clock, 1 if spec.engine == "openai" else machine.devices
+                now = {"seconds": old["seconds"] + took, "device_seconds": old["device_seconds"] + took * devices}
+                now |= {"n_samples": old["n_samples"] + max(0, new)}
                 write_json(folder / "drawing.json", now if new > 0 else old)
 
 
 def _drawing(folder: Path) -> dict:
-    """Seconds that drawing took so far, and samples drawn in them."""
+    """Seconds that drawing took so far, the same times the devices that it held, and samples drawn in them."""
     path = folder / "drawing.json"
-    return read_json(path) if path.exists() else {"seconds": 0.0, "n_samples": 0}
+    return read_json(path) if path.exists() else {"seconds": 0.0, "device_seconds": 0.0, "n_samples": 0}
 
 
 def _imported(run: Run, arm: str) -> pd.DataFrame:
@@ -158,7 +160,8 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         "duplicate_rate": float(whole.duplicated(["problem_id", "text"]).mean()),
         "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
         "n_samples_without_token_count": int((whole["n_tokens"] < 0).sum()),
-        **({"seconds": took["seconds"], "seconds_per_sample": took["seconds"] / took["n_samples"]} if took["n_samples"] else {}),
+        **({"usd": float(rows["usd"].sum())} if rows["usd"].notna().any() else {}),
+        **({"seconds": took["seconds"], "seconds_per_sample": took["device_seconds"] / took["n_samples"]} if took["n_samples"] else {}),
     }
 
 

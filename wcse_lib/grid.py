@@ -10,7 +10,9 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from wcse_lib.records import StudyError
-from wcse_lib.study import Count, Name, Strict, Study, check_study, read_yaml, resolve, validate
+from wcse_lib.study import Count, Name, Strict, Study, check_study, fingerprint, read_yaml, resolve, validate
+
+LONGEST = 41  # characters of a study's name
 
 
 class Grid(Strict):
@@ -55,6 +57,9 @@ def expand(path: str | Path, outputs: str | Path = "outputs") -> dict[str, Study
     studies = {}
     for label, change in changes.items():
         name = f"{spec.study}-{label}"
+        name = name if len(name) <= LONGEST else f"{name[: LONGEST - 7]}-{fingerprint(label)[:6]}"
+        if name in studies:
+            raise StudyError(f"{where}: two of its studies would be called {name!r}; write them as cases, which have names")
         data = _changed(base, {**spec.set, **change}, where) | {"study": name}
         studies[name] = check_study(data | ({"title": spec.title} if spec.title else {}), f"{where}, study {name}")
     return studies
@@ -65,7 +70,9 @@ def _combinations(spec: Grid) -> dict[str, dict]:
     for case, change in (spec.cases or {"": {}}).items():
         for values in product(*spec.grid.values()):
             labels = [case] * bool(case) + [_label(key, value) for key, value in zip(spec.grid, values)]
-            out["-".join(labels)] = {**change, **dict(zip(spec.grid, values))}
+            if (name := "-".join(labels)) in out:
+                raise StudyError(f"grid: two studies would be called {name!r}; write them as cases, which have names")
+            out[name] = {**change, **dict(zip(spec.grid, values))}
     return out
 
 
@@ -77,7 +84,7 @@ def _rounds(spec: Grid, base: dict, outputs: Path) -> dict[str, dict]:
         student = f"{spec.student}.{spec.arm}.{spec.budget}"
         folder = outputs / f"{spec.study}-round{r - 1}" / "04_finetune" / student
         model = str(folder / ("merged" if adapters else "model"))
-        out[f"round{r}"] = {**keep, f"arms.{spec.arm}.model": model}
+        out[f"round{r}"] = {**keep, f"arms.{spec.arm}.model": model, f"arms.{spec.arm}.once": spec.student}
         if spec.start == "last":
             out[f"round{r}"][f"students.{spec.student}.model"] = model
     return out

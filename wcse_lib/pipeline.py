@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,19 +19,25 @@ import psutil
 import wcse_lib
 from wcse_lib import planning
 from wcse_lib.grid import expand, is_grid
+from wcse_lib.matrix import packages
 from wcse_lib.preview import preview
 from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_json, write_json
-from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, read_yaml, resolve, write_yaml
+from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, named_files, read_yaml, resolve, write_yaml
 
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 AHEAD = 2  # kernels that start before their turn: the step between two long ones is often short
 MODULES = dict(zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis")))
+LESS = "lower batch_size (or gpu_memory_utilization) in the machine file"
 DIED = "the kernel died, most often for want of memory: lower batch_size in the machine file"
 HINTS = {
     "DeadKernelError": DIED,
     "Kernel died": DIED,  # before its first cell
-    "out of memory": "lower batch_size (or gpu_memory_utilization) in the machine file",
-    "No space left": "free some disk space",
+    "out of memory": LESS,
+    "can't allocate memory": LESS,  # PyTorch's, on a CPU
+    "MemoryError": LESS,
+    "No space left": "free some disk space, then run again",
+    "Read-only file system": "choose another folder by --outputs, or unlock this one",
+    "timed out during startup": "Ray did not start in time: lower workers in the machine file, or run again on an idle machine",
 }
 
 
@@ -46,12 +54,12 @@ def steps(study: Study) -> list[tuple[str, str | None]]:
 
 
 def is_done(folder: Path, study: Study, stage: str, arm: str | None) -> bool:
-    """Whether a step's manifest was written under this very study, and not before a step that it reads."""
-    plan = folder / "01_plan" / "plan.json"
-    if not plan.exists() or read_json(plan)["study"] != json.loads(json.dumps(study.model_dump())):
+    """Whether a step's manifest was written under this very study and its files as they are now, and not before a step that it reads."""
+    path = folder / "01_plan" / "plan.json"
+    plan = read_json(path) if path.exists() else {}
+    if plan.get("study") != json.loads(json.dumps(study.model_dump())):
         return False
-    opened = Run(folder)
-    return is_complete(folder / stage / (arm or ""), opened.plan_id, opened.inputs(stage, arm or ""))
+    return (stage != STAGES[0] or plan.get("files") == named_files(study)) and Run(folder).complete(stage, arm or "")
 
 
 def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "") -> Path:
@@ -87,6 +95,8 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
         print(f"== {pilot.study}", flush=True)
         _run(pilot, _written(pilot, outputs), machine, outputs, "03_verify")  # 01 needs all of it
     todo, kernels = [step for step in steps(study) if step[0] <= last], {}
+    if any(stage == "04_finetune" for stage, _ in todo) and (lacking := packages(study, load_machine(machine))):
+        raise StudyError(f"not installed here, and needed for the training: {', '.join(lacking)}; install them, or change training in {params}")
     with locked(folder):
         try:
             for i, (stage, arm) in enumerate(todo):
@@ -99,7 +109,13 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
                 for near in todo[i : i + 1 + AHEAD]:
                     if near not in kernels or not kernels[near].alive():
                         kernels[near] = _Kernel(study, machine, *near)
-                _execute(folder, stage, arm, _parameters(stage, arm, params, machine, outputs, study), label, kernels[stage, arm])
+                given = _parameters(stage, arm, params, machine, outputs, study)
+                try:
+                    _execute(folder, stage, arm, given, label, kernels[stage, arm])
+                except _NeverStarted:  # as where another process took its port
+                    kernels[stage, arm].close()
+                    kernels[stage, arm] = _Kernel(study, machine, stage, arm)
+                    _execute(folder, stage, arm, given, label, kernels[stage, arm], last=True)
                 kernels.pop((stage, arm)).close()
                 print(f"{label}: done in {time.monotonic() - clock:.0f} s", flush=True)
         finally:
@@ -129,6 +145,9 @@ def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs:
     return {"folder": run_folder, "machine": machine} | ({"arm": arm} if arm else {})
 
 
+SPENT = {"n_samples": "samples", "n_tokens": "tokens", "spent_flops": "FLOPs of training", "seconds": "seconds of drawing and training", "usd": "USD"}
+
+
 class _Kernel:
     """A step's kernel, started while earlier steps run: by its turn it has imported what takes long."""
 
@@ -138,6 +157,7 @@ class _Kernel:
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.manager, self.idle, self._sync, where = AsyncKernelManager(kernel_name="python3"), True, run_sync, load_machine(machine)
+        self.manager.shutdown_wait_time = 60  # seconds before a kernel that ends is killed: Ray takes some of them
         # Registered first, so called last: by then all is flushed, and taking PyTorch apart takes a second.
         lines = ["__import__('atexit').register(__import__('os')._exit, 0);"]
         lines += [f"__import__({module!r}, fromlist=[{name!r}]);" for module, name in _imports(study, where.engine, stage, arm)]
@@ -150,7 +170,12 @@ class _Kernel:
         return self._sync(self.manager.is_alive)()
 
     def close(self) -> None:
-        self._sync(self.manager.shutdown_kernel)(now=self.idle)
+        with contextlib.suppress(Exception):  # of a kernel that never spoke: its failure has been told
+            self._sync(self.manager.shutdown_kernel)(now=self.idle)
+
+
+class _NeverStarted(Exception):
+    """A kernel that died before its first cell."""
 
 
 def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tuple[str, str]]:
@@ -166,7 +191,7 @@ def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tup
     return out
 
 
-def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str, kernel: _Kernel) -> None:
+def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str, kernel: _Kernel, last: bool = False) -> None:
     import papermill
 
     here = folder / stage / (arm or "")
@@ -185,9 +210,11 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
             stdout_file=_Live(),
             request_save_on_cell_execute=True,
         )
-    except (papermill.PapermillExecutionError, RuntimeError) as error:  # the latter: a kernel that died, or never spoke
+    except (papermill.PapermillExecutionError, RuntimeError, OSError) as error:
         if stop.asked:
             raise KeyboardInterrupt from error
+        if type(error) is RuntimeError and not last:  # what jupyter_client raises, before anything ran
+            raise _NeverStarted from error
         _fail(here, label, error)
     finally:
         stop.done()
@@ -232,9 +259,8 @@ def _fail(here: Path, label: str, error: Exception) -> None:
     cell = getattr(error, "exec_count", None)
     hint = next((h for sign, h in HINTS.items() if sign in f"{name} {value}"), "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(
-        here / "failed.json", {"step": label, "cell": cell, "error": name, "message": value, "hint": hint, "when": now}
-    )
+    with contextlib.suppress(StudyError):  # a full disk
+        write_json(here / "failed.json", {"step": label, "cell": cell, "error": name, "message": value, "hint": hint, "when": now})
     where = f"cell {cell}: " if cell else ""
     raise StudyError(f"{label} failed: {where}{name}: {value}" + (f"\nhint: {hint}" if hint else "")) from error
 
@@ -271,18 +297,19 @@ def _stage(text: str) -> str:
 def status(folder: Path) -> str:
     """What is done, what it took, what failed and what is next, as text."""
     opened = Run(folder)
-    lines, waiting, spent = [], [], dict.fromkeys(("n_samples", "n_tokens", "seconds"), 0)
+    lines, waiting, spent = [], [], Counter()
     for stage, arm in steps(opened.study):
         here, label = folder / stage / (arm or ""), f"{stage} {arm or ''}".strip()
         state = "not yet"
-        if is_complete(here, opened.plan_id, opened.inputs(stage, arm or "")):
+        if opened.complete(stage, arm or ""):
             manifest = read_json(here / "manifest.json")
-            spent = {k: spent[k] + (manifest.get(k) or 0) for k in spent}
+            for facts in [manifest, *map(read_json, here.glob("*/manifest.json"))] if not arm else [manifest]:
+                spent.update(_amounts(facts))
             counts = [f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in manifest.items()
                       if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")]  # fmt: skip
             state = f"complete {', '.join(counts)}"
         elif is_complete(here, opened.plan_id):
-            state = "out of date: what it reads was made anew after it"
+            state = "out of date: what it reads was made anew after it, or some of its files are gone"
         elif rows := count_rows(here):
             state = f"under way: {rows:,} samples on disk"
         if (here / "failed.json").exists():
@@ -290,10 +317,18 @@ def status(folder: Path) -> str:
             state = f"failed: {failed['error']}: {failed['message']}" + f" ({failed['hint']})" * bool(failed.get("hint"))
         waiting += [label] * (not state.startswith("complete"))
         lines.append(f"{label:<28} {state}")
-    told = [f"{n:,.0f} {k.removeprefix('n_')}" for k, n in spent.items() if n]
+    told = [f"{spent[k]:,.4g} {words}" if k == "spent_flops" else f"{spent[k]:,.0f} {words}" for k, words in SPENT.items() if spent[k]]
     lines += [f"spent so far: {', '.join(told)}"] * bool(told)
     lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {folder / 'report.html'}")
     return "\n".join(lines)
+
+
+def _amounts(facts: dict) -> Counter:
+    """What a manifest says was spent, those of its parts (a student's greedy and drawn samples) added up."""
+    found = Counter({k: facts[k] for k in SPENT if isinstance(facts.get(k), (int, float))})
+    for part in facts.values():
+        found += _amounts(part) if isinstance(part, dict) else Counter()
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -321,7 +356,7 @@ def main(argv: list[str] | None = None) -> int:
             print("\n\n".join(told))
         else:
             run(args.params, args.machine, args.outputs, args.until)
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -334,7 +369,7 @@ def _status_of(folder: Path, study: Study) -> str:
     if not (folder / "01_plan" / "plan.json").exists():
         return f"{folder}: nothing planned yet; next: 01_plan"
     if not is_done(folder, study, "01_plan", None):
-        return f"{folder}: planned with other parameters than the file has now; next: 01_plan\n{status(folder)}"
+        return f"{folder}: planned with other parameters or files than there are now; next: 01_plan\n{status(folder)}"
     return f"{folder}\n{status(folder)}"
 
 

@@ -27,7 +27,7 @@ from wcse_lib.pilot import (
 )
 from wcse_lib.problems import check_splits, load_problems
 from wcse_lib.records import read_parquet, write_json, write_parquet
-from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, read_yaml, resolve
+from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, named_files, read_yaml, resolve
 
 __all__ = ["explorer", "paper_curves", "pilot_study", "read_pilot"]  # of the floor, for notebook 01 and the pipeline
 
@@ -82,10 +82,12 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         "n_held_out": {str(name): int(n) for name, n in held_out.value_counts(sort=False).items()},
         "n_dropped_problems": len(dropped),
         "problems_sha256": {s: fingerprint(splits[s].values.tolist()) for s in SPLITS},
+        "files": named_files(study),
         "versions": versions(),
     }
     rows = {name: {k: v for k, v in arm.items() if k != "seconds_per_sample"} for name, arm in arms.items()}
-    plan["plan_id"] = fingerprint([plan["study"], rows, students, plan["problems_sha256"]])
+    imported = {arm.path: plan["files"].get(arm.path) for arm in study.arms.values() if arm.path}
+    plan["plan_id"] = fingerprint([plan["study"], rows, students, plan["problems_sha256"], imported])
     refuse_other(folder / "01_plan" / "plan.json", study)
     if pilot:
         plan["pilot"] = {name: facts(found, known[name]) for name, found in pilot.items()}

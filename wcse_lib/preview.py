@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wcse_lib import budget
 from wcse_lib.matching import describe, match_arms, uneven
-from wcse_lib.matrix import list_students
+from wcse_lib.matrix import list_students, packages
 from wcse_lib.problems import check_splits, load_problems
 from wcse_lib.records import StudyError
 from wcse_lib.study import Machine, Study, resolve_model
@@ -41,12 +41,13 @@ def preview(study: Study, machine: Machine) -> str:
     lines += [f"left out  {k:,} of {what}" for what, k in left_out.most_common(5)]
     if study.pilot:
         lines.append(f"pilot     {study.pilot.n_problems} problems × {study.pilot.n_samples} samples per arm, drawn first")
-    flops, usd = _arms(study, known, n["train"], machine, lines, missing)
-    flops += _students(study, known, n, lines, missing)
+    flops, usd = _arms(study, known, n["train"], machine, lines)
+    sampled = bool(flops)
+    flops += _students(study, known, n, machine, lines, missing)
     judge = study.verification.model_judge
     if judge and judge.engine == "local":
         _size(judge.model, missing)
-    if flops:
+    if flops and sampled:  # else the lines above tell of the parts that are known
         rest = ["prompts", *["the pilot"] * bool(study.pilot), *["the judge"] * bool(judge)]
         rest += ["training, whose epochs hang on how many samples are right"] * bool(study.students and study.training.mode == "epochs")
         hours = f"at most {_time(flops / machine.tflops / 1e12)} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook" if machine.tflops else (
@@ -93,8 +94,8 @@ def _size(model: str, missing: list[str]) -> budget.ModelSize | None:
         return None
 
 
-def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list, missing: list) -> tuple[float, float]:
-    """Lines for every arm; returns FLOPs and USD of the whole sampling, at most."""
+def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list) -> tuple[float, float]:
+    """Lines for every arm, by problem where their number is not known; returns FLOPs and USD of the whole sampling, at most."""
     try:
         if unknown := [name for name, arm in known.items() if arm is None]:
             raise StudyError(f"the size of {', '.join(unknown)} is not known here")
@@ -108,23 +109,25 @@ def _arms(study: Study, known: dict, n: int | str, machine: Machine, lines: list
     for name, arm in arms.items():
         samples = ", ".join(f"{b} {k}" for b, k in arm["samples"].items())
         text = f"arm       {name} ({arm['model'] or arm['engine']}): samples a problem {samples}"
-        if isinstance(n, int) and study.arms[name].engine != "import":
-            tokens = n * max(arm["samples"].values()) * study.sampling.max_tokens
+        if study.arms[name].engine != "import":
+            all_known, each = isinstance(n, int), "" if isinstance(n, int) else " a problem"
+            tokens = (n if all_known else 1) * max(arm["samples"].values()) * study.sampling.max_tokens
             cost = tokens * (arm["planned_flops_per_token"] or 0)
-            text += f", at most {tokens:,} tokens" + f", {cost:.2g} FLOPs" * bool(cost)
-            flops += cost
+            text += f", at most {tokens:,} tokens{each}" + f", {cost:.2g} FLOPs{each}" * bool(cost)
+            flops += cost if all_known else 0.0
             if arm.get("price") and study.arms[name].engine == "openai":
                 dollars = tokens * arm["price"]["output"] / 1e6
-                text, usd = f"{text}, {dollars:,.2f} USD without prompts", usd + dollars
+                text, usd = f"{text}, {dollars:,.4g} USD{each} without prompts", usd + (dollars if all_known else 0.0)
             if arm["n_parameters"] and study.arms[name].engine == "local":
                 text += f"; weights {arm['n_parameters'] * BYTES[machine.dtype] / 1e9:.3g} GB"
         lines.append(text)
     return flops, usd
 
 
-def _students(study: Study, known: dict, n: dict, lines: list, missing: list) -> float:
+def _students(study: Study, known: dict, n: dict, machine: Machine, lines: list, missing: list) -> float:
     """Lines for training and evaluation; returns their FLOPs, at most."""
     sizes = {}
+    missing += [f"package {name}, for the training" for name in (packages(study, machine) if study.students else ())]
     for student in study.students.values():
         p = next((a["n_parameters"] for a in known.values() if a and a["model"] == student.model and a["n_parameters"]), 0)
         sizes[student.model] = _size(student.model, missing) or Size(int(p), int(p))

@@ -203,9 +203,13 @@ def locked(folder: Path, name: str = ".lock", wait_seconds: float = 0.0) -> Iter
 
     Raises StudyError naming the process that holds it, after `wait_seconds` (an orphaned kernel needs one to notice).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait_seconds
-    with open(folder / name, "a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = open(folder / name, "a+")
+    except OSError as error:
+        raise StudyError(f"{folder}: cannot be written ({error.strerror}); free or unlock the disk, or choose another folder") from error
+    with opened as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

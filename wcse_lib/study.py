@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from wcse_lib.answers import Policy
 from wcse_lib.extraction import STYLES
 from wcse_lib.nano import MODELS
-from wcse_lib.records import StudyError, read_json, read_parquet, write_text
+from wcse_lib.records import StudyError, count_rows, is_complete, read_json, read_parquet, write_text
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 Count = Annotated[int, Field(ge=1)]
@@ -145,6 +145,7 @@ class Arm(Strict):
     tokenizer: str | None = None  # import: counts the tokens where the file does not
     mix: dict[Name, Positive] | Literal["best"] | None = None  # budget shares of other arms; best: by the pilot's forecast
     adaptive: Adaptive | None = None  # spend another arm's budget unevenly over problems
+    once: Name | None = None  # the student that this model became in an earlier round of self-improvement
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None  # instead of sampling.temperature
     n_parameters: Positive | None = None  # where no checkpoint can be read
     n_active_parameters: Positive | None = None  # of a mixture of experts: what one token uses
@@ -303,20 +304,28 @@ class Training(Strict):
     mode: Literal["steps", "epochs", "tokens"] = "steps"
     amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
     batch_size: Count = 32  # rows a step; halved with gradients accumulated where memory lacks
-    learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] = 1.0e-5  # of several, validation chooses
+    # of several, validation chooses; when left out 1e-5 for full (as in the paper), 2e-4 for lora and qlora (Unsloth's notebooks')
+    learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
     optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"  # a name that transformers knows
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"  # of the learning rate
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW's
     packing: bool = False  # rows end to end instead of padded; each sees itself alone (trl)
     gradient_checkpointing: bool = False  # less memory, more time
     n_checkpoints: Count = 10  # equally spaced; validation chooses among them
     max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
+    micro_batch_size: Annotated[int, Field(ge=0)] = 0  # rows in memory at a time, a divisor of batch_size; 0: all of it
     lora_rank: Count = 16  # of lora and qlora
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # likewise
     lora_alpha: Positive | None = None  # the rank when left out
     lora_targets: list[str] | None = None  # all linear layers when left out
     merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0]  # a student is trained once with each
+
+    @property
+    def rate(self) -> float | list[float]:
+        return self.learning_rate or (1.0e-5 if self.method == "full" else 2.0e-4)
 
     @field_validator("seeds")
     @classmethod
@@ -335,6 +344,7 @@ class Evaluation(Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # longer answers are cut, and count as wrong
     maj_k: list[Count] = [1, 4, 8]  # k of maj@k and pass@k
+    merged: bool = False  # test an adapter merged into its base (training.merged) instead of both
 
     @model_validator(mode="after")
     def _check(self):
@@ -395,9 +405,11 @@ class Study(Strict):
                 for value in getattr(recipe, key) or []:
                     if value not in known:
                         raise ValueError(f"recipes.{name}.{key}: {value!r} is not among {', '.join(known) or 'none'}")
-        rates = [self.training.learning_rate, *(s.learning_rate for s in self.students.values())]
+        rates = [self.training.rate, *(s.learning_rate for s in self.students.values())]
         if any(isinstance(rate, list) and len(rate) > 1 for rate in rates) and not self.dataset.n_validation:
             raise ValueError("dataset.n_validation: several learning rates need validation problems to choose by")
+        if self.evaluation.merged and not (self.training.merged and self.training.method != "full"):
+            raise ValueError("evaluation.merged: needs training.merged: true, and training.method: lora or qlora")
         if (self.verification.by == "task") != (self.dataset.name == "reasoning_gym"):
             raise ValueError("verification.by: task goes with dataset.name: reasoning_gym, and only with it")
         if self.verification.by == "tests" and not self.dataset.columns.tests:
@@ -460,15 +472,21 @@ class Machine(Endpoint):
     threads: Count | None = None  # CPU: of each worker; all cores when left out
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
-    workers: Count = 1  # processes that draw, check answers, and train; above 1 by Ray
+    workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None  # vllm: share of a GPU that it takes
     tensor_parallel_size: Count | None = None  # vllm: GPUs that share one model
     max_model_len: Count | None = None  # vllm: longest prompt and answer together, in tokens
     enforce_eager: bool | None = None  # vllm: no CUDA graphs; slower, opens faster
     kv_cache_gib: Positive | None = None  # vllm: this much for the cache, instead of a share (CPU: 2)
     max_num_seqs: Count | None = None  # vllm: samples drawn at a time
+    checkers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: min(8, os.cpu_count() or 1))  # processes that check answers and run tests
     address: str | None = None  # Ray: an existing cluster's address; a local cluster is started when left out
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None  # Ray: GPUs that each of `workers` gets
+
+    @property
+    def devices(self) -> float:
+        """GPUs that are held while samples are drawn (on CPUs: workers)."""
+        return self.workers * (self.gpus_per_worker or self.tensor_parallel_size or 1)
 
     @field_validator("compile")
     @classmethod
@@ -628,6 +646,19 @@ def bundled() -> list[str]:
     return sorted(p.parent.name for p in MODELS.glob("*/config.json"))
 
 
+def named_files(study: Study) -> dict[str, str]:
+    """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts, prices."""
+    d = study.dataset
+    paths = [d.train, d.held_out, *(held.path for held in d.transfer.values())] if d.name == "files" else []
+    paths += [*(arm.path for arm in study.arms.values()), study.prompt.shots, study.budget.prices]
+    out = {}
+    for name in dict.fromkeys(filter(None, paths)):
+        if (path := resolve(name)).is_file():
+            with open(path, "rb") as file:
+                out[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return out
+
+
 def fingerprint(data: Any) -> str:
     """A short stable hash of JSON-able data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
@@ -663,6 +694,13 @@ class Run:
         if stage.startswith("02"):
             return [self.path("02", part) for part in self.parts(name)]
         return {"03": [self.path("02", name)], "04": verified, "05": [self.path("04", name)], "06": tested}.get(stage[:2], [])
+
+    def complete(self, stage: str, name: str = "") -> bool:
+        """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds all its samples."""
+        folder = self.path(stage, name)
+        if not is_complete(folder, self.plan_id, self.inputs(stage, name)):
+            return False
+        return not stage.startswith("02") or count_rows(folder) >= read_json(folder / "manifest.json").get("n_samples", 0)
 
     def parts(self, arm: str) -> list[str]:
         """The arms that a mix or an adaptive arm draws from; none of any other arm."""

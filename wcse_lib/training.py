@@ -16,7 +16,7 @@ from wcse_lib import finetune, intervals, records
 from wcse_lib.cluster import each_student
 from wcse_lib.engines import Request, Sampling
 from wcse_lib.engines.hf import HFEngine, set_threads
-from wcse_lib.matrix import MAIN
+from wcse_lib.matrix import MAIN, settings
 from wcse_lib.prompts import load_tokenizer, prompt_ids, stops, without_thinking
 from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, same_problems, sample_pieces
 from wcse_lib.sampling import progress
@@ -92,18 +92,6 @@ def encoded_rows(run: Run, student: str, tokenizer) -> tuple[list[dict], pd.Data
     return kept, examples[reasons == ""].reset_index(drop=True), dropped[[*KEY, "reason"]]
 
 
-def settings_of(run: Run, student: str, machine: Machine) -> finetune.Settings:
-    """The finetuning settings of one student."""
-    entry, t = run.student(student), run.study.training
-    rates = entry["learning_rate"] if isinstance(entry["learning_rate"], list) else [entry["learning_rate"]]
-    same = ("method", "backend", "batch_size", "max_tokens", "warmup", "weight_decay", "optimizer", "n_checkpoints",
-            "lora_rank", "gradient_checkpointing", "packing")  # fmt: skip
-    own = {"training": t.mode, "amount": entry["amount"], "seed": (1_000_003 * run.study.seed + entry["seed"]) % 2**32, "merge": t.merged}
-    own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto", "compile": machine.compile}
-    own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ())}
-    return finetune.Settings(**own, report_to=tuple(t.report_to), **{name: getattr(t, name) for name in same})
-
-
 def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     """Train the named students (all that need it when empty); returns one row per student from its train report.
 
@@ -137,7 +125,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
     n_long = int(dropped["reason"].str.startswith("longer").sum())
     with progress(student, 0) as bar, verifier(run.study.prompt.answer_style, 1, v) as verify:
         bar.unit = " steps"
-        report = finetune.train(base, rows, settings_of(run, student, machine), folder, _validator(run, verify),
+        report = finetune.train(base, rows, settings(run.study, entry, machine), folder, _validator(run, verify),
                                 _shown_on(bar), n_long, end_id, renew=True)  # fmt: skip
     facts = {k: report[k] for k in ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")}
     records.write_manifest(folder, run.plan_id, facts)
@@ -148,7 +136,7 @@ def _likelihoods(run: Run, student: str, rows: list[dict], examples: pd.DataFram
     entry = run.student(student)
     same = {k: entry[k] for k in ("model", "source", "arm", "recipe", "seed")}
     others = [s for s, e in run.plan["students"].items() if s != student and same.items() <= e.items()]
-    done = [run.path("04", s) for s in others if is_complete(run.path("04", s), run.plan_id, run.inputs("04", s))]
+    done = [run.path("04", s) for s in others if run.complete("04", s)]
     told = [read_parquet(path) for o in done if (path := o / "likelihood.parquet").exists()]
     out = examples[KEY].assign(n_tokens=[len(row["labels"]) - row["labels"].count(finetune.MASKED) for row in rows])
     known = pd.concat(told or [out.head(0).assign(log_likelihood=0.0)])[[*KEY, "log_likelihood"]].drop_duplicates(KEY)
@@ -253,10 +241,13 @@ def card(run: Run, student: str) -> str:
     lines += [f"| {k} | {f'{x:.4g}' if isinstance(x, float) else x} |" for k, x in facts.items()]
     tested = run.path("05", student, "verdicts-greedy.parquet")
     if tested.exists():
-        right = read_parquet(tested)["verdict"] == "correct"
-        value, low, high = intervals.wilson(int(right.sum()), len(right))
-        lines += ["", "## Results", "", f"Greedy pass@1 on {len(right)} held-out problems: {100 * value:.1f} % "
-                  f"(95 % interval {100 * low:.1f} to {100 * high:.1f})."]  # fmt: skip
+        problems, rows = read_parquet(run.path("01", "held_out.parquet")), read_parquet(tested)
+        sets = pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"])
+        lines += ["", "## Results", ""]
+        for name, right in (rows["verdict"] == "correct").groupby(rows["problem_id"].map(sets), sort=False):
+            value, low, high = intervals.wilson(int(right.sum()), len(right))
+            lines.append(f"* Greedy pass@1 on {len(right)} problems ({name.replace('_', '-')}): {100 * value:.1f} % "
+                         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}).")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -68,7 +68,7 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
     people, m, asked, counts = labelling.judgements(labels(run)), run.study.verification.model_judge, [], []
     kinds = {"verdicts": VERDICTS, "judgements": JUDGEMENTS, "other_judgements": JUDGEMENTS}
     with contextlib.ExitStack() as files:
-        check = files.enter_context(verifier(run.study.prompt.answer_style, machine.workers, run.study.verification))
+        check = files.enter_context(verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification))
         add = {name: files.enter_context(appending(folder / f"{name}.parquet", columns)) for name, columns in kinds.items()}
         add |= {judge: add["judgements" if judge == wanted[0] else "other_judgements"] for judge in wanted}
         for samples in _pieces(run, arm, problems):

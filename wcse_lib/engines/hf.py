@@ -13,7 +13,8 @@ def open_engine(model: str, machine: dict) -> HFEngine:
     """Load a checkpoint folder or hub id. Machine keys: dtype, device, device_map, batch_size, threads, compile, adapter,
     tokenizer (a folder; the model's when left out).
 
-    Without a batch_size it is found: 256 at first, on a GPU doubled while memory lasts, halved when it does not.
+    Without a batch_size it is found: what the model's cache leaves room for (decoding.slots), or where batches of `generate`
+    are drawn 256 at first, on a GPU doubled while memory lasts; halved when it does not.
     """
     return HFEngine(model, machine)
 
@@ -33,6 +34,8 @@ class HFEngine:
         logging.disable_progress_bar()
         set_threads(machine.get("threads"))
         self.device = machine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: cuda stands in the machine file, but PyTorch finds no CUDA here; leave it out, or install a CUDA build")
         dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
         self.tokenizer = AutoTokenizer.from_pretrained(machine.get("tokenizer") or model)
         spread = {"device_map": machine["device_map"]} if machine.get("device_map") else {}

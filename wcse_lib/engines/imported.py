@@ -22,14 +22,18 @@ def import_samples(folder: Path, author: str, arm: Arm, problems: pd.DataFrame, 
     holds something else than its kind.
     """
     path, columns = resolve(arm.path), arm.columns
-    tokenizer = load_tokenizer(resolve_model(arm.tokenizer)) if arm.tokenizer else None
-    known = dict(zip(problems["problem_id" if columns.problem_id else "question"], problems["problem_id"]))
+    try:
+        tokenizer = load_tokenizer(resolve_model(arm.tokenizer)) if arm.tokenizer else None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"arms.{author}.tokenizer: {arm.tokenizer!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id that is here") from error
+    known = dict(zip(problems["problem_id" if columns.problem_id else "question"].str.strip(), problems["problem_id"]))
     counts: Counter = Counter()
     found: dict[str, dict[int, dict]] = {}  # by problem, by place
     for number, row in enumerate(read_table(path), 1):
         counts["rows"] += 1
         name = field(row, columns.problem_id or columns.question, path, number)
-        problem_id, text = known.get(str(name)), field(row, columns.text, path, number)
+        name = int(name) if isinstance(name, float) and name == int(name) else name  # an id that a file made a decimal
+        problem_id, text = known.get(str(name).strip()), field(row, columns.text, path, number)
         of_problem = found.get(problem_id, {})
         place = _whole(row, columns.sample_index, path, number, len(of_problem))
         if problem_id is None:
@@ -39,7 +43,7 @@ def import_samples(folder: Path, author: str, arm: Arm, problems: pd.DataFrame, 
         elif place in of_problem:
             counts["of a key that came before"] += 1
         else:
-            n_tokens = _whole(row, columns.n_tokens, path, number, -1)
+            n_tokens = _whole(row, columns.n_tokens, path, number, -1) or -1  # no text has 0: it is unknown
             if n_tokens == -1 and tokenizer:
                 n_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
             cut = columns.finish_reason and field(row, columns.finish_reason, path, number) in ("length", "max_tokens")
