@@ -25,16 +25,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values, statistic=np.mean, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
-    """Interval of a statistic over problems: `values` [n], or [n, columns] whose rows are kept together.
+def bootstrap(values, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
+    """Mean of `values` [n] over problems. With `clusters` [n] (labels) clusters are drawn whole; the mean is by row.
 
-    The mean takes the module's weights; any other `statistic(values[rows]) -> float` takes resampled rows and BCa
-    quantiles (NaN ends when all rows agree). With `clusters` [n] (labels) clusters are drawn whole; a mean is by row.
     `bounds` is a value's possible range: (0, 1) by default when the values lie in it, unless all are above 0 and small
     (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. Raises ValueError on NaN, no rows, values outside.
     """
-    if statistic is not np.mean:
-        return _bca(np.asarray(values, float), statistic, n_boot, seed, level, clusters)
     return ratio(values, np.ones(np.shape(values)), n_boot, seed, level, clusters, bounds or _range(values))
 
 
@@ -80,8 +76,8 @@ def paired_ratio_difference(a, b, n_boot=2000, seed=0, level=0.95, clusters=None
 def unpaired_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=None) -> Interval:
     """Mean of `a` [n] minus mean of `b` [m] over different problems, from their two intervals (Newcombe's MOVER)."""
     bounds = bounds or _range(np.r_[np.asarray(a, float), np.asarray(b, float)])
-    x, x_low, x_high = bootstrap(a, np.mean, n_boot, seed, level, bounds=bounds)
-    y, y_low, y_high = bootstrap(b, np.mean, n_boot, seed + 1, level, bounds=bounds)
+    x, x_low, x_high = bootstrap(a, n_boot, seed, level, bounds=bounds)
+    y, y_low, y_high = bootstrap(b, n_boot, seed + 1, level, bounds=bounds)
     return Interval(x - y, x - y - np.hypot(x - x_low, y_high - y), x - y + np.hypot(x_high - x, y - y_low))
 
 
@@ -168,24 +164,6 @@ def _interval(table, estimate, ends, limits, n_boot, seed, level, shift=0.0, n=N
     draws = np.concatenate([estimate(gamma(weights, (size, len(rows))) @ rows) for size in sizes]) + shift
     low, high = np.quantile(draws, _tails(n, level))
     return Interval(value, float(max(min(low, value), least)), float(min(max(high, value), most)))
-
-
-def _bca(values, statistic, n_boot, seed, level, clusters) -> Interval:
-    """Bias-corrected and accelerated bootstrap (Efron 1987) over rows or clusters of rows, with t-expanded tails."""
-    _table(clusters, values=values if values.ndim == 1 else values.sum(1))
-    codes = np.unique(np.arange(len(values)) if clusters is None else clusters, return_inverse=True)[1]
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    at = lambda chosen: float(statistic(values[np.concatenate([members[i] for i in chosen])]))  # noqa: E731
-    value, n, rng = float(statistic(values)), len(members), np.random.default_rng(seed)
-    if n == 1 or (values == values[0]).all():
-        return Interval(value, np.nan, np.nan)
-    draws = np.array([at(rng.integers(n, size=n)) for _ in range(n_boot)])
-    below = np.clip(((draws < value).mean() + (draws <= value).mean()) / 2, 1 / n_boot, 1 - 1 / n_boot)
-    fold = rng.permutation(n) % min(n, 200)  # the jackknife leaves out one of at most 200 groups
-    left = np.array([at(np.flatnonzero(fold != group)) for group in range(min(n, 200))])
-    d, bias = left.mean() - left, stats.norm.ppf(below)
-    skew, z = (d**3).sum() / (6 * (d**2).sum() ** 1.5 or 1), bias + stats.norm.ppf(_tails(n, level))
-    return Interval(value, *map(float, np.quantile(draws, stats.norm.cdf(bias + z / (1 - skew * z)))))
 
 
 def _tails(n: int, level: float) -> np.ndarray:
