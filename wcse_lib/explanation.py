@@ -11,7 +11,7 @@ import pandas as pd
 from wcse_lib.records import read_json, write_json
 from wcse_lib.study import Run, Study
 
-PRIMARY, MAIN, ALL = "greedy pass@1", "main", "all students"  # the metric, recipe and rows that the answer is about
+PRIMARY, ALL = "greedy pass@1", "all students"  # the metric and the rows that the answer is about
 GOOD = {  # what could make an arm's examples teach better: quantity -> (words, +1 where more is better)
     "coverage": ("higher coverage", 1),
     "sound coverage": ("higher coverage by sound reasoning", 1),

@@ -52,6 +52,18 @@ def ratio(numerators, denominators, n_boot=2000, seed=0, level=0.95, clusters=No
     return _interval(table, _ratio, [(low * size, size), (high * size, size)], (low, high), n_boot, seed, level)
 
 
+def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
+    """Draws [n_draws, rates] of rates under the same weights of problems, to be worked on together; each rate is a pair
+    (numerators [n], denominators [n]) as in `ratio`, of all the same problems. Of one sample a problem they are draws
+    from Jeffreys' posterior."""
+    table = np.column_stack([_table(numerators=x, denominators=w) for x, w in rates])
+    ends = np.zeros((2 * len(rates), table.shape[1]))
+    for i in range(len(rates)):
+        ends[2 * i : 2 * i + 2, 2 * i + 1] = ends[2 * i + 1, 2 * i] = table[table[:, 2 * i + 1] > 0, 2 * i + 1].mean()
+    each = lambda sums: sums[..., ::2] / sums[..., 1::2]  # noqa: E731
+    return _draws(table[table.any(1)], each, ends, n_draws, np.random.default_rng(seed))
+
+
 def paired_difference(a, b, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
     """Mean of `a` [n] minus mean of `b` [n], same problems in the same order; `bounds` is the range of either."""
     a, b = _table(a=a, b=b).T
@@ -156,14 +168,18 @@ def _interval(table, estimate, ends, limits, n_boot, seed, level, shift=0.0, n=N
     if n == 1 or agree:
         unseen = 1 - ((1 - level) / 2) ** (1 / n) if known else np.nan  # the largest share that n draws can miss
         return Interval(value, float(value - unseen * (value - least)), float(value + unseen * (most - value)))
-    rows, weights = np.unique(table, axis=0, return_counts=True)  # equal rows share a gamma weight: fast, and no order
-    if known:
-        rows, weights = np.vstack([rows, *ends]), np.r_[weights, 0.5, 0.5]
-    gamma, step = np.random.default_rng(seed).standard_gamma, max(1, 2_000_000 // len(rows))  # blocks keep memory small
-    sizes = [min(step, n_boot - done) for done in range(0, n_boot, step)]
-    draws = np.concatenate([estimate(gamma(weights, (size, len(rows))) @ rows) for size in sizes]) + shift
+    draws = _draws(table, estimate, ends if known else [], n_boot, np.random.default_rng(seed)) + shift
     low, high = np.quantile(draws, _tails(n, level))
     return Interval(value, float(max(min(low, value), least)), float(min(max(high, value), most)))
+
+
+def _draws(table, estimate, ends, n_boot, rng) -> np.ndarray:
+    """The statistic [n_boot] under random weights of the rows, and of half a row at each of the `ends`."""
+    rows, weights = np.unique(table, axis=0, return_counts=True)  # equal rows share a gamma weight: fast, and no order
+    rows, weights = np.vstack([rows, *ends]), np.r_[weights, [0.5] * len(ends)]
+    step = max(1, 2_000_000 // len(rows))  # blocks keep memory small
+    sizes = [min(step, n_boot - done) for done in range(0, n_boot, step)]
+    return np.concatenate([estimate(rng.standard_gamma(weights, (size, len(rows))) @ rows) for size in sizes])
 
 
 def _tails(n: int, level: float) -> np.ndarray:
