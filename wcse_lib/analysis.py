@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, finetune, forecast, intervals, judges, metrics
-from wcse_lib.explanation import ALL, PRIMARY
+from wcse_lib.explanation import ALL, PRIMARY, whole
 from wcse_lib.ledger import ledger, outcome
 from wcse_lib.matrix import MAIN
 from wcse_lib.records import KEY, StudyError, read_json, read_parquet, read_pieces, same_problems, sample_pieces
@@ -362,7 +362,9 @@ def _pairs(run: Run) -> list[tuple[str, str]]:
 
 
 def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
-    """Paired differences between arms' samples over the problems, in every quantity that both have."""
+    """Paired differences between arms' samples over the problems, in every quantity that both have. Of pass@1, by which a
+    study without students is answered, also p (signs flipped over problems with samples of both) and `p_holm` over
+    arms × budgets."""
     out = []
     for (a, z), b in ((pair, b) for pair in _pairs(run) for b in run.study.budget.samples):
         both = at[a, b].index.intersection(at[z, b].index)
@@ -372,7 +374,11 @@ def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
             if len(both) and np.isfinite([x, y]).all() and x[1].any() and y[1].any():
                 most = 1.0 if unit == "points" else max(1.0, x[0].max(), y[0].max())
                 estimate = intervals.paired_ratio_difference(x, y, seed=run.study.seed, bounds=(0.0, most))
-                out.append(_row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, unit=unit, n_problems=int(((x[1] > 0) | (y[1] > 0)).sum())))
+                row = _row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, unit=unit, n_problems=int(((x[1] > 0) | (y[1] > 0)).sum()))
+                if metric == "pass@1":
+                    there = (x[1] > 0) & (y[1] > 0)
+                    row["p"] = intervals.paired_p(x[0] * there, y[0] * there)
+                out.append(row)
         for base in {base: None for base, arm, budget_ in likely if (arm, budget_) == (a, b) and (base, z, b) in likely}:
             x, y = likely[base, a, b].align(likely[base, z, b], fill_value=0.0)
             if x.equals(y):  # the very same examples, as where a mix is one arm alone: no interval to be had
@@ -380,7 +386,12 @@ def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
             estimate = intervals.paired_ratio_difference(x.T.to_numpy(), y.T.to_numpy(), seed=run.study.seed, bounds=WIDE)
             facts = dict(arm_a=a, arm_b=z, budget=b, metric=f"log-likelihood under {base}", unit="nats per token")
             out.append(_row(estimate, **facts, n_problems=len(x)))
-    return pd.DataFrame(out)
+    frame = pd.DataFrame(out)
+    if len(frame):
+        frame["p_holm"], tested = np.nan, frame["metric"] == "pass@1"
+        if tested.sum() > 1:
+            frame.loc[tested, "p_holm"] = intervals.holm(frame.loc[tested, "p"].to_numpy())
+    return frame
 
 
 def _likelihoods(run: Run) -> dict[tuple, pd.DataFrame]:
@@ -496,12 +507,18 @@ def _compared(run: Run, groups, within: np.ndarray, plus: list, minus: list, fac
 
 
 def _holm(rows: list[dict], by: list[str]) -> pd.DataFrame:
-    """Adds p corrected for the number of comparisons of single bases within each group of rows."""
+    """Adds `p_holm`, p corrected for the number of comparisons in its family; NaN where that is one.
+
+    Within each group of rows those that speak for all students (explanation.whole; the answer is made of these) are one
+    family over arms × budgets, and the single bases beside them another: whoever reads only the answer made as many
+    comparisons as it has, not as the table has.
+    """
     frame = pd.DataFrame(rows)
     if len(frame):
         frame["p_holm"] = np.nan
-        for _, part in frame[frame["base"] != ALL].groupby(by):
-            frame.loc[part.index, "p_holm"] = intervals.holm(part["p"].to_numpy())
+        for _, part in frame.groupby([*(frame[c] for c in by), whole(frame)]):
+            if len(part) > 1:
+                frame.loc[part.index, "p_holm"] = intervals.holm(part["p"].to_numpy())
     return frame
 
 
