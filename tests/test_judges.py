@@ -170,6 +170,8 @@ def test_corrected_rate_undoes_the_judges_errors():
     _, low_small, high_small = corrected_rate((2_600, 10_000), (16, 20), (18, 20))
     assert high_small - low_small > 2 * (high - low)  # the calibration sample's uncertainty is carried
     assert corrected_rate((0, 50), (10, 10), (10, 10))[0] == 0
+    value, low, high = corrected_rate((18, 20), (6, 10), (5, 10))
+    assert low <= value == high == 1  # hardly better than chance: the value is cut, and stays inside
     value, low, high = corrected_rate((5, 20), (5, 10), (5, 10))
     assert np.isnan(value) and low < 0.05 and high > 0.9
     with pytest.raises(ValueError, match="specificity"):

@@ -21,7 +21,7 @@ GOOD = {  # what could make an arm's examples teach better: quantity -> (words, 
     "duplicates among correct": ("fewer duplicates", -1),
 }
 COUNTS = {"examples": ("more examples", 1), "epochs": ("fewer epochs over them", -1)}
-UNCORRECTED = "each by its own 95 % interval, not corrected for their number"
+UNCORRECTED = "95 % intervals, not corrected for their number"
 REMOVES = [  # which recipes make which explanations equal between arms, and what they do in words
     (lambda r: r.per_problem == 1, ["more different solutions per solved problem", "fewer duplicates"], "one correct sample a problem"),
     (lambda r: (r.per_problem or 0) > 1, [], "at most {r.per_problem} a problem"),
@@ -50,8 +50,8 @@ def settled(table: pd.DataFrame) -> pd.Series:
 
 def primary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows that the answer is about, and whether they are `settled`: students' greedy pass@1 over all bases, or
-    without students the samples' pass@1. Corrected together (`p_holm`), so that of equal arms one is called better in at
-    most 5 % of studies, however many arms and budgets there are."""
+    without students the samples' pass@1. Corrected together (`p_holm`), so that of equal arms one is called better in 5 %
+    of draws of problems, however many arms and budgets there are; of training seeds p knows nothing."""
     if len(table := tables.get("differences", pd.DataFrame())):
         table = table[(table["metric"] == PRIMARY) & whole(table)]
     else:
@@ -108,7 +108,7 @@ def _named(word: str, names: list[str]) -> bool:
 
 def _controlled(tables) -> list[str]:
     """Whether the controls separate good data from bad: students of reference solutions above those of wrong samples, or
-    where there are none of these, above their bases. No correction: every base must pass, so more of them pass less easily."""
+    where there are none of these, above their bases. Every base must pass, so that their number needs no correction."""
     table = tables.get("controls")
     if table is None or not len(table):
         return []

@@ -253,7 +253,8 @@ def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Inter
     q, se, sp = intervals.rate_draws(counts.values(), seed=seed).T
     informed = se + sp - 1 > 0
     draws = np.where(informed, (q + sp - 1) / np.where(informed, se + sp - 1, 1), np.random.default_rng([seed, 1]).random(len(q)))
-    return intervals.Interval(value, *map(float, np.quantile(np.clip(draws, 0, 1), [0.025, 0.975])))
+    low, high = np.quantile(np.clip(draws, 0, 1), [0.025, 0.975])
+    return intervals.Interval(value, float(np.fmin(low, value)), float(np.fmax(high, value)))  # a cut value may lie at the end
 
 
 def decided(judgements: pd.DataFrame) -> pd.Series:
