@@ -72,7 +72,6 @@ def votes_and_kinds(right: np.ndarray, rng: np.random.Generator) -> float:
         total += timed(f"maj@{k} and its tie rate", metrics.majority_details, answers, correct, k)[1]
     total += timed("self-agreement", metrics.self_agreement, answers)[1]
     total += timed("diversity@10 of solved problems", metrics.diversity_at_k, kinds, correct, 10)[1]
-    total += timed("duplicate rate", metrics.duplicate_rate, kinds)[1]
     tokens, reason = rng.integers(1, 512, right.size), np.where(rng.random(right.size) < 0.01, "length", "stop")
     return total + timed("length and truncation profile", metrics.length_profile, tokens, reason)[1]
 

@@ -237,6 +237,9 @@ def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
     table = ledger.ledger(run).set_index(["who", "kind", "unit"])
     assert table.loc[("se", "truncated (high)", "tokens"), "spent"] == rows.iloc[::10]["n_tokens"].sum()
     assert not table.loc[("se", "truncated (high)", "tokens"), "matched"]
+    assert table.loc[("se", "judge", "tokens"), "planned"] == 0 and np.isnan(table.loc[("se", "judge", "tokens"), "ratio"])
+    sampling = table.loc[("se", "sampling (high)", "tokens")]
+    assert sampling["ratio"] == pytest.approx(sampling["spent"] / sampling["planned"])
     assert table.loc[("se", "judge", "tokens"), "spent"] == 1000 and ("se", "judge", "usd") not in table.index
 
 

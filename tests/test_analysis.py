@@ -5,13 +5,14 @@ import subprocess
 import sys
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 
-from wcse_lib import analysis, explanation, intervals, ledger, metrics, records
+from wcse_lib import analysis, explanation, intervals, ledger, metrics, records, verification
 from wcse_lib.records import KEY, StudyError, sample_pieces, write_json, write_manifest, write_parquet
 from wcse_lib.study import Run, check_study
 
@@ -169,13 +170,13 @@ def test_numbers_at_k_come_from_the_rows(study, tables):
     assert list(coverage.index) == list(range(1, n.min() + 1))
     assert np.allclose(coverage, metrics.coverage_curve(n, c))
     sound = (rows["verdict"] == "correct") & (rows["sample_index"] % 3 != 0)
-    want = metrics.sound_coverage_at_k(n, c, sound.groupby(rows["problem_id"]).sum(), 5)
+    want = metrics.coverage_at_k(n, sound.groupby(rows["problem_id"]).sum(), 5)
     assert tables["sound_coverage"].query("arm == 'wc' and k == 5")["value"].item() == pytest.approx(want)
     kinds, verdicts = ([list(p) for _, p in x.groupby(rows["problem_id"])] for x in (rows["text"].map(metrics.equation_key), rows["verdict"] == "correct"))
     div = tables["diversity"].query("arm == 'wc' and budget == 'low' and kind == 'equations'").set_index("average")
     for average in ("all", "solved"):
         assert div.loc[average, "value"] == pytest.approx(metrics.diversity_at_k(kinds, verdicts, 3, average))
-    assert div.loc["solved", "identity"] == pytest.approx(metrics.diversity_identity(n, c, 3))
+    assert div.loc["solved", "identity"] == pytest.approx(3 * metrics.coverage_at_k(n, c, 1) / metrics.coverage_at_k(n, c, 3))
     answers = [list(p) for _, p in rows["extracted"].groupby(rows["problem_id"])]
     vote = tables["arm_votes"].query("arm == 'wc' and k == 4").iloc[0]
     assert vote["value"] == pytest.approx(metrics.majority_at_k(answers, verdicts, 4)) and 0 < vote["tie_rate"] < 1
@@ -192,6 +193,27 @@ def test_false_positives_by_judge(study, tables):
     assert exact["n"] == len(rows) and exact["n_false"] == (rows["sample_index"] == 0).sum()
     nothing = table.loc[("wc", "low", "arithmetic")]  # undecided: nothing found, which for this judge counts as passed
     assert nothing["n"] == len(rows) and nothing["n_false"] == 0
+
+
+def test_a_models_rate_is_told_raw_and_corrected(tmp_path):
+    """The model finds two thirds of the flaws, and 03 tells the same as 06."""
+    run = Run(make_study(tmp_path / "model", study=STUDY | {"students": {}, "recipes": {}}))
+    path = run.path("03", "wc", "other_judgements.parquet")
+    said = pd.read_parquet(run.path("03", "wc", "judgements.parquet")).assign(judge="model")
+    said["sound"] = said["sound"] | (said["sample_index"] % 9 == 0)
+    write_parquet(path, pd.concat([pd.read_parquet(path), said], ignore_index=True))
+    tables = analysis.analyze(run)
+    found = tables["false_positives"].query("arm == 'wc' and budget == 'high'").set_index("judge")
+    raw, right, exact = (found.loc[judge] for judge in ("model", "model, corrected by exact", "exact"))
+    assert raw["value"] < raw["high"] < right["low"] < right["value"] == pytest.approx(exact["value"]) and right["n"] == exact["n"]
+    for judge in ("exact", "arithmetic", "model, corrected by exact"):
+        row = verification.false_positives(run, "wc").set_index("judge").loc[judge]
+        assert row[["value", "low", "high"]].tolist() == found.loc[judge, ["value", "low", "high"]].tolist()
+    told = [note for note in explanation.answer(run, tables)["notes"] if "of wc at high" in note]
+    assert any("(model judge, uncorrected for its own errors; " in note for note in told)
+    assert any("(model, corrected by exact; " in note for note in told)
+    samples = tables["arm_differences"].query("metric == 'pass@1'")  # by these a study without students is answered
+    assert np.allclose(samples["p_holm"], intervals.holm(samples["p"].to_numpy())) and len(samples) == 6
 
 
 def test_partly_judged_arms_have_no_sound_coverage_and_the_reader_is_told(tmp_path):
@@ -234,8 +256,57 @@ def test_one_seed_gives_mcnemar(tmp_path):
     row = tables["differences"].query("base == 'wc' and budget == 'low' and metric == 'greedy pass@1' and arm_a == 'wc' and arm_b == 'se'").iloc[0]
     a, z = (x[:200] for x in greedy(run, "wc.wc.low.s3", "wc.se.low.s3"))
     assert (row["n_only_a"], row["n_only_b"], row["p"]) == intervals.mcnemar(a, z)
-    holm = tables["differences"].query("base != 'all students' and metric == 'greedy pass@1'")
-    assert np.allclose(holm["p_holm"], intervals.holm(holm["p"].to_numpy()))
+    table = tables["differences"].query("metric == 'greedy pass@1'")
+    answers = (table["base"] == "all students") | (table["arm_a"] == "ada") | (table["arm_b"] == "ada")  # of ada there is one base
+    assert answers.sum() == 6 and (~answers).sum() == 4
+    for family in (table[answers], table[~answers]):
+        assert np.allclose(family["p_holm"], intervals.holm(family["p"].to_numpy()))
+
+
+@pytest.mark.parametrize("bases", [["small"], ["small", "wc"]])
+def test_of_equal_arms_the_headline_names_a_better_one_in_5_percent_of_studies(bases, monkeypatch):
+    """Four arms at two budgets, 300 problems, no true difference: single intervals would name one in two of five studies."""
+    monkeypatch.setattr(intervals, "nested", partial(intervals.nested, n_boot=300))
+    monkeypatch.setattr(intervals, "paired_p", partial(intervals.paired_p, n_draws=2000))
+    arms, budgets, index = list("abcd"), ["low", "high"], [f"h{i}" for i in range(300)]
+    spec = SimpleNamespace(students=bases, seed=0, budget=SimpleNamespace(samples=budgets, reference="a"))
+    run, sets = SimpleNamespace(study=spec, plan={"arms": arms, "students": {}}), pd.Series("held_out", index)
+    named, single, n = 0, 0, 100 // len(bases)
+    for i in range(n):
+        rng, groups = np.random.default_rng([i, 4]), {}
+        for base, b in product(bases, budgets):
+            hard = rng.normal(size=300)
+            for arm in arms:
+                right = (hard + rng.normal(size=300) < -0.35).astype(float)
+                groups[base, arm, b, "main"] = [pd.DataFrame({"greedy pass@1": right}, index)]
+        rows = explanation.primary({"differences": analysis._differences(run, groups, sets, ["held_out"])})
+        assert len(rows) == 12
+        named += not explanation.headline(rows, "training set").startswith("No difference")
+        single += ((rows["low"] > 0) | (rows["high"] < 0)).any()
+    assert named / n <= 0.11 and single / n > 0.25
+
+
+def test_one_comparison_is_not_corrected_and_what_correction_undoes_is_told(study, tables):
+    one = analysis._holm([{"base": "all students", "metric": "greedy pass@1", "low": 0.01, "high": 0.2, "p": 0.06}], ["metric"])
+    assert one["p_holm"].isna().all() and explanation.settled(one).all()
+    table = tables["differences"].copy()
+    main = table["metric"] == "greedy pass@1"
+    table.loc[main & (table["arm_a"] == "wc") & (table["arm_b"] == "ada"), "p_holm"] = 0.2
+    table.loc[main & (table["arm_a"] == "wc") & (table["arm_b"] == "se") & (table["budget"] == "low"), "p_holm"] = 0.08
+    answer = explanation.answer(study, tables | {"differences": table})
+    assert answer["headline"] == "It depends: the better training set came from wc rather than se at the budget “high”; elsewhere no difference could be shown."
+    assert "the interval excludes zero, but corrected for 6 comparisons p = 0.08, so the sign is not settled" in answer["paragraph"]
+    assert "The other 2 comparisons, of arms other than se, are not settled and stand in the table." in answer["paragraph"]
+    assert "These are 6 comparisons" in answer["paragraph"] and "wc minus ada" not in answer["paragraph"]
+    assert len(answer["why"]) == 4 and "whether wc's or se's students are better is not settled" in answer["why"][0]
+
+
+def test_duplicates_explain_nothing_where_examples_hold_none(study, tables):
+    rows, text = explanation.primary(tables), "fewer duplicates"
+    assert "duplicates among correct" in set(tables["arm_differences"]["metric"])
+    assert not any(text in told for told in explanation.why(study.study, tables, rows))
+    kept = study.study.model_copy(update={"curation": study.study.curation.model_copy(update={"unique": "none"})})
+    assert any(text in told for told in explanation.why(kept, tables, rows))
 
 
 def test_ablations_hold_the_difference_of_differences(study, tables):

@@ -7,7 +7,6 @@ import sys
 import types
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import ROOT
 from hypothesis import given
@@ -19,7 +18,6 @@ from wcse_lib.budget import (
     ModelSize,
     cost,
     exchange,
-    ledger,
     match,
     matched_samples,
     read_model,
@@ -175,25 +173,6 @@ def test_match_by_examples_and_coverage():
         match("examples", "se", arms, 10)
     with pytest.raises(ValueError, match="reference = 'xl'"):
         match("count", "xl", arms, 10)
-
-
-def test_ledger():
-    row = {"stage": "02_generate", "kind": "sampling", "unit": "flops"}
-    planned = [row | {"who": "se", "planned": 100.0}, row | {"who": "wc", "planned": 100.0}]
-    spent = [row | {"who": who, "spent": x} for who, x in (("se", 60.0), ("se", 40.9), ("wc", 102.0))]
-    spent.append(row | {"who": "wc", "kind": "judge", "spent": 5.0})
-    table = ledger(planned, pd.DataFrame(spent)).set_index(["who", "kind"])
-    assert table["matched"].to_dict() == {("se", "sampling"): True, ("wc", "sampling"): False, ("wc", "judge"): False}
-    assert table.loc[("se", "sampling"), "ratio"] == pytest.approx(1.009)
-    assert np.isnan(table.loc[("wc", "judge"), "ratio"]) and table.loc[("wc", "judge"), "planned"] == 0
-    assert list(ledger([], []).columns) == "who stage kind unit planned spent ratio matched".split()
-    for wrong, key in ((-1.0, "spent of se"), (math.nan, "spent of se")):
-        with pytest.raises(ValueError, match=key):
-            ledger(planned, [row | {"who": "se", "spent": wrong}])
-    with pytest.raises(ValueError, match="'eur'"):
-        ledger([row | {"who": "se", "unit": "eur", "planned": 1}], [])
-    with pytest.raises(ValueError, match="no column 'planned'"):
-        ledger(spent, [])
 
 
 # ------------------------------------------------------------------------------------------------ prices

@@ -9,7 +9,7 @@ from conftest import ROOT
 from scipy import stats
 
 from wcse_lib import forecast
-from wcse_lib.forecast import Fit, allocate, best_mix, fit_curve, fit_pilot, forecast_coverage, items_needed
+from wcse_lib.forecast import Fit, best_mix, fit_curve, fit_pilot, forecast_coverage, items_needed
 from wcse_lib.forecast import minimum_detectable_effect as detectable
 
 CURVES = {  # FACTS §3, read from figures (± 0.001): k = 1 … 10, and at 3k for the 9B model
@@ -196,29 +196,13 @@ def test_three_arms_mix():
     assert len(table) == 15 and (table[["a", "b", "c"]].sum(axis=1) == 4).all()
 
 
-def test_allocation_spends_the_same_and_helps_hard_problems():
-    n, c, _ = pilot(np.random.default_rng(9), 0.6, 0.8, problems=100)
-    tables = {how: allocate(n, c, 10, how) for how in ("uniform", "proportional", "stop")}
-    assert (tables["uniform"]["n_samples"] == 10).all()
-    assert tables["proportional"]["n_samples"].sum() == 1000
-    hard = tables["proportional"].round({"difficulty": 9}).sort_values(["difficulty", "n_samples"])["n_samples"]
-    assert hard.is_monotonic_increasing and hard.iloc[-1] > 2 * hard.iloc[0]
-    assert 950 < tables["stop"]["expected_samples"].sum() <= 1000 and tables["stop"]["n_samples"].nunique() == 1
-    covered = {how: t["expected_coverage"].mean() for how, t in tables.items()}
-    assert covered["uniform"] < covered["proportional"] < covered["stop"]
-    with pytest.raises(ValueError, match="'random'"):
-        allocate(n, c, 10, "random")
-
-
-def test_stopping_counts_what_it_would_spend():
+def test_a_problems_rate_after_its_counts():
     fit = Fit(1.5, 2.0, 0.0)
     rates = fit.rates([8] * 3, [0, 3, 8])
     assert (np.diff(rates, axis=1) >= 0).all()
     assert rates.mean(1) == pytest.approx([1.5 / 11.5, 4.5 / 11.5, 9.5 / 11.5], abs=2e-3)
     zero = Fit(1.5, 2.0, 0.5).rates([8], [0])
     assert (zero == 0).mean() == pytest.approx(0.5 / (0.5 + 0.5 * np.exp(stats.betabinom.logpmf(0, 8, 1.5, 2.0))), abs=0.02)
-    table = allocate(np.full(50, 8), np.full(50, 8), 3, "stop", m=3)  # all are solved always: three samples each
-    assert table["expected_samples"].mean() == pytest.approx(3) and table["n_samples"].iloc[0] == 3
 
 
 # ------------------------------------------------------------------------------------------------ power

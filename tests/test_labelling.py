@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from wcse_lib import labelling
-from wcse_lib.judges import false_positive_table
+from wcse_lib.judges import by_problem, false_positive_table
 from wcse_lib.records import KEY
 
 
@@ -126,7 +126,7 @@ def test_labels_become_judgements():
     frame = labelling.judgements(labels(Ann="ssfuu", Ben="sffsu"))
     assert frame["sound"].astype(object).where(frame["sound"].notna(), None).tolist() == [True, None, False, True, None]
     assert frame["reason"].tolist() == ["", "labellers disagree", "", "", "nobody was sure"]
-    table = false_positive_table(frame)
+    table = false_positive_table(by_problem(frame))
     assert table.loc[0, ["n", "n_false", "n_undecided"]].tolist() == [3, 1, 2] and table.loc[0, "judge"] == "human"
 
 

@@ -344,6 +344,7 @@ def test_results_by_set(made, tmp_path):
     assert table.loc[("held_out", "greedy pass@1"), "low"] == pytest.approx(intervals.wilson(3, 8)[1])
     assert table.loc[("other", "greedy pass@1"), "value"] == 1 and table.loc[("other", "sampled pass@1"), "value"] == 0.5
     assert table.loc[("held_out", "false-positive rate"), ["n", "value"]].tolist() == [3, 1 / 3]
+    assert table.loc[("held_out", "false-positive rate"), "low"] == intervals.ratio([1, 0, 0], [1, 1, 1], seed=run.study.seed).low
     assert table.loc[("held_out", "maj@2"), "value"] == 3 / 8  # unread answers do not vote
     assert "37.5" in evaluation.shown(table.reset_index()).loc[("held_out", "small.base"), "greedy pass@1"]
     assert evaluation.checks(run, ["small.base"], table.reset_index())["n_samples"] == 36

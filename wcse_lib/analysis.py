@@ -10,11 +10,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from wcse_lib import budget, finetune, forecast, intervals, metrics
-from wcse_lib.explanation import ALL, MAIN, PRIMARY
+from wcse_lib import budget, finetune, forecast, intervals, judges, metrics
+from wcse_lib.explanation import ALL, PRIMARY, whole
 from wcse_lib.ledger import ledger, outcome
+from wcse_lib.matrix import MAIN
 from wcse_lib.records import KEY, StudyError, read_json, read_parquet, read_pieces, same_problems, sample_pieces
 from wcse_lib.study import Run
+from wcse_lib.verdicts import JUDGEMENT_COLUMNS
 
 KINDS = {"text": metrics.text_key, "normalised": metrics.normalised_key, "equations": metrics.equation_key}
 QUANTITIES = {  # of an arm at a budget, from `_profile`: unit, and per problem what is divided by what
@@ -25,6 +27,7 @@ QUANTITIES = {  # of an arm at a budget, from `_profile`: unit, and per problem 
     "duplicates among correct": ("points", lambda p: (p["c"] - p["text"], p["c"])),
     "solutions per solved problem": ("solutions", lambda p: (p["equations"], p["c"] > 0)),
 }
+FALSE_POSITIVES = ["arm", "budget", "judge", "n", "n_false", "value", "low", "high"]
 WIDE = (-np.inf, np.inf)
 VOTES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -36,9 +39,9 @@ class Arm:
     Of the samples that numbers at k come from (`_first`), sorted by problem: `problems` (n, c correct, sound, agreement, and
     of the vote among k `accuracy@k`, `tie_rate@k`, `no_answer_rate@k`) and `unique` (of each kind of sameness, different
     correct solutions among k: columns (kind, k)). `at`: budget -> per problem n, c, sound, judged, false, different texts
-    and equations, level. `totals`: by budget, of its samples and main examples. `judged`: judge, problem_id, size, sum of
-    the unsound, budget. `lengths`: verdict, sum of tokens, size, by problem. `tokens`: verdict, n_tokens, finish_reason,
-    size. `sound` is NaN where not every correct sample was judged.
+    and equations, level. `totals`: by budget, of its samples and main examples. `judged`: judges.by_problem and a model's
+    judges.calibration, by budget. `lengths`: verdict, sum of tokens, size, by problem. `tokens`: verdict, n_tokens,
+    finish_reason, size. `sound` is NaN where not every correct sample was judged.
     """
 
     problems: pd.DataFrame
@@ -108,12 +111,12 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
     """Read an arm's samples, a few problems at a time, and keep of them what the tables need."""
     (limit, least), problems = _first(run, arm), read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
     budgets, votes = run.arm(arm)["samples"], sorted(k for k in {*run.study.evaluation.maj_k, *VOTES} if 1 <= k <= least)
-    found, lost, judges, solved, every = defaultdict(list), {b: set() for b in budgets}, {}, False, True
+    found, lost, who, solved, every = defaultdict(list), {b: set() for b in budgets}, {}, False, True
     for rows, examples, judged in _pieces(run, arm, problems):
         solved, every = solved or rows["correct"].any(), every and not (rows["correct"] & rows["judge"].isna()).any()
         known = _known(rows)
         even = known[known["sample_index"] < limit]
-        judges |= dict.fromkeys(even["judge"].dropna())
+        who |= dict.fromkeys(even["judge"].dropna())
         found["problems"].append(_by_problem(even, votes))
         found["unique"].append(_unique(even, {k for k in budgets.values() if k <= least}, ngrams))
         found["flops"].append(even["flops"].agg(["sum", "count"]))
@@ -128,8 +131,10 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
                 "flops": known["flops"].sum(), "n_flops": known["flops"].count(), "examples": len(own),
                 "problems": own["problem_id"].nunique(), "repeated_examples": own.duplicated(["problem_id", "completion"]).sum(),
             })  # fmt: skip
-            sums = run.drawn(judged, arm, b).groupby(["judge", "problem_id"], sort=False)["false"].agg(["size", "sum"])
-            found["judged"].append(sums.astype(int).reset_index().assign(budget=b))
+            own = run.drawn(judged, arm, b)
+            found["judged"].append(judges.by_problem(own).assign(budget=b))
+            if (own["judge"] == "model").any():
+                found["judged"].append(judges.calibration(own).assign(budget=b))
         rows = rows[rows["n_tokens"] >= 0]
         rows = pd.concat([rows.assign(verdict="all"), rows])
         found["lengths"].append(rows.groupby(["verdict", "problem_id"])["n_tokens"].agg(["sum", "size"]).reset_index("verdict"))
@@ -147,7 +152,7 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
     return Arm(
         table, pd.concat(found["unique"]), at, pd.DataFrame(found["totals"]).groupby("budget").sum(), pd.concat(found["judged"]),
         pd.concat(found["lengths"]), pd.concat(found["tokens"]).groupby(level=[0, 1, 2]).sum().reset_index(name="size"),
-        flops / n if n else np.nan, next(iter(judges), ""),
+        flops / n if n else np.nan, next(iter(who), ""),
     )  # fmt: skip
 
 
@@ -155,8 +160,8 @@ def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[tuple[pd.Dat
     """A few problems' samples with verdict, judgement and the keys of correct ones, by key; their main examples; and every
     judge's judgements of correct ones.
 
-    `false`: correct and judged unsound. `judged`: as judges.false_positive_table counts. `sound`: correct and not
-    judged unsound, an upper bound where the judge finds some faults only.
+    `false`: correct and judged unsound. `judged`: correct and judges.decided. `sound`: correct and not judged unsound,
+    an upper bound where the judge finds some faults only.
     """
     size = {spec["model"]: spec["n_parameters"] for spec in run.plan["arms"].values() if spec["n_parameters"]}
     verdicts, own, others, examples = (
@@ -166,28 +171,19 @@ def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[tuple[pd.Dat
         near = same_problems(frame)
         frame = frame[frame["problem_id"].isin(problems["problem_id"])]
         frame = frame.merge(read_parquet(verdicts, [*KEY, "extracted", "verdict"], near), on=KEY, validate="one_to_one")
-        judged = _judged(read_parquet(own, None, near)).drop_duplicates(KEY)
-        frame = frame.merge(judged, on=KEY, how="left", validate="one_to_one")
+        judged = read_parquet(own, JUDGEMENT_COLUMNS, near).drop_duplicates(KEY)
+        flags = judged[[*KEY, "judge"]].assign(false=judged["sound"].isin([False]), judged=judges.decided(judged))
+        frame = frame.merge(flags, on=KEY, how="left", validate="one_to_one")
         correct, known = frame["verdict"] == "correct", frame["n_tokens"].where(frame["n_tokens"] >= 0)
         frame["correct"] = correct
-        frame["false"], frame["judged"] = (frame[c].eq(True).fillna(False).astype(bool) & correct for c in ("false", "judged"))
+        frame["false"], frame["judged"] = (frame[c].isin([True]) & correct for c in ("false", "judged"))
         frame["sound"] = (correct & ~frame["false"]).astype(float)
         frame["flops"] = budget.sampling_flops(1, 1) * frame["model"].map(size).astype(float) * known
         for kind, key in KINDS.items():
             frame[f"kind_{kind}"] = [key(text) if right else None for text, right in zip(frame["text"], correct)]
-        judged = frame.loc[correct, [*KEY, "judge", "judged", "false"]]
-        if others.exists():
-            judged = pd.concat([judged, _judged(read_parquet(others, None, near)).merge(judged[KEY], on=KEY)], ignore_index=True)
-        chosen = read_parquet(examples, None, near)
+        judged = pd.concat([judged, read_parquet(others, JUDGEMENT_COLUMNS, near)], ignore_index=True)
         if len(frame):
-            yield frame, chosen[chosen["recipe"] == MAIN] if "recipe" in chosen else chosen, judged[judged["judged"].astype(bool)]
-
-
-def _judged(judgements: pd.DataFrame) -> pd.DataFrame:
-    """Judgements as `false` and `judged`: an undecided one is none, but where a judge only finds faults, none found."""
-    false = judgements["sound"].eq(False).fillna(False).astype(bool)
-    judged = judgements["sound"].notna() | (judgements["judge"] == "arithmetic")
-    return judgements[[*KEY, "judge"]].assign(false=false, judged=judged)
+            yield frame, read_parquet(examples, None, [*near, ("recipe", "==", MAIN)]), judged.merge(frame.loc[correct, KEY], on=KEY)
 
 
 def _known(rows: pd.DataFrame) -> pd.DataFrame:
@@ -212,12 +208,6 @@ def _first(run: Run, arm: str) -> tuple[float, int]:
         limit = sizes(limit).reindex(problems, fill_value=0).min()
     n = sizes(limit)
     return limit, int(n.min()) if len(n) else 0
-
-
-def _counts(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and correct samples per problem, sorted by problem."""
-    counts = rows.groupby("problem_id", sort=True)["correct"].agg(["size", "sum"])
-    return counts["size"].to_numpy(), counts["sum"].to_numpy().astype(int)
 
 
 def _by_problem(rows: pd.DataFrame, votes: list[int]) -> pd.DataFrame:
@@ -303,17 +293,15 @@ def _diversity(run: Run, arms) -> pd.DataFrame:
 
 
 def _false_positives(run: Run, arms) -> pd.DataFrame:
-    """Share of judged correct samples with unsound reasoning, for the study's judge and every further one."""
+    """Share of judged correct samples with unsound reasoning, for the study's judge and every further one, and of a model's
+    what is left after correction for its errors, where that can be known."""
     out = []
     for arm, found in arms.items():
         for judge, judged in found.judged.groupby("judge", sort=False):
-            for b in run.arm(arm)["samples"]:
-                table = judged[judged["budget"] == b]
-                if len(table):
-                    estimate = intervals.ratio(table["sum"], table["size"], seed=run.study.seed)
-                    n, false = map(int, (table["size"].sum(), table["sum"].sum()))
-                    out.append(_row(estimate, arm=arm, budget=b, judge=judge, n=n, n_false=false))
-    return pd.DataFrame(out)
+            make = judges.corrected_table if "corrected by" in judge else judges.false_positive_table
+            tables = [make(judged[judged["budget"] == b], run.study.seed).assign(budget=b) for b in run.arm(arm)["samples"]]
+            out += [table.assign(arm=arm)[FALSE_POSITIVES].dropna() for table in tables]
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=FALSE_POSITIVES)
 
 
 def _levels(run: Run, at) -> pd.DataFrame:
@@ -374,7 +362,9 @@ def _pairs(run: Run) -> list[tuple[str, str]]:
 
 
 def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
-    """Paired differences between arms' samples over the problems, in every quantity that both have."""
+    """Paired differences between arms' samples over the problems, in every quantity that both have. Of pass@1, by which a
+    study without students is answered, also p (signs flipped over problems with samples of both) and `p_holm` over
+    arms × budgets."""
     out = []
     for (a, z), b in ((pair, b) for pair in _pairs(run) for b in run.study.budget.samples):
         both = at[a, b].index.intersection(at[z, b].index)
@@ -384,7 +374,11 @@ def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
             if len(both) and np.isfinite([x, y]).all() and x[1].any() and y[1].any():
                 most = 1.0 if unit == "points" else max(1.0, x[0].max(), y[0].max())
                 estimate = intervals.paired_ratio_difference(x, y, seed=run.study.seed, bounds=(0.0, most))
-                out.append(_row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, unit=unit, n_problems=int(((x[1] > 0) | (y[1] > 0)).sum())))
+                row = _row(estimate, arm_a=a, arm_b=z, budget=b, metric=metric, unit=unit, n_problems=int(((x[1] > 0) | (y[1] > 0)).sum()))
+                if metric == "pass@1":
+                    there = (x[1] > 0) & (y[1] > 0)
+                    row["p"] = intervals.paired_p(x[0] * there, y[0] * there)
+                out.append(row)
         for base in {base: None for base, arm, budget_ in likely if (arm, budget_) == (a, b) and (base, z, b) in likely}:
             x, y = likely[base, a, b].align(likely[base, z, b], fill_value=0.0)
             if x.equals(y):  # the very same examples, as where a mix is one arm alone: no interval to be had
@@ -392,7 +386,12 @@ def _arm_differences(run: Run, at, likely) -> pd.DataFrame:
             estimate = intervals.paired_ratio_difference(x.T.to_numpy(), y.T.to_numpy(), seed=run.study.seed, bounds=WIDE)
             facts = dict(arm_a=a, arm_b=z, budget=b, metric=f"log-likelihood under {base}", unit="nats per token")
             out.append(_row(estimate, **facts, n_problems=len(x)))
-    return pd.DataFrame(out)
+    frame = pd.DataFrame(out)
+    if len(frame):
+        frame["p_holm"], tested = np.nan, frame["metric"] == "pass@1"
+        if tested.sum() > 1:
+            frame.loc[tested, "p_holm"] = intervals.holm(frame.loc[tested, "p"].to_numpy())
+    return frame
 
 
 def _likelihoods(run: Run) -> dict[tuple, pd.DataFrame]:
@@ -401,7 +400,7 @@ def _likelihoods(run: Run) -> dict[tuple, pd.DataFrame]:
     for student, entry in run.plan["students"].items():
         path = run.path("04", student, "likelihood.parquet")
         key = (entry["base"], entry["arm"], entry["budget"])
-        if entry["source"] == "arm" and entry.get("recipe") in (None, MAIN) and key not in out and path.exists():
+        if (entry["source"], entry["recipe"]) == ("arm", MAIN) and key not in out and path.exists():
             out[key] = read_parquet(path).groupby("problem_id")[["log_likelihood", "n_tokens"]].sum().astype(float)
     return {key: table for key, table in out.items() if len(table) > 1}
 
@@ -419,7 +418,7 @@ def _explanation(run: Run, arms, likely) -> pd.DataFrame:
         names = {"examples": "examples", "problems with examples": "problems", "repeated texts among examples": "repeated_examples"}
         out += [_row([total[x]] * 3, **facts, quantity=name, unit="count", n=int(total["examples"])) for name, x in names.items()]
     for student, entry in run.plan["students"].items():
-        if entry["source"] == "arm" and entry.get("recipe") in (None, MAIN) and entry["seed"] == run.study.training.seeds[0]:
+        if (entry["source"], entry["recipe"], entry["seed"]) == ("arm", MAIN, run.study.training.seeds[0]):
             report = read_json(run.path("04", student, "report.json"))
             facts = dict(arm=entry["arm"], budget=entry["budget"], base=entry["base"])
             out.append(_row([report["epochs"]] * 3, **facts, quantity="epochs", unit="count", n=report["n_examples"]))
@@ -448,7 +447,7 @@ def _scores(run: Run, student: str) -> pd.DataFrame:
     rows = read_parquet(run.path("05", student, "verdicts-sampled.parquet"))
     rows = rows.assign(correct=rows["verdict"] == "correct")
     out = pd.DataFrame({PRIMARY: (greedy.set_index("problem_id")["verdict"] == "correct").astype(float)}).sort_index()
-    n, c = _counts(rows)
+    n, c = metrics.counts(rows)
     out["sampled pass@1"] = c / n
     answers, correct, ks = _lists(rows, "extracted"), _lists(rows, "correct"), run.study.evaluation.maj_k
     for k in ks:
@@ -463,7 +462,7 @@ def _groups(run: Run, scores: dict[str, pd.DataFrame]) -> dict[tuple, list[pd.Da
     out: dict[tuple, list[pd.DataFrame]] = {}
     for student, entry in run.plan["students"].items():
         plain = (entry["base"], entry["source"], None, None)
-        full = (entry["base"], entry["arm"] or entry["source"], entry["budget"], entry.get("recipe") or MAIN)
+        full = (entry["base"], entry["arm"] or entry["source"], entry["budget"], entry["recipe"])
         out.setdefault(full if entry["source"] in ("arm", "pooled") else plain, []).append(scores[student])
     return out
 
@@ -473,7 +472,7 @@ def _students(run: Run, scores, sets: pd.Series) -> pd.DataFrame:
     for student, frame in scores.items():
         entry = run.student(student)
         facts = {k: entry[k] for k in ("base", "source", "arm", "budget", "paradigm", "seed")}
-        facts |= {"student": student, "recipe": entry.get("recipe") or MAIN}
+        facts |= {"student": student, "recipe": entry["recipe"] or MAIN}
         for name, metric in ((name, m) for name in sets.unique() for m in frame if not m.startswith("ties@")):
             part = frame[sets.loc[frame.index].to_numpy() == name]
             estimate = intervals.bootstrap(part[metric], seed=run.study.seed)
@@ -508,12 +507,18 @@ def _compared(run: Run, groups, within: np.ndarray, plus: list, minus: list, fac
 
 
 def _holm(rows: list[dict], by: list[str]) -> pd.DataFrame:
-    """Adds p corrected for the number of comparisons of single bases within each group of rows."""
+    """Adds `p_holm`, p corrected for the number of comparisons in its family; NaN where that is one.
+
+    Within each group of rows those that speak for all students (explanation.whole; the answer is made of these) are one
+    family over arms × budgets, and the single bases beside them another: whoever reads only the answer made as many
+    comparisons as it has, not as the table has.
+    """
     frame = pd.DataFrame(rows)
     if len(frame):
         frame["p_holm"] = np.nan
-        for _, part in frame[frame["base"] != ALL].groupby(by):
-            frame.loc[part.index, "p_holm"] = intervals.holm(part["p"].to_numpy())
+        for _, part in frame.groupby([*(frame[c] for c in by), whole(frame)]):
+            if len(part) > 1:
+                frame.loc[part.index, "p_holm"] = intervals.holm(part["p"].to_numpy())
     return frame
 
 
@@ -575,13 +580,11 @@ def _student_false_positives(run: Run, sets: pd.Series) -> pd.DataFrame:
         if not (path := run.path("05", student, "judgements-sampled.parquet")).exists():
             continue
         right = read_parquet(run.path("05", student, "verdicts-sampled.parquet")).query("verdict == 'correct'")
-        rows = _judged(read_parquet(path)).merge(right[KEY], on=KEY)
-        rows = rows[rows["judged"].astype(bool) & (rows["problem_id"].map(sets) == "held_out")]
-        for judge, part in rows.groupby("judge"):
-            table = part.groupby("problem_id")["false"].agg(["sum", "size"]).astype(int)
-            estimate = intervals.ratio(table["sum"], table["size"], seed=run.study.seed)
-            facts = {k: entry[k] for k in ("base", "source", "arm", "budget")} | {"recipe": entry.get("recipe") or MAIN}
-            out.append(_row(estimate, student=student, **facts, judge=judge, n=int(table["size"].sum())))
+        rows = read_parquet(path).merge(right[KEY], on=KEY)
+        table = judges.false_positive_table(judges.by_problem(rows[rows["problem_id"].map(sets) == "held_out"]), run.study.seed)
+        facts = {k: entry[k] for k in ("base", "source", "arm", "budget")} | {"recipe": entry["recipe"] or MAIN}
+        for r in table[table["n"] > 0].itertuples():
+            out.append(_row((r.value, r.low, r.high), student=student, **facts, judge=r.judge, n=r.n))
     return pd.DataFrame(out)
 
 

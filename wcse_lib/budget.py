@@ -340,25 +340,3 @@ def exchange(reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, pr
             note = str(error)
         rows.append(row | {"leaves_out": note})
     return pd.DataFrame(rows)
-
-
-def ledger(planned, spent) -> pd.DataFrame:
-    """Planned against spent, from rows (dicts or a frame) of who, stage, kind, unit and planned or spent.
-
-    Kind says what for (sampling, prompt, failed, truncated, judge, training, evaluation), unit is one of UNITS. Rows of
-    one key are added; a key on one side only counts 0 on the other. Returns the keys, planned, spent, ratio, matched
-    (within 1 %). Raises ValueError for missing columns, unknown units, and amounts that are negative or not finite.
-    """
-    keys, sides = ["who", "stage", "kind", "unit"], []
-    for name, rows in (("planned", planned), ("spent", spent)):
-        frame = pd.DataFrame(rows, columns=None if len(rows) else [*keys, name])
-        if missing := [c for c in [*keys, name] if c not in frame]:
-            raise ValueError(f"ledger: {name} rows have no column {missing[0]!r}; needed: {', '.join(keys)}, {name}")
-        for row in frame.to_dict("records"):
-            _check(**{f"{name} of {row['who']}, {row['kind']}": row[name]})
-            if row["unit"] not in UNITS:
-                raise ValueError(f"ledger: unit {row['unit']!r} of {row['who']}: units are {', '.join(UNITS)}")
-        sides.append(frame.groupby(keys, sort=False)[name].sum().astype(float))
-    table = pd.concat(sides, axis=1).fillna(0.0).reset_index()
-    table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
-    return table.assign(matched=(table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"])

@@ -153,8 +153,8 @@ def _pools(rows: pd.DataFrame, filter: str) -> tuple[pd.Series, pd.Series, pd.Se
         return everything, ~everything, pd.Series("", index=rows.index)
     if filter == "gold":
         return rows["verdict"] == "correct", rows["verdict"] == "incorrect", rows["verdict"].astype(object)
-    right = rows["sound"].eq(True).fillna(False).astype(bool)
-    wrong = rows["sound"].eq(False).fillna(False).astype(bool)
+    right = rows["sound"].isin([True])
+    wrong = rows["sound"].isin([False])
     why = right.map({True: "judged sound", False: "not judged"}).astype(object)
     return right, wrong, why.mask(wrong, "judged unsound")
 

@@ -105,8 +105,8 @@ def _forget_other_weights(run: Run, student: str, folder: Path) -> None:
 def results(run: Run, students: list[str]) -> pd.DataFrame:
     """One row per student, set of held-out problems and metric: n, value, and a 95 % interval.
 
-    Greedy pass@1 and the false-positive rate (of the drawn correct samples) with Wilson intervals, where n is problems
-    and judged samples; sampled pass@1 and the largest maj@k with bootstrap intervals over problems.
+    Greedy pass@1 with Wilson's interval, where n is problems; sampled pass@1, the largest maj@k and the false-positive
+    rate (n: judged samples of the drawn correct ones) with bootstrap intervals over problems.
     """
     problems, out = read_parquet(run.path("01", "held_out.parquet")), []
     sets = problems.assign(set=problems.get("set", "held_out")).set_index("problem_id")["set"]
@@ -129,9 +129,10 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
                 f"maj@{k}": (len(groups), intervals.bootstrap(votes.to_numpy(), seed=run.study.seed)),
             }
             if judged is not None:
-                table = judges.false_positive_table(judged[judged["problem_id"].map(sets) == name])
+                sums = judges.by_problem(judged[judged["problem_id"].map(sets) == name])
+                table = judges.false_positive_table(sums, run.study.seed)
                 for row in table[table["n"] > 0].itertuples():
-                    values["false-positive rate"] = (row.n, intervals.wilson(row.n_false, row.n))
+                    values["false-positive rate"] = (row.n, (row.value, row.low, row.high))
             for metric, (n, (value, low, high)) in values.items():
                 facts = {"student": student, "set": name, "metric": metric, "n": n}
                 out.append(facts | {"value": float(value), "low": float(low), "high": float(high)})

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from scipy.special import bdtr, betaincinv, betaln, expit, gammaln
+from scipy.special import betaincinv, betaln, expit, gammaln
 
 # A population of success rates is a Beta(a, b), with or without a share `zero` of problems never solved. Priors lie
 # over x, the logit of its mean, and y = log(a + b): normal (mean, spread) in a range; over zero: 2·(1 - zero).
@@ -329,34 +329,6 @@ def _correlation(pilots) -> float:
     covariance, pair = np.atleast_2d(np.cov(c / n)), np.triu_indices(len(n), 1)
     spread = np.sqrt(np.maximum(np.diag(covariance) - noise, 1e-6))
     return float(np.clip((covariance / np.outer(spread, spread))[pair].mean(), 0, 1)) if len(n) > 1 else 1.0
-
-
-def allocate(n, c, mean_samples: float, how: str = "uniform", m: int = 1) -> pd.DataFrame:
-    """Spread `mean_samples` per problem over the pilot's problems; one row per problem, in the given order.
-
-    `how`: "uniform"; "proportional" to difficulty, the failure rate to expect (Prop2Diff of DART-Math, 2407.13690); or
-    "stop" after `m` correct samples: n_samples is then the largest limit whose expected total stays in the budget.
-    Columns: difficulty, n_samples, expected_samples, expected_coverage. Raises ValueError for an unknown `how`.
-    """
-    n, c = _pilot(n, c)
-    rates, total = fit_pilot(n, c).rates(n, c), round(mean_samples * len(n))
-    shares = {"uniform": np.ones(len(n)), "proportional": 1 - rates.mean(1), "stop": None}
-    if how not in shares or total < len(n):
-        raise ValueError(f"how = {how!r}, mean_samples = {mean_samples}: one of {', '.join(shares)}, and 1 or more")
-    if how == "stop":
-        limit, expected, more = 0, np.zeros(len(n)), np.ones(len(n))
-        while limit < 10_000 and 1e-6 * total < more.sum() <= total * (1 + 1e-12) - expected.sum():
-            limit, expected = limit + 1, expected + more
-            more = bdtr(m - 1, limit, rates).mean(1) if limit >= m else more  # chance of being still short of m
-        counts = np.full(len(n), limit)
-    else:
-        exact = total * shares[how] / shares[how].sum()
-        counts = np.floor(exact).astype(int)
-        counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1  # largest remainders
-        expected = counts.astype(float)
-    covered = 1 - ((1 - rates) ** counts[:, None]).mean(1)
-    table = {"difficulty": 1 - rates.mean(1), "n_samples": counts, "expected_samples": expected}
-    return pd.DataFrame({**table, "expected_coverage": covered})
 
 
 def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,

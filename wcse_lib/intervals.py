@@ -25,16 +25,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap(values, statistic=np.mean, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
-    """Interval of a statistic over problems: `values` [n], or [n, columns] whose rows are kept together.
+def bootstrap(values, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
+    """Mean of `values` [n] over problems. With `clusters` [n] (labels) clusters are drawn whole; the mean is by row.
 
-    The mean takes the module's weights; any other `statistic(values[rows]) -> float` takes resampled rows and BCa
-    quantiles (NaN ends when all rows agree). With `clusters` [n] (labels) clusters are drawn whole; a mean is by row.
     `bounds` is a value's possible range: (0, 1) by default when the values lie in it, unless all are above 0 and small
     (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. Raises ValueError on NaN, no rows, values outside.
     """
-    if statistic is not np.mean:
-        return _bca(np.asarray(values, float), statistic, n_boot, seed, level, clusters)
     return ratio(values, np.ones(np.shape(values)), n_boot, seed, level, clusters, bounds or _range(values))
 
 
@@ -54,6 +50,18 @@ def ratio(numerators, denominators, n_boot=2000, seed=0, level=0.95, clusters=No
         raise ValueError(f"values lie outside bounds ({low}, {high}): give the range that the quantity can have")
     size = w.mean() if len(w) else 1.0
     return _interval(table, _ratio, [(low * size, size), (high * size, size)], (low, high), n_boot, seed, level)
+
+
+def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
+    """Draws [n_draws, rates] of rates under the same weights of problems, to be worked on together; each rate is a pair
+    (numerators [n], denominators [n]) as in `ratio`, of all the same problems. Of one sample a problem they are draws
+    from Jeffreys' posterior."""
+    table = np.column_stack([_table(numerators=x, denominators=w) for x, w in rates])
+    ends = np.zeros((2 * len(rates), table.shape[1]))
+    for i in range(len(rates)):
+        ends[2 * i : 2 * i + 2, 2 * i + 1] = ends[2 * i + 1, 2 * i] = table[table[:, 2 * i + 1] > 0, 2 * i + 1].mean()
+    each = lambda sums: sums[..., ::2] / sums[..., 1::2]  # noqa: E731
+    return _draws(table[table.any(1)], each, ends, n_draws, np.random.default_rng(seed))
 
 
 def paired_difference(a, b, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
@@ -80,8 +88,8 @@ def paired_ratio_difference(a, b, n_boot=2000, seed=0, level=0.95, clusters=None
 def unpaired_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=None) -> Interval:
     """Mean of `a` [n] minus mean of `b` [m] over different problems, from their two intervals (Newcombe's MOVER)."""
     bounds = bounds or _range(np.r_[np.asarray(a, float), np.asarray(b, float)])
-    x, x_low, x_high = bootstrap(a, np.mean, n_boot, seed, level, bounds=bounds)
-    y, y_low, y_high = bootstrap(b, np.mean, n_boot, seed + 1, level, bounds=bounds)
+    x, x_low, x_high = bootstrap(a, n_boot, seed, level, bounds=bounds)
+    y, y_low, y_high = bootstrap(b, n_boot, seed + 1, level, bounds=bounds)
     return Interval(x - y, x - y - np.hypot(x - x_low, y_high - y), x - y + np.hypot(x_high - x, y - y_low))
 
 
@@ -160,32 +168,18 @@ def _interval(table, estimate, ends, limits, n_boot, seed, level, shift=0.0, n=N
     if n == 1 or agree:
         unseen = 1 - ((1 - level) / 2) ** (1 / n) if known else np.nan  # the largest share that n draws can miss
         return Interval(value, float(value - unseen * (value - least)), float(value + unseen * (most - value)))
-    rows, weights = np.unique(table, axis=0, return_counts=True)  # equal rows share a gamma weight: fast, and no order
-    if known:
-        rows, weights = np.vstack([rows, *ends]), np.r_[weights, 0.5, 0.5]
-    gamma, step = np.random.default_rng(seed).standard_gamma, max(1, 2_000_000 // len(rows))  # blocks keep memory small
-    sizes = [min(step, n_boot - done) for done in range(0, n_boot, step)]
-    draws = np.concatenate([estimate(gamma(weights, (size, len(rows))) @ rows) for size in sizes]) + shift
+    draws = _draws(table, estimate, ends if known else [], n_boot, np.random.default_rng(seed)) + shift
     low, high = np.quantile(draws, _tails(n, level))
     return Interval(value, float(max(min(low, value), least)), float(min(max(high, value), most)))
 
 
-def _bca(values, statistic, n_boot, seed, level, clusters) -> Interval:
-    """Bias-corrected and accelerated bootstrap (Efron 1987) over rows or clusters of rows, with t-expanded tails."""
-    _table(clusters, values=values if values.ndim == 1 else values.sum(1))
-    codes = np.unique(np.arange(len(values)) if clusters is None else clusters, return_inverse=True)[1]
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    at = lambda chosen: float(statistic(values[np.concatenate([members[i] for i in chosen])]))  # noqa: E731
-    value, n, rng = float(statistic(values)), len(members), np.random.default_rng(seed)
-    if n == 1 or (values == values[0]).all():
-        return Interval(value, np.nan, np.nan)
-    draws = np.array([at(rng.integers(n, size=n)) for _ in range(n_boot)])
-    below = np.clip(((draws < value).mean() + (draws <= value).mean()) / 2, 1 / n_boot, 1 - 1 / n_boot)
-    fold = rng.permutation(n) % min(n, 200)  # the jackknife leaves out one of at most 200 groups
-    left = np.array([at(np.flatnonzero(fold != group)) for group in range(min(n, 200))])
-    d, bias = left.mean() - left, stats.norm.ppf(below)
-    skew, z = (d**3).sum() / (6 * (d**2).sum() ** 1.5 or 1), bias + stats.norm.ppf(_tails(n, level))
-    return Interval(value, *map(float, np.quantile(draws, stats.norm.cdf(bias + z / (1 - skew * z)))))
+def _draws(table, estimate, ends, n_boot, rng) -> np.ndarray:
+    """The statistic [n_boot] under random weights of the rows, and of half a row at each of the `ends`."""
+    rows, weights = np.unique(table, axis=0, return_counts=True)  # equal rows share a gamma weight: fast, and no order
+    rows, weights = np.vstack([rows, *ends]), np.r_[weights, [0.5] * len(ends)]
+    step = max(1, 2_000_000 // len(rows))  # blocks keep memory small
+    sizes = [min(step, n_boot - done) for done in range(0, n_boot, step)]
+    return np.concatenate([estimate(rng.standard_gamma(weights, (size, len(rows))) @ rows) for size in sizes])
 
 
 def _tails(n: int, level: float) -> np.ndarray:

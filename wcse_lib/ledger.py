@@ -6,6 +6,7 @@ import pandas as pd
 
 from wcse_lib import budget
 from wcse_lib.curation import UNIQUE
+from wcse_lib.matrix import MAIN
 from wcse_lib.records import KEY, read_json, read_parquet, read_pieces, same_problems, sample_pieces
 from wcse_lib.study import Run
 
@@ -14,7 +15,8 @@ LOST = {"truncated": "length", "failed": "error"}
 
 
 def ledger(run: Run) -> pd.DataFrame:
-    """Every amount that was planned or spent: who, stage, kind, unit, planned, spent, ratio, matched (within 1 %).
+    """Every amount that was planned or spent: who, stage, kind, unit, planned, spent, ratio, matched (within 1 %); an
+    amount on one side only counts 0 on the other.
 
     Kinds of an arm, by budget: `sampling` (all its samples, failed and truncated ones too), `truncated` and `failed` (the
     part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of students: `training`,
@@ -22,13 +24,13 @@ def ledger(run: Run) -> pd.DataFrame:
     samples that it copied, as if drawn for it. Planned lengths are the plan's, or where it knows none the reference
     arm's mean: the matching rule's own assumption. Seconds stand at the largest budget alone, every sample at its model's mean.
     """
-    planned: list[dict] = []
-    spent: list[dict] = []
+    booked: list[tuple] = []
 
     def book(who: str, stage: str, kind: str, plan: dict, spend: dict) -> None:
-        key = {"who": who, "stage": stage, "kind": kind}
-        planned.extend(key | {"unit": unit, "planned": x} for unit, x in plan.items() if x is not None)
-        spent.extend(key | {"unit": unit, "spent": x} for unit, x in spend.items() if x is not None)
+        for unit in budget.UNITS:
+            amounts = plan.get(unit), spend.get(unit)
+            if amounts != (None, None):
+                booked.append((who, stage, kind, unit, *(float(x or 0) for x in amounts)))
 
     samples = {arm: _amounts(run, arm) for arm in run.plan["arms"]}
     for arm, rows in samples.items():
@@ -65,7 +67,9 @@ def ledger(run: Run) -> pd.DataFrame:
             tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
             cost = {"tokens": tokens, "flops": budget.sampling_flops(entry["n_parameters"], tokens)}
             book(student, "05_evaluate", "evaluation", {}, cost)
-    return budget.ledger(planned, spent)
+    table = pd.DataFrame(booked, columns=["who", "stage", "kind", "unit", "planned", "spent"])
+    table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
+    return table.assign(matched=(table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"])
 
 
 def _amounts(run: Run, arm: str) -> pd.DataFrame:
@@ -158,11 +162,10 @@ def outcome(run: Run) -> pd.DataFrame:
             sound = read_parquet(judgements, [*KEY, "sound"], near).drop_duplicates(KEY)
             correct = samples.merge(right, on=KEY).merge(sound, on=KEY, how="left")
             correct["same"] = [key(text) for text in correct["text"]]
-            examples = read_parquet(chosen, None, near)
-            examples = examples[examples["recipe"] == "main"] if "recipe" in examples else examples
+            examples = read_parquet(chosen, ["budget"], [*near, ("recipe", "==", MAIN)])
             for b in plan["samples"]:
                 mine = run.drawn(correct, arm, b)
-                sound = mine[~mine["sound"].eq(False).fillna(False).astype(bool)]
+                sound = mine[~mine["sound"].isin([False])]
                 rows += [(arm, b, "coverage", mine["problem_id"].nunique() / n),
                          (arm, b, "unique correct per problem", mine.groupby("problem_id")["same"].nunique().sum() / n),
                          (arm, b, "examples", float((examples["budget"] == b).sum()))]  # fmt: skip

@@ -61,13 +61,6 @@ def coverage_curve(n_samples, n_correct, ks=None) -> np.ndarray:
     return np.array([weights @ covered for covered in _cover(n, c, max(ks))])[np.asarray(ks) - 1]
 
 
-def sound_coverage_at_k(n_samples, n_correct, n_sound, k: int) -> float:
-    """coverage@k less false positives: of a problem's correct samples only the sound ones count; needs all judged."""
-    if (_whole("n_sound", n_sound) > _whole("n_correct", n_correct)).any():
-        raise ValueError("n_sound must not exceed n_correct: sound samples are correct ones that a judge passed")
-    return coverage_at_k(n_samples, n_sound, k)
-
-
 def majority_at_k(answers, correct, k: int, canonical: Callable | None = None) -> float:
     """maj@k: chance that the most frequent answer among k of a problem's samples is correct, mean over problems.
 
@@ -115,7 +108,7 @@ def diversity_at_k(kinds_per_problem, correct_per_problem, k: int, average: str 
 
     `kinds_per_problem`: per problem a key per sample (`text_key`, `normalised_key`, `equation_key`, `ngram_clusters`);
     `correct_per_problem`: the verdicts. `average`: over "all" problems, or over those "solved" by the k samples, as in
-    the paper (mean over coverage@k; NaN for 0/0), which `diversity_identity` equals when no two correct ones are alike.
+    the paper (mean over coverage@k; NaN for 0/0): k * pass@1 / coverage@k when no two correct ones are alike.
     """
     if average not in ("solved", "all"):
         raise ValueError(f"average must be 'solved' or 'all', not {average!r}")
@@ -133,12 +126,6 @@ def diversity_per_problem(kinds_per_problem, correct_per_problem, k: int) -> np.
     m = np.fromiter(chain.from_iterable(sizes), int, len(owner))
     expected = coverage_per_problem(np.r_[n, n[owner]], np.r_[0 * n, m], k)  # every n once more, so that it is checked
     return np.bincount(owner, expected[len(n) :], len(n))
-
-
-def diversity_identity(n_samples, n_correct, k: int) -> float:
-    """k * pass@1 / coverage@k: the diversity that "unique" alone cannot lower. NaN when nothing is solved."""
-    covered = coverage_at_k(n_samples, n_correct, k)
-    return k * coverage_at_k(n_samples, n_correct, 1) / covered if covered else float("nan")
 
 
 def normalised_key(text: str) -> str:
@@ -166,12 +153,6 @@ def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
         if labels[i] != labels[j] and len(grams[i] & grams[j]) >= threshold * len(grams[i] | grams[j]):
             labels = [labels[i] if label == labels[j] else label for label in labels]
     return labels
-
-
-def duplicate_rate(kinds_per_problem) -> float:
-    """Share of samples that repeat the kind of another sample of their problem; NaN without samples."""
-    n, unique = sum(map(len, kinds_per_problem)), sum(len(set(kinds)) for kinds in kinds_per_problem)
-    return 1 - unique / n if n else float("nan")
 
 
 def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:

@@ -12,6 +12,7 @@ import pandas as pd
 from wcse_lib import forecast
 from wcse_lib.allocation import decide
 from wcse_lib.curation import UNIQUE
+from wcse_lib.judges import decided
 from wcse_lib.records import KEY, StudyError, is_complete, read_json, read_parquet, read_samples
 from wcse_lib.study import Run, Study, check_study, resolve
 
@@ -102,10 +103,8 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
     counts = rows.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum").astype(int)
     by_problem = sizes.groupby(level=0).agg(list)
     judged = right[KEY].merge(read_parquet(run.path("03", name, "judgements.parquet")).drop_duplicates(KEY), on=KEY)
-    judged = judged[
-        judged["sound"].notna() | (judged["judge"] == "arithmetic")
-    ]  # which finds faults, and proves nothing
-    faults = judged[judged["sound"].eq(False).fillna(False).astype(bool)]
+    judged = judged[decided(judged)]
+    faults = judged[judged["sound"].isin([False])]
     if len(judged) == len(right):  # every correct one: then sound ones can be counted, and need not be estimated
         counts["s"] = counts["c"] - faults.groupby("problem_id").size().reindex(counts.index, fill_value=0)
     means = {

@@ -126,7 +126,7 @@ def three_kinds(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args: rows: `verdict`, `reason`, and `sound` and `judge_reason` (empty where not judged). Returns them with `kind`, `why`.
     """
-    correct, unsound = rows["verdict"] == "correct", rows["sound"].eq(False).fillna(False).astype(bool)
+    correct, unsound = rows["verdict"] == "correct", rows["sound"].isin([False])
     kinds = {
         "correct": (correct & ~unsound, "reason"), "correct answer, unsound reasoning": (correct & unsound, "judge_reason"),
         "incorrect": (rows["verdict"] == "incorrect", "reason"),

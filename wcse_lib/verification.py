@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from wcse_lib import budget, intervals, judges, labelling
+from wcse_lib import budget, judges, labelling
 from wcse_lib.curation import Bounds, last_places, last_problem, left_places, select, stand_ins
 from wcse_lib.engines import Sampling
 from wcse_lib.prompts import load_tokenizer, without_thinking
@@ -223,18 +222,16 @@ def _ask_model(run: Run, arm: str, asked: pd.DataFrame, machine: Machine, every:
 def false_positives(run: Run, arm: str) -> pd.DataFrame:
     """Share of correct samples whose reasoning does not hold, by judge, with intervals and how to read it."""
     files = [run.path("03", arm, f"{name}.parquet") for name in ("judgements", "other_judgements")]
-    tables, shared = [], []
+    sums, said = [], []
     for verdicts in read_pieces(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"]):
         judged = pd.concat([read_parquet(file, JUDGEMENT_COLUMNS, same_problems(verdicts)) for file in files], ignore_index=True)
         rows = judged.merge(verdicts.loc[verdicts["verdict"] == "correct", KEY], on=KEY)
-        tables.append(judges.false_positive_table(rows))
+        sums.append(judges.by_problem(rows))
         if (rows["judge"] == "model").any():
-            shared.append(rows[rows["judge"].isin(["model", "human", "exact"])])
-    table = pd.concat(tables).sort_values("n", ascending=False, kind="stable").groupby(["author", "judge"], as_index=False)
-    table = table.agg({name: "sum" for name in ("n", "n_false", "n_undecided")} | {"reading": "first"})
-    table[["value", "low", "high"]] = np.column_stack(intervals.wilson(table["n_false"], table["n"]))
-    corrected = judges.corrected_table(pd.concat(shared)) if shared else table.head(0)
-    return pd.concat([part for part in (table, corrected) if len(part)] or [table], ignore_index=True)[judges.COLUMNS]
+            said.append(judges.calibration(rows))
+    table = judges.false_positive_table(pd.concat(sums), run.study.seed)
+    corrected = judges.corrected_table(pd.concat(said), run.study.seed) if said else table.head(0)
+    return pd.concat([part for part in (table, corrected) if len(part)] or [table], ignore_index=True)
 
 
 def labels(run: Run) -> pd.DataFrame:
