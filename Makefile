@@ -5,11 +5,12 @@ PY := $(VENV)/bin/python
 # Index of CPU-only PyTorch wheels, for machines whose package index would give the CUDA build (see README, "Installing").
 WCSE_TORCH_INDEX ?=
 EXTRAS ?= dev
+STUDY ?= outputs/nano
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models lint clean
+.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -31,6 +32,9 @@ nano-seeds: setup ## the nano study with five training seeds (about 40 minutes)
 
 gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml
+
+publish: setup ## write a finished study's examples as dataset folders, as in: make publish STUDY=outputs/nano
+	$(PY) -m wcse_lib.publish $(STUDY) --out outputs/datasets
 
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks

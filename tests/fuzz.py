@@ -85,7 +85,7 @@ def _page(text: str) -> str:
         rows.to_csv(Path(folder) / "flow.csv", index=False)
         frame = report.read_tables(Path(folder))["flow"]
     return report.render("comparison.html.j2", {
-        "title": text, "sentences": [text, f"A sample reads {text}"], "figure": "", "independent": True,
+        "title": text, "sentences": [text, f"A sample reads {text}"], "figures": {}, "independent": True,
         "studies": {text: text}, "tables": {"differences": report.as_table("differences", frame)},
     })  # fmt: skip
 

@@ -133,6 +133,16 @@ def test_notebook_form(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_data_becomes_markup_in_a_notebook(path):
+    """Stylers and Markdown do not escape by themselves, as frames do; HTML comes from functions that are tested for it."""
+    for cell in json.loads(path.read_text())["cells"]:
+        for line in cell["source"] if cell["cell_type"] == "code" else ():
+            assert ".style" not in line or 'escape="html"' in line, line
+            assert "Markdown(" not in line or "escape(" in line or "Markdown(answers.POLICY_TABLE)" in line, line
+            assert "HTML(" not in line or "HTML(training.shown_rows(" in line, line
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_papermill_reads_the_parameters(path):
     from papermill import inspect_notebook
 

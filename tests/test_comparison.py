@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from scipy import stats
 from test_report import EVIL
 from test_report import make_study as make_report
@@ -58,6 +59,13 @@ def test_the_page_stands_alone_and_says_what_is_not_independent(joined):
     page = (joined[1] / "comparison.html").read_text()
     assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page) and page.count("<script>") == 1 and EVIL not in page
     assert "not independent" in page and "over 3 studies" in page and "sign test p = " in page
+
+
+def test_the_page_begins_with_what_was_found_and_has_a_figure_for_phones(joined):
+    soup = BeautifulSoup((joined[1] / "comparison.html").read_text(), "html.parser")
+    head = [th.get_text() for th in soup.find("table")("th")]
+    assert head[:5] == ["study", "metric", "budget", "base", "difference, points [95 % interval]"] or head.index("dataset.name") > 6, head
+    assert soup.select_one("figure.plot source")["srcset"] != soup.select_one("figure.plot img")["src"]
 
 
 def rows(values, half=0.04):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from wcse_lib import pipeline
+from wcse_lib import pipeline, report
 from wcse_lib.nano.world import check
 from wcse_lib.records import StudyError, locked, read_samples
 from wcse_lib.study import Run
@@ -292,6 +292,30 @@ def test_a_torn_import_names_file_and_line(root, tmp_path):
     assert failed.returncode == 1 and "torn.jsonl, line 2" in failed.stderr and "01_plan failed" in failed.stderr
     stamp = json.loads((tmp_path / "out/imported/01_plan/failed.json").read_text())
     assert stamp["step"] == "01_plan" and not (tmp_path / "out/imported/01_plan/manifest.json").exists()
+
+
+def test_a_strangers_text_is_no_markup_in_01_and_the_picture_reaches_the_report(root, tmp_path):
+    """Questions, levels and a title with script and img tags; and dollars, control characters and a lone surrogate."""
+    import nbformat
+    import papermill
+
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)> \x07 $$\\href{javascript:alert(1)}{x}$$ \ud800"
+    for name, n in (("train", 6), ("held", 2)):
+        rows = [{"question": f"{evil} Ann has {i} pens. How many?", "answer": str(i), "level": evil} for i in range(10 * n, 11 * n)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = {"study": "evil", "title": evil[:53], "arms": {"se": {"model": "nano-se"}, "wc": {"model": "nano-wc"}},
+             "dataset": {"name": "files", "train": f"{tmp_path}/train.jsonl", "held_out": f"{tmp_path}/held.jsonl", "columns": {"level": "level"}, "ngram": 60},
+             "budget": {"reference": "se", "samples": {"low": 1}}}  # fmt: skip
+    (tmp_path / "evil.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "evil/01_plan").mkdir(parents=True)
+    done = tmp_path / "evil/01_plan/01_plan.ipynb"
+    given = {"params": str(tmp_path / "evil.yaml"), "outputs": str(tmp_path)}
+    papermill.execute_notebook(root / "notebooks/01_plan.ipynb", done, given, cwd=root, progress_bar=False)
+    shown = [out["data"] for cell in nbformat.read(done, 4).cells for out in cell.get("outputs", []) if "data" in out]
+    markup = [data[kind] for data in shown for kind in ("text/html", "text/markdown") if kind in data]
+    assert sum("&lt;script&gt;" in text for text in markup) >= 3 and not any("<script" in text or "<img src=x" in text for text in markup)
+    words = report.write_report(tmp_path / "evil").read_text()
+    assert re.search('<img alt="Expected coverage against cost" src="data:image/svg', words) and "<img src=x" not in words
 
 
 def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -198,6 +199,42 @@ def test_an_arm_looks_the_same_in_every_figure_and_arms_differ_in_grey():
     assert len(found["mix"]) == len(found["zeta"]) == 1 and found["mix"] != found["zeta"]
     for part in zip(*figures.LOOKS):
         assert len({str(look) for look in part}) == len(figures.LOOKS)
+
+
+def test_an_arms_colour_is_the_same_in_training_curves():
+    """Names in no alphabetical order, so that a figure that sorts them gives itself away."""
+    new = {"se": "zeta", "wc": "mix"}
+    some = {name: tables()[name].replace({"arm": new}) for name in ("coverage", "students", "training")}
+    drawn = figures.draw_all(some)
+    colour = {line.get_label(): to_hex(line.get_color()) for line in drawn["coverage"].axes[0].lines}
+    lines = {line.get_label(): to_hex(line.get_color()) for line in drawn["training"].axes[0].lines}
+    assert {lines["zeta, low"], lines["zeta, high"]} == {colour["zeta"]} and lines["mix, low"] == colour["mix"] != colour["zeta"]
+
+
+def test_labels_of_hostile_data_are_drawn_as_text():
+    frame = tables()["levels"]
+    frame["level"] = frame["level"].map({1: r"$$\\href{javascript:alert(1)}{x}$$", 2: "a\x07b\x00", 3: r"\$5 and $\frac$", 4: "<b>", 5: "5"})
+    for fig in figures.draw_all({"levels": frame}).values():
+        ElementTree.fromstring(figures.svg(fig))
+        assert r"\$5 and $\frac$" in {label.get_text() for label in fig.axes[0].get_xticklabels()}
+
+
+@pytest.mark.parametrize("spread", [1.5, 8, 200, 1e4, 1e9])
+@pytest.mark.parametrize("unit,least", [("seconds", 3), ("flops", 2e9)])
+def test_ticks_of_the_ledger_do_not_overlap(spread, unit, least):
+    facts = dict(who=["se", "wc"], stage="02_generate", kind="sampling", unit=unit, planned=least)
+    fig = figures.draw_all({"ledger": pd.DataFrame(facts | {"spent": [least, least * spread]})}, narrow=True)["ledger"]
+    fig.draw_without_rendering()
+    ends = fig.axes[0].get_xlim()
+    shown = [(t.get_window_extent(), t.get_text()) for t in fig.axes[0].get_xticklabels() if ends[0] <= t.get_position()[0] <= ends[1]]
+    shown.sort(key=lambda label: label[0].x0)
+    assert shown and all(a.x1 < b.x0 for (a, _), (b, _) in zip(shown, shown[1:])), shown
+    assert unit == "flops" or not any("10⁰" in text for _, text in shown)
+
+
+def test_the_legend_of_diversity_claims_no_formula_that_a_panel_does_not_have():
+    fig = figures.draw_all({"diversity": tables()["diversity"].assign(identity=1.0)})["diversity"]
+    assert len(fig.axes) == 2 and [t.get_text() for t in fig.legends[0].get_texts()][0] == "were no two alike"
 
 
 def test_paper_points_are_drawn_only_when_asked_and_say_where_they_come_from():

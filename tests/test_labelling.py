@@ -2,6 +2,7 @@
 
 import json
 import math
+from multiprocessing import Process
 
 import pandas as pd
 import pytest
@@ -137,4 +138,18 @@ def test_labels_are_plain_json_lines(tmp_path):
     labelling.save(path, {**label, "sound": True})
     (line,) = path.read_text().split("\n")[:-1]
     assert json.loads(line)["sound"] is True and labelling.load(path)["labeller"].tolist() == ["Zoë"]
-    assert [p.name for p in tmp_path.iterdir()] == ["labels.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".labels.jsonl.lock", "labels.jsonl"]
+
+
+def _label(path, labeller):
+    for i in range(40):
+        labelling.save(path, dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", i, True, "", labeller])))
+
+
+def test_labels_of_two_processes_at_once_are_all_there(tmp_path):
+    both = [Process(target=_label, args=(tmp_path / "labels.jsonl", name)) for name in ("Ann", "Ben")]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert labelling.load(tmp_path / "labels.jsonl")["labeller"].value_counts().to_dict() == {"Ann": 40, "Ben": 40}

@@ -1,5 +1,6 @@
 """The plan: what every budget key buys, refusals before anything is written, pilots read, forecasts made and judged."""
 
+import base64
 import json
 import re
 
@@ -283,7 +284,8 @@ def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
     for key in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"):
         monkeypatch.delenv(key, raising=False)
     still = planning.explorer(forecast_run, figures.explored)
-    assert "<svg" in still.data and "samples of se a problem" in still.data and "Illustration" not in still.data
+    picture = base64.b64decode(re.search(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]+)"', still.data)[1])
+    assert b"<svg" in picture and "<svg" not in still.data and "samples of se a problem" in still.data and "Illustration" not in still.data
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
     sliders, shown = planning.explorer(forecast_run, figures.explored).children
     before = shown.value
@@ -296,6 +298,21 @@ def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
     named["wc: tokens per sample"].value *= 2
     assert wc() == pytest.approx(few / 2, abs=0.11)
     assert planning.explorer(forecast_run, figures.explored, interactive=False).data == still.data
+
+
+def test_what_was_left_out_is_counted_by_reason_and_near_duplicates_are_shown(tmp_path):
+    for name, numbers in (("train", range(8)), ("held", (0, 1, 20))):
+        text = "Tom has {0} marbles and buys {0} more at the fair. He gives 4 of the blue ones to Ann. How many marbles are left over in the end?"
+        rows = [{"question": text.format(f"{i} dozen red" if i < 2 or i > 8 else " ".join("abcdefgh"[i:] * 9)), "answer": str(i)} for i in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"question": f"What is {len(rows)} + 4?", "answer": "9"}]))
+    data = {"study": "s", "dataset": {"name": "files", "train": f"{tmp_path}/train.jsonl", "held_out": f"{tmp_path}/held.jsonl"},
+            "arms": GEMMA, "budget": {"reference": "se", "samples": {"low": 1}}}  # fmt: skip
+    run = planning.make_plan(check_study(data, "f.yaml"), tmp_path)
+    assert run.plan["dropped_problems"]["train: a copy of a problem of held_out"] == 2
+    assert read_parquet(run.path("01", "dropped.parquet"))["other"].str.startswith("p-").all()
+    near = planning.near_duplicates(run)
+    assert run.plan["n_near_duplicates"] == len(near) >= 1 and near.iloc[0]["question"] == "What is 8 + 4?"
+    assert len(planning.left_out(run)) == len(run.plan["dropped_problems"]) <= 2
 
 
 def test_crossings_of_curves():

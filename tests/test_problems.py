@@ -118,9 +118,33 @@ def test_training_problems_leave_when_they_are_held_out(tmp_path):
     held = write(tmp_path, "h.jsonl", [{**ROWS[4], "id": "h1"}, {**ROWS[5], "q": "Six apples and 36 pears?", "id": "h2"}])
     splits, dropped = load_problems(files(tmp_path, held_out=held, decontaminate=True), 0)
     assert len(splits["held_out"]) == 2 and "r5" not in set(splits["train"]["problem_id"])
-    assert {"split": "train", "problem_id": "r5", "reason": "a copy of held_out problem h1"} in dropped
+    assert {"split": "train", "problem_id": "r5", "reason": "a copy of a problem of held_out", "other": "h1"} in dropped
     near = splits["near_duplicates"]
     assert len(near) and near["held_out_id"].isin(["h1", "h2"]).all() and near["problem_id"].isin(splits["train"]["problem_id"]).all()
+
+
+def test_the_very_same_question_names_the_held_out_one(tmp_path):
+    held = write(tmp_path, "h.jsonl", [{**ROWS[4], "id": "h1"}])
+    _, dropped = load_problems(files(tmp_path, held_out=held), 0)
+    assert dropped == [{"split": "train", "problem_id": "r5", "reason": "its very question is held out", "other": "h1"}]
+
+
+GOLDS = {"#### 54": "54", "The answer is 54.": "54", "so 3 + 4 = 7. #### 7": "7", r"\boxed{\frac12}": r"\frac12", "Answer: no": "no",
+         "54": "54", "x = 5 or x = 6": "x = 5 or x = 6", "(C) 12": "(C) 12", "Paris": "Paris", "5 km/h": "5 km/h",
+         "#### ": "####", "The answers vary": "The answers vary"}  # fmt: skip
+
+
+def test_one_line_that_holds_its_answer_is_read_and_a_bare_value_stands(tmp_path):
+    rows = [{"q": f"What is number {i}?", "a": gold} for i, gold in enumerate(GOLDS)]
+    splits, dropped = load_problems(files(tmp_path, rows=rows, columns={"question": "q", "answer": "a"}), 0)
+    assert dropped == [] and [a.strip() for a in splits["train"]["answer"]] == list(GOLDS.values())
+
+
+def test_a_lone_surrogate_stops_nothing(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"q": "\\ud800 What?", "a": "1"}\n')
+    splits, _ = load_problems(Dataset(name="files", train=str(tmp_path / "t.jsonl"), columns={"question": "q", "answer": "a"}), 0)
+    assert splits["train"]["question"].tolist() == ["? What?"]
+    splits["train"].to_parquet(tmp_path / "t.parquet")
 
 
 def test_a_training_file_that_is_the_held_out_one_is_named(tmp_path):

@@ -1,5 +1,8 @@
 """Dataset folders: the examples and nothing else, read back by `datasets`, with a card that says where they come from."""
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -40,11 +43,18 @@ def test_the_card_tells_the_source(study, tmp_path):
     front = yaml.safe_load(front)
     assert front["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}] and front["license"] == "unknown"
     rows = pd.read_parquet(folder / "data/train.parquet")
-    share = f"{(~rows['sound'].astype(bool)).mean():.1%} of {len(rows):,} judged examples"
+    share = f"{(~rows['sound'].astype(bool)).mean():.1%} of {len(rows):,} judged examples are unsound (95 % interval over problems "
     for needed in (share, "recipe one", "'per_problem': 1", study.plan_id, "| v |", "12 samples a problem", f"{len(rows):,} for"):
         assert needed in text, needed
     assert str(study.folder.parent) not in text + (folder / "plan.json").read_text()
     assert (folder / "ledger.csv").read_text().startswith("who,stage") and study.plan_id in (folder / "plan.json").read_text()
+
+
+def test_the_card_of_imported_samples_claims_no_settings(study, tmp_path):
+    found = {"n": 3, "n_problems": 2, "judged": [np.array([[2, 1], [1, 0]])], "model": {"m": None}, "verifier": {}, "judge": {"human": None}}
+    told = {kind: publish._card(study, "wc", "low", "main", found | {"engine": dict.fromkeys(kind)}) for kind in (("import",), ("hf",), ("hf", "import"))}
+    assert [("| Sampling |" in card, "not known here" in card) for card in told.values()] == [(False, True), (True, False), (True, True)]
+    assert re.search(r"33\.3% of 3 judged examples are unsound \(95 % interval over problems \d+\.\d% to \d+\.\d%; judge: human\)", told["hf",])
 
 
 def test_an_unfinished_study_is_refused(tmp_path):

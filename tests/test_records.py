@@ -125,3 +125,21 @@ def test_a_file_written_and_read_in_pieces_is_the_whole(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
     with pytest.raises(StudyError, match="not there"):
         list(records.read_pieces(tmp_path / "none.parquet"))
+
+
+def test_the_recorded_commit_is_the_packages_own(tmp_path, monkeypatch):
+    """Not that of the folder where the command was started, nor of a repository that merely holds the installed package."""
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    for place in ("wcse_lib", "env/wcse_lib"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "records.py").write_text("")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "env/wcse_lib/records.py"))
+    assert records.commit() == ""
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "wcse_lib/records.py"))
+    records.write_manifest(tmp_path / "a", "p", {})
+    assert records.read_json(tmp_path / "a/manifest.json")["commit"] == head
+    (tmp_path / "wcse_lib/records.py").write_text("changed")
+    assert records.commit() == head + " with uncommitted changes"

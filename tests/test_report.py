@@ -78,7 +78,7 @@ def make_study(folder: Path, **changed) -> Path:
         "why": ["wc leads in coverage and in nothing else."], "not_run": ["No ablations.", "No seeds: one seed each."],
         "notes": ["Both controls hold for every student.", f"A sample reads {EVIL}"]})  # fmt: skip
     for stage in ("01_plan", "02_generate/se", "02_generate/wc", "06_analyze"):
-        machine = {"machine": "2 × abacus"} if stage.startswith("02") else {}
+        machine = {"machine": "2 × abacus", "commit": ("c0ffee" * 7)[:40]} if stage.startswith("02") else {}
         write_json(folder / stage / "manifest.json", {"plan_id": "0", "finished": "2026-11-23T02:15:00+00:00"} | machine)
     for stage in ("02_generate/wc", "03_verify/wc"):
         (folder / stage).mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def test_hostile_text_is_text(page):
 
 def test_notebooks_are_folded_tidy_and_name_no_machine(page):
     soup = BeautifulSoup(text_of(page), "html.parser")
-    books = [tag.parent for tag in soup.select("details > div.nb")]
+    books = [tag.parent for tag in soup.select("details > div.book")]
     assert [book.summary.get_text() for book in books] == [
         f"{stage}/wc/executed.ipynb 02 · What do the arms write?" for stage in ("02_generate", "03_verify")
     ]
@@ -159,6 +159,35 @@ def test_figures_have_alternative_texts_captions_and_tables(page):
     assert "n" in cell["class"] and soup.select("table.sort th button")
 
 
+def test_no_style_of_the_page_takes_a_class_of_highlighted_code(page):
+    """Pygments marks code with short classes (`nb`: a builtin); of them the page may set colour and slant alone."""
+    from pygments.token import STANDARD_TYPES
+
+    text = text_of(page)
+    css = re.sub(r"@media[^{]*\{", "", re.search("<style>(.*?)</style>", text, re.S)[1])
+    assert "class=\"nb\">print<" not in text or not re.search(r"\.nb\b", css)
+    for selectors, rule in re.findall(r"([^{}]+)\{([^{}]*)\}", css):
+        bare = {name for s in selectors.split(",") for name in re.findall(r"^\s*\.([\w-]+)$", s)}
+        if bare & set(STANDARD_TYPES.values()):
+            assert {part.split(":")[0] for part in rule.split(";") if part} <= {"color", "font-style", "text-align"}, selectors
+
+
+def test_the_side_by_side_table_sorts_by_value_and_shows_arms_first(page):
+    table = BeautifulSoup(text_of(page), "html.parser").select_one("table.across")
+    assert [th.get_text() for th in table("th")] == ["quantity", "se", "wc", "base", "budget"]
+    cells = [cell for cell in table.select("td.n") if "−0.6" in cell.get_text()]
+    assert cells and all(float(cell["data-v"]) == pytest.approx(-0.6) and "nats" not in cell.get_text() for cell in cells)
+    assert "log-likelihood under the base, nats per token" in table.get_text()
+
+
+def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_figures", lambda *found: {})
+    folder = make_study(tmp_path / "nano")
+    (folder / "report.html" / "in the way").mkdir(parents=True)
+    with pytest.raises(StudyError, match="report.html: could not be written"):
+        report.write_report(folder)
+
+
 def test_limits_glossary_and_provenance_are_there(page):
     words = BeautifulSoup(text_of(page), "html.parser").get_text()
     limits = ["Truncated samples (cut at 80 tokens): se low 1.2\xa0%", "could not be verified", "one seed", "w2s"]
@@ -167,6 +196,7 @@ def test_limits_glossary_and_provenance_are_there(page):
         assert needed in words, needed
     assert words.count("No ablations") == 1 and "is missing or empty" not in words
     assert "2 × abacus: 02_generate/se, 02_generate/wc" in words  # each stage's own machine
+    assert "git commit c0ffeec0ffee: 02_generate/se, 02_generate/wc" in words and "git commit not recorded: 01_plan" in words
     assert "wc leads in coverage" in words  # why
 
 
@@ -218,7 +248,10 @@ def test_large_notebooks_are_left_out_with_a_note_and_the_file_stays_small(tmp_p
 def test_paths_and_progress_bars(tmp_path):
     shorten = report._shortener(tmp_path / "outputs" / "nano")
     assert shorten(f"{tmp_path}/outputs/nano/x.csv") == "outputs/nano/x.csv"
-    assert shorten(f"{tmp_path}/outputs2") == f"{tmp_path}/outputs2"
+    assert shorten(f"{tmp_path}/outputs2") == "…/outputs2"
+    assert shorten("(imported from /usr/share/my/x.jsonl: how) <td>/usr/y</td>") == "(imported from …/x.jsonl: how) <td>…/y</td>"
+    for other in ("3 km /hours/day", "https://usr/lib/x", "<p>a</p>/</b>", "and/usr/or", "src='data:image/png;base64,/usr/a'"):
+        assert shorten(other) == other
     assert shorten("/Users/ann/a /home/bob/b and/home/c") == "~/a ~/b and/home/c"
     assert report._map_text({"train": "/big/p.jsonl", "n": 3, "none": None}, shorten) == {"train": "…/p.jsonl", "n": 3}
     numbers = [report._number("flops", value) for value in (1.234e12, 0.5, 12345.0, float("nan"))]

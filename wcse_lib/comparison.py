@@ -42,8 +42,7 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     names = {folder: plan["study"]["study"] for folder, plan in plans.items()}
     names = names if len(set(names.values())) == len(names) else {f: f"{f.parent.name}/{n}" for f, n in names.items()}
     settings = _settings({names[folder]: plan["study"] for folder, plan in plans.items()})
-    joined = {kind: settings.merge(pd.concat([_rows(kind, tables[f]).assign(study=names[f]) for f in folders]), on="study")
-              for kind in ("differences", "accuracies")}  # fmt: skip
+    joined = {kind: pd.concat([_rows(kind, tables[f], names[f]) for f in folders]).merge(settings, on="study") for kind in ("differences", "accuracies")}
     if joined["differences"].empty:
         raise StudyError(f"{folders[0]} and others: none of these studies compares two arms, so that there is no difference to join")
     pooled = pool(joined["differences"])
@@ -51,12 +50,13 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     for name, frame in (("comparison", joined["differences"]), ("accuracies", joined["accuracies"]), ("pooled", pooled)):
         frame.to_csv(out / f"{name}.csv", index=False)
     shown = _forest(joined["differences"], pooled)
-    drawn = figures.draw_all({"studies": shown.dropna(subset="value")})
-    figures.save(drawn["studies"], out / "figures", "studies")
+    drawn = [figures.draw_all({"studies": shown.dropna(subset="value")}, narrow)["studies"] for narrow in (False, True)]
+    figures.save(drawn[0], out / "figures", "studies")
+    wide, narrow = (base64.b64encode(figures.svg(figure).encode()).decode() for figure in drawn)
     shared = {folder: plan.get("problems_sha256", {}).get("held_out") for folder, plan in plans.items()}
     text = report.render("comparison.html.j2", {
         "title": f"{len(folders)} studies compared", "sentences": [_sentence(row) for row in shown.dropna(subset="n_studies").itertuples()],
-        "figure": base64.b64encode(figures.svg(drawn["studies"]).encode()).decode(), "independent": len(set(shared.values())) == len(shared),
+        "figures": {"studies": {"wide": wide, "narrow": narrow, "alt": "The table below holds its numbers"}}, "independent": len(set(shared.values())) == len(shared),
         "tables": {name: report.as_table(name, frame) for name, frame in (("differences", joined["differences"]),
                    ("pooled", pooled), ("students", joined["accuracies"])) if len(frame)},
         "studies": {names[f]: f"{p['study'].get('title', '')} (plan {p['plan_id']})" for f, p in plans.items()},
@@ -73,12 +73,14 @@ def _settings(studies: dict[str, dict]) -> pd.DataFrame:
     return told[list(dict.fromkeys(["dataset.name", "seed", *differing]))].assign(study=list(studies))
 
 
-def _rows(kind: str, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def _rows(kind: str, tables: dict[str, pd.DataFrame], study: str) -> pd.DataFrame:
+    """A study's differences or accuracies, the study's name first."""
     empty = pd.DataFrame(columns=[*KEYS, "value", "low", "high", "n_problems"])
     if kind == "accuracies":
         frame = tables.get("students", pd.DataFrame(columns=["student", *KEYS, "value", "low", "high"]))
         frame = frame[(frame["set"] == "held_out") & (frame["recipe"] == "main")] if {"set", "recipe"} <= set(frame) else frame
-        return frame[frame["metric"].isin(METRICS["differences"])].rename(columns={"seed": "training_seed"})
+        frame = frame[frame["metric"].isin(METRICS["differences"])].rename(columns={"seed": "training_seed"})
+        return pd.concat({study: frame}, names=["study"]).reset_index("study")
     parts = [empty]
     for name, metrics in METRICS.items():
         if name in tables:
@@ -86,7 +88,7 @@ def _rows(kind: str, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             base = frame["base"] if name == "differences" else "samples"
             who = "students" if name == "differences" else "samples"
             parts.append(frame.assign(who=who, base=base)[list(dict.fromkeys([*empty, *frame.columns.intersection(["p"])]))])
-    return pd.concat(parts[1:] or parts, ignore_index=True)
+    return pd.concat({study: pd.concat(parts[1:] or parts)}, names=["study"]).reset_index("study")
 
 
 def pool(frame: pd.DataFrame) -> pd.DataFrame:

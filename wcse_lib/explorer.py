@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 
@@ -87,7 +88,7 @@ def explorer(run: Run, draw: Callable[..., str], interactive: bool = True):
         each = {a: scale * moved.get(f"rate_{a}", rate[a]) * moved.get(f"length_{a}", length[a]) for a in arms}
         money, frame = samples * each[reference], table[table["k"] <= k]
         frame = frame.assign(cost=frame["k"] * frame["arm"].map(each))
-        bought = []
+        bought, crossings = [], _crossings(frame, reference)
         for a, rows in table.groupby("arm", sort=False):
             n = min(money / each[a], k)
             value = np.interp(n, rows["k"], rows["value"])
@@ -102,7 +103,9 @@ def explorer(run: Run, draw: Callable[..., str], interactive: bool = True):
             if "pilot" in run.plan
             else "<p><b>Illustration</b>: there is no pilot; the curves are the paper's MATH models.</p>"
         )
-        return note + draw(frame, money, label, _crossings(frame, reference)) + head
+        frame = frame.assign(arm=pd.Categorical(frame["arm"], list(run.plan["arms"])))  # so that arms look as in 06
+        drawn = base64.b64encode(draw(frame, money, label, crossings).encode()).decode()  # inline SVG is cut out of reports
+        return f'{note}<img alt="Expected coverage against cost" src="data:image/svg+xml;base64,{drawn}">{head}'
 
     start = {
         "samples": float(max(run.study.budget.samples.values())),

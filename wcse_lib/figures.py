@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
     "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "lines.linewidth": 1.3, "lines.markersize": 4, "savefig.dpi": 300,
     "legend.frameon": False, "svg.hashsalt": "wcse", "svg.fonttype": "path",
+    "text.parse_math": False,  # a `$` in a level or a study's name is a dollar
 }  # fmt: skip
 # Coverage (%) of the paper's generators (arXiv 2408.16737) at 1 … 10 samples, or 3, 6 … 30: read from figures.
 PAPER = {
@@ -69,24 +71,21 @@ def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None, wh
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
     elif ax.get_xscale() == "log":
-        from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
-
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        ax.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        _powers(ax, (1, 3))
     label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
     return _finish(ax, label, f"{what}, % of problems", percent="y", grid="y")
 
 
 def diversity(frame: pd.DataFrame, ax):
     """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`; a bar
-    marks what they would be were no two the same (k · pass@1 / coverage@k), where the table has it as `identity`."""
+    marks what they would be were no two the same (k · pass@1; per solved problem that over coverage@k), where the table
+    has it as `identity`."""
     frame = frame[frame.groupby(["arm", "budget", "kind"], observed=True)["k"].transform("max") == frame["k"]]
     names = {"text": "exact text", "normalised": "normalised text"}
     groups, rows = [f"{b} budget" for b in frame["budget"]], [names.get(k, k) for k in frame["kind"]]
     at = _rows(ax, frame, groups, rows, by="arm")
     if "identity" in frame:
-        ax.plot(frame["identity"], at, "|", color=INK, ms=9, mew=1.2, label="were no two alike: k · pass@1 / coverage@k")
+        ax.plot(frame["identity"], at, "|", color=INK, ms=9, mew=1.2, label="were no two alike")
     ax.set_xlim(left=0)
     return _finish(ax, f"Unique correct samples per {'solved ' * (frame['average'].iloc[0] == 'solved')}problem")
 
@@ -226,6 +225,8 @@ def ledger(frame: pd.DataFrame, ax):
     ax.plot(frame["planned"], at, "o", mfc="white", mec=LOOKS[0][0], ms=5, label="planned")
     ax.plot(frame["spent"], at, "D", color=LOOKS[1][0], ms=3, label="spent")
     ax.set_xscale("log")
+    ends = frame[["planned", "spent"]].stack()
+    _powers(ax, (1, 3) if ends.max() < 300 * ends.min() else (1,))
     unit = str(frame["unit"].iloc[0])
     return _finish(ax, {"flops": "FLOPs", "usd": "US dollars"}.get(unit.lower(), unit))
 
@@ -235,8 +236,9 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
 
     Missing and empty tables leave their figure out. Raises KeyError naming a column that a table lacks.
     """
-    t = {name: frame for name, frame in tables.items() if frame is not None and len(frame)}
-    arms = list(dict.fromkeys(a for frame in t.values() if "arm" in frame for a in frame["arm"].dropna()))
+    t = {name: frame.map(_printable) for name, frame in tables.items() if frame is not None and len(frame)}
+    named = [t[name] for name in ("coverage", *t) if "arm" in t.get(name, ())]  # coverage has every arm, in the plan's order
+    arms = list(dict.fromkeys(a for frame in named for a in frame["arm"].dropna()))
     t = {name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f for name, f in t.items()}
     for name in ("students", "training"):  # other recipes and sets have tables of their own
         if name in t and {"set", "recipe"} <= set(t[name]):
@@ -255,7 +257,7 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
     if "transfer" in t:
         t["transfer"] = t["transfer"].assign(metric=t["transfer"]["set"] + ", " + t["transfer"]["metric"])
     if "training" in t and "students" in t:
-        facts = t["students"].drop_duplicates("student").assign(who=lambda f: _who(f).astype(object))
+        facts = t["students"].drop_duplicates("student").assign(who=_who)
         rows = t["training"].merge(facts[["student", "base", "who", "budget"]], on="student", how="inner")
         t["training"] = rows if len(rows) else t["training"]
     if "ledger" in t:
@@ -363,6 +365,25 @@ def _finish(ax, x: str, y: str = "", percent: str = "", grid: str = "x"):
     if len(ax.get_legend_handles_labels()[1]) > 1:
         ax.legend()
     return ax
+
+
+def _printable(value):
+    """A text without the control characters that neither a font nor an SVG file knows; all else as it is."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", value) if isinstance(value, str) else value
+
+
+def _powers(ax, subs: tuple[int, ...]) -> None:
+    """Ticks of a log x axis at these multiples of powers of ten, written as plain numbers where those are short."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    def told(value: float, _) -> str:
+        digit, power = f"{value:.0e}".split("e")
+        raised = "10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{value:,g}" if 0.01 <= value < 1e4 else raised if digit == "1" else f"{digit}·{raised}"
+
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
+    ax.xaxis.set_major_formatter(told)
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _looks(names: pd.Series) -> dict[str, tuple]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import random
 from datetime import UTC, datetime
 from itertools import combinations
@@ -13,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from wcse_lib.records import KEY
+from wcse_lib.records import KEY, locked, write_text
 
 COLUMNS = [*KEY, "sound", "judge", "reason", "labeller", "time"]
 CHOICES = {"s": ("sound", True, "success"), "f": ("flawed", False, "danger"), "u": ("unsure", None, "warning")}
@@ -100,17 +99,12 @@ def _shown(row: dict) -> str:
 
 
 def save(path: str | Path, label: dict) -> None:
-    """Add one label to a JSONL file, or replace the same labeller's earlier one; whole or not at all."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    """Add one label to a JSONL file, or replace the same labeller's earlier one; whole or not at all, one process at a time."""
+    path, now = Path(path), datetime.now(UTC).isoformat(timespec="seconds")
     label = {**label, "sample_index": int(label["sample_index"]), "judge": "human", "time": now}
-    rows = [row for row in _read(path) if any(row[c] != label[c] for c in (*KEY, "labeller"))]
-    os.makedirs(Path(path).parent, exist_ok=True)
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in [*rows, label])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with locked(path.parent, f".{path.name}.lock", wait_seconds=30):
+        rows = [row for row in _read(path) if any(row[c] != label[c] for c in (*KEY, "labeller"))]
+        write_text(path, "".join(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in [*rows, label]))
 
 
 def load(path: str | Path) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         "students": students,
         "n_problems": {split: len(splits[split]) for split in SPLITS},
         "n_held_out": {str(name): int(n) for name, n in held_out.value_counts(sort=False).items()},
-        "n_dropped_problems": len(dropped),
+        "dropped_problems": dict(Counter(f"{row['split']}: {row['reason']}" for row in dropped)),
+        "n_near_duplicates": len(splits["near_duplicates"]),
         "problems_sha256": {s: fingerprint(splits[s].values.tolist()) for s in SPLITS},
         "files": named_files(study),
         "versions": versions(),
@@ -98,7 +100,7 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         write_parquet(folder / "01_plan" / "curves.parquet", curves(pilot, most))
     for split in SPLITS:
         write_parquet(folder / "01_plan" / f"{split}.parquet", splits[split])
-    left_out = pd.DataFrame(dropped, columns=["split", "problem_id", "reason"])
+    left_out = pd.DataFrame(dropped, columns=["split", "problem_id", "reason", "other"])
     write_parquet(folder / "01_plan" / "dropped.parquet", left_out)
     write_parquet(folder / "01_plan" / "near_duplicates.parquet", splits["near_duplicates"])
     write_json(folder / "01_plan" / "plan.json", plan)
@@ -136,6 +138,12 @@ def left_out(run: Run) -> pd.DataFrame:
     """Problems that were left out, counted by split and reason."""
     frame = read_parquet(run.path("01", "dropped.parquet"))
     return frame.groupby(["split", "reason"]).size().rename("n").reset_index()
+
+
+def near_duplicates(run: Run) -> pd.DataFrame:
+    """Training problems that stayed although a held-out one is much like them, the most alike first."""
+    frame = read_parquet(run.path("01", "near_duplicates.parquet"))
+    return frame[["similarity", "question", "set", "held_out_question"]]
 
 
 def arms_table(run: Run) -> pd.DataFrame:

@@ -19,11 +19,13 @@ from wcse_lib.records import StudyError, read_table
 from wcse_lib.study import Dataset, Study, resolve
 
 COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
+MARKED = re.compile(r"####|\\(?:boxed|fbox)|\banswer\b\W{0,3}(?:is\b|:|=)", re.I)  # a line that holds its answer, not only that
 FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame], list[dict]]:
-    """The problems of a study, and every row that was left out, with split, problem_id and reason.
+    """The problems of a study, and every row that was left out, with split, problem_id, reason
+    and, of a copy, the held-out problem (`other`).
 
     Returns frames by name: `train`, `validation` and `held_out` (COLUMNS; `held_out` also `set`: "held_out" or the
     name of a transfer set, whose ids start with it), and `near_duplicates` (decontamination.PAIRS): training problems
@@ -140,7 +142,9 @@ def _read(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
         if columns.entry_point:
             tests += f"\n\ncheck({_text(row, columns.entry_point, where, number)})\n"
         gold = "" if columns.tests else _text(row, columns.answer, where, number)
-        answer = answers.extract(gold, style) if "\n" in gold or style != "auto" else gold
+        sought = "\n" in gold or style != "auto"  # a bare value stands as it is, be it one that `extract` would cut
+        answer = answers.extract(gold, style) if sought or MARKED.search(gold) else gold
+        answer = answer if answer or sought else gold
         reason = ""
         if not question.strip():
             reason = "empty question"
@@ -188,12 +192,13 @@ def _apart(train: pd.DataFrame, held: pd.DataFrame, dataset: Dataset, dropped: l
     """Training problems without copies of held-out ones, and the near-duplicates that stayed."""
     if dataset.decontaminate:
         copies, near = decontamination.compare(train, held, dataset.ngram)
-        reasons = {c.problem_id: f"{c.reason} {c.set} problem {c.held_out_id}" for c in copies.itertuples()}
+        found = [(c.problem_id, f"{c.reason} a problem of {c.set}", c.held_out_id) for c in copies.itertuples()]
     else:  # the very same question is never trained on
-        near, known = pd.DataFrame(columns=decontamination.PAIRS), set(held["question"].map(_key))
-        reasons = {r.problem_id: "its very question is held out" for r in train.itertuples() if _key(r.question) in known}
-    dropped += [_drop("train", problem_id, reason) for problem_id, reason in reasons.items()]
-    return train[~train["problem_id"].isin(reasons)], near
+        near, known = pd.DataFrame(columns=decontamination.PAIRS), dict(zip(held["question"].map(_key), held["problem_id"]))
+        rows = [(r.problem_id, known.get(_key(r.question))) for r in train.itertuples()]
+        found = [(problem_id, "its very question is held out", other) for problem_id, other in rows if other]
+    dropped += [_drop("train", *row) for row in found]
+    return train[~train["problem_id"].isin([problem_id for problem_id, *_ in found])], near
 
 
 def _text(row: dict, name: str, where: str, number: int) -> str:
@@ -203,7 +208,8 @@ def _text(row: dict, name: str, where: str, number: int) -> str:
     value = field(row, name, where, number)
     if value is None or value != value:
         return ""
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.encode("utf-8", "replace").decode()  # JSON can hold lone surrogates, which no file can
 
 
 def field(row: dict, name: str, path: str | Path, number: int) -> Any:
@@ -238,5 +244,5 @@ def _id(question: str) -> str:
     return "p-" + hashlib.sha256(json.dumps(question).encode()).hexdigest()[:12]
 
 
-def _drop(split: str, problem_id: str, reason: str) -> dict:
-    return {"split": split, "problem_id": problem_id, "reason": reason}
+def _drop(split: str, problem_id: str, reason: str, other: str = "") -> dict:
+    return {"split": split, "problem_id": problem_id, "reason": reason, "other": other}

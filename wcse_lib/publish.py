@@ -11,9 +11,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from wcse_lib.intervals import ratio
 from wcse_lib.records import (
     KEY,
     StudyError,
@@ -77,11 +79,12 @@ def publish(run: Run, out: str | Path) -> list[Path]:
 
 def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[str, str], dict]:
     """Write an arm's examples, a few problems at a time; returns by budget and recipe the folder, `n`, `n_problems`,
-    `n_judged`, `n_unsound`, and the different values of `model`, `verifier` and `judge`."""
+    `judged` (of each problem's examples, how many were judged and how many are unsound), and the different values of
+    `model`, `engine`, `verifier` and `judge`."""
     files = {name: run.path("03", arm, f"{name}.parquet") for name in ("examples", "verdicts", "judgements")}
     written, n = {}, sum(map(len, read_pieces(files["examples"], KEY)))
     with ExitStack() as stack:
-        for samples in sample_pieces(run.path("02", arm), [*KEY, "model"]):
+        for samples in sample_pieces(run.path("02", arm), [*KEY, "model", "engine"]):
             near = same_problems(samples)
             examples = read_parquet(files["examples"], None, near).rename(columns={"completion": "solution"})
             examples = examples if "recipe" in examples else examples.assign(recipe="main")
@@ -93,13 +96,14 @@ def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[
                 if (b, recipe) not in written:
                     folder = out / "-".join([run.study.study, arm, b, *([recipe] if recipe != "main" else [])])
                     add = stack.enter_context(appending(folder / "data" / "train.parquet", COLUMNS))
-                    written[b, recipe] = {"folder": folder, "add": add} | dict.fromkeys(("n", "n_problems", "n_judged", "n_unsound"), 0)
-                    written[b, recipe] |= {name: {} for name in ("model", "verifier", "judge")}
-                found, sound = written[b, recipe], part["sound"].dropna().astype(bool)
+                    written[b, recipe] = {"folder": folder, "add": add, "n": 0, "n_problems": 0, "judged": []}
+                    written[b, recipe] |= {name: {} for name in ("model", "engine", "verifier", "judge")}
+                found, sound = written[b, recipe], part.dropna(subset="sound").astype({"sound": bool})
                 found["add"](part)
-                counted = {"n": len(part), "n_problems": part["problem_id"].nunique(), "n_judged": len(sound), "n_unsound": (~sound).sum()}
+                found["judged"].append((~sound["sound"]).groupby(sound["problem_id"]).agg(["count", "sum"]).to_numpy())
+                counted = {"n": len(part), "n_problems": part["problem_id"].nunique()}
                 found |= {name: found[name] + k for name, k in counted.items()}
-                found |= {name: found[name] | dict.fromkeys(part[name].dropna()) for name in ("model", "verifier", "judge")}
+                found |= {name: found[name] | dict.fromkeys(part[name].dropna()) for name in ("model", "engine", "verifier", "judge")}
         if n:
             raise StudyError(f"{files['examples']}: {n} examples have no sample or verdict; run 03_verify again")
     return written
@@ -108,6 +112,7 @@ def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[
 def _card(run: Run, arm: str, b: str, recipe: str, found: dict) -> str:
     spec, study = run.arm(arm), run.study
     curation = (study.curation if recipe == "main" else study.recipes[recipe]).model_dump(exclude_defaults=True)
+    drawn = study.sampling.model_dump(exclude_none=True) | study.arms[arm].model_dump(include={"temperature"}, exclude_none=True)
     front = {
         "license": "unknown", "task_categories": ["text-generation"], "tags": ["synthetic", "reasoning"],
         "pretty_name": f"{study.study}: examples of {arm} at budget {b}",
@@ -119,15 +124,25 @@ def _card(run: Run, arm: str, b: str, recipe: str, found: dict) -> str:
         "Budget": f"{b}: {spec['samples'][b]:g} samples a problem, matched by {study.budget.match} to arm {study.budget.reference}",
         "Chosen by": f"recipe {recipe}: {curation or 'correct final answers, exact duplicates removed'}",
         "Final answers checked by": ", ".join(map(str, found["verifier"])),
-        "Reasoning": f"{found['n_unsound'] / found['n_judged']:.1%} of {found['n_judged']:,} judged examples are unsound ({', '.join(map(str, found['judge']))})"
-        if found["n_judged"] else "not judged",
-        "Sampling": f"{study.sampling.model_dump(exclude_none=True)}", "Dataset": f"{without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)}",
+        "Reasoning": _unsound(found),
+        "Sampling": str(drawn) if set(found["engine"]) != {"import"} else "",
+        "Imported": "how imported samples were drawn is not known here" if "import" in found["engine"] else "",
+        "Dataset": f"{without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)}",
         "Study": f"{study.study}, plan {run.plan_id}, seed {study.seed}",
     }  # fmt: skip
     safe = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})  # nothing may break the row or be read as markup
-    table = "\n".join(f"| {key} | {value.translate(safe)} |" for key, value in facts.items())
+    table = "\n".join(f"| {key} | {value.translate(safe)} |" for key, value in facts.items() if value)
     columns = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items())
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n" + CARD.format(front["pretty_name"], table, columns)
+
+
+def _unsound(found: dict) -> str:
+    judged, unsound = np.concatenate(found["judged"]).T
+    if not judged.sum():
+        return "not judged"
+    value, low, high = ratio(unsound, judged)
+    interval = f"95 % interval over problems {low:.1%} to {high:.1%}"
+    return f"{value:.1%} of {judged.sum():,} judged examples are unsound ({interval}; judge: {', '.join(map(str, found['judge']))})"
 
 
 def main(argv: list[str] | None = None) -> None:

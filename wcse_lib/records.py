@@ -298,7 +298,18 @@ def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     """Mark a stage as complete: written last, so that its existence means that all else is there."""
     (folder / "failed.json").unlink(missing_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / "manifest.json", {"plan_id": plan_id, "finished": now, "machine": machine(), **facts})
+    code = {"commit": found} if (found := commit()) else {}
+    write_json(folder / "manifest.json", {"plan_id": plan_id, "finished": now, "machine": machine(), **code, **facts})
+
+
+def commit() -> str:
+    """The git commit of the checkout that this package runs from, and whether its code was changed since; "" where there is none."""
+    folder, git = Path(__file__).resolve().parents[1], shutil.which("git")
+    asked = ["rev-parse", "--show-toplevel"], ["rev-parse", "HEAD"], ["status", "--porcelain", "-uno", "--", "wcse_lib", "notebooks"]
+    told = [subprocess.run([git, *words], cwd=folder, capture_output=True, text=True, timeout=60).stdout.strip() for words in asked if git]
+    if not told or not told[0] or Path(told[0]).resolve() != folder:  # installed somewhere inside another repository
+        return ""
+    return told[1] + " with uncommitted changes" * bool(told[2])
 
 
 def machine() -> str:

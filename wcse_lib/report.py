@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,7 +44,7 @@ COLUMNS = {  # what each table of 06_analyze/tables must hold
 }
 OPTIONAL = {"sound_coverage", "forecast", "ablations", "transfer", "student_false_positives"}  # the answer tells of these
 OF_STUDENTS = {"students", "differences", "controls", "training"}
-WORDS = "arm budget kind average judge level student base source paradigm metric arm_a arm_b comparison who stage unit"
+WORDS = "study arm budget kind average judge level student base source paradigm metric arm_a arm_b comparison who stage unit"
 WORDS += " set recipe against quantity verdict"
 HEADS = {"diversity": "unique correct", "false_positives": "false positives, %", "students": "accuracy, %"}
 HEADS |= {"lengths": "mean tokens", "self_agreement": "agreement, %", "arm_votes": "maj@k, %", "forecast": "forecast"}
@@ -80,21 +78,15 @@ def write_report(folder: str | Path) -> Path:
         "checkpoints": _checkpoints(folder, plan),
         "untested": [name for name in plan["students"] if name not in tested],
         "failed": _stages(folder, "failed.json"), "finished": _stages(folder, "manifest.json"),
-        "commit": _output("git", "rev-parse", "HEAD"), "changed": _output("git", "status", "--porcelain", "-uno"),
         "yaml": yaml.safe_dump(plan["study"], sort_keys=False, allow_unicode=True, default_flow_style=None, width=90),
     }  # fmt: skip
-    facts["machines"] = {}
-    for stage, manifest in facts["finished"].items():
-        stage = stage.split("/")[0] if stage[:2] in ("04", "05") else stage  # students are many
-        stages = facts["machines"].setdefault(manifest.get("machine", "not recorded"), [])
-        stages += [stage] * (stage not in stages)
+    facts["machines"], facts["commits"] = (_by_stage(facts["finished"], key) for key in ("machine", "commit"))
     books = list(_notebooks(folder, shorten))
-    while len(page := render("report.html.j2", facts | {"notebooks": books}).encode("utf-8", "replace")) > LIMIT:
+    while len((page := render("report.html.j2", facts | {"notebooks": books})).encode("utf-8", "replace")) > LIMIT:
         largest = max(books, key=lambda book: len(book["html"]))  # tables and figures alone stay far below
         largest |= {"html": "", "note": "Left out to keep this file below 10 MB; open it in the study's folder."}
-    temporary = folder / ".report.html.tmp"
-    temporary.write_bytes(page)
-    return temporary.replace(folder / "report.html")
+    records.write_text(folder / "report.html", page)
+    return folder / "report.html"
 
 
 def render(name: str, facts: dict) -> str:
@@ -111,6 +103,16 @@ def render(name: str, facts: dict) -> str:
 
 def _stages(folder: Path, file: str) -> dict[str, dict]:
     return {p.parent.relative_to(folder).as_posix(): read_json(p) for p in sorted(folder.glob(f"0*/**/{file}"))}
+
+
+def _by_stage(finished: dict[str, dict], key: str) -> dict[str, list[str]]:
+    """The values of a key of the stages' manifests, and which stages have each."""
+    out: dict[str, list[str]] = {}
+    for stage, manifest in finished.items():
+        stage = stage.split("/")[0] if stage[:2] in ("04", "05") else stage  # students are many
+        stages = out.setdefault(manifest.get(key, "not recorded"), [])
+        stages += [stage] * (stage not in stages)
+    return out
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -167,7 +169,7 @@ def as_table(name: str, frame: pd.DataFrame) -> dict:
         columns.remove("unit")  # it stands beside each value
     constant = [c for c in columns if len(frame) > 2 and frame[c].nunique(dropna=False) == 1 and c != "value"]
     words = [c for c in columns if frame[c].map(type).isin([str, bool]).any()]
-    order = [*words, "k", "value", "outcome", *LABELS]  # what a phone should show without scrolling
+    order = [*(c for c in words if c in WORDS.split()), "k", "value", "outcome", *LABELS]  # what a phone should show without scrolling
     columns.sort(key=lambda c: order.index(c) if c in order else len(order))
     columns = [c for c in columns if c not in constant]
     label = {c: LABELS.get(c) or c.removeprefix("n_").replace("_", " ") for c in frame}
@@ -196,14 +198,21 @@ def _spanned(unit: str, value: float, low: float, high: float, signed: bool) -> 
 
 
 def _side_by_side(frame: pd.DataFrame) -> dict:
-    """`explanation` with an arm per column, for reading across."""
+    """`explanation` with an arm per column, for reading across; units but % stand beside the quantity."""
     units = frame["unit"].replace({"points": "%"})
-    told = [_spanned(unit, r.value, r.low, r.high, False) + " %" * (unit == "%") for unit, r in zip(units, frame.itertuples())]
-    keys = ["budget", "quantity", "base"]
-    wide = frame.assign(told=told, base=frame["base"].fillna("")).pivot_table(index=keys, columns="arm", values="told", aggfunc="first", sort=False)
-    head = [{"label": c, "number": False} for c in [*keys, *wide.columns]]
-    rows = [[{"text": x if x == x else "–", "sort": None} for x in (*key, *row)] for key, row in zip(wide.index, wide.to_numpy())]
-    return {"head": head, "rows": rows, "n": len(rows), "constant": ""}
+    plain = units.where(units.isin(["%", "count"]), "")
+    told = [_spanned(unit, r.value, r.low, r.high, False) + " %" * (unit == "%") for unit, r in zip(plain, frame.itertuples())]
+    keys = ["quantity", "base", "budget"]
+    cells = [{"text": text, "sort": None if value != value else value} for text, value in zip(told, frame["value"])]
+    named = [q if u in ("%", "count") or u in q else f"{q}, {u}" for q, u in zip(frame["quantity"], units)]
+    frame = frame.assign(cell=cells, quantity=named, base=frame["base"].fillna(""))
+    wide = frame.pivot_table(index=keys, columns="arm", values="cell", aggfunc="first", sort=False)
+    rows = [[{"text": x, "sort": None} for x in key] + [x if isinstance(x, dict) else {"text": "–", "sort": None} for x in row]
+            for key, row in zip(wide.index, wide.to_numpy())]  # fmt: skip
+    head = [{"label": c, "number": c not in keys} for c in [*keys, *wide.columns]]
+    order = [0, *range(len(keys), len(head)), 1, 2]  # what a phone should show without scrolling
+    rows = [[row[i] for i in order] for row in rows]
+    return {"head": [head[i] for i in order], "rows": rows, "n": len(rows), "constant": "", "across": True}
 
 
 def _number(column: str, value) -> str:
@@ -236,20 +245,20 @@ def _checkpoints(folder: Path, plan: dict) -> dict[str, str]:
     return out
 
 
-def _output(*command: str) -> str:
-    """What a command prints; nothing when it is not there or fails."""
-    there = shutil.which(command[0])
-    done = there and subprocess.run(command, cwd=project_root(), capture_output=True, text=True, timeout=30)
-    return done.stdout.strip() if done and done.returncode == 0 else ""
-
-
 def _shortener(folder: Path) -> Callable[[str], str]:
-    """A function that puts for this machine's folders what they mean to a reader elsewhere."""
+    """A function that puts for this machine's folders what they mean to a reader elsewhere; of a path that lies in none
+    of them only the last name stays."""
     places = {str(folder.parent): folder.parent.name, str(project_root().resolve()): ".", str(Path.home()): "~"}
     known = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True) if len(place) > 1)
     known = re.compile(rf"(?<![\w.~/-])({known})(?![\w-])")
     home = re.compile(r"(?<![\w.~-])(/home/|/Users/|[A-Z]:\\+Users\\+)[^/\\\s\"']+")
-    return lambda text: home.sub("~", known.sub(lambda match: places[match[1]], text))
+    other = re.compile(r"(?<![^\s\"'(\[=>`])(/[^/\s\"'<>]+)(?:/[^/\s\"'<>]+)*/([^/\s\"'<>]+)")
+
+    def shorten(text: str) -> str:
+        text = home.sub("~", known.sub(lambda match: places[match[1]], text))
+        return other.sub(lambda match: f"…/{match[2]}" if Path(match[1]).is_dir() else match[0], text)  # km /h/… is none
+
+    return shorten
 
 
 def without_paths(data, folder: Path):
