@@ -12,12 +12,12 @@ import urllib.request
 import pytest
 from conftest import ROOT
 
+from wcse_lib.study import STAGES
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600)]
 playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs playwright")
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-# 02 and 03 are run once per arm; everything else takes all students.
-ORDER = [("01_plan", None), ("02_generate", "se"), ("03_verify", "se"), ("02_generate", "wc"), ("03_verify", "wc")]
-ORDER += [("04_finetune", None), ("05_evaluate", None), ("06_analyze", None)]
+WRITES = {"02_generate": ("se", "wc"), "03_verify": ("se", "wc")}  # every other notebook has one manifest
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +28,15 @@ def lab(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
     for folder in ("params", "notebooks"):
         shutil.copytree(ROOT / folder, root / folder)
-    for stage, arm in ORDER:
+    for stage in STAGES:
         text = (ROOT / "notebooks" / f"{stage}.ipynb").read_text().replace("params/nano.yaml", "params/smoke.yaml").replace("outputs/nano", "outputs/smoke")
         data = json.loads(text)
         cell = next(c for c in data["cells"] if c["cell_type"] == "code")
         source = "".join(cell["source"])
-        if arm:
-            assert 'arm: str = "wc"' in source or 'arm: str = "se"' in source
-            source = source.replace('arm: str = "wc"', f'arm: str = "{arm}"').replace('arm: str = "se"', f'arm: str = "{arm}"')
         if "machine: str" in source:
             source = source.replace('machine: str = ""', 'machine: str = "params/machine/cpu.yaml"')
         cell["source"] = source
-        (root / "notebooks" / f"{stage}{'-' + arm if arm else ''}.ipynb").write_text(json.dumps(data))
+        (root / "notebooks" / f"{stage}.ipynb").write_text(json.dumps(data))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,13 +84,13 @@ def test_run_all_in_every_notebook(lab):
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        for stage, arm in ORDER:
-            name = f"{stage}-{arm}" if arm else stage
-            cells, errors = run_all(page, address, root, name)
-            assert not errors, f"{name}: {errors[0]['ename']}: {errors[0]['evalue']}"
+        for stage in STAGES:
+            cells, errors = run_all(page, address, root, stage)
+            assert not errors, f"{stage}: {errors[0]['ename']}: {errors[0]['evalue']}"
             if pictures:
-                page.screenshot(path=f"{pictures}/{name}.png")
+                page.screenshot(path=f"{pictures}/{stage}.png")
             widgets = [o for c in cells for o in c["outputs"] if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
             assert widgets or stage != "01_plan", "01 shows no sliders"
-            assert (root / "outputs/smoke" / stage / (arm or "") / "manifest.json").exists(), f"{name} wrote no manifest"
+            for arm in WRITES.get(stage, ("",)):
+                assert (root / "outputs/smoke" / stage / arm / "manifest.json").exists(), f"{stage} {arm} wrote no manifest"
         browser.close()

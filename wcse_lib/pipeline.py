@@ -42,11 +42,9 @@ HINTS = {
 
 
 def steps(study: Study) -> list[tuple[str, str | None]]:
-    """The study's steps in order: (stage, arm or None). Students share one kernel; a study without any skips 04, 05.
-
-    Arms that draw from other arms (mix, adaptive) come after those."""
+    """The study's steps in order: (stage, arm or None). Students share one kernel; a study without any skips 04, 05."""
     out: list[tuple[str, str | None]] = [("01_plan", None)]
-    for arm in sorted(study.arms, key=lambda name: study.arms[name].model is None):
+    for arm in study.order:
         out += [("02_generate", arm), ("03_verify", arm)]
     if study.students:
         out += [("04_finetune", None), ("05_evaluate", None)]

@@ -423,6 +423,11 @@ class Study(Strict):
             raise ValueError(f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model")
         return self
 
+    @property
+    def order(self) -> list[str]:
+        """The arms as they have to be drawn: those that draw from others come after these."""
+        return sorted(self.arms, key=lambda name: self.arms[name].model is None)
+
     def temperature(self, arm: Arm) -> float:
         return self.sampling.temperature if arm.temperature is None else arm.temperature
 
