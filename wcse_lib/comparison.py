@@ -128,7 +128,7 @@ def _forest(rows: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
     one = students[students["base"] == ALL] if (students["base"] == ALL).any() else students
     shown = one if len(one) else both[both["metric"].isin(["pass@1", "coverage"])]
     titles = shown[["metric", "arm_a", "arm_b", "budget", "base"]].itertuples(index=False)
-    return shown.assign(group=[f"{m}, {b} budget: {a} − {z}" + f" ({base})" * (base != "samples") for m, a, z, b, base in titles])
+    return shown.assign(group=[f"{m}, {b}: {a} − {z}" + f" ({base})" * (base not in ("samples", ALL)) for m, a, z, b, base in titles])
 
 
 def _sentence(row) -> str:

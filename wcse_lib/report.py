@@ -169,7 +169,8 @@ def as_table(name: str, frame: pd.DataFrame) -> dict:
         columns.remove("unit")  # it stands beside each value
     constant = [c for c in columns if len(frame) > 2 and frame[c].nunique(dropna=False) == 1 and c != "value"]
     words = [c for c in columns if frame[c].map(type).isin([str, bool]).any()]
-    order = [*(c for c in words if c in WORDS.split()), "k", "value", "outcome", *LABELS]  # what a phone should show without scrolling
+    order = [c for c in ("study", "metric", "arm_a", "arm_b", "value") if "study" in columns]  # what a phone should show without scrolling
+    order += [*(c for c in words if c in WORDS.split()), "k", "value", "outcome", *LABELS]
     columns.sort(key=lambda c: order.index(c) if c in order else len(order))
     columns = [c for c in columns if c not in constant]
     label = {c: LABELS.get(c) or c.removeprefix("n_").replace("_", " ") for c in frame}
@@ -202,17 +203,17 @@ def _side_by_side(frame: pd.DataFrame) -> dict:
     units = frame["unit"].replace({"points": "%"})
     plain = units.where(units.isin(["%", "count"]), "")
     told = [_spanned(unit, r.value, r.low, r.high, False) + " %" * (unit == "%") for unit, r in zip(plain, frame.itertuples())]
-    keys = ["quantity", "base", "budget"]
+    told = [text.replace(", ", ",\xa0").replace(" %", "\xa0%") for text in told]  # so that a narrow column breaks before the interval
     cells = [{"text": text, "sort": None if value != value else value} for text, value in zip(told, frame["value"])]
-    named = [q if u in ("%", "count") or u in q else f"{q}, {u}" for q, u in zip(frame["quantity"], units)]
-    frame = frame.assign(cell=cells, quantity=named, base=frame["base"].fillna(""))
-    wide = frame.pivot_table(index=keys, columns="arm", values="cell", aggfunc="first", sort=False)
-    rows = [[{"text": x, "sort": None} for x in key] + [x if isinstance(x, dict) else {"text": "–", "sort": None} for x in row]
-            for key, row in zip(wide.index, wide.to_numpy())]  # fmt: skip
-    head = [{"label": c, "number": c not in keys} for c in [*keys, *wide.columns]]
-    order = [0, *range(len(keys), len(head)), 1, 2]  # what a phone should show without scrolling
-    rows = [[row[i] for i in order] for row in rows]
-    return {"head": [head[i] for i in order], "rows": rows, "n": len(rows), "constant": "", "across": True}
+    named = [q + (f" ({b})" if b == b else "") + ("" if u in ("%", "count") or u in q else f", {u}")
+             for q, b, u in zip(frame["quantity"], frame["base"], units)]  # fmt: skip
+    frame = frame.assign(cell=cells, quantity=named)
+    wide = frame.pivot_table(index=["quantity", "budget"], columns="arm", values="cell", aggfunc="first", sort=False)
+    bare = lambda text: {"text": text, "sort": None}  # noqa: E731
+    rows = [[bare(quantity), *(x if isinstance(x, dict) else bare("–") for x in row), bare(budget)]
+            for (quantity, budget), row in zip(wide.index, wide.to_numpy())]  # fmt: skip
+    head = [{"label": "quantity", "number": False}, *({"label": arm, "number": True} for arm in wide.columns), {"label": "budget", "number": False}]
+    return {"head": head, "rows": rows, "n": len(rows), "constant": "", "across": True}
 
 
 def _number(column: str, value) -> str:
