@@ -151,7 +151,7 @@ def differences(frame: pd.DataFrame, ax):
     groups = [f"{m.capitalize()}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
     named = zip(frame["base"], frame["paradigm"].fillna(""), frame["budget"])
     rows = [f"{base} ({paradigm}), {budget}" if paradigm else f"{base}, {budget}" for base, paradigm, budget in named]
-    p = frame["p_holm"].fillna(frame["p"])  # the row over all students is one comparison of its own
+    p = frame["p_holm"].fillna(frame["p"])  # NaN: one comparison, nothing to correct
     _rows(ax, frame.assign(hollow=~p.lt(0.05), same=""), groups, rows, by="same", numbers=True)
     pairs = frame[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
     sides = "\n← {1} better · {0} better →".format(*pairs[0]) if len(pairs) == 1 else ""
