@@ -1,20 +1,24 @@
 """Do 95 % forecast intervals hold the truth 95 times in 100? Thousands of simulated pilots, one row per population.
 
     python benchmarks/forecast_calibration.py [--studies 2000] [--verdicts outputs/nano/03_verify] [population ...]
+    python benchmarks/forecast_calibration.py --studies 500 mixes unique
 
 Every study draws 50 problems from a population of success rates, 8 samples each, and forecasts coverage@30 and @100 of
 that population (not of the 50). "below" and "above": how often the truth lay under or over the interval. Real success
 rates: each arm's verdicts in --verdicts become a population (its problems' observed rates, at 30 samples or more).
+"mixes": coverage of 5 se and 15 wc samples, of two arms whose rates are tied by a copula of that correlation. "unique":
+distinct correct solutions of 12 and 30 samples. Both forecast what a study of 300 (unique: 60 too) new problems finds.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaln, expit
+from scipy.special import betaincinv, betaln, expit, ndtr
 
-from wcse_lib.forecast import forecast_coverage
+from wcse_lib.forecast import forecast_coverage, forecast_mix, forecast_unique
 
 KS = (30, 100)
 NANO_LEVELS = np.array([0.8, 0.55, 0.3, 0.12, 0.04])  # mean rates of five equally common levels
@@ -93,6 +97,57 @@ def calibration(draw, studies: int, problems: int = 50, samples: int = 8, seed: 
     rows = {"k": KS, "truth": truth.mean(0), "held": 1 - (below | above).mean(0), "below": below.mean(0),
             "above": above.mean(0), "width": (high - low).mean(0), "bias": (value - truth).mean(0)}  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def tied(tie, size, rng):
+    """Rates of two arms [2, size], Beta(0.6, 1.2) and Beta(0.6, 1.8), tied by a Gaussian copula of correlation `tie`."""
+    z, own = rng.standard_normal((2, size))
+    return betaincinv(0.6, [[1.2], [1.8]], ndtr([z, tie * z + np.sqrt(1 - tie**2) * own]))
+
+
+def mixes(tie, studies: int, problems: int = 50, samples: int = 8, n: int = 300, seed: int = 0) -> dict:
+    """How often the interval of a mix holds what a study of `n` new problems finds, and lies over or under it."""
+    rng, ks, n_samples, rows = np.random.default_rng(seed), {"se": 5, "wc": 15}, np.full(problems, samples), []
+    for study in range(studies):
+        seen, new = (tied(tie, size, rng) for size in (problems, n))
+        pilots = {arm: (n_samples, rng.binomial(samples, p)) for arm, p in zip(ks, seen)}
+        found = (rng.random(n) > ((1 - new) ** np.array([[5], [15]])).prod(0)).mean()
+        rows.append((found, *forecast_mix(pilots, ks, n, study)))
+    return judged(rows)
+
+
+def distinct(count, d, theta, rng) -> list[int]:
+    """Sizes of the groups of equal ones among `count` solutions, by Ewens' and Pitman's partition."""
+    sizes: list[int] = []
+    for _ in range(count):
+        weights = np.array([*(s - d for s in sizes), theta + d * len(sizes)])
+        i = rng.choice(len(weights), p=weights / weights.sum())
+        sizes[i:] = [sizes[i] + 1, *sizes[i + 1 :]] if i < len(sizes) else [1]
+    return sizes
+
+
+def unique(k, n, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, d=0.4, theta=3.0) -> dict:
+    """Likewise of distinct correct solutions among k samples."""
+    rng, n_samples, rows = np.random.default_rng(seed), np.full(problems, samples), []
+    for study in range(studies):
+        seen, new = rng.beta(0.6, 1.8, problems), rng.beta(0.6, 1.8, n)
+        groups = [distinct(c, d, theta, rng) for c in rng.binomial(samples, seen)]
+        found = np.mean([len(distinct(c, d, theta, rng)) for c in rng.binomial(k, new)])
+        table = forecast_unique(n_samples, list(map(sum, groups)), groups, [k], study, n_problems=n)
+        rows.append((found, *table[["value", "low", "high"]].iloc[0]))
+    return judged(rows)
+
+
+def judged(rows) -> dict:
+    """held, below, above, width, bias of rows of (found, value, low, high)."""
+    found, value, low, high = np.array(rows).T
+    below, above = (found < low).mean(), (found > high).mean()
+    return {"truth": found.mean(), "held": 1 - below - above, "below": below, "above": above,
+            "width": (high - low).mean(), "bias": (value - found).mean()}  # fmt: skip
+
+
+OTHERS = {"mixes": {f"mix, rates tied {tie:g}": partial(mixes, tie) for tie in (0, 0.5, 0.9, 1)},
+          "unique": {f"unique at {k}, n = {n}": partial(unique, k, n) for k in (12, 30) for n in (60, 300)}}  # fmt: skip
 
 
 def main():

@@ -198,14 +198,14 @@ def power_table(run: Run) -> pd.DataFrame:
     """The smallest differences (points) seen with 80 % power at α = 0.05, one row for each thing that is compared.
 
     Coverage on the training problems and students on every held-out set, unpaired and paired; false positives over the
-    correct samples to expect. Rates and the correlation of coverage are the pilot's; without one 0.5, the hardest case
-    for a rate. Students: correlation 0.5, and a spread of 1 point over training seeds in the last column.
+    correct samples to expect. Arms' rates and correlation are the pilot's; without one, and for students, `power` gives
+    them, and the spread over training seeds in the last column: empty for one seed, which cannot tell of its spread.
     """
-    pilot, n = run.plan.get("pilot", {}), run.plan["n_problems"]["train"]
+    pilot, n, given = run.plan.get("pilot", {}), run.plan["n_problems"]["train"], run.study.power
     table, seeds = read_forecast(run), len(run.study.training.seeds)
     rows, named = [], {} if table is None else table[table["metric"] == "coverage"].groupby("arm")["value"].last()
-    p = named.get(run.study.budget.reference, 0.5)
-    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", 0.5), "training problems"))
+    p = named.get(run.study.budget.reference, given.rate)
+    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", given.correlation), "training problems"))
     least = [
         (min(a["samples"].values()) * n * pilot[name]["pass_at_1"], name)
         for name, a in plain_arms(run).items()
@@ -217,31 +217,32 @@ def power_table(run: Run) -> pd.DataFrame:
             ("false positives of arms", int(judged[0]), rate, None, f"correct samples of {judged[1]} (expected)")
         )
     rows += [
-        ("students", n, 0.5, 0.5, "held-out problems" if s == "held_out" else f"problems of {s}")
+        ("students", n, given.rate, given.correlation, "held-out problems" if s == "held_out" else f"problems of {s}")
         for s, n in run.plan["n_held_out"].items()
         if run.plan["students"]
     ]
     out = []
     for what, items, p, r, items_are in (row for row in rows if row[1] > 1):
-        p = float(np.clip(p, 0.02, 0.98))
-        by = {"unpaired": {}, "paired": {"paired_correlation": r}, "paired_with_seeds":
-              {"paired_correlation": r, "n_seeds": seeds, "seed_sd": 0.01}}  # fmt: skip
-        by = {k: v for k, v in by.items() if k == "unpaired" or r is not None and (k == "paired" or what == "students")}
-        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **v) for k, v in by.items()}
+        p, ways = float(np.clip(p, 0.02, 0.98)), {"unpaired": {}, "paired": {"paired_correlation": r}}
+        ways["paired_with_seeds"] = ways["paired"] | {"n_seeds": seeds, "seed_sd": given.seed_sd_points / 100}
+        asked = ["unpaired", *["paired"] * (r is not None), *["paired_with_seeds"] * (what == "students" and seeds > 1)]
+        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **ways[k]) for k in asked}
         out.append({"what": what, "n": items, "items": items_are, "rate": p, "correlation": r, **points})
     return pd.DataFrame(out)
 
 
 def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
     """What the study's items can and cannot show, one sentence for each comparison."""
-    out = []
+    out, seeds, sd = [], len(run.study.training.seeds), run.study.power.seed_sd_points
     for row in power_table(run).itertuples():
         test = {} if pd.isna(row.correlation) else {"paired_correlation": row.correlation}
         paired = f", paired (correlation {row.correlation:.2g})," if test else ""
-        out.append(
-            f"{row.what.capitalize()}: your "
-            + forecast.power_sentence(row.n, row.rate, wanted, row.items + paired, **test)
-        )
+        told = forecast.power_sentence(row.n, row.rate, wanted, f"{row.items}{paired} at a rate of {row.rate:.2g}", **test)
+        if row.what == "students" and seeds == 1:
+            told += " One training seed cannot tell a difference of the arms from one of seeds: what holds is that of these two students."
+        elif row.what == "students":
+            told += f" With {seeds} training seeds that spread by {sd:g} points: {row.paired_with_seeds_points:.1f} points."
+        out.append(f"{row.what.capitalize()}: your {told}")
     return out
 
 
