@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
-from wcse_lib.explorer import explorer, length_of, paper_curves, plain_arms
-from wcse_lib.matching import cost_of, describe, match_arms, uneven
+from wcse_lib.explorer import explorer, paper_curves, plain_arms
+from wcse_lib.matching import cost_of, describe, flops_way, match_arms, matched_costs, uneven, unspent
 from wcse_lib.matrix import list_students
 from wcse_lib.pilot import (
     MEASURED,
@@ -151,36 +151,38 @@ def arms_table(run: Run) -> pd.DataFrame:
 
 
 def _planned(run: Run, parts: dict[str, float], n_problems: int) -> dict[str, float]:
-    """Planned amounts of the samples per problem that are drawn from each arm; NaN where a length or price is not known."""
-    out, known = {}, run.plan["arms"]
-    for unit, way in {"tokens": "tokens", "flops": "active", "usd": "price", "seconds": "seconds"}.items():
+    """Planned amounts of the samples per problem that are drawn from each arm, as the budget counts them; NaN where a
+    length, size or price is not known."""
+    out, known, ways = {}, plain_arms(run), {"tokens": "tokens", "flops": flops_way(run.study), "usd": "price", "seconds": "seconds"}
+    costs = matched_costs(run.study, known)
+    for unit, way in ways.items():
         try:
             if any(known[a]["tokens_per_sample"] is None for a in parts):
                 raise ValueError(UNKNOWN)
-            each = {a: cost_of(known[a], n_tokens=length_of(run, a), batch=run.study.budget.batch) for a in parts}
-            out[f"planned_{unit}"] = n_problems * sum(
-                budget.cost(each[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items()
-            )
+            each = sum(budget.cost(costs[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items())
+            out[f"planned_{unit}"] = n_problems * each
         except ValueError:
             out[f"planned_{unit}"] = np.nan
     return out
 
 
 def exchange_table(run: Run) -> pd.DataFrame:
-    """Samples of each arm for one of the reference's under every cost model, side by side, and what each leaves out."""
+    """Samples of each arm for one of the reference's (at the largest budget) under every cost model, side by side, and
+    what each leaves out."""
     arms, b = plain_arms(run), run.study.budget
-    table = budget.exchange(
-        b.reference, {name: cost_of(arm, b.batch) for name, arm in arms.items()}, 1, b.prompt_tokens
-    )
-    unknown = [name for name, arm in arms.items() if arm["tokens_per_sample"] is None]
-    table.loc[table["convention"].isin(["tokens", "prompt", "attention"]) & bool(unknown), "exchange_ratio"] = np.nan
+    costs = {name: cost_of(arm, b.batch) for name, arm in arms.items()}
+    table = budget.exchange(b.reference, costs, max(b.samples.values()), b.prompt_tokens)
     ratios = table.pivot(index="convention", columns="arm", values="exchange_ratio")[list(arms)]
     notes = table[(table["arm"] != b.reference) | (len(arms) == 1)].groupby("convention")["leaves_out"].last()
-    if unknown:
-        notes = notes.mask(ratios.isna().any(axis=1) & notes.index.isin(["tokens", "prompt", "attention"]), UNKNOWN)
-        assumed = notes.index.isin(["flops", "non_embedding", "active", "price"]) & ratios.notna().all(axis=1)
-        notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
-    out = ratios.assign(leaves_out=notes).loc[[c for c in budget.CONVENTIONS if c in ratios.index]].reset_index()
+    prompts = ratios.index.str.startswith("prompt·") | (ratios.index == "attention")
+    lengths = any(arm["tokens_per_sample"] is None for arm in arms.values())
+    unread = prompts & any(arm["prompt_tokens"] is None for arm in arms.values())
+    lacking = unread | lengths & (ratios.index == "tokens")
+    notes = notes.mask(lacking, UNKNOWN if lengths else "the prompts' lengths are not known; run a pilot")
+    assumed = ratios.index.isin(["flops", "non_embedding", "active", "price"]) & lengths & ratios.notna().all(axis=1)
+    notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
+    ratios[lacking] = np.nan
+    out = ratios.assign(leaves_out=notes).loc[table["convention"].unique()].reset_index()
     return out.rename(columns={"convention": "cost model"})
 
 
@@ -247,8 +249,10 @@ def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
 
 
 def checks(run: Run) -> dict:
-    """Facts about the plan. Raises AssertionError when splits overlap or an arm gets no sample."""
+    """Facts about the plan, and where its arms are not matched. Raises AssertionError when splits overlap or an arm gets
+    no sample."""
     keys = [set(read_parquet(run.path("01", f"{s}.parquet"))["problem_id"]) for s in SPLITS]
     assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2], "splits share problems"
     assert all(n >= 1 for a in run.plan["arms"].values() for n in a["samples"].values()), "an arm gets no sample"
-    return {"n_arms": len(run.plan["arms"]), "n_students": len(run.plan["students"]), **run.plan["n_problems"]}
+    found = {"n_arms": len(run.plan["arms"]), "n_students": len(run.plan["students"]), **run.plan["n_problems"]}
+    return found | {"not_matched": unspent(run.plan["arms"])}
