@@ -155,9 +155,9 @@ def main():
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verdicts", type=Path, help="a 03_verify folder")
-    parser.add_argument("population", nargs="*", help=f"of: {', '.join(POPULATIONS)}")
+    parser.add_argument("population", nargs="*", help=f"of: {', '.join([*POPULATIONS, *OTHERS])}")
     args = parser.parse_args()
-    populations = {name: POPULATIONS[name] for name in args.population or POPULATIONS}
+    populations = {name: POPULATIONS[name] for name in args.population or POPULATIONS if name in POPULATIONS}
     for path in sorted(args.verdicts.glob("*/verdicts.parquet")) if args.verdicts else ():
         table = pd.read_parquet(path).groupby("problem_id")["verdict"].agg(n="size", c=lambda v: (v == "correct").sum())
         if (table["n"] >= 30).all():
@@ -166,10 +166,17 @@ def main():
             print(f"{path}: left out, fewer than 30 samples per problem tell too little of its rates")
     print("population                      k   truth   held  below  above  width    bias")
     for name, draw in populations.items():
-        for row in calibration(draw, args.studies, seed=args.seed).itertuples():
-            flag = "" if 0.93 <= row.held <= 0.97 else "  <- not 93 to 97 %"
-            print(f"{name:28} {row.k:4} {row.truth:7.3f} {row.held:6.3f} {row.below:6.3f} {row.above:6.3f} "
-                  f"{row.width:6.3f} {row.bias:+7.3f}{flag}", flush=True)  # fmt: skip
+        for row in calibration(draw, args.studies, seed=args.seed).to_dict("records"):
+            show(f"{name:28} {row['k']:4}", row)
+    for kind in OTHERS if not args.population else [name for name in args.population if name in OTHERS]:
+        for name, held in OTHERS[kind].items():
+            show(f"{name:33}", held(args.studies, seed=args.seed))
+
+
+def show(name, row):
+    flag = "" if 0.93 <= row["held"] <= 0.97 else "  <- not 93 to 97 %"
+    print(f"{name} {row['truth']:7.3f} {row['held']:6.3f} {row['below']:6.3f} {row['above']:6.3f} "
+          f"{row['width']:6.3f} {row['bias']:+7.3f}{flag}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
