@@ -68,7 +68,7 @@ def test_unspent_budget_is_flagged(tmp_path):
     run = plan(tmp_path, arms)
     table = planning.arms_table(run).set_index(["arm", "budget"])
     told = planning.checks(run)["not_matched"]
-    assert told[0] == "wc uses 52 % of the budget “low” with its 1 samples a problem: there the arms are not matched." and len(told) == 2
+    assert told[0] == "wc uses 52 % of the budget “low” (samples a problem: 1): there the arms are not matched." and len(told) == 2
     assert planning.checks(plan(tmp_path / "even"))["not_matched"] == []
     assert table.loc[("wc", "low"), "samples_per_problem"] == 1 and not table.loc[("wc", "low"), "matched"]
     assert table.loc[("wc", "low"), "part_of_budget"] == pytest.approx(14 / 27)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from itertools import product
 
 import numpy as np
@@ -321,7 +321,7 @@ def _together(pilots: Mapping[str, tuple], seed: int, size: int = 400, n_rates: 
         rates.append(np.take_along_axis(drawn, places[..., i], 1))
 
     powers = cache(lambda arm, k: (1 - rates[arm]) ** k)
-    return lambda ks: np.prod([powers(i, k) for i, k in enumerate(ks)], axis=0).mean(1)
+    return lambda ks: reduce(np.multiply, (powers(i, k) for i, k in enumerate(ks))).mean(1)
 
 
 def _correlations(n, c, weights) -> tuple[np.ndarray, np.ndarray]:

@@ -47,8 +47,8 @@ def describe(study: Study, name: str) -> dict:
 
 
 def _size(study: Study, name: str) -> budget.ModelSize | None:
-    """The size that an arm's checkpoint tells; a typed one has to agree with it within a tenth. The hub is asked only
-    where nothing is typed."""
+    """The size that an arm's checkpoint tells, which a typed one has to agree with within a tenth; a damaged folder is
+    refused whatever is typed. The hub is asked only where nothing is typed."""
     arm, b = study.arms[name], study.budget
     checkpoint = resolve_model(arm.model)
     if arm.n_parameters and not b.attention and not Path(checkpoint).is_dir():
@@ -107,8 +107,7 @@ def flops_way(study: Study) -> str:
 def unspent(arms: dict[str, dict]) -> list[str]:
     """A sentence for every arm of a plan and budget whose samples cost over 1 % less, or more, than the reference arm's."""
     return [
-        f"{name} uses {100 * used:.0f} % of the budget “{b}” with its {arm['samples'][b]} samples a problem: there the arms "
-        "are not matched."
+        f"{name} uses {100 * used:.0f} % of the budget “{b}” (samples a problem: {arm['samples'][b]}): there the arms are not matched."
         for name, arm in arms.items() for b, used in arm["budget_used"].items() if abs(used - 1) > 0.01
     ]  # fmt: skip
 

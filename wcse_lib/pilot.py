@@ -18,7 +18,7 @@ from wcse_lib.study import Run, Study, check_study, resolve
 MEASURED = ("tokens_per_sample", "prompt_tokens", "seconds_per_sample", "judge")
 CAVEAT = (
     "Forecast intervals are nominal 95 %. In simulations they held what came 93 to 98 % of times for the coverage of arms, 95 to "
-    "97 % for that of mixes, and 95 to 96 % for unique solutions, where success rates are beta-like (for arms also with problems "
+    "98 % for that of mixes, and 95 to 96 % for unique solutions, where success rates are beta-like (for arms also with problems "
     "that are never solved) and one partition describes how solutions repeat; for adaptive arms this was not tried. Where most "
     "rates lie apart from 0 (say half at 0.5 and half at 0.02) they lie too low, so that more samples buy more than is forecast."
 )

@@ -201,7 +201,7 @@ def power_table(run: Run) -> pd.DataFrame:
 
     Coverage on the training problems and students on every held-out set, unpaired and paired; false positives over the
     correct samples to expect. Arms' rates and correlation are the pilot's; without one, and for students, `power` gives
-    them, and the spread over training seeds in the last column: empty for one seed, which cannot tell of its spread.
+    them, and the spread over training seeds in the last column, which one seed, that cannot tell of its spread, lacks.
     """
     pilot, n, given = run.plan.get("pilot", {}), run.plan["n_problems"]["train"], run.study.power
     table, seeds = read_forecast(run), len(run.study.training.seeds)
