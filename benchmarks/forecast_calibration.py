@@ -1,20 +1,24 @@
 """Do 95 % forecast intervals hold the truth 95 times in 100? Thousands of simulated pilots, one row per population.
 
     python benchmarks/forecast_calibration.py [--studies 2000] [--verdicts outputs/nano/03_verify] [population ...]
+    python benchmarks/forecast_calibration.py --studies 500 mixes unique
 
 Every study draws 50 problems from a population of success rates, 8 samples each, and forecasts coverage@30 and @100 of
 that population (not of the 50). "below" and "above": how often the truth lay under or over the interval. Real success
 rates: each arm's verdicts in --verdicts become a population (its problems' observed rates, at 30 samples or more).
+"mixes": coverage of 5 se and 15 wc samples, of two arms whose rates are tied by a copula of that correlation. "unique":
+distinct correct solutions of 12 and 30 samples. Both forecast what a study of 300 (unique: 60 too) new problems finds.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaln, expit
+from scipy.special import betaincinv, betaln, expit, ndtr
 
-from wcse_lib.forecast import forecast_coverage
+from wcse_lib.forecast import forecast_coverage, forecast_mix, forecast_unique
 
 KS = (30, 100)
 NANO_LEVELS = np.array([0.8, 0.55, 0.3, 0.12, 0.04])  # mean rates of five equally common levels
@@ -95,14 +99,65 @@ def calibration(draw, studies: int, problems: int = 50, samples: int = 8, seed: 
     return pd.DataFrame(rows)
 
 
+def tied(tie, size, rng):
+    """Rates of two arms [2, size], Beta(0.6, 1.2) and Beta(0.6, 1.8), tied by a Gaussian copula of correlation `tie`."""
+    z, own = rng.standard_normal((2, size))
+    return betaincinv(0.6, [[1.2], [1.8]], ndtr([z, tie * z + np.sqrt(1 - tie**2) * own]))
+
+
+def mixes(tie, studies: int, problems: int = 50, samples: int = 8, n: int = 300, seed: int = 0) -> dict:
+    """How often the interval of a mix holds what a study of `n` new problems finds, and lies over or under it."""
+    rng, ks, n_samples, rows = np.random.default_rng(seed), {"se": 5, "wc": 15}, np.full(problems, samples), []
+    for study in range(studies):
+        seen, new = (tied(tie, size, rng) for size in (problems, n))
+        pilots = {arm: (n_samples, rng.binomial(samples, p)) for arm, p in zip(ks, seen)}
+        found = (rng.random(n) > ((1 - new) ** np.array([[5], [15]])).prod(0)).mean()
+        rows.append((found, *forecast_mix(pilots, ks, n, study)))
+    return judged(rows)
+
+
+def distinct(count, d, theta, rng) -> list[int]:
+    """Sizes of the groups of equal ones among `count` solutions, by Ewens' and Pitman's partition."""
+    sizes: list[int] = []
+    for _ in range(count):
+        weights = np.array([*(s - d for s in sizes), theta + d * len(sizes)])
+        i = rng.choice(len(weights), p=weights / weights.sum())
+        sizes[i:] = [sizes[i] + 1, *sizes[i + 1 :]] if i < len(sizes) else [1]
+    return sizes
+
+
+def unique(k, n, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, d=0.4, theta=3.0) -> dict:
+    """Likewise of distinct correct solutions among k samples."""
+    rng, n_samples, rows = np.random.default_rng(seed), np.full(problems, samples), []
+    for study in range(studies):
+        seen, new = rng.beta(0.6, 1.8, problems), rng.beta(0.6, 1.8, n)
+        groups = [distinct(c, d, theta, rng) for c in rng.binomial(samples, seen)]
+        found = np.mean([len(distinct(c, d, theta, rng)) for c in rng.binomial(k, new)])
+        table = forecast_unique(n_samples, list(map(sum, groups)), groups, [k], study, n_problems=n)
+        rows.append((found, *table[["value", "low", "high"]].iloc[0]))
+    return judged(rows)
+
+
+def judged(rows) -> dict:
+    """held, below, above, width, bias of rows of (found, value, low, high)."""
+    found, value, low, high = np.array(rows).T
+    below, above = (found < low).mean(), (found > high).mean()
+    return {"truth": found.mean(), "held": 1 - below - above, "below": below, "above": above,
+            "width": (high - low).mean(), "bias": (value - found).mean()}  # fmt: skip
+
+
+OTHERS = {"mixes": {f"mix, rates tied {tie:g}": partial(mixes, tie) for tie in (0, 0.5, 0.9, 1)},
+          "unique": {f"unique at {k}, n = {n}": partial(unique, k, n) for k in (12, 30) for n in (60, 300)}}  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verdicts", type=Path, help="a 03_verify folder")
-    parser.add_argument("population", nargs="*", help=f"of: {', '.join(POPULATIONS)}")
+    parser.add_argument("population", nargs="*", help=f"of: {', '.join([*POPULATIONS, *OTHERS])}")
     args = parser.parse_args()
-    populations = {name: POPULATIONS[name] for name in args.population or POPULATIONS}
+    populations = {name: POPULATIONS[name] for name in args.population or POPULATIONS if name in POPULATIONS}
     for path in sorted(args.verdicts.glob("*/verdicts.parquet")) if args.verdicts else ():
         table = pd.read_parquet(path).groupby("problem_id")["verdict"].agg(n="size", c=lambda v: (v == "correct").sum())
         if (table["n"] >= 30).all():
@@ -111,10 +166,17 @@ def main():
             print(f"{path}: left out, fewer than 30 samples per problem tell too little of its rates")
     print("population                      k   truth   held  below  above  width    bias")
     for name, draw in populations.items():
-        for row in calibration(draw, args.studies, seed=args.seed).itertuples():
-            flag = "" if 0.93 <= row.held <= 0.97 else "  <- not 93 to 97 %"
-            print(f"{name:28} {row.k:4} {row.truth:7.3f} {row.held:6.3f} {row.below:6.3f} {row.above:6.3f} "
-                  f"{row.width:6.3f} {row.bias:+7.3f}{flag}", flush=True)  # fmt: skip
+        for row in calibration(draw, args.studies, seed=args.seed).to_dict("records"):
+            show(f"{name:28} {row['k']:4}", row)
+    for kind in OTHERS if not args.population else [name for name in args.population if name in OTHERS]:
+        for name, held in OTHERS[kind].items():
+            show(f"{name:33}", held(args.studies, seed=args.seed))
+
+
+def show(name, row):
+    flag = "" if 0.93 <= row["held"] <= 0.97 else "  <- not 93 to 97 %"
+    print(f"{name} {row['truth']:7.3f} {row['held']:6.3f} {row['below']:6.3f} {row['above']:6.3f} "
+          f"{row['width']:6.3f} {row['bias']:+7.3f}{flag}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

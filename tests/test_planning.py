@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from test_allocation import chance, fill, study_of
+from test_budget import checkpoint as write_checkpoint
 
 from wcse_lib import explorer, figures, forecast, ledger, matching, pilot, planning
-from wcse_lib.records import StudyError, read_json, read_parquet
+from wcse_lib.records import StudyError, read_json, read_parquet, write_json
 from wcse_lib.study import Run, check_study
 
 GEMMA = {"se": {"model": "gemma-27b", "engine": "openai", "n_parameters": 27.0e9},
@@ -65,7 +66,11 @@ def test_each_key_changes_the_match(tmp_path, arms, budget, wanted):
 
 def test_unspent_budget_is_flagged(tmp_path):
     arms = {**GEMMA, "wc": GEMMA["wc"] | {"n_parameters": 14.0e9}}
-    table = planning.arms_table(plan(tmp_path, arms)).set_index(["arm", "budget"])
+    run = plan(tmp_path, arms)
+    table = planning.arms_table(run).set_index(["arm", "budget"])
+    told = planning.checks(run)["not_matched"]
+    assert told[0] == "wc uses 52 % of the budget “low” (samples a problem: 1): there the arms are not matched." and len(told) == 2
+    assert planning.checks(plan(tmp_path / "even"))["not_matched"] == []
     assert table.loc[("wc", "low"), "samples_per_problem"] == 1 and not table.loc[("wc", "low"), "matched"]
     assert table.loc[("wc", "low"), "part_of_budget"] == pytest.approx(14 / 27)
 
@@ -116,6 +121,36 @@ def test_negative_prices_and_damaged_checkpoints(tmp_path, monkeypatch):
     for key in ("usd_per_million_tokens", "tokens_per_sample", "n_parameters"):
         with pytest.raises(StudyError, match=rf"arms\.wc\.{key} = 0"):
             plan(tmp_path / "out", GEMMA | {"wc": GEMMA["wc"] | {key: 0.0}})
+
+
+def checkpoint(folder, **config):
+    """A checkpoint of 2,000 parameters, 1,000 of them embeddings."""
+    keys = {"num_hidden_layers": 1, "hidden_size": 10, "num_attention_heads": 2, "tie_word_embeddings": True, **config}
+    write_checkpoint(folder, keys, {"model.embed_tokens.weight": [100, 10], "model.layers.0.mlp.weight": [10, 100]})
+    return {"model": str(folder)}
+
+
+def test_typed_sizes_have_to_agree_with_checkpoints(root, tmp_path):
+    arm = checkpoint(tmp_path / "m")
+    sizes = {k: v for k, v in plan(tmp_path / "o", {"se": arm | {"n_parameters": 2100.0}, "wc": arm}).plan["arms"]["se"].items() if "n_" in k}
+    assert sizes == {"n_parameters": 2100.0, "n_active_parameters": None}
+    for key, value in {"n_parameters": 9.0e9, "n_active_parameters": 500.0}.items():
+        with pytest.raises(StudyError, match=rf"arms\.se\.{key} = {value:,.0f}: the checkpoint .*m holds 2,000"):
+            plan(tmp_path / "out", {"se": arm | {key: value}, "wc": arm})
+    with pytest.raises(StudyError, match=r"arms\.se\.n_parameters = 9,000,000,000: the checkpoint .*nano-se holds 1,462,560"):
+        plan(tmp_path / "out", {"se": {"model": "nano-se", "n_parameters": 9.0e9}, "wc": arm})
+    with pytest.raises(StudyError, match="arms.se.n_parameters = 2,000: .*holds 1,000"):
+        plan(tmp_path / "out", {"se": arm | {"n_parameters": 2000.0}, "wc": arm}, parameters="non_embedding")
+    with pytest.raises(StudyError, match="n_active_parameters: 28,000,000,000 are more than its 27,000,000,000"):
+        plan(tmp_path / "out", GEMMA | {"se": GEMMA["se"] | {"n_active_parameters": 28.0e9}})
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(StudyError, match=r"model\.safetensors: unreadable .*again"):
+        plan(tmp_path / "out", {"se": arm | {"n_parameters": 2000.0}, "wc": GEMMA["wc"]})
+    odd = checkpoint(tmp_path / "odd", num_attention_heads=None)  # of a kind that nothing is known of: the typed size stands
+    assert plan(tmp_path / "p", {"se": odd | {"n_parameters": 3.0e10}, "wc": GEMMA["wc"]}).plan["arms"]["se"]["n_parameters"] == 3e10
+    with pytest.raises(StudyError, match="num_attention_heads"):
+        plan(tmp_path / "out", {"se": odd, "wc": GEMMA["wc"]})
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------------------------------ pilots and forecasts
@@ -192,6 +227,31 @@ def test_the_pilot_measures_what_budgets_need(tmp_path):
     assert by["prompts"] == int(5 * p["se"] * (20 + found["se"].tokens_per_sample) / (p["wc"] * (20 + found["wc"].tokens_per_sample)))
 
 
+def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
+    prices = {a: {"model": f"nano-{a}", "usd_per_million_tokens": p, "usd_per_million_prompt_tokens": p / 2} for a, p in (("se", 8.0), ("wc", 2.0))}
+    judge = {"judge": "model", "model_judge": {"model": "nano-se"}}
+    study, run = piloted(tmp_path, "judged", arms=prices, verification=judge)
+    for arm in ("se", "wc"):
+        write_json(run.path("03", arm, "judge.json"), {"model": "nano-se", "n_samples": 90, "n_tokens": 9, "flops": 3.2e9, "usd": 0.0064})
+    how = {"arms": prices, "n": 20, "pilot": {"n_problems": 40}}
+    asked = study_of("judged", **how, verification=judge, budget={"match": "price", "prompt_tokens": "each"})
+    known = planning.read_pilot(run.folder, asked)
+    assert known["se"].judge == {"flops": pytest.approx(1e7), "usd": pytest.approx(2e-5)}  # of 320 samples drawn
+    plain = study_of("judged", **how, budget={"match": "price", "prompt_tokens": "each"})
+    plans = {}
+    for name, study in {"judged": asked, "plain": plain}.items():
+        arms = {a: matching.describe(study, a) | {k: getattr(found, k) for k in pilot.MEASURED} for a, found in known.items()}
+        if name == "plain":
+            arms = {a: arm | {"judge": None} for a, arm in arms.items()}
+        matching.match_arms(study, arms, known)
+        plans[name], each = arms, {a: known[a].tokens_per_sample * p + 20 * p / 2 for a, p in (("se", 8.0), ("wc", 2.0))}
+    by = {name: arms["wc"]["samples"]["high"] for name, arms in plans.items()}
+    assert by == {"judged": int(5 * (each["se"] + 20) / (each["wc"] + 20)), "plain": int(5 * each["se"] / each["wc"])}
+    few = study_of("judged", **how, verification={"judge": "model", "model_judge": {"model": "nano-se", "n_per_arm": 5}})
+    write_json(run.path("01", "plan.json"), run.plan | {"study": few.model_dump(mode="json") | {"study": "judged-pilot", "pilot": None}})
+    assert planning.read_pilot(run.folder, few)["se"].judge is None  # a part of them tells nothing of a sample's cost
+
+
 def test_another_finished_study_can_serve(tmp_path):
     study, run = piloted(tmp_path)
     other = study_of("later", n=60, pilot={"folder": str(run.folder)}, sampling={"temperature": 1.0})
@@ -266,10 +326,23 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
     assert row["n"] == 200 and row["correlation"] == pytest.approx(forecast_run.plan["pilot_correlation"])
     assert row["paired_points"] == pytest.approx(100 * forecast.minimum_detectable_effect(200, row["rate"], paired_correlation=row["correlation"]))
     assert any("your 200 training problems, paired" in s and "cannot see 2 points" in s for s in planning.power_sentences(forecast_run))
-    big = {"dataset": {"name": "nano", "n_train": 12, "n_held_out": 30}, "students": {"s": {"model": "nano-student"}}, "training": {"amount": {"low": 1, "high": 1}, "seeds": [0, 1, 2]}}
-    run = planning.make_plan(study_of("power", **big), forecast_run.folder.parent)
+    big = {"dataset": {"name": "nano", "n_train": 12, "n_held_out": 30}, "students": {"s": {"model": "nano-student"}}}
+    three, one = ({"training": {"amount": {"low": 1, "high": 1}, "seeds": seeds}} for seeds in ([0, 1, 2], [0]))
+    run = planning.make_plan(study_of("power", **big, **three), forecast_run.folder.parent)
     students = planning.power_table(run).set_index("what").loc["students"]
-    assert students["n"] == 30 and students["unpaired_points"] > students["paired_with_seeds_points"] > students["paired_points"]
+    assert students["n"] == 30 and students["paired_with_seeds_points"] > students["paired_points"]
+    assert any(s.startswith("Students: ") and "With 3 training seeds that spread by 1 points: " in s for s in planning.power_sentences(run))
+    run = planning.make_plan(study_of("single", **big, **one), forecast_run.folder.parent)
+    assert "paired_with_seeds_points" not in planning.power_table(run)
+    assert any("One training seed cannot tell" in s for s in planning.power_sentences(run))
+    assumed = {"power": {"correlation": 0.8, "rate": 0.3, "seed_sd_points": 2.5}}
+    run = planning.make_plan(study_of("assumed", **big, **three, **assumed), forecast_run.folder.parent)
+    row, coverage = (planning.power_table(run).set_index("what").loc[what] for what in ("students", "coverage of arms"))
+    assert (row["rate"], row["correlation"], coverage["rate"], coverage["correlation"]) == (0.3, 0.8, 0.3, 0.8)
+    wanted = forecast.minimum_detectable_effect(30, 0.3, paired_correlation=0.8, n_seeds=3, seed_sd=0.025)
+    assert row["paired_with_seeds_points"] == pytest.approx(100 * wanted)
+    told = " ".join(planning.power_sentences(run))
+    assert "(correlation 0.8), at a rate of 0.3" in told and "spread by 2.5 points" in told
 
 
 def test_the_papers_curves_and_our_forecast():
@@ -313,6 +386,36 @@ def test_what_was_left_out_is_counted_by_reason_and_near_duplicates_are_shown(tm
     near = planning.near_duplicates(run)
     assert run.plan["n_near_duplicates"] == len(near) >= 1 and near.iloc[0]["question"] == "What is 8 + 4?"
     assert len(planning.left_out(run)) == len(run.plan["dropped_problems"]) <= 2
+
+
+def test_the_explorer_counts_as_the_plan_does(tmp_path, monkeypatch):
+    """Prompts are part of what samples cost; prices can be moved wherever they are known."""
+    arms = {a: {"model": f"nano-{a}", "usd_per_million_tokens": p, "usd_per_million_prompt_tokens": p, "tokens_per_sample": 11.0}
+            for a, p in (("se", 8.0), ("wc", 2.0))}  # fmt: skip
+    study, small = piloted(tmp_path, "each", arms=arms, budget={"prompt_tokens": "each", "lengths": "measured"})
+    run = planning.make_plan(study, tmp_path)
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    sliders, shown = planning.explorer(run, figures.explored).children
+    named, wc = {s.description: s for s in sliders.children}, lambda: float(re.search(r"<td>wc</td><td>([\d.]+)", shown.value)[1])
+    assert len(named) == 3 + 2 * 3 and " FLOPs) buys" in shown.value and int(wc()) == bought(run)["high"]
+    flops = planning.arms_table(run).set_index(["arm", "budget"])["planned_flops"]["wc", "high"]
+    each = 2 * run.arm("wc")["n_parameters"] * (20 + run.arm("wc")["tokens_per_sample"])
+    assert flops == pytest.approx(200 * bought(run)["high"] * each)
+    named["cost in"].value = "USD"
+    ratio = planning.exchange_table(run).set_index("cost model")["wc"]
+    assert wc() == pytest.approx(5 * ratio["price"], abs=0.06) and " USD) buys" in shown.value
+    before = wc()
+    named["wc: USD per million tokens"].value = 4.0
+    assert wc() < before
+    assert ratio["prompt·once"] == ratio["prompt·cached"] != pytest.approx(ratio["prompt·each"], rel=0.01)
+
+
+def test_the_table_of_cost_models_does_not_hang_on_the_plans_prompts(forecast_run):
+    assert forecast_run.study.budget.prompt_tokens == "none"
+    table = planning.exchange_table(forecast_run).set_index("cost model")
+    tokens, p = ({a: forecast_run.arm(a)[k] for a in ("se", "wc")} for k in ("tokens_per_sample", "n_parameters"))
+    each = p["se"] * (tokens["se"] + 20) / (p["wc"] * (tokens["wc"] + 20))
+    assert table["wc"]["prompt·each"] == pytest.approx(each) and not table["leaves_out"].str.contains("buys 0").any()
 
 
 def test_crossings_of_curves():

@@ -23,12 +23,13 @@ CONVENTIONS = {  # name: (unit, what it leaves out)
     "flops": ("flops", "prompts, attention, verification: 2·P·tokens, lengths as measured"),
     "non_embedding": ("flops", "as flops, and embeddings, a tied output layer too: 2·P_non_embedding·tokens"),
     "active": ("flops", "as flops, and experts that a token does not pass: 2·P_active·tokens"),
-    "prompt": ("flops", "attention: 2·P_active·(tokens + prompt) + verification"),
+    "prompt": ("flops", "attention: 2·P_active·(tokens + prompt)"),
     "attention": ("flops", "hardware effects: as prompt, and attention over the context"),
     "tokens": ("tokens", "model size, prompts, verification"),
-    "seconds": ("seconds", "other machines: measured GPU-seconds + verification"),
-    "price": ("usd", "other dates and providers: output, input, verification"),
+    "seconds": ("seconds", "other machines, verification: measured device-seconds"),
+    "price": ("usd", "other dates and providers: output, input"),
 }
+JUDGED = ("prompt", "attention", "price")  # these add what judging a sample costs, where that is known
 # How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
 # cache (in FLOPs like once; in USD at the cached price).
 PROMPT = ("none", "once", "each", "cached")
@@ -95,12 +96,6 @@ def training_flops(n_parameters: float, n_tokens: float, n_trainable: float | No
     return (4.0 * n_parameters + 2.0 * (n_parameters if n_trainable is None else n_trainable)) * n_tokens
 
 
-def gpu_seconds(wall_seconds: float, n_gpus: float = 1, share: float = 1.0) -> float:
-    """GPU-seconds of a measured run: wall time × GPUs × share of each that was held. Leaves out what was not timed."""
-    _check(wall_seconds=wall_seconds, n_gpus=n_gpus, share=share)
-    return float(wall_seconds * n_gpus * share)
-
-
 def usd(price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False) -> float:
     """USD of `n_tokens` output and `n_prompt_tokens` input tokens, `n_cached_tokens` of these read from a cache.
 
@@ -137,7 +132,7 @@ def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
                 raise ValueError(f"date = {row['date']!r} (YYYY-MM or YYYY-MM-DD) and a source are needed")
         except ValueError as error:
             raise StudyError(f"{path}: prices, row {place} ({row['model']}): {error}") from None
-    mine = [row for row in rows if row["model"] == model and str(row["date"]) <= (date or "9999")]
+    mine = [row for row in rows if row["model"] == model and str(row["date"])[: len(date or "")] <= (date or "")]
     if not mine:
         known = ", ".join(sorted({row["model"] for row in rows})) or "nothing"
         raise StudyError(f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}")
@@ -147,16 +142,17 @@ def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
 @dataclass(frozen=True)
 class ModelSize:
     """Sizes counted in a checkpoint: tied weights once, vision towers too; `n_active` takes only the experts that a
-    token passes; `attention_width` is query heads × head size; `source` is "safetensors" (a folder) or "hub"."""
+    token passes; `attention_width` is query heads × head size."""
 
     n_parameters: int
     n_non_embedding: int
     n_active: int
     n_layers: int
-    hidden: int
     attention_width: int
-    path: str
-    source: str
+
+
+class Uncounted(StudyError):
+    """A checkpoint that is whole as far as can be seen, but whose parameters cannot be counted."""
 
 
 def read_model(path_or_id: str | Path) -> ModelSize:
@@ -170,7 +166,7 @@ def read_model(path_or_id: str | Path) -> ModelSize:
         config, index = _json(folder / "config.json"), folder / "model.safetensors.index.json"
         files = set(_json(index).get("weight_map", {}).values()) if index.is_file() else {"model.safetensors"}
         headers = [_json(folder / file, header=True) for file in sorted(files)]
-        return _size(config, {k: (t["dtype"], t["shape"]) for h in headers for k, t in h.items()}, name, "safetensors")
+        return _size(config, {k: (t["dtype"], t["shape"]) for h in headers for k, t in h.items()}, name)
     try:
         import huggingface_hub as hub
 
@@ -182,7 +178,7 @@ def read_model(path_or_id: str | Path) -> ModelSize:
             f"{name}: no such folder, and the hub does not tell its size ({why}); check the name, go online, log in if "
             "it is gated, give a downloaded folder, or set the arm's n_parameters"
         ) from error
-    return _size(config, {k: (t.dtype, t.shape) for f in files for k, t in f.tensors.items()}, name, "hub")
+    return _size(config, {k: (t.dtype, t.shape) for f in files for k, t in f.tensors.items()}, name)
 
 
 def _json(path: Path, header: bool = False) -> dict:
@@ -203,18 +199,18 @@ def _json(path: Path, header: bool = False) -> dict:
         raise StudyError(f"{path}: unreadable ({error}); download or save the checkpoint again") from error
 
 
-def _size(config: dict, tensors: Mapping[str, tuple], path: str, source: str) -> ModelSize:
+def _size(config: dict, tensors: Mapping[str, tuple], path: str) -> ModelSize:
     text = config.get("text_config") or config
 
     def key(*names):
         if not (found := [text[n] for n in names if text.get(n)]):
-            raise StudyError(f"{path}/config.json: {names[0]} is needed, and is not there")
+            raise Uncounted(f"{path}/config.json: {names[0]} is needed, and is not there")
         return found[0]
 
     tied, total, embedding, expert = text.get("tie_word_embeddings", config.get("tie_word_embeddings")), 0, 0, 0
     for name, (dtype, shape) in tensors.items():
         if dtype in ("U8", "I32", "U32") and config.get("quantization_config"):
-            raise StudyError(f"{path}: {name} packs several weights into one number; name the unquantised checkpoint")
+            raise Uncounted(f"{path}: {name} packs several weights into one number; name the unquantised checkpoint")
         buffer = re.search(r"inv_freq$|masked_bias$", name) or re.search(r"att(ntio)?n\.bias$", name) and len(shape) > 1
         if buffer or (tied and "lm_head." in name) or not re.match(r"F|BF|I8", dtype):
             continue  # no weight, or counted as the input embedding
@@ -228,18 +224,18 @@ def _size(config: dict, tensors: Mapping[str, tuple], path: str, source: str) ->
     hidden, heads = key("hidden_size", "n_embd", "d_model"), key("num_attention_heads", "n_head", "num_heads")
     width = heads * (text.get("head_dim") or hidden // heads)
     layers = key("num_hidden_layers", "n_layer", "num_layers")
-    return ModelSize(total, total - embedding, active, layers, hidden, width, path, source)
+    return ModelSize(total, total - embedding, active, layers, width)
 
 
 @dataclass(frozen=True)
 class ArmCost:
     """What one sample of an arm takes: mean lengths in tokens; `size`: a ModelSize or a number of parameters; measured
-    GPU-seconds; a row of the price table; `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
+    device-seconds; a row of the price table; `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
 
     n_tokens: float
     n_prompt_tokens: float = 0.0
     size: ModelSize | float | None = None
-    gpu_seconds: float | None = None
+    device_seconds: float | None = None
     price: Mapping | None = None
     batch: bool = False
     judge: Mapping[str, float] = field(default_factory=dict)
@@ -247,14 +243,14 @@ class ArmCost:
     def __post_init__(self):
         _check(0, n_tokens=self.n_tokens)  # an arm that writes nothing cannot be matched
         _check(n_prompt_tokens=self.n_prompt_tokens, **{f"judge.{unit}": x for unit, x in self.judge.items()})
-        given = {"size": None if isinstance(self.size, ModelSize) else self.size, "gpu_seconds": self.gpu_seconds}
+        given = {"size": None if isinstance(self.size, ModelSize) else self.size, "device_seconds": self.device_seconds}
         _check(0, **{key: x for key, x in given.items() if x is not None})
 
 
 def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "each") -> float:
     """Cost of `n_samples` samples for one problem, in the convention's unit; CONVENTIONS tells what each leaves out.
 
-    Raises ValueError naming what the arm lacks for it (its size, its checkpoint's layers, GPU-seconds, a price).
+    Raises ValueError naming what the arm lacks for it (its size, its checkpoint's layers, device-seconds, a price).
     """
     size, n, judge = arm.size, n_samples, n_samples * arm.judge.get(CONVENTIONS.get(convention, " ")[0], 0.0)
     full, active = (size.n_parameters, size.n_active) if isinstance(size, ModelSize) else (size, size)
@@ -270,7 +266,7 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
         "prompt": lambda: sampling_flops(active, arm.n_tokens, arm.n_prompt_tokens, n, prompt) + judge,
         "attention": lambda: sampling_flops(
             active, arm.n_tokens, arm.n_prompt_tokens, n, prompt, size.n_layers, size.attention_width) + judge,
-        "seconds": lambda: n * arm.gpu_seconds + judge,
+        "seconds": lambda: n * arm.device_seconds,
         "price": lambda: usd(arm.price, n * arm.n_tokens, prompts, cached, arm.batch) + judge,
     }  # fmt: skip
     try:
@@ -278,7 +274,7 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
     except KeyError:
         raise ValueError(f"{convention!r}: no convention to count cost by; choose of {', '.join(rules)}") from None
     except (AttributeError, TypeError):
-        lacking = {"seconds": "gpu_seconds", "price": "price"}.get(convention, "size read from a checkpoint")
+        lacking = {"seconds": "device_seconds", "price": "price"}.get(convention, "size read from a checkpoint")
         raise ValueError(f"by {convention}: the arm has no {lacking}; give it, or choose another convention") from None
 
 
@@ -287,56 +283,58 @@ def _known(reference: str, arms) -> None:
         raise ValueError(f"reference = {reference!r}: no such arm; arms are {', '.join(arms)}")
 
 
-def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int | Mapping[str, int], n_problems=1,
-          prompt="each", curves: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:  # fmt: skip
+def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int | Mapping[str, int], prompt="each",
+          curves: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:  # fmt: skip
     """Samples per problem, for every arm and budget, that match the reference arm's `n_samples` (one, or by budget).
 
     Args: mode: a convention, or "examples" or "coverage" with `curves`: by arm its expected value after 1, 2, …
-    samples (a pilot's estimates, see forecast). Returns rows budget × arm: unit, exchange_ratio (samples for one of the
-    reference's), n_samples, n_extra (problems that draw one more, so that under one sample stays unspent), planned and
-    reference (totals in unit), matched (within 1 %). Raises ValueError when an arm gets no sample or misses the aim.
+    samples (a pilot's estimates, see forecast). Returns rows budget × arm: exchange_ratio (samples for one of the
+    reference's), n_samples, planned and reference (per problem, in the mode's unit). Whole samples only: part of a
+    budget may stay unspent. Raises ValueError when an arm gets no sample or misses the aim.
     """
     rows, budgets = [], n_samples if isinstance(n_samples, Mapping) else {"": n_samples}
     _known(reference, arms)
     for (budget, n), (name, arm) in product(budgets.items(), arms.items()):
-        _check(0, whole=True, n_samples=n, n_problems=n_problems)
+        _check(0, whole=True, n_samples=n)
         if mode in ("examples", "coverage"):
             if curves is None or not set(arms) <= set(curves) or n > len(curves[reference]):
                 raise ValueError(f"match by {mode}: curves: values after 1 to {n} samples (or more) are needed for every arm, from a pilot")
-            aim, curve = n_problems * curves[reference][n - 1], n_problems * np.asarray(curves[name], float)
+            aim, curve = curves[reference][n - 1], np.asarray(curves[name], float)
             if curve.max() < aim * (1 - 1e-9):
                 raise ValueError(f"{name}: {len(curve)} samples miss {reference}'s {mode}; lower n_samples = {n}")
-            k, extra, unit = int(np.argmax(curve >= aim * (1 - 1e-9))) + 1, 0, mode
+            k = int(np.argmax(curve >= aim * (1 - 1e-9))) + 1
             ratio, planned = k / n, curve[k - 1]
         else:
             one, two, base = (cost(a, mode, i, prompt) for a, i in ((arm, 1), (arm, 2), (arms[reference], 1)))
-            aim, unit = n_problems * cost(arms[reference], mode, n, prompt), CONVENTIONS[mode][0]
+            aim = cost(arms[reference], mode, n, prompt)
             if two <= one:
                 raise ValueError(f"{name}: another sample costs nothing by {mode}; match by another convention")
-            spare = Fraction(aim) - n_problems * (2 * Fraction(one) - Fraction(two))  # prompts counted once come first
-            k, extra = divmod(max(0, _buys(spare, Fraction(two) - Fraction(one))), n_problems)
-            if k < 1:
-                raise ValueError(f"{name}: the budget buys 0 samples for some problems; raise n_samples = {n}")
-            ratio = base / one
-            planned = (n_problems - extra) * cost(arm, mode, k, prompt) + extra * cost(arm, mode, k + 1, prompt)
-        rows.append([budget, name, mode, unit, ratio, k, extra, planned, aim, bool(abs(planned / aim - 1) <= 0.01)])
-    columns = "budget arm mode unit exchange_ratio n_samples n_extra planned reference matched".split()
-    return pd.DataFrame(rows, columns=columns)
+            spare = Fraction(aim) - (2 * Fraction(one) - Fraction(two))  # a prompt counted once comes first
+            if (k := _buys(spare, Fraction(two) - Fraction(one))) < 1:
+                raise ValueError(f"{name}: the budget buys 0 samples; raise n_samples = {n}")
+            ratio, planned = base / one, cost(arm, mode, k, prompt)
+        rows.append([budget, name, ratio, k, float(planned), float(aim)])
+    return pd.DataFrame(rows, columns="budget arm exchange_ratio n_samples planned reference".split())
 
 
 def exchange(reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, prompt: str = "each") -> pd.DataFrame:
-    """Convention × arm, side by side: cost of one sample, samples for one and for `n_samples` of the reference's, and
-    what the convention leaves out, or, with NaN, what the arm lacks for it."""
+    """Convention × arm, side by side: samples (fractions too) for one of the reference's when it draws `n_samples` of a
+    problem, and what the convention leaves out, or, with NaN, what the arm lacks for it. The convention "prompt" stands
+    once for every way to count prompts; attention and price take `prompt`."""
     rows = []
     _known(reference, arms)
-    for (convention, (unit, note)), name in product(CONVENTIONS.items(), arms):
-        row = dict(convention=convention, unit=unit, arm=name, cost=np.nan, exchange_ratio=np.nan, n_samples=np.nan)
+    ways = [(c, way) for c in CONVENTIONS for way in (PROMPT[1:] if c == "prompt" else [prompt])]
+    for (convention, way), name in product(ways, arms):
+        (unit, note), ratio = CONVENTIONS[convention], np.nan
         try:
-            row["cost"] = cost(arms[name], convention, 1, prompt)
-            row["exchange_ratio"] = cost(arms[reference], convention, 1, prompt) / row["cost"]
-            pair = {reference: arms[reference], name: arms[name]}
-            row["n_samples"] = match(convention, reference, pair, n_samples, 1, prompt)["n_samples"].iloc[-1]
+            money = cost(arms[reference], convention, n_samples, way)
+            one, two = (cost(arms[name], convention, k, way) for k in (1, 2))
+            if two <= one:
+                raise ValueError(f"{name}: another sample costs nothing")
+            ratio = (money / one if money < one else 1 + (money - one) / (two - one)) / n_samples
         except ValueError as error:
             note = str(error)
-        rows.append(row | {"leaves_out": note})
-    return pd.DataFrame(rows)
+        judged = convention in JUDGED and arms[name].judge.get(unit)
+        shown = f"prompt·{way}" if convention == "prompt" else convention
+        rows.append((shown, name, ratio, note + " + judging, as the pilot's" * bool(judged)))
+    return pd.DataFrame(rows, columns=["convention", "arm", "exchange_ratio", "leaves_out"])

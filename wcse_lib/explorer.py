@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from wcse_lib import forecast
+from wcse_lib import budget, forecast
+from wcse_lib.matching import flops_way, matched_costs
 from wcse_lib.records import read_parquet
 from wcse_lib.study import Run
 
@@ -17,12 +19,6 @@ from wcse_lib.study import Run
 def plain_arms(run: Run) -> dict[str, dict]:
     """The plan's arms that have a model of their own: what mixes and adaptive arms draw from."""
     return {name: arm for name, arm in run.plan["arms"].items() if run.study.arms[name].model}
-
-
-def length_of(run: Run, arm: str) -> float:
-    """The tokens per sample that the plan takes for an arm: its own, or under equal lengths the reference arm's."""
-    like = arm if run.study.budget.lengths == "measured" else run.study.budget.reference
-    return run.plan["arms"][like]["tokens_per_sample"] or 1.0
 
 
 def paper_curves(points: dict) -> pd.DataFrame:
@@ -65,32 +61,50 @@ def _crossings(frame: pd.DataFrame, reference: str) -> list[float]:
     return found
 
 
+def _told(costs: dict[str, budget.ArmCost], way: str, prompt: str) -> bool:
+    """Whether every arm's samples have a cost by this convention."""
+    try:
+        return all(budget.cost(c, way, 2, prompt) > budget.cost(c, way, 1, prompt) for c in costs.values())
+    except ValueError:
+        return False
+
+
 def explorer(run: Run, draw: Callable[..., str], interactive: bool = True):
     """Coverage against cost: sliders that redraw it at once in JupyterLab, the plan's own values as one picture elsewhere.
 
     Args: draw: frame (arm, k, cost, value, low, high), budget, unit and crossings to SVG (figures.explored); interactive:
     False shows the picture alone, as do papermill and the pipeline, which have nobody to move a slider.
     """
-    arms, table, reference = plain_arms(run), read_curves(run), run.study.budget.reference
-    priced, sized = (all(arm[key] for arm in arms.values()) for key in ("price", "n_parameters"))
-    by_price = priced and (run.study.budget.match == "price" or not sized)
-    small = sized and max(arm["planned_flops_per_token"] for arm in arms.values()) < 2e8
-    unit, scale = ("USD", 1e-6) if by_price else ("FLOPs", 2e6 if small else 2e9) if sized else ("tokens", 1.0)
-    rate = {
-        a: arm["price"]["output"] if by_price else arm["planned_flops_per_token"] / scale if sized else 1.0
-        for a, arm in arms.items()
-    }
-    length = {a: length_of(run, a) for a in arms}
-    most, told = int(table["k"].max()), all(x != 1 for x in length.values())
-    label = unit if told else f"{unit} per token of length"
+    arms, table, reference, b = plain_arms(run), read_curves(run), run.study.budget.reference, run.study.budget
+    costs = matched_costs(run.study, arms)
+    small = max(arm["planned_flops_per_token"] or 0 for arm in arms.values()) < 2e8
+    scale, called = (1e6, "million parameters") if small else (1e9, "billion parameters")
+    ways = {"FLOPs": (flops_way(run.study), called), "USD": ("price", "USD per million tokens")}
+    ways = {unit: way for unit, way in ways.items() if _told(costs, way[0], b.prompt_tokens)} or {"tokens": ("tokens", "cost of a token")}
+    first = "USD" if b.match == "price" else next(iter(ways))
+    known = lambda a: {"tokens": 1.0, "USD": (arms[a]["price"] or {}).get("output"), "FLOPs": (arms[a]["planned_flops_per_token"] or 0) / 2 / scale}  # noqa: E731
+    rate = {unit: {a: known(a)[unit] for a in arms} for unit in ways}
+    most, told = int(table["k"].max()), all(arms[a]["tokens_per_sample"] for a in (arms if b.lengths == "measured" else [reference]))
 
-    def picture(samples: float, k: int, **moved: float) -> str:
-        each = {a: scale * moved.get(f"rate_{a}", rate[a]) * moved.get(f"length_{a}", length[a]) for a in arms}
-        money, frame = samples * each[reference], table[table["k"] <= k]
-        frame = frame.assign(cost=frame["k"] * frame["arm"].map(each))
+    def spent(a: str, unit: str, moved: dict) -> tuple[float, float]:
+        """What the first and each further sample of a problem cost."""
+        at, cost = moved.get(f"{unit}_{a}", rate[unit][a]), costs[a]
+        cost = replace(cost, n_tokens=moved.get(f"length_{a}", cost.n_tokens))
+        if unit == "USD":
+            cost = replace(cost, price=cost.price | {"output": at})
+        elif unit == "FLOPs":
+            cost = replace(cost, size=replace(cost.size, n_active=at * scale) if isinstance(cost.size, budget.ModelSize) else at * scale)
+        one, two = (budget.cost(cost, ways[unit][0], k, b.prompt_tokens) * (at if unit == "tokens" else 1) for k in (1, 2))
+        return one, two - one
+
+    def picture(samples: float, k: int, unit: str = first, **moved: float) -> str:
+        label = unit if told else f"{unit} per token of length"
+        once, more = ({a: spent(a, unit, moved)[i] for a in arms} for i in (0, 1))
+        money, frame = once[reference] + (samples - 1) * more[reference], table[table["k"] <= k]
+        frame = frame.assign(cost=frame["arm"].map(once) + (frame["k"] - 1) * frame["arm"].map(more))
         bought, crossings = [], _crossings(frame, reference)
         for a, rows in table.groupby("arm", sort=False):
-            n = min(money / each[a], k)
+            n = min(money / once[a] if money < once[a] else 1 + (money - once[a]) / more[a], k)
             value = np.interp(n, rows["k"], rows["value"])
             few = " (not one)" if n < 1 else " (all that k allows)" if n == k else ""
             bought.append(
@@ -118,26 +132,24 @@ def explorer(run: Run, draw: Callable[..., str], interactive: bool = True):
     import ipywidgets as widgets
 
     looks = {
-        "continuous_update": True,
         "style": {"description_width": "210px"},
         "layout": widgets.Layout(width="520px"),
     }
-    named = {
-        "USD": "USD per million tokens",
-        "FLOPs": f"{'m' if small else 'b'}illion parameters",
-        "tokens": "cost of a token",
-    }[unit]
     sliders = {
         "samples": widgets.FloatLogSlider(start["samples"], min=0, max=2.5, step=0.01, description=f"budget, samples of {reference}", **looks),
         "k": widgets.IntSlider(start["k"], min=2, max=most, description="k, at most", **looks),
     }  # fmt: skip
+    if len(ways) > 1:
+        sliders["unit"] = widgets.ToggleButtons(options=list(ways), value=first, description="cost in", **looks)
     for a in arms:
-        at = np.log10(rate[a])
-        sliders[f"rate_{a}"] = widgets.FloatLogSlider(
-            rate[a], min=at - 1, max=at + 1, step=0.005, readout_format=".3g", description=f"{a}: {named}", **looks
-        )
+        for unit, (_, called) in ways.items():
+            at = np.log10(rate[unit][a])
+            sliders[f"{unit}_{a}"] = widgets.FloatLogSlider(
+                rate[unit][a], min=at - 1, max=at + 1, step=0.005, readout_format=".3g", description=f"{a}: {called}", **looks
+            )
+        length = costs[a].n_tokens
         sliders[f"length_{a}"] = widgets.FloatSlider(
-            length[a], min=length[a] / 4, max=4 * length[a], step=length[a] / 40, readout_format=".3g",
+            length, min=length / 4, max=4 * length, step=length / 40, readout_format=".3g",
             description=f"{a}: tokens per sample" if told else f"{a}: relative length", **looks)  # fmt: skip
     shown = widgets.HTML(picture(**{name: s.value for name, s in sliders.items()}))
 

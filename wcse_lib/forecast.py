@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,6 @@ from scipy.special import betaincinv, betaln, expit, gammaln
 # over x, the logit of its mean, and y = log(a + b): normal (mean, spread) in a range; over zero: 2·(1 - zero).
 PRIOR = {"x": (0.0, 2.5, -6.0, 6.0), "y": (0.7, 1.5, -3.0, 5.7)}
 P_ZERO = 0.6  # prior chance that some problems are never solved; with 0.6 intervals keep their level (see benchmarks/)
-
 
 
 def _pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
@@ -44,14 +44,12 @@ def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Populations that could have given the pilot, as weighted points [points]; `p_zero`: the chance that some problems
-    are never solved."""
+    """Populations that could have given the pilot, as weighted points [points]."""
 
     x: np.ndarray
     y: np.ndarray
     zero: np.ndarray
     weight: np.ndarray
-    p_zero: float
 
     def coverage(self, k: float) -> np.ndarray:
         """coverage@k of every point [points]; k may be a fraction."""
@@ -68,12 +66,6 @@ class Posterior:
         return rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1))) if judged else rates
 
 
-    def problem_rates(self, n, c, size: int, rng, n_rates: int = 24) -> np.ndarray:
-        """What to believe of every pilot problem's own rate under draws of populations: [size, problems, n_rates]."""
-        drawn = ((self.x[i], np.exp(self.y[i]), self.zero[i]) for i in rng.choice(len(self.x), size, p=self.weight))
-        return np.stack([Fit(expit(x) * s, expit(-x) * s, zero).rates(n, c, n_rates) for x, s, zero in drawn])
-
-
 def posterior(n, c) -> Posterior:
     """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors are PRIOR and P_ZERO.
 
@@ -83,8 +75,7 @@ def posterior(n, c) -> Posterior:
     parts = [_grid(zeros, pairs, counts) for zeros in (False, True)]
     x, y, zero, log = (np.concatenate(part) for part in zip(*parts))
     weight = np.exp(log - log.max())
-    weight /= weight.sum()
-    return Posterior(x, y, zero, weight, float(weight[zero > 0].sum()))
+    return Posterior(x, y, zero, weight / weight.sum())
 
 
 def _grid(zeros: bool, pairs, counts):
@@ -140,12 +131,13 @@ def _covered(rates, ks) -> np.ndarray:
     return np.stack([1 - ((1 - rates) ** k).mean(1) for k in ks])
 
 
-def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], seed=0, level=0.95) -> pd.DataFrame:
+def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], seed=0, level=0.95,
+                    n_problems=None) -> pd.DataFrame:  # fmt: skip
     """Distinct correct solutions among k samples, mean over all problems: [k, value, low, high].
 
     `groups`: for every problem how often each of its distinct correct solutions came (they add up to c). Distinct ones
     among t correct follow the two-parameter partition of Ewens and Pitman (Pitman 1995), one for all problems; t
-    follows the coverage forecast. Raises ValueError when groups do not add up to c.
+    follows the coverage forecast. `n_problems`: as in `forecast_coverage`. ValueError when groups do not add up to c.
     """
     n, c = _pilot(n, c)
     if len(groups) != len(c) or any(sum(g) != total or min(g, default=1) < 1 for g, total in zip(groups, c)):
@@ -155,17 +147,32 @@ def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], se
     for g in (np.asarray(g)[:, None] for g in groups if len(g)):
         log += np.log(theta + np.arange(1, len(g))[:, None] * d).sum(0) + (gammaln(g - d) - gammaln(1 - d)).sum(0)
         log -= gammaln(theta + g.sum()) - gammaln(theta + 1)
-    rng, size, t = np.random.default_rng(seed), 200, np.arange(max(ks) + 1)
+    rng, size, t = np.random.default_rng(seed), 400, np.arange(max(ks) + 1)
     rates = np.clip(posterior(n, c).rates(size, rng, None, 48), 1e-9, 1 - 1e-9)  # scipy's pmf overflows nearer the ends
     mass = np.exp(log - log.max())
     chosen = rng.choice(len(d), size, p=mass / mass.sum())
-    d, theta = d[chosen, None], theta[chosen, None]
-    unique = theta / d * np.expm1(gammaln(theta + d + t) - gammaln(theta + d) - gammaln(theta + t) + gammaln(theta))
-    chance = (stats.binom.pmf(t[: k + 1], k, rates[..., None]).mean(1) for k in ks)
-    return _frame(ks, [(p * unique[:, : p.shape[1]]).sum(1) for p in chance], level)
+    mean, square = _distinct(d[chosen], theta[chosen], max(ks))
+    draws = []
+    for k in ks:
+        chance = stats.binom.pmf(t[: k + 1], k, rates[..., None]).mean(1)
+        expected, squared = ((chance * moment[:, : k + 1]).sum(1) for moment in (mean, square))
+        error = np.sqrt((squared - expected**2) / n_problems) if n_problems else 0.0
+        draws.append(np.maximum(expected + error * rng.standard_normal(size), 0.0))
+    return _frame(ks, draws, level)
 
 
-def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, seed=0, level=0.95) -> dict:
+def _distinct(d, theta, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and mean square [draws, 0 … most] of how many distinct ones are among t: the next is new with a chance of
+    (theta + d·distinct) / (theta + t)."""
+    mean, square = np.zeros((2, len(d), most + 1))
+    for t in range(most):
+        mean[:, t + 1] = mean[:, t] + (theta + d * mean[:, t]) / (theta + t)
+        more = theta * (2 * mean[:, t] + 1) + d * (2 * square[:, t] + mean[:, t])
+        square[:, t + 1] = square[:, t] + more / (theta + t)
+    return mean, square
+
+
+def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, seed=0) -> dict:
     """Where two arms' forecast coverage curves cross, over `budgets` (cost per problem, ascending).
 
     `pilots`: {arm: (n, c)}; `costs`: of one sample. Returns value (median), low, high: the budget from which the lead
@@ -176,12 +183,12 @@ def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, s
     first, second = (_covered(posterior(*p).rates(1000, rng), budgets / costs[arm]) for arm, p in pilots.items())
     change = (second > first)[1:] != (second > first)[:-1]
     last = budgets[1:][len(change) - 1 - np.argmax(change[::-1, change.any(0)], axis=0)]
-    low, value, high = np.quantile(last, [(1 - level) / 2, 0.5, (1 + level) / 2]) if len(last) else [np.nan] * 3
+    low, value, high = np.quantile(last, [0.025, 0.5, 0.975]) if len(last) else [np.nan] * 3
     chances = {"p_crossing": change.any(0).mean(), "p_ahead": (second > first).mean(1)}
     return {"value": value, "low": low, "high": high, **chances}
 
 
-def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0, level=0.95,
+def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0,
               false_positives: Mapping[str, tuple] | None = None) -> pd.DataFrame:  # fmt: skip
     """The arm to buy for `budget` (cost per problem): rows of arm, k, value, low, high, p_best, the best arm first.
 
@@ -192,7 +199,7 @@ def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: f
     for arm, counts in pilots.items():
         k = _affordable(arm, costs[arm], budget)
         draws.append(_covered(posterior(*counts).rates(2000, rng, false_positives.get(arm)), [k])[0])
-        rows.append([arm, k, *_interval(draws[-1], level)])
+        rows.append([arm, k, *_interval(draws[-1], 0.95)])
     table = pd.DataFrame(rows, columns=["arm", "k", "value", "low", "high"])
     table["p_best"] = [(np.argmax(draws, axis=0) == i).mean() for i in range(len(rows))]
     return table.sort_values("p_best", ascending=False, ignore_index=True)
@@ -253,62 +260,87 @@ def fit_pilot(n, c, alpha: float = 0.05) -> Fit:
     return _fit(mixed.x if p_value < alpha else plain.x, p_value)
 
 
-def fit_curve(ks, coverage, zero: bool = False) -> Fit:
-    """Least-squares population of a published curve: coverage (shares) at `ks`; a `zero` share is fitted where asked
-    for (on a few rounded points it is mostly noise: with k = 1 to 4 of the paper's curves it spoils k = 30)."""
+def fit_curve(ks, coverage) -> Fit:
+    """Least-squares population of a published curve, coverage (shares) at `ks`; without never-solved problems (on a few
+    rounded points such a share is mostly noise: with k = 1 to 4 of the paper's curves it spoils k = 30)."""
     ks, coverage = np.asarray(ks, float), np.asarray(coverage, float)
     if ks.shape != coverage.shape or len(ks) < 2 or not ((ks > 0) & (coverage > 0) & (coverage < 1)).all():
         raise ValueError("fit_curve: two or more k > 0, each with a coverage between 0 and 1 (shares, not per cent)")
-    return _fit(_minimise(lambda x: 1e4 * ((_fit(x).coverage(ks) - coverage) ** 2).sum(), zero).x)
+    return _fit(_minimise(lambda x: 1e4 * ((_fit(x).coverage(ks) - coverage) ** 2).sum(), False).x)
 
 
-def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0, level=0.95) -> pd.DataFrame:
+def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0) -> pd.DataFrame:
     """Splits of `budget` (cost per problem) over arms, best forecast coverage first.
 
-    `pilots`: {arm: (n, c)} on the same problems in the same order. A problem's chance to be missed is the product over
-    arms, averaged over problems after each arm's own counts; what the counts leave open is shared between arms to the
-    degree that their rates correlate in the pilots. Returns samples per arm, cost, value, low, high, p_beats_single
-    (chance to beat every arm alone); intervals resample populations and problems. At most 40 counts per arm are tried.
+    `pilots`: {arm: (n, c)} on the same problems in the same order; see `_together`. Returns samples per arm, cost,
+    value, low, high, p_beats_single (chance to beat every arm alone). At most 40 counts per arm are tried.
     """
-    missed_by, (*others, last) = _misses(pilots), pilots
+    missed_by, (*others, last) = _together(pilots, seed), pilots
     most = {arm: _affordable(arm, costs[arm], budget) for arm in pilots}
-    splits, missed = [], []
+    splits = []
     for ks in product(*(np.unique(np.linspace(0, most[arm], 40).astype(int)) for arm in others)):
         left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
         if left >= 0:
             splits.append((*map(int, ks), int(left / costs[last])))
-            missed.append(missed_by(splits[-1]))
-    table, missed, rng = pd.DataFrame(splits, columns=list(pilots)), np.array(missed), np.random.default_rng(seed)
-    draws = 1 - np.hstack([missed[:, i] @ rng.dirichlet(np.ones(missed.shape[2]), 80).T for i in range(missed.shape[1])])
+    table, draws = pd.DataFrame(splits, columns=list(pilots)), 1 - np.array([missed_by(ks) for ks in splits])
     single = (table > 0).sum(axis=1).to_numpy() == 1
     table["cost"] = table @ np.array([costs[arm] for arm in pilots])
-    table["value"], (table["low"], table["high"]) = 1 - missed.mean((1, 2)), np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], 1)
+    table["value"], (table["low"], table["high"]) = draws.mean(1), np.quantile(draws, [0.025, 0.975], 1)
     table["p_beats_single"] = (draws > draws[single].max(0)).mean(1)
     return table.sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
 
 
-def forecast_mix(pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0, level=0.95) -> list[float]:
-    """[value, low, high] of the coverage of a mix of `ks` samples per arm (fractions allowed) in a study of `n_problems`.
+def forecast_mix(pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0) -> list[float]:
+    """[value, low, high] (95 %) of the coverage of a mix of `ks` samples per arm (fractions allowed) in a study of
+    `n_problems`. `pilots` hold the same problems; see `_together`."""
+    draws = 1 - _together({arm: pilots[arm] for arm in ks}, seed, 1000)(ks.values())
+    rng = np.random.default_rng([seed, 1])
+    return [float(draws.mean()), *_interval(rng.binomial(n_problems, draws) / n_problems, 0.95)[1:]]
 
-    As in `best_mix`: `pilots` hold the same problems.
+
+def _together(pilots: Mapping[str, tuple], seed: int, size: int = 400, n_rates: int = 128) -> Callable:
+    """A function of samples per arm: the share of problems that stay unsolved, in populations of all arms [size].
+
+    Each arm's populations are its own pilot's (`posterior`). Arms that met the same problems err alike: the populations
+    that are drawn together are ranked alike (Gaussian copula, at the correlation of c / n). Within a population the
+    arms' rates are tied by another copula, at the correlation of rates cleared of the noise of few samples, which each
+    draw takes from problems weighted anew (Rubin's bootstrap).
     """
-    missed, rng = _misses({arm: pilots[arm] for arm in ks})(ks.values()), np.random.default_rng(seed)
-    draws = np.concatenate([1 - rng.dirichlet(np.ones(len(m)), 160) @ m for m in missed]).clip(0, 1)
-    return [1 - missed.mean(), *_interval(rng.binomial(n_problems, draws) / n_problems, level)[1:]]
-
-
-def _misses(pilots: Mapping[str, tuple], size: int = 12) -> Callable:
-    """A function of samples per arm: each problem's chance to stay unsolved, in several populations [size, problems]."""
     if len({len(n) for n, _ in pilots.values()}) > 1:
         raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
-    rng, shared = np.random.default_rng(0), _correlation(pilots)
-    rates = [posterior(*p).problem_rates(*_pilot(*p), size, rng) for p in pilots.values()]
+    n, c = (np.array([np.asarray(p[i], float) for p in pilots.values()]) for i in (0, 1))
+    rng = np.random.default_rng(seed)
+    alike, _ = _correlations(n, c, np.ones((1, n.shape[1])))
+    ranks = _normals(alike, (1, size), rng)[0].argsort(0).argsort(0)  # [size, arms]
+    _, tied = _correlations(n, c, rng.dirichlet(np.ones(n.shape[1]), size))
+    places = (stats.norm.cdf(_normals(tied, (size, n_rates), rng)) * n_rates).astype(int)  # [size, n_rates, arms]
+    rates = []
+    for i, pair in enumerate(pilots.values()):
+        drawn = posterior(*pair).rates(size, rng, None, n_rates)
+        drawn = drawn[np.argsort(((1 - drawn) ** n.mean()).mean(1))[ranks[:, i]]]
+        rates.append(np.take_along_axis(drawn, places[..., i], 1))
 
-    def missed(ks) -> np.ndarray:
-        miss = [(1 - r) ** k for r, k in zip(rates, ks, strict=True)]
-        return shared * np.prod(miss, axis=0).mean(2) + (1 - shared) * np.prod([m.mean(2) for m in miss], axis=0)
+    powers = cache(lambda arm, k: (1 - rates[arm]) ** k)
+    return lambda ks: reduce(np.multiply, (powers(i, k) for i, k in enumerate(ks))).mean(1)
 
-    return missed
+
+def _correlations(n, c, weights) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations between arms of c / n, and of the rates behind it, under weights over problems: [draws, arms, arms]."""
+    weights = weights / weights.sum(1, keepdims=True)
+    centred = c / n - (weights @ (c / n).T)[:, :, None]  # [draws, arms, problems]
+    covariance = np.einsum("dp,dip,djp->dij", weights, centred, centred) + 1e-6 * np.eye(len(n))
+    noise = weights @ (c * (n - c) / (n * n * np.maximum(n - 1, 1))).T  # variance of c/n around its rate
+    spread = np.diagonal(covariance, axis1=1, axis2=2)
+    seen, true = (np.sqrt(np.maximum(v, 1e-6)) for v in (spread, spread - noise))
+    return covariance / (seen[:, :, None] * seen[:, None]), np.clip(covariance / (true[:, :, None] * true[:, None]), -1, 1)
+
+
+def _normals(correlations, size: tuple, rng) -> np.ndarray:
+    """Standard normals [*size, arms] of these correlations [size[0], arms, arms], or of the nearest that can be."""
+    values, vectors = np.linalg.eigh(correlations)
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None]
+    root /= np.linalg.norm(root, axis=2, keepdims=True)
+    return rng.standard_normal((*size, correlations.shape[1])) @ root.transpose(0, 2, 1)
 
 
 def compare(forecast: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
@@ -322,23 +354,15 @@ def compare(forecast: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
     return table[["arm", "budget", "metric", "k", "value", "low", "high", "n", "outcome"]].assign(inside=inside)
 
 
-def _correlation(pilots) -> float:
-    """Mean correlation of the arms' per-problem rates, cleared of the noise of finite samples; within 0 and 1."""
-    n, c = (np.array([np.asarray(p[i], float) for p in pilots.values()]) for i in (0, 1))
-    noise = (c * (n - c) / (n * n * np.maximum(n - 1, 1))).mean(1)  # variance of c/n around its rate
-    covariance, pair = np.atleast_2d(np.cov(c / n)), np.triu_indices(len(n), 1)
-    spread = np.sqrt(np.maximum(np.diag(covariance) - noise, 1e-6))
-    return float(np.clip((covariance / np.outer(spread, spread))[pair].mean(), 0, 1)) if len(n) > 1 else 1.0
-
-
 def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,
                               n_seeds: int = 1, seed_sd: float = 0.0) -> float:  # fmt: skip
     """The smallest true difference between two rates near `p` that a two-sided test at `alpha` finds with `power`.
 
     For coverage and accuracy over `n_items` problems per arm, for a false-positive rate over judged samples; a share
-    (0.02: two points). `paired_correlation`: of the arms' 0/1 outcomes on the same items; without it the items differ.
-    `seed_sd`: spread of the rate over training seeds, `n_seeds` per arm (seeds do not add items). inf where no
-    difference is found. Two-proportion z test (Fleiss, Levin and Paik 2003, chapter 4). ValueError out of range.
+    (0.02: two points). `paired_correlation`: of the arms' 0/1 outcomes on the same items, lowered to what the two rates
+    allow; without it the items differ. `seed_sd`: spread of the rate over training seeds, `n_seeds` per arm (seeds do
+    not add items), which the test (intervals.nested) has to learn from them. inf where no difference is found. Fleiss,
+    Levin and Paik 2003, chapter 4; paired: Connor 1987. ValueError out of range, and for a spread over one seed.
     """
     gap = _shortfall(n_items, p, power, alpha, paired_correlation, n_seeds, seed_sd)
     most = max(p, 1 - p)
@@ -363,19 +387,30 @@ def items_needed(effect: float, p: float, power=0.8, alpha=0.05, paired_correlat
 
 
 def _shortfall(n_items, p, power, alpha, r, n_seeds, seed_sd) -> Callable[[float], float]:
-    """Effect minus the effect that the test needs, as a function of the effect; the other rate lies towards 1/2."""
+    """The test's power minus the power asked for, as a function of the effect; the other rate lies towards 1/2."""
     good = {"n_items": n_items >= 1, "p": 0 < p < 1, "power": alpha < power < 1, "alpha": 0 < alpha < 1,
-            "paired_correlation": -1 <= (r or 0) < 1, "n_seeds": n_seeds >= 1, "seed_sd": seed_sd >= 0}  # fmt: skip
+            "paired_correlation": -1 <= (r or 0) < 1, "n_seeds": n_seeds >= 1 + (seed_sd > 0), "seed_sd": seed_sd >= 0}  # fmt: skip
     if wrong := [key for key, ok in good.items() if not ok]:
-        raise ValueError(f"{wrong[0]}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1")
-    r, by_seed = r or 0.0, 2 * seed_sd**2 / n_seeds
+        raise ValueError(f"{wrong[0]}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1 (seeds "
+                         "that have a spread: 2)")  # fmt: skip
+    by_seed, z, by_chance = 2 * seed_sd**2 / n_seeds, stats.norm.isf(alpha / 2), (np.arange(200) + 0.5) / 200
+    seen = 0.0  # half the interval that a spread seen over few seeds asks for, by how large it happens to come out
+    if by_seed:
+        seen = stats.t.isf(alpha / 2, n_seeds - 1) * np.sqrt(by_seed * stats.chi2.ppf(by_chance, n_seeds - 1) / (n_seeds - 1))
 
     def gap(effect: float) -> float:
         q = p + effect if p <= 0.5 else p - effect
-        v, w, mean = p * (1 - p), max(q * (1 - q), 0.0), (p + q) / 2
-        null = 2 * mean * (1 - mean) * (1 - r) / n_items + by_seed
-        real = (v + w - 2 * r * np.sqrt(v * w)) / n_items + by_seed
-        return effect - stats.norm.isf(alpha / 2) * np.sqrt(null) - stats.norm.ppf(power) * np.sqrt(real)
+        both, spread = p * q, np.sqrt(max(p * (1 - p) * q * (1 - q), 0.0))
+        if r is None:
+            null, real = (p + q) * (1 - (p + q) / 2), p * (1 - p) + max(q * (1 - q), 0.0)
+        else:
+            differ = p + q - 2 * np.clip(both + r * spread, max(p + q - 1, 0.0), min(p, q))  # share of such items
+            null = real = differ - effect**2
+            if differ * n_items < stats.gamma.ppf(power, 6):  # McNemar's exact test finds nothing in under six such items
+                return -power
+        half = np.hypot(z * np.sqrt(null / n_items), seen)
+        error = np.sqrt(max(real, 0.0) / n_items + by_seed)
+        return float(np.mean(stats.norm.cdf((effect - half) / max(error, 1e-12)))) - power
 
     return gap
 

@@ -22,7 +22,7 @@ def ledger(run: Run) -> pd.DataFrame:
     part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of students: `training`,
     `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive arm is charged for the
     samples that it copied, as if drawn for it. Planned lengths are the plan's, or where it knows none the reference
-    arm's mean: the matching rule's own assumption. Seconds stand at the largest budget alone, every sample at its model's mean.
+    arm's mean, which is the matching rule's own assumption and says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample at its model's mean.
     """
     booked: list[tuple] = []
 
@@ -60,16 +60,23 @@ def ledger(run: Run) -> pd.DataFrame:
     for student, entry in run.plan["students"].items():
         if entry["source"] != "base" and (path := run.path("04", student, "report.json")).exists():
             report = read_json(path)
-            cost = {"flops": report["spent_flops"], "seconds": report.get("seconds")}
+            cost = {"tokens": report["n_tokens"], "flops": report["spent_flops"], "seconds": report.get("seconds")}
             book(student, "04_finetune", "training", {"flops": report["planned_flops"]}, cost)
         if (path := run.path("05", student, "manifest.json")).exists():
             parts = [part for part in read_json(path).values() if isinstance(part, dict)]
             tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
-            cost = {"tokens": tokens, "flops": budget.sampling_flops(entry["n_parameters"], tokens)}
+            cost = {"tokens": tokens, "flops": budget.sampling_flops(entry["n_parameters"], tokens), "seconds": sum(part.get("seconds", 0) for part in parts)}
             book(student, "05_evaluate", "evaluation", {}, cost)
     table = pd.DataFrame(booked, columns=["who", "stage", "kind", "unit", "planned", "spent"])
     table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
-    return table.assign(matched=(table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"])
+    matched = ((table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"]).astype("boolean")
+    own = table["who"].isin([arm for arm in samples if _own_length(run, arm)]) & table["kind"].str.startswith("sampling") & (table["unit"] != "seconds")
+    return table.assign(matched=matched.mask(own))
+
+
+def _own_length(run: Run, arm: str) -> bool:
+    """Whether an arm's planned tokens are what it spent, since the plan knows no length and the rule takes this arm's."""
+    return arm == run.study.budget.reference and not run.arm(arm).get("tokens_per_sample")
 
 
 def _amounts(run: Run, arm: str) -> pd.DataFrame:
@@ -135,9 +142,19 @@ def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> di
         tokens = n * k * (run.arm(like).get("tokens_per_sample") or mean)
         price = known["price"] and known["price"]["output"] / 1e6
         rate = {"tokens": 1.0, "flops": known["planned_flops_per_token"], "usd": price}
-        fine = {unit: out[unit] is not None and rate[unit] is not None and not pd.isna(tokens) for unit in out}
-        out = {unit: out[unit] + tokens * rate[unit] if fine[unit] else None for unit in out}
+        bill = dict.fromkeys(out, 0.0) | {"usd": _prompts_usd(run, part, n * k)}  # an endpoint's bill holds its prompts
+        fine = {unit: None not in (out[unit], rate[unit], bill[unit]) and not pd.isna(tokens) for unit in out}
+        out = {unit: out[unit] + tokens * rate[unit] + bill[unit] if fine[unit] else None for unit in out}
     return out
+
+
+def _prompts_usd(run: Run, part: str, n_samples: float) -> float | None:
+    """What an endpoint will bill for prompts, one with every sample; None where their length or price is not known."""
+    plan = run.arm(part)
+    if run.study.arms[part].engine != "openai":
+        return 0.0
+    each, price = plan.get("prompt_tokens"), (plan["price"] or {}).get("input")
+    return None if each is None or price is None else n_samples * each * price / 1e6
 
 
 def _planned_prompts(run: Run, arm: str, b: str) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +15,8 @@ from wcse_lib.study import Study, resolve, resolve_model
 
 def describe(study: Study, name: str) -> dict:
     """What is known of an arm's model: sizes, prices and, where the params file gives it, its length."""
-    arm, b, size, price = study.arms[name], study.budget, None, None
-    if arm.engine == "local":
-        checkpoint = resolve_model(arm.model)
-        size = budget.read_model(checkpoint) if not arm.n_parameters or b.attention else None
+    arm, b, price = study.arms[name], study.budget, None
+    size = _size(study, name) if arm.engine == "local" else None
     embedding = size.n_parameters - size.n_non_embedding if size and b.parameters == "non_embedding" else 0
     p = arm.n_parameters or (size.n_parameters - embedding if size else None)
     if p is None and b.match == "flops":
@@ -37,19 +36,43 @@ def describe(study: Study, name: str) -> dict:
     active = arm.n_active_parameters or (
         size.n_active - embedding if size and size.n_active < size.n_parameters else None
     )
+    if active and p and active > p:
+        raise StudyError(f"arms.{name}.n_active_parameters: {active:,.0f} are more than its {p:,.0f} parameters; a token "
+                         "cannot use more than there are")  # fmt: skip
     return {
         "model": arm.model, "engine": arm.engine, "n_parameters": p, "n_active_parameters": active,
-        "size": asdict(size) | {"path": arm.model} if size else None, "price": price,
-        "tokens_per_sample": arm.tokens_per_sample, "prompt_tokens": None, "seconds_per_sample": None,
+        "size": asdict(size) if size else None, "price": price, "tokens_per_sample": arm.tokens_per_sample,
+        "prompt_tokens": None, "seconds_per_sample": None, "judge": None,
     }  # fmt: skip
+
+
+def _size(study: Study, name: str) -> budget.ModelSize | None:
+    """The size that an arm's checkpoint tells, which a typed one has to agree with within a tenth; a damaged folder is
+    refused whatever is typed. The hub is asked only where nothing is typed."""
+    arm, b = study.arms[name], study.budget
+    checkpoint = resolve_model(arm.model)
+    if arm.n_parameters and not b.attention and not Path(checkpoint).is_dir():
+        return None
+    try:
+        size = budget.read_model(checkpoint)
+    except budget.Uncounted:  # packed, or of a kind that is not known
+        if arm.n_parameters and not b.attention:
+            return None
+        raise
+    embedding = size.n_parameters - size.n_non_embedding if b.parameters == "non_embedding" else 0
+    for key, read in {"n_parameters": size.n_parameters, "n_active_parameters": size.n_active}.items():
+        if (typed := getattr(arm, key)) and abs(typed / (read - embedding) - 1) > 0.1:
+            raise StudyError(f"arms.{name}.{key} = {typed:,.0f}: the checkpoint {checkpoint} holds {read - embedding:,}; leave the key "
+                             "out, or name the checkpoint that it belongs to")  # fmt: skip
+    return size
 
 
 def cost_of(arm: dict, batch: bool = False, **changes) -> budget.ArmCost:
     """An arm's cost as the budget module counts it; unknown lengths count as one token."""
     size = budget.ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
     lengths = {"n_tokens": arm["tokens_per_sample"] or 1.0, "n_prompt_tokens": arm["prompt_tokens"] or 0.0}
-    facts = {"size": size, "gpu_seconds": arm["seconds_per_sample"], "price": arm["price"], "batch": batch}
-    return budget.ArmCost(**(lengths | facts | changes))
+    facts = {"size": size, "device_seconds": arm["seconds_per_sample"], "price": arm["price"], "judge": arm["judge"] or {}}
+    return budget.ArmCost(**(lengths | facts | {"batch": batch} | changes))
 
 
 def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.ArmCost]:
@@ -75,6 +98,20 @@ def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.ArmC
     return out
 
 
+def flops_way(study: Study) -> str:
+    """The convention by which the study's budget counts FLOPs."""
+    b = study.budget
+    return "attention" if b.attention else "prompt" if b.prompt_tokens != "none" else "active"
+
+
+def unspent(arms: dict[str, dict]) -> list[str]:
+    """A sentence for every arm of a plan and budget whose samples cost over 1 % less, or more, than the reference arm's."""
+    return [
+        f"{name} uses {100 * used:.0f} % of the budget “{b}” (samples a problem: {arm['samples'][b]}): there the arms are not matched."
+        for name, arm in arms.items() for b, used in arm["budget_used"].items() if abs(used - 1) > 0.01
+    ]  # fmt: skip
+
+
 def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, ArmPilot]) -> dict:
     """Add every arm's samples per problem at every budget; returns how they are paid for, per problem.
 
@@ -83,14 +120,13 @@ def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, ArmPilot])
     """
     b, curves = study.budget, None
     costs = matched_costs(study, known)
-    ways = {"flops": "attention" if b.attention else "prompt" if b.prompt_tokens != "none" else "active"}
-    mode = ways.get(b.match, b.match)
+    mode = flops_way(study) if b.match == "flops" else b.match
     if b.match in ("examples", "coverage"):
         if not pilot:
             raise StudyError(f"budget.match = {b.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
         curves = {name: _curve(study, pilot[name], max(100, 30 * max(b.samples.values()))) for name in known}
     try:
-        table = budget.match(mode, b.reference, costs, dict(b.samples), 1, b.prompt_tokens, curves)
+        table = budget.match(mode, b.reference, costs, dict(b.samples), b.prompt_tokens, curves)
         unit_mode = mode if curves is None else "active" if all(a["n_parameters"] for a in known.values()) else "count"
         one, two = ({name: budget.cost(c, unit_mode, k, b.prompt_tokens) for name, c in costs.items()} for k in (1, 2))
     except ValueError as error:

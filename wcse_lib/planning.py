@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
-from wcse_lib.explorer import explorer, length_of, paper_curves, plain_arms
-from wcse_lib.matching import cost_of, describe, match_arms, uneven
+from wcse_lib.explorer import explorer, paper_curves, plain_arms
+from wcse_lib.matching import cost_of, describe, flops_way, match_arms, matched_costs, uneven, unspent
 from wcse_lib.matrix import list_students
 from wcse_lib.pilot import (
     MEASURED,
@@ -161,36 +161,38 @@ def arms_table(run: Run) -> pd.DataFrame:
 
 
 def _planned(run: Run, parts: dict[str, float], n_problems: int) -> dict[str, float]:
-    """Planned amounts of the samples per problem that are drawn from each arm; NaN where a length or price is not known."""
-    out, known = {}, run.plan["arms"]
-    for unit, way in {"tokens": "tokens", "flops": "active", "usd": "price", "seconds": "seconds"}.items():
+    """Planned amounts of the samples per problem that are drawn from each arm, as the budget counts them; NaN where a
+    length, size or price is not known."""
+    out, known, ways = {}, plain_arms(run), {"tokens": "tokens", "flops": flops_way(run.study), "usd": "price", "seconds": "seconds"}
+    costs = matched_costs(run.study, known)
+    for unit, way in ways.items():
         try:
             if any(known[a]["tokens_per_sample"] is None for a in parts):
                 raise ValueError(UNKNOWN)
-            each = {a: cost_of(known[a], n_tokens=length_of(run, a), batch=run.study.budget.batch) for a in parts}
-            out[f"planned_{unit}"] = n_problems * sum(
-                budget.cost(each[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items()
-            )
+            each = sum(budget.cost(costs[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items())
+            out[f"planned_{unit}"] = n_problems * each
         except ValueError:
             out[f"planned_{unit}"] = np.nan
     return out
 
 
 def exchange_table(run: Run) -> pd.DataFrame:
-    """Samples of each arm for one of the reference's under every cost model, side by side, and what each leaves out."""
+    """Samples of each arm for one of the reference's (at the largest budget) under every cost model, side by side, and
+    what each leaves out."""
     arms, b = plain_arms(run), run.study.budget
-    table = budget.exchange(
-        b.reference, {name: cost_of(arm, b.batch) for name, arm in arms.items()}, 1, b.prompt_tokens
-    )
-    unknown = [name for name, arm in arms.items() if arm["tokens_per_sample"] is None]
-    table.loc[table["convention"].isin(["tokens", "prompt", "attention"]) & bool(unknown), "exchange_ratio"] = np.nan
+    costs = {name: cost_of(arm, b.batch) for name, arm in arms.items()}
+    table = budget.exchange(b.reference, costs, max(b.samples.values()), b.prompt_tokens)
     ratios = table.pivot(index="convention", columns="arm", values="exchange_ratio")[list(arms)]
     notes = table[(table["arm"] != b.reference) | (len(arms) == 1)].groupby("convention")["leaves_out"].last()
-    if unknown:
-        notes = notes.mask(ratios.isna().any(axis=1) & notes.index.isin(["tokens", "prompt", "attention"]), UNKNOWN)
-        assumed = notes.index.isin(["flops", "non_embedding", "active", "price"]) & ratios.notna().all(axis=1)
-        notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
-    out = ratios.assign(leaves_out=notes).loc[[c for c in budget.CONVENTIONS if c in ratios.index]].reset_index()
+    prompts = ratios.index.str.startswith("prompt·") | (ratios.index == "attention")
+    lengths = any(arm["tokens_per_sample"] is None for arm in arms.values())
+    unread = prompts & any(arm["prompt_tokens"] is None for arm in arms.values())
+    lacking = unread | lengths & (ratios.index == "tokens")
+    notes = notes.mask(lacking, UNKNOWN if lengths else "the prompts' lengths are not known; run a pilot")
+    assumed = ratios.index.isin(["flops", "non_embedding", "active", "price"]) & lengths & ratios.notna().all(axis=1)
+    notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
+    ratios[lacking] = np.nan
+    out = ratios.assign(leaves_out=notes).loc[table["convention"].unique()].reset_index()
     return out.rename(columns={"convention": "cost model"})
 
 
@@ -208,14 +210,14 @@ def power_table(run: Run) -> pd.DataFrame:
     """The smallest differences (points) seen with 80 % power at α = 0.05, one row for each thing that is compared.
 
     Coverage on the training problems and students on every held-out set, unpaired and paired; false positives over the
-    correct samples to expect. Rates and the correlation of coverage are the pilot's; without one 0.5, the hardest case
-    for a rate. Students: correlation 0.5, and a spread of 1 point over training seeds in the last column.
+    correct samples to expect. Arms' rates and correlation are the pilot's; without one, and for students, `power` gives
+    them, and the spread over training seeds in the last column, which one seed, that cannot tell of its spread, lacks.
     """
-    pilot, n = run.plan.get("pilot", {}), run.plan["n_problems"]["train"]
+    pilot, n, given = run.plan.get("pilot", {}), run.plan["n_problems"]["train"], run.study.power
     table, seeds = read_forecast(run), len(run.study.training.seeds)
     rows, named = [], {} if table is None else table[table["metric"] == "coverage"].groupby("arm")["value"].last()
-    p = named.get(run.study.budget.reference, 0.5)
-    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", 0.5), "training problems"))
+    p = named.get(run.study.budget.reference, given.rate)
+    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", given.correlation), "training problems"))
     least = [
         (min(a["samples"].values()) * n * pilot[name]["pass_at_1"], name)
         for name, a in plain_arms(run).items()
@@ -227,37 +229,40 @@ def power_table(run: Run) -> pd.DataFrame:
             ("false positives of arms", int(judged[0]), rate, None, f"correct samples of {judged[1]} (expected)")
         )
     rows += [
-        ("students", n, 0.5, 0.5, "held-out problems" if s == "held_out" else f"problems of {s}")
+        ("students", n, given.rate, given.correlation, "held-out problems" if s == "held_out" else f"problems of {s}")
         for s, n in run.plan["n_held_out"].items()
         if run.plan["students"]
     ]
     out = []
     for what, items, p, r, items_are in (row for row in rows if row[1] > 1):
-        p = float(np.clip(p, 0.02, 0.98))
-        by = {"unpaired": {}, "paired": {"paired_correlation": r}, "paired_with_seeds":
-              {"paired_correlation": r, "n_seeds": seeds, "seed_sd": 0.01}}  # fmt: skip
-        by = {k: v for k, v in by.items() if k == "unpaired" or r is not None and (k == "paired" or what == "students")}
-        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **v) for k, v in by.items()}
+        p, ways = float(np.clip(p, 0.02, 0.98)), {"unpaired": {}, "paired": {"paired_correlation": r}}
+        ways["paired_with_seeds"] = ways["paired"] | {"n_seeds": seeds, "seed_sd": given.seed_sd_points / 100}
+        asked = ["unpaired", *["paired"] * (r is not None), *["paired_with_seeds"] * (what == "students" and seeds > 1)]
+        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **ways[k]) for k in asked}
         out.append({"what": what, "n": items, "items": items_are, "rate": p, "correlation": r, **points})
     return pd.DataFrame(out)
 
 
 def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
     """What the study's items can and cannot show, one sentence for each comparison."""
-    out = []
+    out, seeds, sd = [], len(run.study.training.seeds), run.study.power.seed_sd_points
     for row in power_table(run).itertuples():
         test = {} if pd.isna(row.correlation) else {"paired_correlation": row.correlation}
         paired = f", paired (correlation {row.correlation:.2g})," if test else ""
-        out.append(
-            f"{row.what.capitalize()}: your "
-            + forecast.power_sentence(row.n, row.rate, wanted, row.items + paired, **test)
-        )
+        told = forecast.power_sentence(row.n, row.rate, wanted, f"{row.items}{paired} at a rate of {row.rate:.2g}", **test)
+        if row.what == "students" and seeds == 1:
+            told += " One training seed cannot tell a difference of the arms from one of seeds: what holds is that of these two students."
+        elif row.what == "students":
+            told += f" With {seeds} training seeds that spread by {sd:g} points: {row.paired_with_seeds_points:.1f} points."
+        out.append(f"{row.what.capitalize()}: your {told}")
     return out
 
 
 def checks(run: Run) -> dict:
-    """Facts about the plan. Raises AssertionError when splits overlap or an arm gets no sample."""
+    """Facts about the plan, and where its arms are not matched. Raises AssertionError when splits overlap or an arm gets
+    no sample."""
     keys = [set(read_parquet(run.path("01", f"{s}.parquet"))["problem_id"]) for s in SPLITS]
     assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2], "splits share problems"
     assert all(n >= 1 for a in run.plan["arms"].values() for n in a["samples"].values()), "an arm gets no sample"
-    return {"n_arms": len(run.plan["arms"]), "n_students": len(run.plan["students"]), **run.plan["n_problems"]}
+    found = {"n_arms": len(run.plan["arms"]), "n_students": len(run.plan["students"]), **run.plan["n_problems"]}
+    return found | {"not_matched": unspent(run.plan["arms"])}

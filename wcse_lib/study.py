@@ -196,6 +196,14 @@ class Pilot(Strict):
     folder: str | None = None  # a finished study's folder whose samples of the same arms serve instead
 
 
+class Power(Strict):
+    """What 01 assumes when it says which differences the study could see."""
+
+    correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5  # of two students' answers to the same problems; of two arms', a pilot tells
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of success: 0.5 is the hardest case; of arms, a pilot tells
+    seed_sd_points: Annotated[float, Field(ge=0)] = 1.0  # spread of a student's accuracy over training seeds
+
+
 class SamplingParams(Strict):
     """How arms sample."""
 
@@ -372,6 +380,7 @@ class Study(Strict):
     arms: Annotated[dict[Name, Arm], Field(min_length=1)]  # the generators
     budget: Budget  # what arms may spend, and how they are matched
     pilot: Pilot | None = None  # sampled first, for forecasts
+    power: Power = Power()  # assumptions about what it could see
     sampling: SamplingParams = SamplingParams()  # how arms sample
     verification: Verification = Verification()  # how samples are judged
     curation: Curation = Curation()  # which samples become examples
