@@ -55,7 +55,9 @@ _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),  # not \overline{z}
     (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
-    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\^\s*(?:\{\s*°\s*\}|°)", "°"),
+    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\s+", " "),  # runs of spaces are slow below
+    (r"\^\s*(?:\{\s*°\s*\}|°)", "°"),
+    (r"(\\frac\s*\{[^{}°]*)°\s*(\}\s*\{[^{}°]*\})(?=\s*$)", r"\1\2°"),
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
     (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
