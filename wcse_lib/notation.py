@@ -167,7 +167,8 @@ _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
 _NAME = r"(?:[A-Za-z]|\\[a-z]+ ?(?:\([^()=]*\))?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?(?: ?\([^()=+*/^-]*\)|(?<=[fghpqFGHPQ']) ?\([^()=]*\))?"  # f(x+1), not x(x+1)
-_FORMULA = re.compile(rf"(?:[A-Za-z] ?)?(?:(?:{'|'.join(WORDS)}) ?[A-Za-z]? ?)+")  # sin x, not since
+_WORD = rf"(?:{'|'.join(WORDS)})"
+_FORMULA = re.compile(rf"(?:[A-Za-z] ?)?(?>{_WORD} ?(?:(?!{_WORD})[A-Za-z])? ?)+")  # sin x, not since
 
 
 def split(text: str, separators: str = f"[,;{_AND}{_OR}]", seen: list[str] | None = None) -> list[str]:
