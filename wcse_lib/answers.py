@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from wcse_lib.expressions import Unread, degrees, equal, points, proportional, r
 from wcse_lib.extraction import MAX_ANSWER, STYLES, extract
 from wcse_lib.notation import Answer, as_interval, key, normalise, read
 
-VERIFIER = "wcse-answers/2"  # stands on every verdict row; raise the number whenever a verdict can change
+VERIFIER = "wcse-answers/3"  # stands on every verdict row; raise the number whenever a verdict can change
 
 POLICY_TABLE = r"""
 | where people differ | default | `Policy` field |
@@ -40,11 +40,11 @@ POLICY_TABLE = r"""
 | order of a bare list (`1, 2`) | any; `(1,2)` is ordered, `\{1,2\}` a set | `lists="unordered"`, `"ordered"` |
 | rounded decimals (`0.333`, `1/3`) | never equal, however many digits | `rounded_digits=None`, or from how many on |
 | `k=1` and `1`; `p=7, q=2`, `(p,q)=(7,2)`, `(7,2)` | equal; an equation such as `2x=6` equals only equations | - |
-| `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal; `(1,2)` is a point or an open interval, as the other is | - |
+| `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal, `x<3` and `y<3` not; "or" joins, "and" intersects; `(1,2)` is a point or an open interval, as the other is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
 | moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`; two different moduli never equal | with `units` |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
-| ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit | - |
+| ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit; `5:12` and `10:24`: nothing can be said | - |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
 | variables | equal where both are real; equations up to a constant factor; `\log` in every base | - |
 """
@@ -85,7 +85,10 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if kinds & {"interval", "union"}:
         p, g = as_interval(p), as_interval(g)
         compare = _in_order if p.kind == "interval" else _any_order
-        return p.kind if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy) else ""
+        alike = p.kind == g.kind and p.tag == g.tag and (p.unit == g.unit or "" in (p.unit, g.unit))
+        return p.kind if alike and compare(p.items, g.items, policy) else ""
+    if "time" in kinds and kinds <= {"time", "ratio", "expr"}:
+        return _times(p, g, policy)
     if kinds == {"ratio", "expr"}:
         number = (p if p.kind == "expr" else g).items[0]
         p, g = (_quotient(*x.items) if x.kind == "ratio" else x for x in (p, g))
@@ -96,15 +99,19 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
         cells = [cell for row in rows for cell in row]
         return "vector" if len(cells) in (len(rows), len(rows[0])) and _in_order(cells, vector, policy) else ""
     if kinds in ({"assign", "tuple"}, {"assign", "list"}, {"list", "tuple"}, {"tuple"}):
-        return "tuple" if _in_order(p.items, g.items, policy) else ""
+        clash = kinds == {"assign", "list"} and p.tag and g.tag  # y=1, x=2 and x=1, x=2
+        return "tuple" if not clash and _in_order(p.items, g.items, policy) else ""
     if kinds == {"set"}:
         covered = (any(_same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
         return "set" if all(covered) else ""
     if kinds <= {"list", "set"}:
         compare = _in_order if policy.lists == "ordered" and kinds == {"list"} else _any_order
-        return "list" if compare(p.items, g.items, policy) else ""
-    if kinds in ({"set", "expr"}, {"list", "expr"}):
-        p, g = (x.items[0] if x.kind != "expr" and len(x.items) == 1 else x for x in (p, g))
+        label = "list" if compare(p.items, g.items, policy) else ""
+        if label and p.tag == g.tag and len(set(p.tag or ())) > 1 and not _in_order(p.items, g.items, policy):
+            raise Unread("which is which")  # a_1=3, a_2=5 and a_1=5, a_2=3
+        return label
+    if kinds in ({"set", "expr"}, {"list", "expr"}, {"set", "tuple"}):
+        p, g = (x.items[0] if x.kind in ("set", "list") and len(x.items) == 1 else x for x in (p, g))
         return _same(p, g, policy) if p.kind == g.kind else ""
     if len(kinds) > 1:
         return ""
@@ -113,13 +120,25 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if p.kind == "matrix":
         rows = list(zip(p.items, g.items)) if len(p.items) == len(g.items) else [((), (None,))]
         return "matrix" if all(_in_order(*pair, policy) for pair in rows) else ""
-    if p.kind == "time":
-        alike = p.tag[2] == g.tag[2] or (policy.units == "drop" and "" in (p.tag[2], g.tag[2]))
-        return "time" if alike and p.tag[:2] == g.tag[:2] else ""
     if p.kind == "ratio":
         pairs = [[_quotient(x.items[0], one) for one in x.items[1:]] for x in (p, g)]
         return "ratio" if None not in pairs[0] + pairs[1] and _in_order(*pairs, policy) else ""
     return p.kind if p.tag == g.tag and _in_order(p.items, g.items, policy) else ""  # text, base, chain, assign
+
+
+def _times(p: Answer, g: Answer, policy: Policy) -> str:
+    """Times of day; 15:10 may be a ratio, and what agrees only as a ratio is neither equal nor unequal."""
+    label, kinds = "", {p.kind, g.kind}
+    if kinds == {"time"}:
+        said = p.tag[3] or g.tag[3]  # without "am" or "pm" 1:20 is not 13:20
+        alike = p.tag[2] == g.tag[2] or (policy.units == "drop" and "" in (p.tag[2], g.tag[2]))
+        label = "time" if p.tag[:2] == g.tag[:2] and (alike if said else p.tag[4] == g.tag[4]) else ""
+    if label or not all(x.items for x in (p, g)):
+        return label
+    label = _same(*(replace(x, kind="ratio") if x.kind == "time" else x for x in (p, g)), policy)
+    if label and kinds == {"time"}:
+        raise Unread("times or ratios")
+    return label
 
 
 def _quotient(*parts: Answer) -> Answer | None:
@@ -145,6 +164,7 @@ def _any_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool
 def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
     """Two numbers or expressions under the conventions for units, percent signs, degrees and rounding."""
     a, b, units = p.items[0], g.items[0], {p.unit, g.unit}
+    units = {"deg"} if "deg" in units and units & {"fahrenheit", "celsiu"} else units
     if "%" in units and len(units) == 2:
         bare = policy.percent != "value" and (policy.percent == "sign" or g.unit or symbols(b) or abs(real(b)) > 1)
         value = [("/", node, Fraction(100)) if x.unit else node for node, x in ((a, p), (b, g))]
@@ -166,7 +186,7 @@ def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
 def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
     """The reading of a text, and those that the other side suggests: `1,234` as a list, `1,5` as a decimal."""
     yield read(text)
-    if other.kind in ("list", "set", "tuple"):
+    if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
         yield read(text, joined=False)
     elif (square := re.fullmatch(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?", text)) and other.kind == "expr":
         if not symbols(other.items[0]):  # beside a number `5 m^2` is an area, beside `m` a term
@@ -176,7 +196,7 @@ def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
             yield read(text.replace(",", "."))
 
 
-_CHOICE = re.compile(r"\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*))")
+_CHOICE = re.compile(r"(?:(?i:option|choice|answer)\s+)?(?:\(([a-j])\)|\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*)))")
 
 
 def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | str, str]:
@@ -194,8 +214,8 @@ def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | s
     if key(p_text) == key(g_text):
         return True, "equal: identical"
     letters = [_CHOICE.fullmatch(re.sub("[“”]", "", text)) for text in (p_text, g_text)]
-    if all(letters) and not all(m.group(2) for m in letters):  # `(C) 12` and `C`
-        same = letters[0].group(1) == letters[1].group(1)
+    if all(letters) and not all(m.group(3) for m in letters):  # `(C) 12` and `C`
+        same = len({(m.group(1) or m.group(2)).upper() for m in letters}) == 1
         return same, "equal: choice" if same else "unequal: choice"
     g, doubt = None, (None, "gold cannot be parsed")
     try:
@@ -221,8 +241,10 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
     from math_verify import LatexExtractionConfig, parse, verify
 
     def names(text: str) -> set[str]:
+        n_derivatives = len(re.findall(r"'|\\(?:prime|partial)(?![a-z])|\bd[a-z]?\}?\{d", text))
         text = re.sub(r"\\[A-Za-z]+", " ", text)
-        return set(re.findall(r"\d|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text)) - {"d", "e", "i"}
+        letters = set(re.findall(r"\d|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text)) - {"d", "e", "i"}
+        return letters | {f"{n_derivatives} derivatives"} if n_derivatives else letters  # sympy's would be 0
 
     def zero(a, b) -> bool:
         gap = sympy.simplify((a - b).doit())
@@ -418,7 +440,7 @@ class Checker(contextlib.AbstractContextManager):
 
 @lru_cache(4)
 def _shared(policy: Policy) -> Checker:
-    return Checker(policy=policy, workers=1)
+    return Checker(policy=policy, workers=1, patience_seconds=float("inf"))
 
 
 def equivalent(prediction: str, gold: str, *, policy: Policy = DEFAULT) -> bool | None:

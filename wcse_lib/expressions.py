@@ -8,19 +8,21 @@ import threading
 import unicodedata
 import zlib
 from collections.abc import Collection
+from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from math import ceil, comb, factorial, floor, isqrt
+from math import ceil, comb, factorial, floor, isqrt, prod
 
 DIGITS = (50, 300)  # two working precisions: the first rejects, the second confirms
 MAX_BITS = 60_000  # of an exact number; larger ones are compared by high-precision value
 MAX_DEPTH = 40  # of brackets, exponents and functions
 Node = Fraction | str | tuple  # a number, a variable or constant, or (operator, *nodes)
 
-FUNCTIONS = (*(f"{arc}{name}{h}" for arc in ("arc", "") for h in ("h", "") for name in ("sin", "cos", "tan")),
-             "cot", "sec", "csc", "ln", "log", "exp", "sqrt", "cbrt")  # fmt: skip
+FUNCTIONS = (*(f"{arc}{name}{h}" for arc in ("arc", "") for h in ("h", "") for name in "sin cos tan cot sec csc".split()),
+             "ln", "log", "exp", "sqrt", "cbrt")  # fmt: skip
 WORDS = (*FUNCTIONS, "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "pi", "infinity", "inf")
 _CONSTANTS = {"\\pi": "π", "pi": "π", "e": "e", "i": "i", "\\infty": "∞", "infinity": "∞", "inf": "∞"}
+_APPLIED = ("gamma", "phi", "varphi", "sigma", "tau", "mu", "zeta")  # known functions; Γ, as any capital
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _NO_FACTOR = {*_PAIRS.values(), "\\{", "\\}", "\\cup", "\\pm", "\\mp"}
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9}(?![\d.]))?"
@@ -110,8 +112,11 @@ class _Parser:
             self.take()
             if token == "^":
                 node = ("^", node, self.group() if self.next == "{" else self.signed())
-            elif token == "!" and self.next == "!":
-                raise Unread("double factorial", ask=True)
+            elif token == "!" == self.next:
+                self.take()
+                if self.next == "!":
+                    raise Unread("a multifactorial")
+                node = ("!!", node)
             else:
                 node = ("!", node) if token == "!" else ("/", node, Fraction(100)) if token == "%" else degrees(node)
         return node
@@ -168,7 +173,7 @@ class _Parser:
             return ("abs", node)
         if name in ("frac", "binom"):
             above, below = self.group(), self.group()
-            if above == "d" and isinstance(below, tuple) and below[:2] == ("*", "d"):
+            if "d" in symbols(above) and isinstance(below, tuple) and below[:2] == ("*", "d"):
                 raise Unread("a derivative", ask=True)
             return ("/" if name == "frac" else "binom", above, below)
         if name == "sqrt":
@@ -180,6 +185,8 @@ class _Parser:
             return ("root", self.group() if token[0] == "\\" else self.primary(), index)
         if name in FUNCTIONS:
             return self.function(name)
+        if token == "\\pi" and self.i == 1 and self.tokens[1::2] == ["(", ")", ""][: len(self.tokens) // 2]:
+            raise Unread("\\pi may count primes", ask=True)
         if token in _CONSTANTS:
             return _CONSTANTS[token]
         if not (_is_greek(name) if token[0] == "\\" else token.isalpha()):
@@ -191,7 +198,8 @@ class _Parser:
             name += "_" + "".join(self.tokens[begin : self.i]).strip("{}")
         while self.next == "'":
             name += self.take()
-        if self.next == "(" and name[0] in "fghPF":
+        lone = self.tokens[self.i : self.i + 3 : 2] == ["(", ")"] and (name[0].isupper() or name in _APPLIED)
+        if lone or (self.next == "(" and name[0] in "fghPF"):
             raise Unread(f"a value of the function {name}", ask=True)
         return name
 
@@ -208,6 +216,8 @@ class _Parser:
                 if self.next.lstrip("\\") in FUNCTIONS:
                     break
                 node = ("*", node, self.power())
+            if self.next == "/" and self.tokens[self.i + 1].lstrip("\\") not in FUNCTIONS:
+                raise Unread(f"{name} a/b is ambiguous", ask=True)
         if marks.get("^") == -1 and name in ("sin", "cos", "tan"):
             return ("arc" + name, node)
         if name == "log":  # without a base, the base is an unknown of its own
@@ -244,14 +254,14 @@ def symbols(node: Node) -> frozenset[str]:
 # ---------------------------------------------------------------- values
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-_MAX_SIZE = {"!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
+_MAX_SIZE = {"!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
 
 
 class _Machine:
     """Evaluates nodes at one working precision; exact as long as everything is rational, and bounded in time."""
 
     def __init__(self, digits: int) -> None:
-        self.digits, self.off, self.cost = digits, False, 0
+        self.digits, self.off, self.lost, self.cost = digits, False, False, 0
 
     @cached_property
     def mp(self):
@@ -262,7 +272,10 @@ class _Machine:
         return context
 
     def lift(self, x):
-        return self.mp.mpf(x.numerator) / x.denominator if isinstance(x, Fraction) else x
+        if not isinstance(x, Fraction):
+            return x
+        self.lost |= max(x.numerator.bit_length(), x.denominator.bit_length()) > 3 * self.digits
+        return self.mp.mpf(x.numerator) / x.denominator
 
     def value(self, node: Node, at: dict[str, Fraction]):
         """Fraction, mpf or mpc. Raises Unread (too large), ZeroDivisionError or ValueError (undefined)."""
@@ -300,6 +313,8 @@ class _Machine:
             raise ValueError("factorial of a negative integer")
         if kind in ("!", "binom") and whole and max(values) <= 5000:
             return Fraction(factorial(int(x)) if kind == "!" else comb(int(x), int(y)))
+        if kind == "!!" and whole and 0 <= x <= 5000:
+            return Fraction(prod(range(int(x), 0, -2)))
         if kind in ("^", "root"):
             y = y if kind == "^" else 1 / y
             if x == 0 and y <= 0:
@@ -326,6 +341,8 @@ class _Machine:
             if mp.im(x) != 0 or abs(x - mp.nint(x)) < mp.mpf(10) ** (-self.digits // 2):
                 raise Unread("rounding is undecided")
             return Fraction(int(mp.floor(x) if kind == "lfloor" else mp.ceil(x)))
+        if kind == "!!":
+            raise Unread("double factorial of no natural number")
         if kind == "!":
             return mp.gamma(x + 1)
         return getattr(mp, {"binom": "binomial", "abs": "fabs"}.get(kind, kind.replace("arc", "a")))(*values)
@@ -349,7 +366,7 @@ _LOCAL = threading.local()
 def machine(digits: int = DIGITS[0]) -> _Machine:
     """This thread's evaluator for a precision, reset."""
     found = _LOCAL.__dict__.setdefault(digits, _Machine(digits))
-    found.off, found.cost = False, 0
+    found.off, found.lost, found.cost = False, False, 0
     return found
 
 
@@ -361,12 +378,12 @@ def real(node: Node):
 def points(names: Collection[str]) -> list[dict[str, Fraction]]:
     """Eight fixed assignments of rationals of several sizes and signs to the names ([{}] without names)."""
 
-    def at(name: str, k: int) -> Fraction:
+    def at(name: str, i: int, k: int) -> Fraction:
         seed = zlib.crc32(f"{name}/{k}".encode())
         size = Fraction(seed % 9_000 + 300, (997, 2003, 3001, 9973)[k % 4])
-        return -size if name != "log scale" and k > 2 and (k == 3 or seed >> 20 & 1) else size
+        return -size if name != "log scale" and k > 2 and (k == 3 or (i >> k // 6) + k & 1) else size
 
-    return [{name: at(name, k) for name in sorted(names)} for k in range(8)] if names else [{}]
+    return [{name: at(name, i, k) for i, name in enumerate(sorted(names))} for k in range(8)] if names else [{}]
 
 
 def _close(m: _Machine, a, b, digits: int) -> bool:
@@ -386,6 +403,8 @@ def _agree(a: Node, b: Node, at: dict[str, Fraction]) -> tuple[str, bool]:
         if not _close(m, x, y, share) and max(abs(m.lift(x)), abs(m.lift(y))) > m.mp.mpf(10) ** -share:
             return "", not m.off
     if _close(m, x, y, share):
+        if m.lost and not at:
+            raise Unread("numbers of more digits than are compared")
         return f"value to {share} digits", not m.off
     noise = all(not late or not _close(m, early, late, 10) for early, late in zip(*seen))  # changes with the precision
     return f"zero to {share} digits" if noise else "", not m.off
@@ -416,6 +435,11 @@ def equal(a: Node, b: Node) -> str:
     labels = inside if len(inside) >= 3 else inside + outside
     if not labels:
         raise Unread("undefined everywhere")
+    if all(labels) and re.search("abs|floor|ceil|root", f"{a}{b}"):  # |x-50| is not 50-x
+        for at in points(symbols(a) | symbols(b))[-2:]:
+            with suppress(Unread, ZeroDivisionError, ValueError):
+                label, is_real = _agree(a, b, {name: value * 1009 for name, value in at.items()})
+                labels += [label] * is_real
     return labels[0] if all(labels) else ""
 
 

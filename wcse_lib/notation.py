@@ -16,10 +16,11 @@ from wcse_lib.expressions import FUNCTIONS, MAX_DEPTH, WORDS, Node, Unread, equa
 class Answer:
     r"""A read answer. `items` are answers (nodes where said so) and `tag` is more about them, by `kind`:
 
-    expr (node; tag: its text; `unit`), text (tag: words), time (tag: hour, minute, half), base (tag: digits, base),
-    chain (tag: text), list, set, tuple, ratio, union, matrix (rows), interval (ends; tag: which are open),
-    assign (values; tag: names), eq (node of left - right or None, value of the right or None; tag: name on the left),
-    rel (node; tag: "<" or "\le").
+    expr (node; tag: its text; `unit`), text (tag: words), time (hour, minute, if it may be a ratio; tag: hour mod 12,
+    minute, half, whether am or pm was said, hour), base (tag: digits, base), chain (tag: text), list (tag: names, if
+    any), set, tuple, ratio, union, matrix (rows), interval (ends; tag: which are open; unit: its variable), assign
+    (values; tag: names), eq (node of left - right or None, value of the right or None; tag: name on the left), rel
+    (node; tag: "<" or "\le").
     """
 
     kind: str
@@ -30,9 +31,9 @@ class Answer:
 
 # ---------------------------------------------------------------- one spelling
 
-_ROW = "\ue000"  # row separator of a matrix
+_ROW, _AND, _OR = "\ue000\ue001\ue002"  # between the rows of a matrix; between parts of a list
 _CHARS = {c: new for new, chars in {
-    "-": "−–—‐", "*": "×·⋅∗", "/": "÷", "\\le ": "≤⩽", "\\ge ": "≥⩾", "\\ne ": "≠", "\\approx ": "≈", "\\infty ": "∞",
+    "-": "−–—‐", "*": "×·⋅∗", "/": "÷⁄", "\\lfloor ": "⌊", "\\rfloor ": "⌋", "\\lceil ": "⌈", "\\rceil ": "⌉", "\\le ": "≤⩽", "\\ge ": "≥⩾", "\\ne ": "≠", "\\approx ": "≈", "\\infty ": "∞",
     " sqrt": "√", "°": "º", "\\pm ": "±", "\\mp ": "∓", "\\cup ": "∪", "\\in ": "∈", "\\emptyset ": "∅", "...": "…", "=": "≡",
     "\\reals ": "ℝ", "'": "′’", " ": "“”", "\\setminus ": "∖", "(": "⟨", ")": "⟩"}.items() for c in chars}  # fmt: skip
 _COMMANDS = {c: new for new, commands in {
@@ -47,24 +48,34 @@ _PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}")
 _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
-    (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d)\{,\}(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))", ""),  # thousands
+    (r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:checkmark|[hv]fill|q?square|blacksquare)(?=\s*$)", " "),
+    (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d) ?\{ ?, ?\}(?:\\!)?(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))", ""),  # thousands
     (r"\\[,;:!> ()\[\]]|~", " "), (r"\\mathb[bf]\s*\{?R\}?", r"\\reals "),
     (r"<=|=<", r"\\le "), (r">=", r"\\ge "), (r"!=", r"\\ne "),
-    (r"\\(?:boldsymbol|vec|hat|overline|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
-    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\^\s*\{?\s*°\s*\}?", "°"),
+    (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
+    (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),  # not \overline{z}
+    (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
+    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\s+", " "),  # runs of spaces are slow below
+    (r"\^\s*(?:\{\s*°\s*\}|°)", "°"),
+    (r"(\\frac\s*\{[^{}°]*)°\s*(\}\s*\{[^{}°]*\})(?=\s*$)", r"\1\2°"),
+    (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
+    (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
     (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"), (r"\*\*", "^"),
     (r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)", r" \\pmod{\1}"),
+    (r"(?<=\d)\s*“?\s*(?<![A-Za-z])to\s*”?\s*(?=\d)", ":"),
     (r"(?<=\d)\s*(?:\^\s*\{?\s*)?“?(?:st|nd|rd|th)”?\s*\}?(?=\s*$)", ""),  # ordinals
-    (r"(?<![\d.,/])(?<![\d./] )\d{1,3}(?:(?: \d{3})+|(?:['_]\d{3})+|(?:\.\d{3}){2,})(?![\d.])",
+    (r"(?<![\d.,/])(?<![\d./] )\d{1,3}(?:(?: \d{3})+(?!\d)|(?:(?:['_]\d{3})+|(?:\.\d{3}){2,})(?![\d.]))",
      lambda m: re.sub(r"\D", "", m.group())))]  # fmt: skip
 
 
 def _text_command(m: re.Match) -> str:
     r"""`\text{...}` as words in “ ”, unless it holds a number, a variable or a function."""
     inner = m.group(1).strip()
-    if re.fullmatch(r"[-\d.,/%$ ]*|\([A-Za-z]\)", inner) or inner in FUNCTIONS:
+    if re.fullmatch(r"(?:[-\d.,/%$\\ ]|and|or)*|\([A-Za-z]\)", inner) or inner in (*FUNCTIONS, "infinity"):
         return f" {inner} "
+    if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z]{2}.*)", inner):
+        return f" {words.group(1)} “{words.group(2)}”"  # 5 apples
     unit = re.search(r"[\d)}]\s*$", m.string[: m.start()])
     return f"“{inner}”" if unit or len(inner.strip(" .")) > 1 else f" {inner} "
 
@@ -78,8 +89,8 @@ def normalise(text: str) -> str:
     if boxed := re.fullmatch(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", text, re.S):
         text = boxed.group(1)
     text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
-    for script, mark in (("[⁰¹²³⁴-⁹⁻]+", "^"), ("[₀-₉]+", "_")):
-        text = re.sub(script, lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group())}}}", text)
+    for script, mark in (("[¹²³⁰-ⁿˣᵏᵐ]+", "^"), ("[₀-₎ₐ-ₜ]+", "_")):
+        text = re.sub(script, lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
     text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
     text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
     if text.count("$") % 2 == 0 and not re.match(r"\s*\\?\$\d[^$]*,\s*\\?\$\d", text):
@@ -102,12 +113,14 @@ UNITS = {alias: unit for unit, aliases in {
     "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre", "mm": "millimeter millimetre",
     "in": "inch inche", "ft": "foot feet", "yd": "yard", "mi": "mile", "kg": "kilogram", "g": "gram", "lb": "pound lbs",
     "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mi/h": "mph",
-    "ml": "milliliter millilitre", "dollar": "usd buck $", "euro": "eur €", "gbp": "£", "cent": "¢", "deg": "degree °",
+    "ml": "milliliter millilitre", "dollar": "usd buck $ us$", "euro": "eur €", "gbp": "£", "yen": "jpy ¥", "rupee": "inr ₹", "cent": "¢", "deg": "degree °",
     "%": "percent pct percentage", "": "unit"}.items() for alias in [unit, *aliases.split()]}  # fmt: skip
-_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES = {"tens": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
+           "billion": 10**9, "trillion": 10**12}  # fmt: skip
 _NO_UNITS = {*WORDS, *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
     not where than to through except with is are at least most divided by sum each between from until none half halves
-    third quarter fourth fifth sixth eighth tenth hundredth thousandth""".split()}
+    third quarter fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth score gross
+    sixteenth negative above below zero root repeating recurring undefined doubled tripled halved tau mil mln""".split()}
 
 
 def _canonical(word: str) -> str:
@@ -116,45 +129,49 @@ def _canonical(word: str) -> str:
 
 def _unit(text: str) -> tuple[str, str, Fraction]:
     """(text without its unit, canonical unit, scale of a word such as "million")."""
-    if m := re.match(r"([-+]?)\s*([$€£])\s*(.+)", text):
+    if m := re.match(r"([-+]?)\s*((?:US ?)?\$|[€£¥₹]|USD|EUR|GBP|Rs\.?)\s*(?=[-+.\d])(.+)", text):
         rest, _, scale = _unit(m.group(1) + m.group(3))
-        return rest, UNITS[m.group(2)], scale
-    tail = re.search(r"(?<![A-Za-z\\])(?:“[^“”]*”|[A-Za-z ./%€$£¢°])+(\^\s*\{?\s*[23]\s*\}?)?$", text)
+        return rest, UNITS[re.sub(r" |(rs\.?)", lambda m: "₹" * bool(m.group(1)), m.group(2).lower())], scale
+    tail = re.search(r"(?:(?<![A-Za-z\\])|(?=“))(?:“[^“”]*”|[A-Za-z ./%€$£¥¢°])+(\^\s*\{?\s*[23]\s*\}?)?$", text)
     exponent, scale = re.sub(r"\D", "", tail.group(1) or "") if tail else "", Fraction(1)
     found, begin = [], len(text)
-    pieces = list(re.finditer(r"“[^”]*”|[A-Za-z][A-Za-z./]*|[%€$£¢°]", tail.group())) if tail else []
+    pieces = list(re.finditer(r"“[^”]*”|[A-Za-z][A-Za-z./]*|[%€$£¥¢°]", tail.group())) if tail else []
     for m in reversed(pieces):
         piece, at = m.group().strip("“”. "), tail.start() + m.start()
         words = piece.lower().split()
-        letter = re.fullmatch(r"[-+\d.,/]+ [msghl]", text)  # elsewhere a single letter is a variable
-        sign, trig = piece in "%€$£¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
-        known = m.group()[0] == "“" or letter or sign or piece == "of" or len(piece) > 2 or (len(piece) > 1 and piece.lower() in UNITS)
+        letter = re.fullmatch(r"[-+\d.,/]+ [msghlL]", text)  # elsewhere a single letter is a variable
+        sign, trig = piece in "%€$£¥¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
+        named = all(part.lower() in UNITS or part.lower().removesuffix("s") in UNITS for part in piece.split("/"))
+        glued = len(piece) < 5 and re.search(r"[\w)}]$", text[:at]) and not named  # 5abc is a product
+        known = m.group()[0] == "“" or letter or sign or piece in ("of", "sq", "cu") or (len(piece) > 2 and not glued) or (len(piece) > 1 and named)
         if not known or trig or not words or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}:
             break
         for word in reversed(words):
-            if word in ("square", "sq", "squared", "cubic", "cubed"):
-                exponent = "3" if "cub" in word else "2"
-            elif word.removesuffix("s") in _SCALES:
-                scale *= 10 ** _SCALES[word.removesuffix("s")]
+            if word in ("square", "sq", "sq.", "squared", "cubic", "cu", "cubed"):
+                exponent = "3" if "cu" in word else "2"
+            elif times := _SCALES.get(word, _SCALES.get(word.removesuffix("s"))):
+                scale *= times
             else:
                 found.insert(0, _canonical(word))
         begin = at
-    unit = " ".join(filter(None, found)).replace(" per ", "/")
-    if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5:
+    unit = "%" if found[:1] == ["%"] else " ".join(filter(None, found)).replace(" per ", "/").removeprefix("deg ")
+    if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5 or re.search(r"[-+*^=] *$", text[:begin]):
         return text, "", Fraction(1)
-    return text[:begin].strip(), unit + exponent if unit else "", scale
+    return text[:begin].rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
 
 
 # ---------------------------------------------------------------- structure
 
-_BASES = dict(zip("two three four five six seven eight nine ten eleven twelve sixteen".split(), (*range(2, 13), 16)))
+_BASES = dict(zip("zero one two three four five six seven eight nine ten eleven twelve sixteen".split(), (*range(13), 16)))
 _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
-_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?(?: ?\([^()=]*\))?"
+_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?(?:\([^()=]*\))?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?(?: ?\([^()=+*/^-]*\)|(?<=[fghpqFGHPQ']) ?\([^()=]*\))?"  # f(x+1), not x(x+1)
+_WORD = rf"(?:{'|'.join(WORDS)})"
+_FORMULA = re.compile(rf"(?:[A-Za-z] ?)?(?>{_WORD} ?(?:(?!{_WORD})[A-Za-z])? ?)+")  # sin x, not since
 
 
-def split(text: str, separators: str = "[,;]", seen: list[str] | None = None) -> list[str]:
+def split(text: str, separators: str = f"[,;{_AND}{_OR}]", seen: list[str] | None = None) -> list[str]:
     """Parts between separators (a regex) outside brackets; `seen` collects these. Raises Unread when unbalanced."""
     parts, depth, begin = [], 0, 0
     for m in re.finditer(rf"{separators}|[()\[\]{{}}]", text):
@@ -178,7 +195,7 @@ def _join_digits(m: re.Match) -> str:
     """Digit groups joined, except inside brackets whose only commas they are (`(1,234)` is a pair)."""
     before = m.string[: m.start()]
     nested = len(re.findall(r"[(\[]|\\\{", before)) - len(re.findall(r"[)\]]|\\\}", before))
-    return m.group() if nested > 0 and not re.search(r",\s|;", m.string) else m.group().replace(",", "")
+    return m.group() if nested > 0 and not re.search(r",\s|;|,0\d", m.string) else m.group().replace(",", "")
 
 
 @lru_cache(2048)
@@ -190,8 +207,10 @@ def read(text: str, joined: bool = True) -> Answer:
     if _PLAIN.fullmatch(text):
         return Answer("expr", (Fraction(text),), tag=text)
     text = _THOUSANDS.sub(_join_digits, text) if joined else text
-    text = re.sub(r"\s*(?:“\s*(?:and|or)\s*”|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*", " , ", text)
-    parts = [part for part in split(text) if part]
+    for word, mark in (("and", _AND), ("or", _OR)):
+        text = re.sub(rf"(?:“\s*{word}\s*”|(?<![A-Za-z\\]){word}(?![A-Za-z]))", mark, text)
+    seen: list[str] = []
+    parts = [part for part in split(text, seen=seen) if part]
     if len(parts) == 1:
         return _item(parts[0])
     items = _spread(map(_item, parts))
@@ -202,10 +221,10 @@ def read(text: str, joined: bool = True) -> Answer:
     if all(one.kind == "eq" and one.tag for one in items):
         names, values = [one.tag for one in items], tuple(one.items[1] for one in items)
         if len({name.partition("_")[0] for name in names}) == 1:
-            return Answer("list", values)
+            return replace(_assign(names, values), kind="list")
         if len(set(names)) == len(names):
             return _assign(names, values)
-    return _pieces(items) if all(one.kind == "interval" for one in items) else Answer("list", items)
+    return _pieces(items, seen) if all(one.kind == "interval" for one in items) else Answer("list", items)
 
 
 def _spread(answers: Iterable[Answer]) -> tuple[Answer, ...]:
@@ -218,13 +237,17 @@ def _assign(names: list[str], values: Sequence[Answer]) -> Answer:
     return Answer("assign", tuple(values[i] for i in order), tuple(names[i] for i in order))
 
 
-def _pieces(rays: tuple[Answer, ...]) -> Answer:
+def _pieces(rays: tuple[Answer, ...], words: list[str]) -> Answer:
     """Several inequalities: two overlapping rays are an interval (`x > 1 and x < 3`), all else is a union."""
     up, down = ([r for r in rays if r.items[i] == _ENDS[i] and r.items[1 - i] not in _ENDS] for i in (1, 0))
-    if len(rays) == 2 and up and down:
+    if len({ray.unit for ray in rays}) > 1:
+        return Answer("list", rays)
+    if len(rays) == 2 and up and down and _OR not in words:
         low, high = up[0].items[0], down[0].items[1]
         if not symbols(low.items[0]) and not symbols(high.items[0]) and real(low.items[0]) < real(high.items[0]):
-            return Answer("interval", (low, high), (up[0].tag[0], down[0].tag[1]))
+            return Answer("interval", (low, high), (up[0].tag[0], down[0].tag[1]), rays[0].unit)
+        if _AND in words:
+            raise Unread("no number is in both")
     return Answer("union", rays)
 
 
@@ -236,8 +259,10 @@ def _cut(cuts: Sequence[Answer]) -> Answer:
 
 def _item(text: str) -> Answer:
     """Reads what stands between two commas."""
-    member = re.match(r"[A-Za-z\\_\d, ()]{1,30}?\\in(?![a-z])(.*)", text)
-    if m := re.fullmatch(r"\\\{\s*[a-z]\s*(?:\\in \\reals\s*)?[|:](.*)\\\}", text) or member:
+    if member := re.match(r"(?!.{0,30}\\not)([A-Za-z\\_\d, ()]{1,30}?)\\in(?![a-z])(.*)", text):
+        inside = read(member.group(2).strip())
+        return replace(inside, unit=member.group(1).strip()) if inside.kind == "interval" else inside
+    if m := re.fullmatch(r"\\\{\s*[a-z]\s*(?:\\in \\reals\s*)?[|:](.*)\\\}", text):
         return read(m.group(1).strip())
     if len(sides := split(text, _RELATION, relations := [])) > 1:
         return _relation(sides, relations)
@@ -311,6 +336,8 @@ def _relation(sides: list[str], relations: list[str]) -> Answer:
 
 def _inequality(sides: list[str], relations: list[str]) -> Answer:
     """An interval when a side is a lone variable, else a relation of two sides, else a chain to be compared as text."""
+    if set(relations) <= {">", "\\ge"}:
+        sides, relations = sides[::-1], [{">": "<", "\\ge": "\\le"}[r] for r in reversed(relations)]
     chain = Answer("chain", tag=" ".join(x for pair in zip(map(key, sides), [*relations, ""]) for x in pair))
     try:
         ends = [_plain(side) for side in sides]
@@ -320,8 +347,6 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
         return chain
     if len(ends) == 2 and any(str(end.items[0]).startswith("('*', Fraction(-1, 1), ") for end in ends):  # -x > -1
         ends = [Answer("expr", (negative(end.items[0]),)) for end in reversed(ends)]
-    if set(relations) <= {">", "\\ge"}:
-        ends, relations = ends[::-1], [{">": "<", "\\ge": "\\le"}[r] for r in reversed(relations)]
     nodes, opened = [end.items[0] for end in ends], tuple(r == "<" for r in relations)
     alone = [isinstance(node, str) and node in symbols(node) for node in nodes]
     if relations == ["\\ne"] and alone[0]:
@@ -329,21 +354,23 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
     if not set(relations) <= {"<", "\\le"}:
         return chain
     if alone == [False, True, False]:
-        return Answer("interval", (ends[0], ends[2]), opened)
+        return Answer("interval", (ends[0], ends[2]), opened, nodes[1])
     if alone == [True, False]:
-        return Answer("interval", (_ENDS[0], ends[1]), (True, opened[0]))
+        return Answer("interval", (_ENDS[0], ends[1]), (True, opened[0]), nodes[0])
     if alone == [False, True]:
-        return Answer("interval", (ends[0], _ENDS[1]), (opened[0], True))
+        return Answer("interval", (ends[0], _ENDS[1]), (opened[0], True), nodes[1])
     return Answer("rel", (("-", nodes[1], nodes[0]),), relations[0]) if len(ends) == 2 else chain
 
 
 def _plain(text: str) -> Answer:
     """Times, numbers in a base, single letters, words, ratios, and expressions with units."""
     words = re.sub(r"[“”]", "", text).strip()
-    if m := re.fullmatch(r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s?m\.?|(?<=:\d\d)())", words, re.I):
-        hour, half = int(m.group(1)), (m.group(3) or "").lower()
-        return Answer("time", tag=(hour % 12, int(m.group(2) or 0), half or ("p" if hour > 12 else "")))
-    if m := re.fullmatch(r"(-?\d[\dA-Fa-f.]*)\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ([\da-z]+)\)?)", words):
+    m = re.fullmatch(r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s?m\.?|(?<=:\d\d)())", words, re.I)
+    if m and (hour := int(m.group(1))) <= 24 and (minute := m.group(2) or "00") < "60":
+        half = (m.group(3) or ("p" if 12 < hour < 24 else "" if hour % 24 else "a")).lower()
+        ratio = tuple(map(_scalar, m.groups()[:2])) if not m.group(3) and minute[0] != "0" else ()
+        return Answer("time", ratio, (hour % 12, int(minute), half, bool(m.group(3)), hour))
+    if m := re.fullmatch(r"(-?\d[\dA-Fa-f.]*)\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ?([\da-z]+)\)?)", re.sub(r"^\((\w+)\)(?= ?_)", r"\1", words)):
         base = str(_BASES.get(m.group(2) or m.group(3), m.group(2) or m.group(3)))
         if base != "10":
             return Answer("base", tag=(re.sub(r"^0+(?=[^.])", "", m.group(1).upper()), base))
@@ -353,9 +380,10 @@ def _plain(text: str) -> Answer:
     letter = words.strip("().: ") if len(words) < 9 else ""
     if len(letter) == 1 and letter.isalpha() and letter not in "ei" and (letter.isupper() or "“" in text):
         return Answer("expr", (letter,))
-    if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and ("“" in text or re.search("[A-Za-z]{3}", words)):
-        if "“" in text or not words.startswith(WORDS):
-            return Answer("text", tag=re.sub(r"[^a-z]+", " ", re.sub(r"^(?:the|an?) ", "", words.lower())).strip())
+    if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and ("“" in text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)):
+        if "“" in text or not _FORMULA.fullmatch(words):
+            tag = re.sub(r"^(?:the|an?) ", "", re.sub(r"(?<=[A-Z])'", " prime", words).lower())
+            return Answer("text", tag=re.sub(r"[^a-z]+", " ", tag).strip())
     parts = split(text, ":")
     return Answer("ratio", tuple(map(_item, parts))) if len(parts) > 1 else _scalar(text)
 
