@@ -25,7 +25,7 @@ from fractions import Fraction
 from functools import lru_cache, reduce
 from pathlib import Path
 
-from wcse_lib.expressions import Unread, degrees, equal, points, proportional, real, symbols
+from wcse_lib.expressions import Unread, degrees, equal, points, proportional, real, restart, symbols
 from wcse_lib.extraction import MAX_ANSWER, STYLES, extract
 from wcse_lib.notation import Answer, as_interval, key, normalise, read
 
@@ -104,7 +104,7 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if kinds in ({"assign", "tuple"}, {"assign", "list"}, {"list", "tuple"}, {"tuple"}):
         return "tuple" if _in_order(p.items, g.items, policy) else ""
     if kinds == {"set"}:
-        covered = (any((a.kind == "set") == (b.kind == "set") and _same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
+        covered = (a in y.items or any((a.kind == "set") == (b.kind == "set") and _same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
         return "set" if all(covered) else ""
     if kinds <= {"list", "set"}:
         compare = _in_order if policy.lists == "ordered" and kinds == {"list"} else _any_order
@@ -153,7 +153,7 @@ def _in_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
 def _any_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
     left = list(g)
     for one in p if len(p) == len(g) else ():
-        found = next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
+        found = left.index(one) if one in left else next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
         if found is None:
             return False
         left.pop(found)
@@ -185,7 +185,7 @@ def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
 def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
     """The reading of a text, and those that the other side suggests: `1,234` as a list, `1,5` as a decimal."""
     yield (answer := read(text))
-    if answer.kind == "text" and re.fullmatch("[a-z]{3,4}", text):
+    if answer.kind == "text" and re.fullmatch("[a-z]{3}", text):
         yield Answer("expr", (reduce(lambda a, b: ("*", a, b), text),))  # `xyz` may be a product
     if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
         yield read(text, joined=False)
@@ -219,6 +219,7 @@ def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | s
         same = len({(m.group(1) or m.group(2)).upper() for m in letters}) == 1
         return same, "equal: choice" if same else "unequal: choice"
     g, doubt = None, (None, "gold cannot be parsed")
+    restart()
     try:
         g = read(g_text)
         doubt = False, "prediction cannot be parsed"

@@ -396,7 +396,7 @@ def _plain(text: str) -> Answer:
     if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and ("“" in text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)):
         rest = _FUNCTION.sub("\0", words)
         if "“" in text or "\0" not in rest or re.search(r"[A-Za-z]{3}|[A-Za-z]\0|\0[A-Za-z]", rest):
-            tag = re.sub(r"(?<=[a-z]{2})-(?=[a-z]{2})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
+            tag = re.sub(r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
             named = re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT  # `ABC` is not `abc`
             return Answer("text", tag=words if named else re.sub(r"[^a-z'-]+", " ", tag).strip())
     parts = split(text, ":")
@@ -410,7 +410,7 @@ def _scalar(text: str) -> Answer:
         return replace(one, unit=f"mod {int(m.group(2))}") if one.kind == "expr" and not one.unit else one
     text, unit, scale = _unit(text)
     if "°" in text and not unit and not re.search("sin|cos|tan|cot|sec|csc", text):
-        text, unit = text.replace("°", ""), "deg"  # 180°/7
+        text, unit = text.replace("°", " "), "deg"  # 180°/7
     if signs := re.findall(r"\\(pm|mp)(?![a-z])", text):
         if len(signs) > 3:
             raise Unread("too many plus-minus signs")
