@@ -174,7 +174,8 @@ _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
 _ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
-_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?(?:(?<=[fghpqFGHPQ']) ?\([^()=]*\)| ?\(" + rf"{_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
+_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?"
+_NAME += rf"(?:(?<=[fghpqFGHPQ']) ?\([^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
 _FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
 _SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
 
