@@ -275,8 +275,9 @@ class _Machine:
     def lift(self, x):
         if not isinstance(x, Fraction):
             return x
-        self.lost |= max(n.bit_length() if n.bit_length() < 2 * self.digits else (n // (n & -n)).bit_length()
-                         for n in (x.numerator, x.denominator)) > self.seen  # fmt: skip
+        for n in (x.numerator, x.denominator):
+            if n.bit_length() > self.seen and (n // (n & -n)).bit_length() > self.seen:
+                self.lost = True
         return self.mp.mpf(x.numerator) / x.denominator
 
     def value(self, node: Node, at: dict[str, Fraction]):

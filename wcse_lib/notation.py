@@ -91,11 +91,12 @@ def normalise(text: str) -> str:
     text = _UNSEEN.sub("", text).strip(' \n\t*`"')
     if boxed := re.fullmatch(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", text, re.S):
         text = boxed.group(1)
-    text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
-    for mark, script in _SCRIPTS.items():
-        text = re.sub(f"[{script}]+", lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
-    text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
-    text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
+    if not text.isascii():
+        text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
+        for mark, script in _SCRIPTS.items():
+            text = re.sub(f"[{script}]+", lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
+        text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
+        text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
     if text.count("$") % 2 == 0 and not re.match(r"\s*\\?\$\d[^$]*,\s*\\?\$\d", text):
         text = re.sub(r"(?<!\\)\$", " ", text)  # formulas, not money
     text = _TEXT.sub(_text_command, text)
