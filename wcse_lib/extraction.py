@@ -5,21 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from wcse_lib.expressions import WORDS, Unread
+from wcse_lib.notation import normalise, read
+
 MAX_ANSWER = 2_000  # characters of a candidate answer; longer ones are never parsed
 MAX_TAIL = 100_000  # characters at the end of a sample in which its answer is sought
 Found = tuple[int, str | None]  # where a marker stands (-1: nowhere) and the answer there (None: broken off)
 _STOP = re.compile(r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|end)\|>|</s>|<eos>|<end_of_turn>")
 _SAID = re.compile(r"\d|\\boxed|\\fbox|[Aa]nswer")
+_MARKED = re.compile(r"\\boxed|\\fbox|####|answer", re.I)
+_REPLY = re.compile(r"^\W*(?:answer|A|solution|response|assistant)\W*:", re.I | re.M)
 _RUN_ON = re.compile(r"\n[ \t]*(?:[#*]{1,4}[ \t]?)?(?:Question|Problem|Exercise|Q|Human|User|Instruction)[ \t]?"
                      r"(?:\d{1,4}[.:]|:|\*\*:?|\d{0,4}[ \t]?\n)")  # fmt: skip
-_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{]))|\\.|[{}]", re.S)
+_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|\\.|[{}]", re.S)
 _JOINT = re.compile(r"(?:[\s$.,;:()\[\]\\]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and\b|or\b|[A-Za-z]\s?=)*")
 _FINAL = re.compile(r"\bfinal\s+answer\b[\s:*_#]{0,20}(?:(?:the\s+)?final\s+answer\b[\s:*_]{0,9})?(?:is\b)?", re.I)
-_PHRASE = re.compile(r"\b(?:answer|correct\s(?:option|choice))\b\s{0,3}(?:\bis\b|\bare\b|=|\**:\**)|^[ \t>*#]{0,6}ans(?:wer)?\b[*:.\s]", re.I | re.M)
-_NUMBER = re.compile(r"(?:(?<![\w)\]}.%])[-\u2212]\s?)?[$€£]?(?<![A-Za-z\d.])(?:\d[\d,]*\d|\d)(?:\.\d+)?"
-                     r"(?:/\d+|:\d\d(?!\d))?(?:\s?\\?%)?|(?<![\w.])-?\.\d+")  # fmt: skip
+_PHRASE = re.compile(r"\b(?:answers?|correct\s(?:option|choice)s?)\b\s{0,3}(?:\bis\b|\bare\b|=|\**:\**)|^[ \t>*#]{0,6}ans(?:wer)?\b[*:.\s]", re.I | re.M)
+_NUMBER = re.compile(r"(?:(?<![\w)\]}.%])(?<![\d)\]}%] )[-\u2212]\s?)?[$€£]?(?<![A-Za-z\d.])(?:\d{1,3} (?=\d{1,3}/\d))?"
+                     r"(?:\d[\d,]*\d|\d)(?:\.\d+)?(?:/\d+|:\d{1,3}(?!\d))?(?:\s?\\?%)?|(?<![\w.])-?\.\d+")  # fmt: skip
 _GROUP = re.compile(r"\$\$([^$]+)\$\$|\$((?:\\.|[^$\\\n]|\n(?!\n))+)\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]"
                     r"|\*\*([^*\n]+)\*\*|`([^`\n]+)`", re.S)  # fmt: skip
+
+
+_ASIDE = re.compile(r"([-\u2212]?[$€£]?\d[\d,]*(?:\.\d+)?%?(?:\s[A-Za-z]{2,}){0,2}|\(?[A-J]\)?)\s?[,;(]\s?"
+                    r"(?!(?:and|or)\s\W?[\dA-J]|(?:mod|base|pi|sqrt|inf|infinity|sin|cos|tan|log|ln)\b)(?:[A-Za-z]{2}|I\b)")  # 72, in total; 5 (not 6)
+_SMALL = {*"an as at by he if in is it no of on or so to we".split()}
 
 
 def extract(text: str, style: str = "auto") -> str | None:
@@ -40,6 +50,11 @@ def extract(text: str, style: str = "auto") -> str | None:
     text = _STOP.split(text, maxsplit=1)[0]
     said = _SAID.search(text)
     run_on = said and _RUN_ON.search(text, said.end())
+    if run_on and not _MARKED.search(text, 0, run_on.start()):
+        later = _RUN_ON.search(text, run_on.end())
+        rest = text[run_on.end() : later.start() if later else None]
+        if re.search(r"\\boxed|\\fbox|####", rest) and not _REPLY.search(rest):
+            run_on = later  # the problem told again, not the next one
     text = (text[: run_on.start()] if run_on else text)[-MAX_TAIL:]
     tagged = text.rpartition("</answer>")[0].rpartition("<answer>")[2]
     found = _STYLES[style](tagged or text)[1]
@@ -51,7 +66,7 @@ def _clean(found: str | None) -> str | None:
     found = (found or "")[: 2 * MAX_ANSWER].strip().strip("*`").strip()
     while whole := _GROUP.fullmatch(found):
         found = next(filter(None, whole.groups())).strip()
-    found = found if found.endswith("...") else re.sub(r"(?<!\\)[.,;:]+$", "", found).rstrip()
+    found = found if found.endswith("...") else re.sub(r"(?<!\\)[.,;:。]+$", "", found).rstrip()
     braces = re.sub(r"\\.", "", found)
     return found if 0 < len(found) <= MAX_ANSWER and braces.count("{") == braces.count("}") else None
 
@@ -79,7 +94,7 @@ def _boxed(text: str) -> Found:
     joined = [boxes[-1][2]]
     for before, after in zip(boxes[-2::-1], boxes[:0:-1]):
         joint = text[before[1] : after[0]]
-        if len(joint) > 60 or not _JOINT.fullmatch(joint) or (joint and not re.search(r"and|or|,", joint)):
+        if len(joint) > 60 or not _JOINT.fullmatch(joint) or not re.search(r"and|or|,", joint):
             break
         joined.insert(0, before[2])
     return boxes[-1][0], ", ".join(joined if len(set(joined)) > 1 else joined[:1])
@@ -94,6 +109,19 @@ def _hashes(text: str) -> Found:
     return -1, None
 
 
+def _is_formula(line: str) -> bool:
+    """Whether a line, but for a unit at its end, is one formula that can be read whole."""
+    if "$" in line or len(line) > 300 or not re.search(r"[\^_=<>√±+*/()\[\\π-]|\b(?:pi|sqrt|log|ln|sin|cos|tan)\b", line):
+        return False
+    words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+|(?:\s[A-Za-z]{3,}){1,3}$", "", line))
+    if any(word.lower() in _SMALL or (len(word) > 2 and not word.startswith(WORDS)) for word in words):
+        return False
+    try:
+        return read(normalise(line)).kind not in ("text", "list", "chain")
+    except (Unread, RecursionError, ArithmeticError, ValueError, LookupError, TypeError):
+        return False
+
+
 def _sentence(rest: str) -> str | None:
     """The answer that starts a text, or the last number of its first sentence; "" for none, None if broken off."""
     rest = rest.lstrip(" \t\n:*_=,>#")
@@ -104,9 +132,15 @@ def _sentence(rest: str) -> str | None:
     line = re.split(r"[,;]?\s(?:because|since|as|which|where|when|so|if)\s", line, maxsplit=1)[0].strip(" \"'*")
     if line.count("$") % 2 and not re.search(r"\$\s?\d", line):
         return None  # inside a formula
+    line = re.sub(r"^(?:negative|minus)\s(?=[$\d.])", "-", re.sub("<<[^<>]*>>", "", line), flags=re.I)
+    line = line if re.search(r"[A-Za-z\\]", line) else line.rpartition("=")[2].strip()  # $8 + $9 = $17
+    if aside := _ASIDE.match(line):
+        return aside.group(1)
     words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", "", line))
-    if len(words) <= 3 and re.match(r"[-+(\[{\\$€£.\d\u2212√π∞±]|\(?[A-Za-z]\)?$|[A-Za-z]\s?=", line):
+    if len(words) <= 3 and re.match(r"[-+(\[{\\$€£.\d\u2212√π∞±]|\(?[A-Za-z]\)?$|[A-Za-z]\s?=|\(?[A-J][).:]\s", line):
         return line
+    if _is_formula(line) or line.startswith("not "):
+        return "" if line.startswith("not ") else line
     if number := _NUMBER.search(line):
         return number.group() if number.start() == 0 else _last_number(line)[1]
     talk = re.match(r"(?:in)?correct|right|wrong|clear|given|as follows|not|that|we\b", line, re.I)
@@ -132,7 +166,7 @@ def _choice(text: str) -> Found:
     """The last chosen letter A to J: in a box, after "answer is", in parentheses, or alone at the start of a line."""
     at, box = _boxed(text)
     text = text if at < 0 else re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", box or "")
-    for pattern in (r"(?i:answer|option|choice)\W{0,12}(?i:is|:)?\W{0,12}([A-J])(?![A-Za-z'])", r"\(([A-J])\)",
+    for pattern in (r"(?i:answer|option|choice|choose|pick|select)\W{0,12}(?i:is|:)?\W{0,12}([A-J])(?![A-Za-z'])", r"\(([A-J])\)",
                     r"(?m)^\W*([A-J])(?:\W*$|[.):]\s)"):  # fmt: skip
         if found := [(m.start(), m.group(1)) for m in re.finditer(pattern, text)]:
             return found[-1]
@@ -141,23 +175,34 @@ def _choice(text: str) -> Found:
 
 def _last_number(text: str) -> Found:
     """The last number, or the right-hand side of the formula in which it stands."""
-    text = text[-3000:].replace("{,}", ",").replace(",\\!", ",")
+    text = re.sub(r"\bnegative\s(?=\$?\d)", "-", text[-3000:].replace("{,}", ",").replace(",\\!", ","))
     last = max(_NUMBER.finditer(text), key=lambda m: m.start(), default=None)
     if last is None:
         return -1, None
     for group in _GROUP.finditer(text):
         inner = next(filter(None, group.groups()))
-        if group.start() <= last.start() < group.end() and re.search(r"\\(?!%)|[\^_=]", inner):
+        if group.start() <= last.start() < group.end() and re.search(r"\\(?!%)|[\^_=]|^\s*[(\[].*,", inner):
             if not re.search(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", inner):
                 return last.start(), re.split(r"(?<![<>!\\])=", inner.partition("\\approx")[0])[-1]
-    fraction = re.search(r"\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)\s*$", text[: last.end() + 1])
-    return last.start(), fraction.group() if fraction else last.group()
+    fraction = re.search(r"(?:(?<![\w)\]}])(?<![\d)\]}] )-\s?)?\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)\s*$", text[: last.end() + 1])
+    if fraction:
+        return last.start(), fraction.group()
+    token = re.search(r"[^\s=$]*$", text[: last.start()][-200:]).group() + re.match(r"[^\s=$]{0,200}", text[last.start() :]).group()
+    token = re.sub(r"^(?:\\[\[(]|[*`&])+|(?:\\[\])\\]|[*`.,;:!?])+$", "", token)
+    if re.search(r"[\^(\[√]", token) and _is_formula(token):
+        return last.start(), token  # 2^10, (7,6)
+    scale = re.match(r"\s(?:hundred|thousand|[mb]illion|trillion)\b", text[last.end() :])
+    return last.start(), last.group() + (scale.group() if scale else "")
 
 
 def _auto(text: str) -> Found:
     strong = max(_boxed(text), _hashes(text), _after(_FINAL, text), key=lambda found: found[0])
     weak = strong if strong[0] >= 0 else max(_after(_PHRASE, text), _openai(text), key=lambda found: found[0])
-    return weak if weak[0] >= 0 else _last_number(text)
+    if weak[0] >= 0:
+        return weak
+    if _is_formula(text.strip(" *.")) or re.fullmatch(r"\W*[A-Za-z]+\W*", text):
+        return 0, text
+    return max(_last_number(text), _choice(text), key=lambda found: found[1] is not None)
 
 
 _STYLES: dict[str, Callable[[str], Found]] = {

@@ -63,7 +63,7 @@ _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\^ ?(?:\{ ?° ?\}|°)", "°"), (r"\\not ?=", r"\\ne "),
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
-    (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])(?<!^\d)_{1,2}$", ""),  # `No. 5`, `__5__`
+    (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
     (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"), (r"\*\*", "^"),
     (r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)", r" \\pmod{\1}"),
     (r"(?<=\d)\s*“?\s*(?<![A-Za-z])to\s*”?\s*(?=\d)", ":"),
@@ -77,7 +77,7 @@ def _text_command(m: re.Match) -> str:
     inner = m.group(1).strip()
     if re.fullmatch(r"(?:[-\d.,/%$\\ ]|and|or)*|\([A-Za-z]\)", inner) or inner in (*FUNCTIONS, "infinity"):
         return f" {inner} "
-    if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z].*)", inner):
+    if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z]{2}.*)", inner):
         return f" {words.group(1)} “{words.group(2)}”"  # 5 apples
     unit = re.search(r"[\d)}]\s*$", m.string[: m.start()])
     return f"“{inner}”" if unit or len(inner.strip(" .")) > 1 else f" {inner} "
@@ -117,7 +117,7 @@ UNITS = {alias: unit for unit, aliases in {
     "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre", "mm": "millimeter millimetre",
     "in": "inch inche", "ft": "foot feet", "yd": "yard", "mi": "mile", "kg": "kilogram", "g": "gram", "lb": "pound lbs",
     "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mi/h": "mph",
-    "ml": "milliliter millilitre", "dollar": "usd buck $ us$", "euro": "eur €", "gbp": "£", "yen": "jpy ¥", "rupee": "inr rs ₹", "cent": "¢", "deg": "degree °",
+    "ml": "milliliter millilitre", "dollar": "usd buck $ us$", "euro": "eur €", "gbp": "£", "yen": "jpy ¥", "rupee": "inr ₹", "cent": "¢", "deg": "degree °",
     "%": "percent pct percentage", "": "unit"}.items() for alias in [unit, *aliases.split()]}  # fmt: skip
 _MEASURES = {*UNITS, *"square sq squared cubic cu cubed per".split()} - {""}
 _SCALES = {"tens": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
@@ -137,7 +137,7 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
     """(text without its unit, canonical unit, scale of a word such as "million")."""
     if m := re.match(r"([-+]?)\s*((?:US ?)?\$|[€£¥₹]|USD|EUR|GBP|Rs\.?)\s*(?=[-+.\d])(.+)", text):
         rest, _, scale = _unit(m.group(1) + m.group(3))
-        return rest, UNITS[m.group(2).lower().replace(" ", "").rstrip(".")], scale
+        return rest, UNITS[re.sub(r" |(rs\.?)", lambda m: "₹" * bool(m.group(1)), m.group(2).lower())], scale
     tail = re.search(r"(?:(?<![A-Za-z\\])|(?=“))(?:“[^“”]*”|[A-Za-z ./%€$£¥¢°])+(\^\s*\{?\s*[23]\s*\}?)?$", text)
     exponent, scale = re.sub(r"\D", "", tail.group(1) or "") if tail else "", Fraction(1)
     found, begin = [], len(text)
@@ -145,7 +145,7 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
     for m in reversed(pieces):
         piece, at = m.group().strip("“”. "), tail.start() + m.start()
         words = piece.lower().split()
-        letter = re.fullmatch(r"[-+\d.,/]+ [msghl]", text)  # elsewhere a single letter is a variable
+        letter = re.fullmatch(r"[-+\d.,/]+ [msghlL]", text)  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¥¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
         free = re.search(r"(?:[\d)}!”.,%$€£¥¢°]|(?<![A-Za-z\\])[A-Za-z]{2,}) $", text[:at])  # not `5abc`, `x+abc`, `\pi abc`
         named = all((free and w[2:]) or {w, w.removesuffix("s")} & _MEASURES for w in piece.lower().split("/"))
@@ -163,7 +163,7 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
                 found.insert(0, _canonical(word))
         begin = at
     unit = "%" if found[:1] == ["%"] else " ".join(filter(None, found)).replace(" per ", "/").removeprefix("deg ")
-    if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5:
+    if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5 or re.search(r"[-+*^=] *$", text[:begin]):
         return text, "", Fraction(1)
     return text[:begin].rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
 
@@ -175,7 +175,7 @@ _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
 _ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
-_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?"
+_NAME = rf"\\(?:{'|'.join(FUNCTIONS)}) ?\([^()=]*\)|(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:_(?:\w|\{{\w+\}}))?'?"
 _NAME += rf"(?:(?<=[fghpqFGHPQ']) ?\([^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
 _FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
 _SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
@@ -351,6 +351,8 @@ def _relation(sides: list[str], relations: list[str]) -> Answer:
 
 def _inequality(sides: list[str], relations: list[str]) -> Answer:
     """An interval when a side is a lone variable, else a relation of two sides, else a chain to be compared as text."""
+    if set(relations) <= {">", "\\ge"}:
+        sides, relations = sides[::-1], [{">": "<", "\\ge": "\\le"}[r] for r in reversed(relations)]
     chain = Answer("chain", tag=" ".join(x for pair in zip(map(key, sides), [*relations, ""]) for x in pair))
     try:
         ends = [_plain(side) for side in sides]
@@ -360,8 +362,6 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
         return chain
     if len(ends) == 2 and any(str(end.items[0]).startswith("('*', Fraction(-1, 1), ") for end in ends):  # -x > -1
         ends = [Answer("expr", (negative(end.items[0]),)) for end in reversed(ends)]
-    if set(relations) <= {">", "\\ge"}:
-        ends, relations = ends[::-1], [{">": "<", "\\ge": "\\le"}[r] for r in reversed(relations)]
     nodes, opened = [end.items[0] for end in ends], tuple(r == "<" for r in relations)
     alone = [isinstance(node, str) and node in symbols(node) for node in nodes]
     if relations == ["\\ne"] and alone[0]:
