@@ -89,6 +89,9 @@ x(x+1)=6 ~ x^2+x=6 ;; f(2x+1) = x ~ x ;; P(A \cup B) = 1/2 ~ 0.5 ;; d(A,B)=5 ~ 5
 \{t\mid t<1 \text{ or } t>3\} ~ x<1 \text{ or } x>3 ;; \{1,\{2\}\} ~ \{\{2\},1\} ;; 5 months ~ 5 ;; 5 paths ~ 5 ;; 16\pi\text{ square inches} ~ 16\pi
 \frac{180^\circ}{7} ~ \frac{180}{7} ;; \sin{30^\circ} ~ 1/2 ;; {30^\circ} ~ 30 ;; Cosine ~ \text{cosine} ;; sin xy ~ \sin(xy) ;; \sqrt{x^2y^2} ~ |xy|
 10^{250}\sqrt2 ~ \sqrt2\cdot10^{250}
+x=-1 \text{ or } 0\le x<7 ~ \{-1\}\cup[0,7) ;; x\ne1 \text{ and } x\ne2 ~ \mathbb R\setminus\{1,2\} ;; x\ne1,2 ~ x\ne2, x\ne1
+(\pm1,2) ~ (1,2),(-1,2) ;; f^{-1}(x)=\frac{x-1}{2} ~ \frac{x-1}{2} ;; |AB|=5 ~ 5 ;; [ABC]=6 ~ 6 ;; x:=5 ~ 5 ;; {1\over2} ~ 1/2 ;; {10\choose3} ~ 120
+\frac{100!}{50!\,50!} ~ \binom{100}{50} ;; 3\mathbf{i}-2\mathbf{j} ~ -2\mathbf{j}+3\mathbf{i} ;; \text{June 20} ~ june 20 ;; \log_2 2^{1000} ~ 1000
 """
 
 DIFFERENT = r"""
@@ -128,6 +131,8 @@ ABC' ~ ABC ;; x(x+1)=6 ~ 6 ;; n(n+1)=30 ~ 30 ;; a(2x)=6 ~ 6 ;; 2ⁿ ~ 2n ;; 2ᵃ
 5 negative ~ 5 ;; 5 false ~ 5 ;; a_1=3,a_2=5 ~ a_1=5,a_2=3 ;; m=1,2 ~ n=1,2 ;; x=2 or y=3 ~ x=2 or x=3 ;; x<3 ~ y<3 ;; x\in[0,1] ~ y\in[0,1]
 2,002 ~ 2, 2 ;; 3,005 ~ 3,5 ;; [1,000] ~ [1,0] ;; \{1,\{2\}\} ~ \{1,2\} ;; |x|+|y| ~ |x+y| ;; |xy| ~ xy ;; |a+f|+b+c+d ~ |a|+|f|+b+c+d
 |n-5000| ~ 5000-n ;; x+|x-15| ~ 15 ;; \lfloor|x|/100\rfloor ~ 0 ;; \lfloor x\rfloor+1 ~ \lceil x\rceil ;; \sqrt2+10^{-30} ~ \sqrt2
+\text{June 20} ~ \text{June 21} ;; Room 101 ~ Room 102 ;; Day 5 ~ 5 ;; y=1 \text{ or } x>2 ~ \{1\}\cup(2,\infty) ;; (\pm1,2) ~ (1,2)
+2 \text{ hours and } 30 \text{ minutes} ~ 2, 30 ;; x^{-1}=5 ~ 5
 """
 
 OUTPUTS = [  # (output, style, answer)
@@ -313,6 +318,7 @@ def test_math_verify_is_asked_confirmed_and_limited():
     with Checker(workers=1, limit_seconds=3.0) as checker:
         assert checker.compare(r"\prod_{k=1}^{5} k", "120") == (True, "equal: math-verify, confirmed")
         assert checker.compare(r"\sum_{k=1}^{10} k", "54")[0] is False
+        assert checker.compare(r"\lim_{x\to\infty} x", r"\lim_{x\to -\infty} x")[0] is not True
         worker = checker._pool.get()
         checker._pool.put(worker)
         first = worker.process.pid

@@ -263,7 +263,7 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
         if isinstance(a, sympy.MatrixBase) and isinstance(b, sympy.MatrixBase):
             return a.shape == b.shape and all(map(zero, a.flat(), b.flat()))
         if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):
-            return zero(a, b)
+            return a == b or (not (a - b).has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) and zero(a, b))
         return type(a) is type(b) and len(a.args) == len(b.args) > 0 and all(map(confirmed, a.args, b.args))
 
     tex = [LatexExtractionConfig()]

@@ -94,7 +94,7 @@ class _Parser:
                     raise Unread("a/bc is ambiguous")
             elif not self.factor_follows():
                 return node
-            elif token[0].isdigit():
+            elif token[0].isdigit() and self.tokens[self.i - 1] != "!":
                 raise Unread("two numbers side by side")
             else:
                 node = ("*", node, self.power())
@@ -254,7 +254,7 @@ def symbols(node: Node) -> frozenset[str]:
 # ---------------------------------------------------------------- values
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-_MAX_SIZE = {"!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
+_MAX_SIZE = {"ln": MAX_BITS, "!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
 
 
 class _Machine:

@@ -60,7 +60,8 @@ _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
     (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())),
     (r"\s+", " "),  # runs of spaces would make later rules slow
-    (r"\^ ?(?:\{ ?° ?\}|°)", "°"), (r"\\not ?=", r"\\ne "),
+    (r"\^ ?(?:\{ ?° ?\}|°)", "°"), (r"\\not ?=", r"\\ne "), (":=", "="),
+    (r"\{([^{}]*)\\(over|choose)(?![a-z])([^{}]*)\}", lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}"),
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
     (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
@@ -80,6 +81,7 @@ def _text_command(m: re.Match) -> str:
     if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z]{2}.*)", inner):
         return f" {words.group(1)} “{words.group(2)}”"  # 5 apples
     unit = re.search(r"[\d)}]\s*$", m.string[: m.start()])
+    unit = unit and not (len(inner) == 1 and m.group().startswith(r"\mathb"))  # 3\mathbf{i}
     return f"“{inner}”" if unit or len(inner.strip(" .")) > 1 else f" {inner} "
 
 
@@ -175,7 +177,8 @@ _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
 _ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
-_NAME = rf"\\(?:{'|'.join(FUNCTIONS)}) ?\([^()=]*\)|(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:_(?:\w|\{{\w+\}}))?'?"
+_NAME = r"\|[A-Z]{2}\||\[[A-Z]{3,}\]|[fghFG] ?\^ ?\{-1\} ?\([^()=]*\)|"  # |AB|, [ABC], inverses
+_NAME += rf"\\(?:{'|'.join(FUNCTIONS)}) ?\([^()=]*\)|(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:_(?:\w|\{{\w+\}}))?'?"
 _NAME += rf"(?:(?<=[fghpqFGHPQ']) ?\([^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
 _FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
 _SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
@@ -223,16 +226,26 @@ def read(text: str, joined: bool = True) -> Answer:
     parts = [part for part in split(text, seen=seen) if part]
     if len(parts) == 1:
         return _item(parts[0])
+    if (m := re.match(r"[a-z] ?\\ne ", parts[0])) and _OR not in seen:
+        cuts = [part.removeprefix(m.group()) for part in parts]
+        if not any(re.search(_RELATION, cut) for cut in cuts):
+            return _cut(sorted(map(_scalar, cuts), key=lambda one: real(one.items[0])))
     items = _spread(map(_item, parts))
     if not items:
         raise Unread("empty")
-    if items[0].kind == "eq" and items[0].tag and all(one.kind != "eq" for one in items[1:]):
+    if items[0].kind == "eq" and items[0].tag and not {"eq", "interval"} & {one.kind for one in items[1:]}:
         items = (items[0], *(Answer("eq", (None, one), items[0].tag) for one in items[1:]))  # n = 2, 3, 4
     if all(one.kind == "eq" and one.tag for one in items):
         names = [one.tag for one in items]
         if len(set(names)) == len(names) and len({name.partition("_")[0] for name in names}) > 1:
             return _assign(names, [one.items[1] for one in items])
-    return _pieces(items, seen) if all(one.kind == "interval" for one in items) else Answer("list", items)
+    if all(one.kind == "interval" for one in items):
+        return _pieces(items, seen)
+    if {one.kind for one in items} == {"eq", "interval"} and _OR in seen and len({one.tag if one.kind == "eq" else one.unit for one in items}) == 1:
+        return Answer("union", tuple(Answer("set", one.items[1:]) if one.kind == "eq" else one for one in items))  # x=1 or x>2
+    if len(units := {one.unit for one in items}) == len(items) and any(units <= set(u.split()) for u in ("h min s", "ft in", "lb oz", "dollar cent")):
+        raise Unread("one quantity in several units")
+    return Answer("list", items)
 
 
 def _spread(answers: Iterable[Answer]) -> tuple[Answer, ...]:
@@ -308,6 +321,9 @@ def _bracket(opening: str, parts: list[str], closing: str) -> Answer:
         return items[0]
     if pair == "[]" and len(items) > 1 and all(one.kind in ("interval", "tuple") for one in items):
         return Answer("matrix", tuple(one.items for one in items))  # [[1,2],[3,4]]
+    if pair == "()" and [one.kind for one in items].count("list") == 1:  # (\pm 1, 2)
+        i = next(i for i, one in enumerate(items) if one.kind == "list")
+        return Answer("list", tuple(Answer("tuple", (*items[:i], one, *items[i + 1 :])) for one in items[i].items))
     if len(items) > 1 and (pair == "()" or (pair == "[]" and len(items) > 2)):
         return Answer("tuple", items)
     if len(items) == 2 and pair in ("[]", "[)", "(]"):
@@ -401,6 +417,8 @@ def _plain(text: str) -> Answer:
             tag = re.sub(r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
             named = re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT  # `ABC` is not `abc`
             return Answer("text", tag=words if named else re.sub(r"[^a-z'-]+", " ", tag).strip())
+    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not _FUNCTION.search(words):
+        return Answer("text", tag=words.lower())  # June 20
     parts = split(text, ":")
     return Answer("ratio", tuple(map(_item, parts))) if len(parts) > 1 else _scalar(text)
 
