@@ -119,7 +119,7 @@ y=2x+1 ~ y=2x-1 ;; x=2 ~ y=2 ;; 2x=6 ~ 6 ;; x^2=4 ~ x=2 ;; 2+2=5 ~ 5 ;; p=2,q=7 
 5 cm ~ 5 m ;; 5 cm ~ 5\text{ cm}^2 ;; 5 km ~ 5 miles ;; 5 million ~ 5 ;; 5 thousand ~ 5 ;; 2 thirds ~ 2
 5 squared ~ 5 ;; $5 ~ €5 ;; 5 apples ~ 5 oranges ;; 0.5% ~ 0.5 ;; 1% ~ 1 ;; 5 ~ 0.05% ;; 1000% ~ 100 ;; 50% ~ 5
 90 ~ \frac{\pi}{2} ;; 91 ~ 90^\circ ;; \pi ~ 90^\circ ;; 5m ~ 5 ;; 12 or 13 ~ 12 ;; 52 ~ 52_8 ;; 42 ~ 52_8
-53_8 ~ 52_8 ;; 2:30 am ~ 2:30 pm ;; 2:30 ~ 1:15 ;; 3:2 ~ 2:3 ;; 1:2:4 ~ 1:2:3 ;; Monday ~ Tuesday ;; even ~ odd
+53_8 ~ 52_8 ;; 2:30 am ~ 2:30 pm ;; 2:30 ~ 1:35 ;; 3:2 ~ 2:3 ;; 1:2:4 ~ 1:2:3 ;; Monday ~ Tuesday ;; even ~ odd
 yes ~ no ;; CAIT ~ TAIC ;; VW ~ WV ;; A ~ B ;; (A) 12 ~ B ;; A, B ~ A ;; B, C ~ B, E ;; A ~ \text{(B)}
 Evelyn ~ 5 ;; 5 ~ Evelyn ;; I don't know ~ 5 ;; not 5 ~ 5 ;; x \text{ is } 5 ~ 6 ;; None of these ~ 5 ;; 700 ~ 7
 \frac{1}{1999!} ~ \frac{1}{1998!} ;; \frac{1}{3^{81}} ~ \frac{1}{3^{80}} ;; (0,2.5) ~ (0,2) ;; 64_7 ~ 64_9
@@ -264,7 +264,7 @@ def test_checker_gives_verdict_and_reason():
         assert all(worker.process is None for worker in workers)  # the guards decided all: no process was started
         for worker in workers:
             checker._pool.put(worker)
-    assert VERIFIER == "wcse-answers/2"
+    assert VERIFIER == "wcse-answers/3"
 
 
 # ---------------------------------------------------------------- properties
