@@ -92,6 +92,7 @@ x(x+1)=6 ~ x^2+x=6 ;; f(2x+1) = x ~ x ;; P(A \cup B) = 1/2 ~ 0.5 ;; d(A,B)=5 ~ 5
 x=-1 \text{ or } 0\le x<7 ~ \{-1\}\cup[0,7) ;; x\ne1 \text{ and } x\ne2 ~ \mathbb R\setminus\{1,2\} ;; x\ne1,2 ~ x\ne2, x\ne1
 (\pm1,2) ~ (1,2),(-1,2) ;; f^{-1}(x)=\frac{x-1}{2} ~ \frac{x-1}{2} ;; |AB|=5 ~ 5 ;; [ABC]=6 ~ 6 ;; x:=5 ~ 5 ;; {1\over2} ~ 1/2 ;; {10\choose3} ~ 120
 \frac{100!}{50!\,50!} ~ \binom{100}{50} ;; 3\mathbf{i}-2\mathbf{j} ~ -2\mathbf{j}+3\mathbf{i} ;; \text{June 20} ~ june 20 ;; \log_2 2^{1000} ~ 1000
+12apples ~ 12 ;; x \in \{1,2\} ~ \{2,1\} ;; p(x+1) = x ~ x ;; \{x|x\in[1,2]\} ~ y\in[1,2] ;; x \in (-\infty,1)\cup(3,\infty) ~ x<1 or x>3
 """
 
 DIFFERENT = r"""
@@ -133,6 +134,7 @@ ABC' ~ ABC ;; x(x+1)=6 ~ 6 ;; n(n+1)=30 ~ 30 ;; a(2x)=6 ~ 6 ;; 2ⁿ ~ 2n ;; 2ᵃ
 |n-5000| ~ 5000-n ;; x+|x-15| ~ 15 ;; \lfloor|x|/100\rfloor ~ 0 ;; \lfloor x\rfloor+1 ~ \lceil x\rceil ;; \sqrt2+10^{-30} ~ \sqrt2
 \text{June 20} ~ \text{June 21} ;; Room 101 ~ Room 102 ;; Day 5 ~ 5 ;; y=1 \text{ or } x>2 ~ \{1\}\cup(2,\infty) ;; (\pm1,2) ~ (1,2)
 2 \text{ hours and } 30 \text{ minutes} ~ 2, 30 ;; x^{-1}=5 ~ 5
+p(p+1)=6 ~ 6 ;; x\in\{1,2\} ~ y\in\{1,2\} ;; x\in(-\infty,1)\cup(3,\infty) ~ y\in(-\infty,1)\cup(3,\infty)
 """
 
 OUTPUTS = [  # (output, style, answer)

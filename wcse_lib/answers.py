@@ -82,11 +82,12 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if "eq" in kinds:  # a name on the left may be missing; an equation without one equals only equations
         p, g = (x.items[1] if x.kind == "eq" else x for x in (p, g))
         return _same(p, g, policy) if p and g else ""
+    if kinds <= {"interval", "union", "set"} and "" != p.unit != g.unit != "":  # the variables that they bound
+        return ""
     if kinds & {"interval", "union"}:
         p, g = as_interval(p), as_interval(g)
         compare = _in_order if p.kind == "interval" else _any_order
-        alike = p.kind == g.kind and p.tag == g.tag and (p.unit == g.unit or "" in (p.unit, g.unit))
-        return p.kind if alike and compare(p.items, g.items, policy) else ""
+        return p.kind if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy) else ""
     if "time" in kinds and kinds <= {"time", "ratio", "expr"}:
         return _times(p, g, policy)
     if kinds == {"ratio", "expr"}:

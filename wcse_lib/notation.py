@@ -17,9 +17,9 @@ class Answer:
     r"""A read answer. `items` are answers (nodes where said so) and `tag` is more about them, by `kind`:
 
     expr (node; tag: its text; `unit`), text (tag: words), time (hour, minute, if it may be a ratio; tag: hour mod 12,
-    minute, half, whether am or pm was said, hour), base (tag: digits, base), chain (tag: text), list (tag: names, if
-    any), set, tuple, ratio, union, matrix (rows), interval (ends; tag: which are open; unit: its variable), assign
-    (values; tag: names), eq (node of left - right or None, value of the right or None; tag: name on the left), rel
+    minute, half, whether am or pm was said, hour), base (tag: digits, base), chain (tag: text), list, tuple, ratio,
+    matrix (rows), set, union and interval (`unit`: their variable; ends; tag: which are open), assign (values; tag:
+    names), eq (node of left - right or None, value of the right or None; tag: name on the left), rel
     (node; tag: "<" or "\le").
     """
 
@@ -150,6 +150,7 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
         letter = re.fullmatch(r"[-+\d.,/]+ [msghlL]", text)  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¥¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
         free = re.search(r"(?:[\d)}!”.,%$€£¥¢°]|(?<![A-Za-z\\])[A-Za-z]{2,}) $", text[:at])  # not `5abc`, `x+abc`, `\pi abc`
+        free = free or (len(piece) > 4 and text[at - 1 : at].isdigit())  # 12apples
         named = all((free and w[2:]) or {w, w.removesuffix("s")} & _MEASURES for w in piece.lower().split("/"))
         known = m.group()[0] == "“" or letter or sign or piece in ("of", "sq", "cu") or (len(piece) > 1 and named)
         if not known or trig or not words or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}:
@@ -179,7 +180,7 @@ _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
 _ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
 _NAME = r"\|[A-Z]{2}\||\[[A-Z]{3,}\]|[fghFG] ?\^ ?\{-1\} ?\([^()=]*\)|"  # |AB|, [ABC], inverses
 _NAME += rf"\\(?:{'|'.join(FUNCTIONS)}) ?\([^()=]*\)|(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:_(?:\w|\{{\w+\}}))?'?"
-_NAME += rf"(?:(?<=[fghpqFGHPQ']) ?\([^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
+_NAME += rf"(?:(?<=([fghpqFGHPQ'])) ?\((?![^()=]*\1)[^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
 _FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
 _SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
 
@@ -274,9 +275,9 @@ def _pieces(rays: tuple[Answer, ...], words: list[str]) -> Answer:
 
 def _unnamed(answer: Answer) -> Answer:
     """A set of numbers in braces, whose variable means nothing outside."""
-    if answer.kind == "union":
-        return replace(answer, items=tuple(map(_unnamed, answer.items)))
-    return replace(answer, unit="") if answer.kind == "interval" else answer
+    if answer.kind not in ("interval", "union"):
+        return answer
+    return replace(answer, unit="", items=tuple(map(_unnamed, answer.items)))
 
 
 def _cut(cuts: Sequence[Answer]) -> Answer:
@@ -289,7 +290,7 @@ def _item(text: str) -> Answer:
     """Reads what stands between two commas."""
     if member := re.match(r"(?!.{0,30}\\not)([A-Za-z\\_\d, ()]{1,30}?)\\in(?![a-z])(.*)", text):
         inside = read(member.group(2).strip())
-        return replace(inside, unit=member.group(1).strip()) if inside.kind == "interval" else inside
+        return replace(inside, unit=member.group(1).strip()) if inside.kind in ("interval", "union", "set") else inside
     if m := re.fullmatch(r"\\\{\s*[a-z]\s*(?:\\in \\reals\s*)?[|:](.*)\\\}", text):
         return _unnamed(read(m.group(1).strip()))
     if len(sides := split(text, _RELATION, relations := [])) > 1:
