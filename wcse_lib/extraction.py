@@ -14,7 +14,7 @@ Found = tuple[int, str | None]  # where a marker stands (-1: nowhere) and the an
 _STOP = re.compile(r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|end)\|>|</s>|<eos>|<end_of_turn>")
 _SAID = re.compile(r"\d|\\boxed|\\fbox|[Aa]nswer")
 _MARKED = re.compile(r"\\boxed|\\fbox|####|answer", re.I)
-_REPLY = re.compile(r"^\W*(?:answer|A|solution|response|assistant)\W*:", re.I | re.M)
+_REPLY = re.compile(r"^[^\w\n]*(?:answer|A|solution|response|assistant)[^\w\n]{0,9}:", re.I | re.M)
 _RUN_ON = re.compile(r"\n[ \t]*(?:[#*]{1,4}[ \t]?)?(?:Question|Problem|Exercise|Q|Human|User|Instruction)[ \t]?"
                      r"(?:\d{1,4}[.:]|:|\*\*:?|\d{0,4}[ \t]?\n)")  # fmt: skip
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|\\.|[{}]", re.S)
@@ -167,7 +167,7 @@ def _choice(text: str) -> Found:
     at, box = _boxed(text)
     text = text if at < 0 else re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", box or "")
     for pattern in (r"(?i:answer|option|choice|choose|pick|select)\W{0,12}(?i:is|:)?\W{0,12}([A-J])(?![A-Za-z'])", r"\(([A-J])\)",
-                    r"(?m)^\W*([A-J])(?:\W*$|[.):]\s)"):  # fmt: skip
+                    r"(?m)^[^\w\n]*([A-J])(?:[^\w\n]*$|[.):]\s)"):  # fmt: skip
         if found := [(m.start(), m.group(1)) for m in re.finditer(pattern, text)]:
             return found[-1]
     return -1, None

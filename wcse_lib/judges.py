@@ -39,6 +39,8 @@ _REWRITE = [  # to plain signs; bullets, currency and equal units (`3 km + 4 km 
     (re.compile(r"^\s*[-*+•]\s+"), ""),
     (re.compile(r"\\(?:times|cdot)(?![a-z])"), "*"),
     (re.compile(r"\\div(?![a-z])"), "/"),
+    (re.compile(r"=\s{0,3}\\(?:boxed|fbox)\{([\d.,$%/ ]{1,40})\}"), r"= \1. "),
+    (re.compile(r"(?<![\d)])(?<![\d)] )\*\*(?=[\d$(])|(?<=[\d%)])\*\*(?!\s?[\d($])"), ""),  # bold
     (re.compile(r"\\[dt]?frac\{(\d{1,20})\}\{(\d{1,20})\}"), r" (\1/\2)"),
     (re.compile(r"\\?[$£€]|\\(?=%)|\\[!()\[\]]|&(?= ?=)"), ""),
     (re.compile(r"(?<=[\d)%])\s{0,3}[xX]\s{0,3}(?=[\d(.])"), "*"),
@@ -92,7 +94,7 @@ def arithmetic(text: str) -> tuple[bool | None, str]:
 
 def _equations(part: str) -> Iterator[tuple[list[str], list[str], bool, bool]]:
     """Left and right tokens of each readable `=`, whether the right counts things, and whether the chain goes on."""
-    sides = _EQUALS.split(part)
+    sides, linked = _EQUALS.split(part), False
     for i, (before, after) in enumerate(zip(sides, sides[1:])):
         before, after = before[-400:], after[:400]
         start, end = len(before.rstrip(_CHARS)), len(after) - len(after.lstrip(_CHARS))
@@ -106,21 +108,23 @@ def _equations(part: str) -> Iterator[tuple[list[str], list[str], bool, bool]]:
         while right[-1:] == ["("] or (right[-1:] == [")"] and right.count(")") > right.count("(")):
             right = right[:-1]
         right = right[:-1] if right[-1:] == ["/"] and re.match(r"[A-Za-z]{2}", rest) else right  # 10 / hour
+        whole, linked = linked and "".join(left + right).replace(",", "").isdigit(), False  # 20 = 21 in 5*4 = 20 = 21
         works = [any(t in "+-*/^**(" for t in side[1:]) for side in (left, right)]
-        if not left or not right or not any(works) or (not works[0] and (words or "%" in right)):
+        if not left or not right or not (any(works) or whole) or (not works[0] and (words or "%" in right)):
             continue
         glued = words and not run[:1].isspace() and re.search(r"[\w\\{}'\"^.!|]$|\d:$", words)
         if glued or _OPEN_LEFT.search(words) or left[0] in "+*/^**%)" or (left[0] == "-" and words):
             continue
         algebra = not after[end - 1].isspace() and re.match(r"[A-Za-z]" if works[1] else r"[A-Za-z]\b", rest)  # 15+2ab
         if not algebra and not _OPEN_RIGHT.match(rest):
+            linked = True
             yield left, right, bool(re.match(r"[A-Za-z]{2}", rest)), i + 2 < len(sides)
 
 
 def _tokens(run: str) -> list[str]:
     """The run's tokens; [] when something is left over, numbers follow each other (3 1/2) or start with 0 (0930)."""
     tokens = _TOKEN.findall(run)
-    odd = len("".join(tokens)) != len("".join(run.split())) or re.search(r"[\d%]\s+[.(]?\d|(?<![\d.])0\d", run)
+    odd = len("".join(tokens)) != len("".join(run.split())) or re.search(r"[\d%]\s+[.(]?\d|(?<![\d.,])0\d", run)
     return [] if odd else tokens
 
 

@@ -418,7 +418,7 @@ def _plain(text: str) -> Answer:
             tag = re.sub(r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
             named = re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT  # `ABC` is not `abc`
             return Answer("text", tag=words if named else re.sub(r"[^a-z'-]+", " ", tag).strip())
-    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not _FUNCTION.search(words):
+    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not (_FUNCTION.search(words) or _unit(text)[1]):
         return Answer("text", tag=words.lower())  # June 20
     parts = split(text, ":")
     return Answer("ratio", tuple(map(_item, parts))) if len(parts) > 1 else _scalar(text)
