@@ -483,6 +483,16 @@ def test_a_thousand_hostile_outputs_end_soon():
             extract(text, style)
 
 
+@pytest.mark.parametrize("unit", ["pi ", "sin s", " ", " \n", "$", "5 pi ", "abc ", "- ", "[ "])
+def test_repetitions_take_no_longer_than_their_length(unit):
+    begin = time.process_time()
+    for style in STYLES:
+        extract("Final Answer: " + unit * (100_000 // len(unit)) + "\nQuestion: a\n", style)
+    for text in ("x = " + unit * (1900 // len(unit)) + "}", "5" + unit * (1900 // len(unit)) + "6"):
+        answers._decide(text, "5", DEFAULT)
+    assert time.process_time() - begin < 5
+
+
 # ---------------------------------------------------------------- oracles on real data
 
 

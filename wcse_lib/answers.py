@@ -40,11 +40,11 @@ POLICY_TABLE = r"""
 | order of a bare list (`1, 2`) | any; `(1,2)` is ordered, `\{1,2\}` a set | `lists="unordered"`, `"ordered"` |
 | rounded decimals (`0.333`, `1/3`) | never equal, however many digits | `rounded_digits=None`, or from how many on |
 | `k=1` and `1`; `p=7, q=2`, `(p,q)=(7,2)`, `(7,2)` | equal; an equation such as `2x=6` equals only equations | - |
-| `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal; `(1,2)` is a point or an open interval, as the other is | - |
+| `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal, `x<3` and `y<3` not; "or" joins, "and" intersects; `(1,2)` is a point or an open interval, as the other is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
 | moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`; two different moduli never equal | with `units` |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
-| ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit | - |
+| ratios and times | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); times of day must be the same, "pm" is a unit; `5:12` and `10:24`: nothing can be said | - |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
 | variables | equal where both are real; equations up to a constant factor; `\log` in every base | - |
 """
