@@ -22,10 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 
-from wcse_lib.expressions import Unread, degrees, equal, points, proportional, real, symbols
+from wcse_lib.expressions import Unread, degrees, equal, points, proportional, real, restart, symbols
 from wcse_lib.extraction import MAX_ANSWER, STYLES, extract
 from wcse_lib.notation import Answer, as_interval, key, normalise, read
 
@@ -82,11 +82,12 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if "eq" in kinds:  # a name on the left may be missing; an equation without one equals only equations
         p, g = (x.items[1] if x.kind == "eq" else x for x in (p, g))
         return _same(p, g, policy) if p and g else ""
+    if kinds <= {"interval", "union", "set"} and "" != p.unit != g.unit != "":  # the variables that they bound
+        return ""
     if kinds & {"interval", "union"}:
         p, g = as_interval(p), as_interval(g)
         compare = _in_order if p.kind == "interval" else _any_order
-        alike = p.kind == g.kind and p.tag == g.tag and (p.unit == g.unit or "" in (p.unit, g.unit))
-        return p.kind if alike and compare(p.items, g.items, policy) else ""
+        return p.kind if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy) else ""
     if "time" in kinds and kinds <= {"time", "ratio", "expr"}:
         return _times(p, g, policy)
     if kinds == {"ratio", "expr"}:
@@ -98,18 +99,17 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
         rows, vector = (p.items, g.items) if p.kind == "matrix" else (g.items, p.items)
         cells = [cell for row in rows for cell in row]
         return "vector" if len(cells) in (len(rows), len(rows[0])) and _in_order(cells, vector, policy) else ""
+    if kinds == {"assign", "list"} and any(one.kind == "eq" for one in (*p.items, *g.items)):  # by name, not by place
+        p, g = ([Answer("eq", (None, one), name) for one, name in zip(x.items, x.tag)] if x.tag else x.items for x in (p, g))
+        return "list" if _any_order(p, g, policy) else ""
     if kinds in ({"assign", "tuple"}, {"assign", "list"}, {"list", "tuple"}, {"tuple"}):
-        clash = kinds == {"assign", "list"} and p.tag and g.tag  # y=1, x=2 and x=1, x=2
-        return "tuple" if not clash and _in_order(p.items, g.items, policy) else ""
+        return "tuple" if _in_order(p.items, g.items, policy) else ""
     if kinds == {"set"}:
-        covered = (any(_same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
+        covered = (a in y.items or any((a.kind == "set") == (b.kind == "set") and _same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
         return "set" if all(covered) else ""
     if kinds <= {"list", "set"}:
         compare = _in_order if policy.lists == "ordered" and kinds == {"list"} else _any_order
-        label = "list" if compare(p.items, g.items, policy) else ""
-        if label and p.tag == g.tag and len(set(p.tag or ())) > 1 and not _in_order(p.items, g.items, policy):
-            raise Unread("which is which")  # a_1=3, a_2=5 and a_1=5, a_2=3
-        return label
+        return "list" if compare(p.items, g.items, policy) else ""
     if kinds in ({"set", "expr"}, {"list", "expr"}, {"set", "tuple"}):
         p, g = (x.items[0] if x.kind in ("set", "list") and len(x.items) == 1 else x for x in (p, g))
         return _same(p, g, policy) if p.kind == g.kind else ""
@@ -154,7 +154,7 @@ def _in_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
 def _any_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
     left = list(g)
     for one in p if len(p) == len(g) else ():
-        found = next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
+        found = left.index(one) if one in left else next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
         if found is None:
             return False
         left.pop(found)
@@ -185,7 +185,9 @@ def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
 
 def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
     """The reading of a text, and those that the other side suggests: `1,234` as a list, `1,5` as a decimal."""
-    yield read(text)
+    yield (answer := read(text))
+    if answer.kind == "text" and re.fullmatch("[a-z]{3}", text):
+        yield Answer("expr", (reduce(lambda a, b: ("*", a, b), text),))  # `xyz` may be a product
     if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
         yield read(text, joined=False)
     elif (square := re.fullmatch(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?", text)) and other.kind == "expr":
@@ -218,6 +220,7 @@ def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | s
         same = len({(m.group(1) or m.group(2)).upper() for m in letters}) == 1
         return same, "equal: choice" if same else "unequal: choice"
     g, doubt = None, (None, "gold cannot be parsed")
+    restart()
     try:
         g = read(g_text)
         doubt = False, "prediction cannot be parsed"
@@ -261,7 +264,7 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
         if isinstance(a, sympy.MatrixBase) and isinstance(b, sympy.MatrixBase):
             return a.shape == b.shape and all(map(zero, a.flat(), b.flat()))
         if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):
-            return zero(a, b)
+            return a == b or (not (a - b).has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) and zero(a, b))
         return type(a) is type(b) and len(a.args) == len(b.args) > 0 and all(map(confirmed, a.args, b.args))
 
     tex = [LatexExtractionConfig()]

@@ -94,7 +94,7 @@ class _Parser:
                     raise Unread("a/bc is ambiguous")
             elif not self.factor_follows():
                 return node
-            elif token[0].isdigit():
+            elif token[0].isdigit() and self.tokens[self.i - 1] != "!":
                 raise Unread("two numbers side by side")
             else:
                 node = ("*", node, self.power())
@@ -254,7 +254,7 @@ def symbols(node: Node) -> frozenset[str]:
 # ---------------------------------------------------------------- values
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-_MAX_SIZE = {"!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
+_MAX_SIZE = {"ln": MAX_BITS, "!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
 
 
 class _Machine:
@@ -262,6 +262,7 @@ class _Machine:
 
     def __init__(self, digits: int) -> None:
         self.digits, self.off, self.lost, self.cost = digits, False, False, 0
+        self.seen = digits * 8 // 3  # bits, four fifths of the precision: smaller parts do not count in a comparison
 
     @cached_property
     def mp(self):
@@ -274,7 +275,9 @@ class _Machine:
     def lift(self, x):
         if not isinstance(x, Fraction):
             return x
-        self.lost |= max(x.numerator.bit_length(), x.denominator.bit_length()) > 3 * self.digits
+        for n in (x.numerator, x.denominator):
+            if n.bit_length() > self.seen and (n // (n & -n)).bit_length() > self.seen:
+                self.lost = True
         return self.mp.mpf(x.numerator) / x.denominator
 
     def value(self, node: Node, at: dict[str, Fraction]):
@@ -290,12 +293,13 @@ class _Machine:
         kind, values = node[0], [self.value(n, at) for n in node[1:]]
         bits = sum(v.numerator.bit_length() + v.denominator.bit_length() for v in values if isinstance(v, Fraction))
         self.cost += 1 + (bits >> 10)
-        if self.cost > 20_000:
+        if self.cost > 10_000:
             raise Unread("too expensive to evaluate")
         exact = all(isinstance(v, Fraction) for v in values)
         if kind in _ARITHMETIC and exact and bits <= MAX_BITS:
             return _ARITHMETIC[kind](*values)
         result = self.exact(kind, values) if exact else None
+        self.cost += result.numerator.bit_length() >> 7 if result is not None else 0
         result = self.inexact(kind, values) if result is None else result
         if not isinstance(result, Fraction):
             if not self.mp.isfinite(result):
@@ -327,16 +331,20 @@ class _Machine:
 
     def inexact(self, kind: str, values: list):
         mp = self.mp
+        self.cost += 100 if kind in ("!", "binom") else 4 * (kind not in _ARITHMETIC)
         if kind in ("^", "root"):
             return self.power(self.lift(values[0]), values[1] if kind == "^" else 1 / values[1])
         values = [self.lift(v) for v in values]
         x, sizes = values[0], [mp.mag(v) if v else 0 for v in values]
         if kind in _ARITHMETIC:
-            if kind in "+-" and all(values) and abs(sizes[0] - sizes[1]) > 3 * self.digits:
+            gap = abs(sizes[0] - sizes[1]) if kind in "+-" and all(values) else 0
+            if gap > 3 * self.digits:
                 raise Unread("a term is lost beside a much larger one")
+            self.lost |= gap > self.seen
             return _ARITHMETIC[kind](*values)
         if max(sizes) > _MAX_SIZE.get(kind, 400):
             raise Unread("number too large to evaluate")
+        self.lost |= min(sizes) < -self.digits or (kind in ("sinh", "cosh", "tanh", "coth") and max(sizes) > 8)  # cos x is 1
         if kind in ("lfloor", "lceil"):
             if mp.im(x) != 0 or abs(x - mp.nint(x)) < mp.mpf(10) ** (-self.digits // 2):
                 raise Unread("rounding is undecided")
@@ -353,6 +361,7 @@ class _Machine:
             return base
         if abs(self.lift(exponent)) * (abs(mp.mag(base)) + 4) > 1e15:
             raise Unread("number too large to evaluate")
+        self.lost |= exponent != 0 and mp.mag(self.lift(exponent)) < -self.digits
         if odd and exponent.denominator == 1:
             return base ** int(exponent)
         if odd and mp.im(base) == 0 and mp.re(base) < 0:  # the real root of odd degree
@@ -364,10 +373,16 @@ _LOCAL = threading.local()
 
 
 def machine(digits: int = DIGITS[0]) -> _Machine:
-    """This thread's evaluator for a precision, reset."""
+    """This thread's evaluator for a precision, reset but for its cost."""
     found = _LOCAL.__dict__.setdefault(digits, _Machine(digits))
-    found.off, found.lost, found.cost = False, False, 0
+    found.off, found.lost = False, False
     return found
+
+
+def restart() -> None:
+    """All that is evaluated from here on is one decision, of bounded cost."""
+    for digits in DIGITS:
+        machine(digits).cost = 0
 
 
 def real(node: Node):
@@ -381,7 +396,7 @@ def points(names: Collection[str]) -> list[dict[str, Fraction]]:
     def at(name: str, i: int, k: int) -> Fraction:
         seed = zlib.crc32(f"{name}/{k}".encode())
         size = Fraction(seed % 9_000 + 300, (997, 2003, 3001, 9973)[k % 4])
-        return -size if name != "log scale" and k > 2 and (k == 3 or (i >> k // 6) + k & 1) else size
+        return -size if name != "log scale" and k > 2 and (k == 3 or (i >> k % 3) + k & 1) else size
 
     return [{name: at(name, i, k) for i, name in enumerate(sorted(names))} for k in range(8)] if names else [{}]
 
@@ -437,9 +452,10 @@ def equal(a: Node, b: Node) -> str:
         raise Unread("undefined everywhere")
     if all(labels) and re.search("abs|floor|ceil|root", f"{a}{b}"):  # |x-50| is not 50-x
         for at in points(symbols(a) | symbols(b))[-2:]:
-            with suppress(Unread, ZeroDivisionError, ValueError):
-                label, is_real = _agree(a, b, {name: value * 1009 for name, value in at.items()})
-                labels += [label] * is_real
+            for size in (1009, 10**6 + 3, 3600 * prod(value.denominator for value in at.values())):  # the last: to whole numbers
+                with suppress(Unread, ZeroDivisionError, ValueError):
+                    label, is_real = _agree(a, b, {name: value * size for name, value in at.items()})
+                    labels += [label] * is_real
     return labels[0] if all(labels) else ""
 
 

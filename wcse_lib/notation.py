@@ -17,9 +17,9 @@ class Answer:
     r"""A read answer. `items` are answers (nodes where said so) and `tag` is more about them, by `kind`:
 
     expr (node; tag: its text; `unit`), text (tag: words), time (hour, minute, if it may be a ratio; tag: hour mod 12,
-    minute, half, whether am or pm was said, hour), base (tag: digits, base), chain (tag: text), list (tag: names, if
-    any), set, tuple, ratio, union, matrix (rows), interval (ends; tag: which are open; unit: its variable), assign
-    (values; tag: names), eq (node of left - right or None, value of the right or None; tag: name on the left), rel
+    minute, half, whether am or pm was said, hour), base (tag: digits, base), chain (tag: text), list, tuple, ratio,
+    matrix (rows), set, union and interval (`unit`: their variable; ends; tag: which are open), assign (values; tag:
+    names), eq (node of left - right or None, value of the right or None; tag: name on the left), rel
     (node; tag: "<" or "\le").
     """
 
@@ -44,9 +44,12 @@ _COMMANDS = {c: new for new, commands in {
     r"\reals ": "Reals R", "'": "prime", "=": "equiv", " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
     limits bf rm it quad qquad angle triangle"""}.items() for c in commands.split()}  # fmt: skip
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]")  # controls, surrogates
+_SCRIPTS = {mark: "".join(c for c in map(chr, range(0xB2, 0x2C80)) if unicodedata.decomposition(c).startswith(name))
+            .translate({ord(c): None for c in "º℠™"}) for mark, name in (("^", "<super>"), ("_", "<sub>"))}  # fmt: skip
 _PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}")
 _SPELLINGS = [(re.compile(old), new) for old, new in (
+    (r"\s+", " "),
     (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
     (r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:checkmark|[hv]fill|q?square|blacksquare)(?=\s*$)", " "),
     (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d) ?\{ ?, ?\}(?:\\!)?(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))", ""),  # thousands
@@ -55,9 +58,10 @@ _SPELLINGS = [(re.compile(old), new) for old, new in (
     (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),  # not \overline{z}
     (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
-    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())), (r"\s+", " "),  # runs of spaces are slow below
-    (r"\^\s*(?:\{\s*°\s*\}|°)", "°"),
-    (r"(\\frac\s*\{[^{}°]*)°\s*(\}\s*\{[^{}°]*\})(?=\s*$)", r"\1\2°"),
+    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())),
+    (r"\s+", " "),  # runs of spaces would make later rules slow
+    (r"\^ ?(?:\{ ?° ?\}|°)", "°"), (r"\\not ?=", r"\\ne "), (":=", "="),
+    (r"\{([^{}]*)\\(over|choose)(?![a-z])([^{}]*)\}", lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}"),
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
     (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
@@ -77,6 +81,7 @@ def _text_command(m: re.Match) -> str:
     if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z]{2}.*)", inner):
         return f" {words.group(1)} “{words.group(2)}”"  # 5 apples
     unit = re.search(r"[\d)}]\s*$", m.string[: m.start()])
+    unit = unit and not (len(inner) == 1 and m.group().startswith(r"\mathb"))  # 3\mathbf{i}
     return f"“{inner}”" if unit or len(inner.strip(" .")) > 1 else f" {inner} "
 
 
@@ -88,11 +93,12 @@ def normalise(text: str) -> str:
     text = _UNSEEN.sub("", text).strip(' \n\t*`"')
     if boxed := re.fullmatch(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", text, re.S):
         text = boxed.group(1)
-    text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
-    for script, mark in (("[¹²³⁰-ⁿˣᵏᵐ]+", "^"), ("[₀-₎ₐ-ₜ]+", "_")):
-        text = re.sub(script, lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
-    text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
-    text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
+    if not text.isascii():
+        text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
+        for mark, script in _SCRIPTS.items():
+            text = re.sub(f"[{script}]+", lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
+        text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
+        text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
     if text.count("$") % 2 == 0 and not re.match(r"\s*\\?\$\d[^$]*,\s*\\?\$\d", text):
         text = re.sub(r"(?<!\\)\$", " ", text)  # formulas, not money
     text = _TEXT.sub(_text_command, text)
@@ -115,12 +121,14 @@ UNITS = {alias: unit for unit, aliases in {
     "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mi/h": "mph",
     "ml": "milliliter millilitre", "dollar": "usd buck $ us$", "euro": "eur €", "gbp": "£", "yen": "jpy ¥", "rupee": "inr ₹", "cent": "¢", "deg": "degree °",
     "%": "percent pct percentage", "": "unit"}.items() for alias in [unit, *aliases.split()]}  # fmt: skip
+_MEASURES = {*UNITS, *"square sq squared cubic cu cubed per".split()} - {""}
 _SCALES = {"tens": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
            "billion": 10**9, "trillion": 10**12}  # fmt: skip
 _NO_UNITS = {*WORDS, *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
     not where than to through except with is are at least most divided by sum each between from until none half halves
-    third quarter fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth thousandth score gross
-    sixteenth negative above below zero root repeating recurring undefined doubled tripled halved tau mil mln""".split()}
+    third quarter fourth score gross negative above below zero root repeating recurring undefined halved doubled tripled
+    incorrect wrong false tau mil mln""".split()}
+_PART = re.compile(r"(?:.*(?:teen|tie|llion|hundred|thousand)|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?")  # 3 sevenths
 
 
 def _canonical(word: str) -> str:
@@ -141,10 +149,13 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
         words = piece.lower().split()
         letter = re.fullmatch(r"[-+\d.,/]+ [msghlL]", text)  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¥¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
-        named = all(part.lower() in UNITS or part.lower().removesuffix("s") in UNITS for part in piece.split("/"))
-        glued = len(piece) < 5 and re.search(r"[\w)}]$", text[:at]) and not named  # 5abc is a product
-        known = m.group()[0] == "“" or letter or sign or piece in ("of", "sq", "cu") or (len(piece) > 2 and not glued) or (len(piece) > 1 and named)
+        free = re.search(r"(?:[\d)}!”.,%$€£¥¢°]|(?<![A-Za-z\\])[A-Za-z]{2,}) $", text[:at])  # not `5abc`, `x+abc`, `\pi abc`
+        free = free or (len(piece) > 4 and text[at - 1 : at].isdigit())  # 12apples
+        named = all((free and w[2:]) or {w, w.removesuffix("s")} & _MEASURES for w in piece.lower().split("/"))
+        known = m.group()[0] == "“" or letter or sign or piece in ("of", "sq", "cu") or (len(piece) > 1 and named)
         if not known or trig or not words or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}:
+            break
+        if any(map(_PART.fullmatch, words)):
             break
         for word in reversed(words):
             if word in ("square", "sq", "sq.", "squared", "cubic", "cu", "cubed"):
@@ -166,9 +177,12 @@ _BASES = dict(zip("zero one two three four five six seven eight nine ten eleven 
 _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
-_NAME = r"(?:[A-Za-z]|\\[a-z]+ ?(?:\([^()=]*\))?|[A-Z]{2,}|“[^”]*”|[A-Z][a-z]{2,})(?:_(?:\w|\{\w+\}))?'?(?: ?\([^()=+*/^-]*\)|(?<=[fghpqFGHPQ']) ?\([^()=]*\))?"  # f(x+1), not x(x+1)
-_WORD = rf"(?:{'|'.join(WORDS)})"
-_FORMULA = re.compile(rf"(?:[A-Za-z] ?)?(?>{_WORD} ?(?:(?!{_WORD})[A-Za-z])? ?)+")  # sin x, not since
+_ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
+_NAME = r"\|[A-Z]{2}\||\[[A-Z]{3,}\]|[fghFG] ?\^ ?\{-1\} ?\([^()=]*\)|"  # |AB|, [ABC], inverses
+_NAME += rf"\\(?:{'|'.join(FUNCTIONS)}) ?\([^()=]*\)|(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:_(?:\w|\{{\w+\}}))?'?"
+_NAME += rf"(?:(?<=([fghpqFGHPQ'])) ?\((?![^()=]*\1)[^()=]*\)| ?\({_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*\))?"  # f(x+1), not x(x+1)
+_FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
+_SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
 
 
 def split(text: str, separators: str = f"[,;{_AND}{_OR}]", seen: list[str] | None = None) -> list[str]:
@@ -213,18 +227,26 @@ def read(text: str, joined: bool = True) -> Answer:
     parts = [part for part in split(text, seen=seen) if part]
     if len(parts) == 1:
         return _item(parts[0])
+    if (m := re.match(r"[a-z] ?\\ne ", parts[0])) and _OR not in seen:
+        cuts = [part.removeprefix(m.group()) for part in parts]
+        if not any(re.search(_RELATION, cut) for cut in cuts):
+            return _cut(sorted(map(_scalar, cuts), key=lambda one: real(one.items[0])))
     items = _spread(map(_item, parts))
     if not items:
         raise Unread("empty")
-    if items[0].kind == "eq" and items[0].tag and all(one.kind != "eq" for one in items[1:]):
-        items = (items[0].items[1], *items[1:])  # n = 2, 3, 4
+    if items[0].kind == "eq" and items[0].tag and not {"eq", "interval"} & {one.kind for one in items[1:]}:
+        items = (items[0], *(Answer("eq", (None, one), items[0].tag) for one in items[1:]))  # n = 2, 3, 4
     if all(one.kind == "eq" and one.tag for one in items):
-        names, values = [one.tag for one in items], tuple(one.items[1] for one in items)
-        if len({name.partition("_")[0] for name in names}) == 1:
-            return replace(_assign(names, values), kind="list")
-        if len(set(names)) == len(names):
-            return _assign(names, values)
-    return _pieces(items, seen) if all(one.kind == "interval" for one in items) else Answer("list", items)
+        names = [one.tag for one in items]
+        if len(set(names)) == len(names) and len({name.partition("_")[0] for name in names}) > 1:
+            return _assign(names, [one.items[1] for one in items])
+    if all(one.kind == "interval" for one in items):
+        return _pieces(items, seen)
+    if {one.kind for one in items} == {"eq", "interval"} and _OR in seen and len({one.tag if one.kind == "eq" else one.unit for one in items}) == 1:
+        return Answer("union", tuple(Answer("set", one.items[1:]) if one.kind == "eq" else one for one in items))  # x=1 or x>2
+    if len(units := {one.unit for one in items}) == len(items) and any(units <= set(u.split()) for u in ("h min s", "ft in", "lb oz", "dollar cent")):
+        raise Unread("one quantity in several units")
+    return Answer("list", items)
 
 
 def _spread(answers: Iterable[Answer]) -> tuple[Answer, ...]:
@@ -251,6 +273,13 @@ def _pieces(rays: tuple[Answer, ...], words: list[str]) -> Answer:
     return Answer("union", rays)
 
 
+def _unnamed(answer: Answer) -> Answer:
+    """A set of numbers in braces, whose variable means nothing outside."""
+    if answer.kind not in ("interval", "union"):
+        return answer
+    return replace(answer, unit="", items=tuple(map(_unnamed, answer.items)))
+
+
 def _cut(cuts: Sequence[Answer]) -> Answer:
     """The real line without some numbers, in order."""
     ends = (_ENDS[0], *cuts, _ENDS[1])
@@ -261,9 +290,9 @@ def _item(text: str) -> Answer:
     """Reads what stands between two commas."""
     if member := re.match(r"(?!.{0,30}\\not)([A-Za-z\\_\d, ()]{1,30}?)\\in(?![a-z])(.*)", text):
         inside = read(member.group(2).strip())
-        return replace(inside, unit=member.group(1).strip()) if inside.kind == "interval" else inside
+        return replace(inside, unit=member.group(1).strip()) if inside.kind in ("interval", "union", "set") else inside
     if m := re.fullmatch(r"\\\{\s*[a-z]\s*(?:\\in \\reals\s*)?[|:](.*)\\\}", text):
-        return read(m.group(1).strip())
+        return _unnamed(read(m.group(1).strip()))
     if len(sides := split(text, _RELATION, relations := [])) > 1:
         return _relation(sides, relations)
     if len(unions := split(text, r"\\cup(?![a-z])")) > 1:
@@ -293,6 +322,9 @@ def _bracket(opening: str, parts: list[str], closing: str) -> Answer:
         return items[0]
     if pair == "[]" and len(items) > 1 and all(one.kind in ("interval", "tuple") for one in items):
         return Answer("matrix", tuple(one.items for one in items))  # [[1,2],[3,4]]
+    if pair == "()" and [one.kind for one in items].count("list") == 1:  # (\pm 1, 2)
+        i = next(i for i, one in enumerate(items) if one.kind == "list")
+        return Answer("list", tuple(Answer("tuple", (*items[:i], one, *items[i + 1 :])) for one in items[i].items))
     if len(items) > 1 and (pair == "()" or (pair == "[]" and len(items) > 2)):
         return Answer("tuple", items)
     if len(items) == 2 and pair in ("[]", "[)", "(]"):
@@ -381,9 +413,13 @@ def _plain(text: str) -> Answer:
     if len(letter) == 1 and letter.isalpha() and letter not in "ei" and (letter.isupper() or "“" in text):
         return Answer("expr", (letter,))
     if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and ("“" in text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)):
-        if "“" in text or not _FORMULA.fullmatch(words):
-            tag = re.sub(r"^(?:the|an?) ", "", re.sub(r"(?<=[A-Z])'", " prime", words).lower())
-            return Answer("text", tag=re.sub(r"[^a-z]+", " ", tag).strip())
+        rest = _FUNCTION.sub("\0", words)
+        if "“" in text or "\0" not in rest or re.search(r"[A-Za-z]{3}|[A-Za-z]\0|\0[A-Za-z]", rest):
+            tag = re.sub(r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
+            named = re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT  # `ABC` is not `abc`
+            return Answer("text", tag=words if named else re.sub(r"[^a-z'-]+", " ", tag).strip())
+    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not (_FUNCTION.search(words) or _unit(text)[1]):
+        return Answer("text", tag=words.lower())  # June 20
     parts = split(text, ":")
     return Answer("ratio", tuple(map(_item, parts))) if len(parts) > 1 else _scalar(text)
 
@@ -394,6 +430,8 @@ def _scalar(text: str) -> Answer:
         one = _scalar(m.group(1))
         return replace(one, unit=f"mod {int(m.group(2))}") if one.kind == "expr" and not one.unit else one
     text, unit, scale = _unit(text)
+    if "°" in text and not unit and not re.search("sin|cos|tan|cot|sec|csc", text):
+        text, unit = text.replace("°", " "), "deg"  # 180°/7
     if signs := re.findall(r"\\(pm|mp)(?![a-z])", text):
         if len(signs) > 3:
             raise Unread("too many plus-minus signs")
