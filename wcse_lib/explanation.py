@@ -9,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from wcse_lib.matching import unspent
 from wcse_lib.records import read_json, write_json
 from wcse_lib.study import Run, Study
 
@@ -230,7 +231,7 @@ def _removes(study: Study, recipe: str) -> tuple[list[str], str]:
 
 def _notes(run: Run, tables, told: pd.DataFrame, n_rows: int) -> list[str]:
     """What limits the numbers: matching, power, judges, controls, lengths, seeds, what was left out."""
-    notes = [_matched(run.study)]
+    notes = [_matched(run.study), *unspent(run.plan["arms"])]
     reach = NormalDist().inv_cdf(1 - 0.025 / max(n_rows, 1)) + 0.84  # of as many comparisons as the answer makes
     for row in told.itertuples():
         least = reach * (row.high - row.low) / 3.92
@@ -244,7 +245,7 @@ def _notes(run: Run, tables, told: pd.DataFrame, n_rows: int) -> list[str]:
         if row.metric == PRIMARY:
             notes.append(f"Control, {row.base}: {row.comparison.replace('-', '−')} is {_told(row)}.")
     for row in tables["ledger"].itertuples() if "ledger" in tables else ():
-        if row.stage == "02_generate" and row.unit == "flops" and not row.matched and row.planned > 0:
+        if row.stage == "02_generate" and row.unit == "flops" and pd.notna(row.matched) and not row.matched and row.planned > 0:
             notes.append(f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind}: its texts are not as long as the plan assumed.")
     for row in tables["quality"].itertuples():
         if row.n_truncated > 0.01 * row.n_samples:

@@ -201,7 +201,7 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     best is kept, the earliest of equals (of several learning rates too, the first); without it, the last. The student's
     tokenizer takes `end_id` for its EOS: engines stop there. `progress(step, n_steps, loss)` is called every step.
     Called again after a kill it goes on from the latest whole checkpoint, after success it returns the saved report.
-    Running out of memory halves the micro batch. FLOPs are budget.training_flops, tokens without padding, of all rates;
+    Running out of memory halves the micro batch. FLOPs are budget.training_flops, tokens without padding, of all rates that came to an end;
     planned ones at the rows' mean length; validation and steps repeated after a kill are left out. Raises ValueError: a
     row too long, another training in `out` (unless `renew`: then that is thrown away), a loss or gradient that is not finite (with step and learning rate).
     """

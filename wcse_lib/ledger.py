@@ -22,7 +22,8 @@ def ledger(run: Run) -> pd.DataFrame:
     part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of students: `training`,
     `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive arm is charged for the
     samples that it copied, as if drawn for it. Planned lengths are the plan's, or where it knows none the reference
-    arm's mean, which is the matching rule's own assumption and says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample at its model's mean.
+    arm's mean, which is the matching rule's own assumption and says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest
+    budget alone, every sample at its model's mean.
     """
     booked: list[tuple] = []
 

@@ -162,7 +162,7 @@ def as_table(name: str, frame: pd.DataFrame) -> dict:
     """A table for a template: texts to show, numbers to sort by, interval beside value, constant columns apart."""
     heading = HEADS.get(name, "coverage, %")
     if name == "ledger" and "matched" in frame:  # only sampling is matched; a bare "no" elsewhere would read as a fault
-        told = frame["matched"].map({True: "yes", False: "no"}).where(frame["kind"].str.startswith("sampling"), "–")
+        told = frame["matched"].map({True: "yes", False: "no"}).where(frame["kind"].str.startswith("sampling")).fillna("–")
         frame = frame.assign(matched=told)
     columns = [c for c in frame if c not in ("low", "high") and frame[c].notna().any()]
     if "value" in frame and "unit" in columns:

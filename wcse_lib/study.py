@@ -417,6 +417,8 @@ class Study(Strict):
         rates = [self.training.rate, *(s.learning_rate for s in self.students.values())]
         if any(isinstance(rate, list) and len(rate) > 1 for rate in rates) and not self.dataset.n_validation:
             raise ValueError("dataset.n_validation: several learning rates need validation problems to choose by")
+        if self.budget.batch and (live := [name for name, arm in self.arms.items() if arm.engine == "openai"]):
+            raise ValueError(f"budget.batch: {live[0]} is drawn call by call, at the full price; only imported samples can have been bought in batches")
         if self.evaluation.merged and not (self.training.merged and self.training.method != "full"):
             raise ValueError("evaluation.merged: needs training.merged: true, and training.method: lora or qlora")
         if (self.verification.by == "task") != (self.dataset.name == "reasoning_gym"):
