@@ -217,7 +217,8 @@ def test_ledger_charges_copies_and_stays_matched(mixed):
             assert table.loc[(arm, f"prompt ({b})", "tokens"), "spent"] == 20 * len(mine)
     high = table.xs("flops", level="unit").xs("sampling (high)", level="kind")["planned"]
     assert high["mix"] == pytest.approx(high["se"], rel=0.01) and high["adaptive"] == high["wc"]
-    assert table.loc[("se", "sampling (high)", "flops"), "matched"]
+    assert pd.isna(table.loc[("se", "sampling (high)", "flops"), "matched"]), "its planned length is its own"
+    assert pd.notna(table.loc[("wc", "sampling (high)", "flops"), "matched"])
     assert table.loc[("se", "sampling (high)", "seconds"), "spent"] == 0.5 * 40 * 5
     models = samples["mix"]["model"].value_counts()
     seconds = table.loc[("mix", "sampling (high)", "seconds"), "spent"]

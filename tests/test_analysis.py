@@ -42,7 +42,7 @@ def make_study(folder, seeds=(0, 1), recipes=True, study=STUDY):
                          "level": "1", "tests": "", "set": ["held_out"] * 200 + ["far"] * 100})  # fmt: skip
     arms = {a: {"model": {"se": "nano-se", "wc": "nano-wc"}.get(a), "n_parameters": {"se": 3e6, "wc": 1e6}.get(a),
                 "price": None, "planned_flops_per_token": {"se": 6e6, "wc": 2e6}.get(a), "tokens_per_sample": 11.0,
-                "samples": {b: k[a] for b, k in BUDGETS.items()}} for a in RATE}  # fmt: skip
+                "samples": {b: k[a] for b, k in BUDGETS.items()}, "budget_used": dict.fromkeys(BUDGETS, 1.0)} for a in RATE}  # fmt: skip
     students = {}
     for base in study["students"]:
         entry = {"base": base, "model": "nano-student", "arm": None, "budget": None, "recipe": "main", "seed": None}
