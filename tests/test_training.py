@@ -51,7 +51,7 @@ def made_matrix(**changes):
 def test_paradigms_come_from_who_teaches_whom(monkeypatch):
     size = budget.read_model(resolve_model("nano-student"))
     of = {"nano-se": 100, "nano-wc": 50, "nano-student": 10}
-    fake = {resolve_model(name): type(size)(n, n, n, 1, 1, 1, name, "made") for name, n in of.items()}
+    fake = {resolve_model(name): type(size)(n, n, n, 1, 1) for name, n in of.items()}
     monkeypatch.setattr(budget, "read_model", fake.get)
     found = matrix.list_students(*made_matrix(controls={"pooled": True}))
     paradigms = {name: entry["paradigm"] for name, entry in found.items() if name.endswith(".low")}

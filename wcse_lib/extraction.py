@@ -196,7 +196,8 @@ def _last_number(text: str) -> Found:
 
 
 def _auto(text: str) -> Found:
-    strong = max(_boxed(text), _hashes(text), _after(_FINAL, text), key=lambda found: found[0])
+    final = _after(_FINAL, text) if "final" in text.lower() else (-1, None)  # looked for first, as most texts lack it
+    strong = max(_boxed(text), _hashes(text), final, key=lambda found: found[0])
     weak = strong if strong[0] >= 0 else max(_after(_PHRASE, text), _openai(text), key=lambda found: found[0])
     if weak[0] >= 0:
         return weak
