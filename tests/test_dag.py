@@ -181,7 +181,7 @@ def test_samples_that_are_gone_are_drawn_again(smoke, tmp_path):
     assert not pipeline.is_done(folder, Run(folder).study, "02_generate", "wc")
 
 
-def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, monkeypatch):
+def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, monkeypatch, capsys):
     from jupyter_client.provisioning.local_provisioner import LocalPortCache
 
     find, asked = LocalPortCache.find_available_port, []
@@ -191,6 +191,7 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
         port = taken.getsockname()[1]
         monkeypatch.setattr(LocalPortCache, "find_available_port", lambda *a: asked.append(1) or (port if len(asked) == 1 else find(*a)))
         assert pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path), "--until", "01"]) == 0
+    assert re.search(r"Students: your 16 held-out problems.* cannot see 2 points", capsys.readouterr().out), "said before anything is drawn"
     assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, "01_plan", None)
 
 

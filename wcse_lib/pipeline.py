@@ -19,6 +19,7 @@ import psutil
 import wcse_lib
 from wcse_lib import planning
 from wcse_lib.grid import expand, is_grid
+from wcse_lib.matching import unspent
 from wcse_lib.matrix import packages
 from wcse_lib.preview import preview
 from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_json, write_json
@@ -93,7 +94,8 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
         print(f"== {pilot.study}", flush=True)
         _run(pilot, _written(pilot, outputs), machine, outputs, "03_verify")  # 01 needs all of it
     todo, kernels = [step for step in steps(study) if step[0] <= last], {}
-    if any(stage == "04_finetune" for stage, _ in todo) and (lacking := packages(study, load_machine(machine))):
+    untrained = any(stage == "04_finetune" and not is_done(folder, study, stage, arm) for stage, arm in todo)
+    if untrained and (lacking := packages(study, load_machine(machine))):
         raise StudyError(f"not installed here, and needed for the training: {', '.join(lacking)}; install them, or change training in {params}")
     with locked(folder):
         try:
@@ -116,6 +118,9 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
                     _execute(folder, stage, arm, given, label, kernels[stage, arm], last=True)
                 kernels.pop((stage, arm)).close()
                 print(f"{label}: done in {time.monotonic() - clock:.0f} s", flush=True)
+                if stage == STAGES[0]:  # before anything is drawn: what this study could not show, and which arms spend less than their share
+                    opened = Run(folder)
+                    print(*(f"  {told}" for told in [*planning.power_sentences(opened), *unspent(opened.plan["arms"])]), sep="\n", flush=True)
         finally:
             for kernel in kernels.values():
                 kernel.close()
