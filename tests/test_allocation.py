@@ -124,6 +124,12 @@ def test_arms_that_draw_from_others_are_older_than_what_they_read(mixed):
     assert mixed.inputs("02_generate", "adaptive") == [mixed.path("02", "wc")] and not mixed.inputs("02_generate", "wc")
 
 
+def test_the_plans_table_has_every_kind_of_arm(mixed):
+    table = planning.arms_table(mixed).set_index(["arm", "budget"])
+    assert set(table.index.get_level_values("arm")) == {"se", "wc", "mix", "adaptive"}
+    assert (table.loc["adaptive", "n_samples"] == table.loc["wc", "n_samples"]).all() and table["matched"].all()
+
+
 def test_a_mix_needs_its_parts(tmp_path):
     run = planning.make_plan(study_of(), tmp_path)
     fill(run, ["se"])
