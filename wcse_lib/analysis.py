@@ -81,7 +81,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     }
     if run.plan["students"]:
         scores = {s: _scores(run, s) for s in run.plan["students"]}
-        groups, sets = _groups(run, scores), _sets(run)
+        groups, sets = _groups(run, scores), run.sets()
         tables |= {
             "students": _students(run, scores, sets),
             "differences": _differences(run, groups, sets, ["held_out"]),
@@ -433,12 +433,6 @@ def _forecast(run: Run) -> pd.DataFrame:
     """The pilot's forecast beside what came; empty where the study had no pilot."""
     there = "pilot" in run.plan  # else what lies there is of an earlier plan
     return forecast.compare(read_parquet(run.path("01", "forecast.parquet")), outcome(run)) if there else pd.DataFrame()
-
-
-def _sets(run: Run) -> pd.Series:
-    """Held-out problem -> its set (transfer sets have names of their own)."""
-    problems = read_parquet(run.path("01", "held_out.parquet"))
-    return pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"]).astype(object)
 
 
 def _scores(run: Run, student: str) -> pd.DataFrame:

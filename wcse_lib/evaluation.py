@@ -108,8 +108,7 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
     Greedy pass@1 with Wilson's interval, where n is problems; sampled pass@1, the largest maj@k and the false-positive
     rate (n: judged samples of the drawn correct ones) with bootstrap intervals over problems.
     """
-    problems, out = read_parquet(run.path("01", "held_out.parquet")), []
-    sets = problems.assign(set=problems.get("set", "held_out")).set_index("problem_id")["set"]
+    sets, out = run.sets(), []
     k = max(run.study.evaluation.maj_k, default=1)
     for student in students:
         folder = run.path("05", student)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -53,27 +54,23 @@ def expand(path: str | Path, outputs: str | Path = "outputs") -> dict[str, Study
     where = str(path)
     spec = validate(Grid, read_yaml(resolve(path)), where)
     base = read_yaml(resolve(spec.base))
-    changes = _rounds(spec, base, Path(outputs)) if spec.rounds else _combinations(spec)
+    changes = _rounds(spec, base, Path(outputs)).items() if spec.rounds else _combinations(spec)
     studies = {}
-    for label, change in changes.items():
+    for label, change in changes:
         name = f"{spec.study}-{label}"
         name = name if len(name) <= LONGEST else f"{name[: LONGEST - 7]}-{fingerprint(label)[:6]}"
         if name in studies:
-            raise StudyError(f"{where}: two of its studies would be called {name!r}; write them as cases, which have names")
+            raise StudyError(f"{where}: two studies would be called {name!r}; write them as cases, which have names")
         data = _changed(base, {**spec.set, **change}, where) | {"study": name}
         studies[name] = check_study(data | ({"title": spec.title} if spec.title else {}), f"{where}, study {name}")
     return studies
 
 
-def _combinations(spec: Grid) -> dict[str, dict]:
-    out = {}
+def _combinations(spec: Grid) -> Iterator[tuple[str, dict]]:
     for case, change in (spec.cases or {"": {}}).items():
         for values in product(*spec.grid.values()):
             labels = [case] * bool(case) + [_label(key, value) for key, value in zip(spec.grid, values)]
-            if (name := "-".join(labels)) in out:
-                raise StudyError(f"grid: two studies would be called {name!r}; write them as cases, which have names")
-            out[name] = {**change, **dict(zip(spec.grid, values))}
-    return out
+            yield "-".join(labels), {**change, **dict(zip(spec.grid, values))}
 
 
 def _rounds(spec: Grid, base: dict, outputs: Path) -> dict[str, dict]:

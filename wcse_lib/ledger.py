@@ -48,7 +48,7 @@ def ledger(run: Run) -> pd.DataFrame:
         most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
         drawn = rows[rows["budget"] == most]
         took = drawn["n"] * drawn["model"].map(_seconds(run)).astype(float)
-        each = [(k, run.arm(part).get("seconds_per_sample")) for part, k in _parts(run, arm, most).items()]
+        each = [(k, run.arm(part).get("seconds_per_sample")) for part, k in run.shares(arm, most).items()]
         plan = sum(k * x for k, x in each) * run.plan["n_problems"]["train"] if all(x for _, x in each) else None
         seconds = float(took.sum()) if len(took) and took.notna().all() else None
         book(arm, "02_generate", f"sampling ({most})", {"seconds": plan}, {"seconds": seconds})
@@ -127,16 +127,10 @@ def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
     return known | {"usd": float((priced * tokens).sum()) / 1e6 if priced.notna().all() else None}
 
 
-def _parts(run: Run, arm: str, b: str) -> dict[str, float]:
-    """Samples per problem by the arm whose model draws them."""
-    plan, spec = run.arm(arm), run.study.arms[arm]
-    return plan["parts"][b] if "parts" in plan else {spec.adaptive.of if spec.adaptive else arm: plan["samples"][b]}
-
-
 def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> dict:
     """Tokens, FLOPs and USD that the plan gives an arm's samples at a budget."""
     b_, n, out = run.study.budget, run.plan["n_problems"]["train"], {"tokens": 0.0, "flops": 0.0, "usd": 0.0}
-    for part, k in _parts(run, arm, b).items():
+    for part, k in run.shares(arm, b).items():
         like, known = (part if b_.lengths == "measured" else b_.reference), run.arm(part)
         drawn = samples[like].loc[samples[like]["budget"] == b, ["n_tokens", "known_n_tokens"]].sum()
         mean = drawn["n_tokens"] / drawn["known_n_tokens"] if drawn["known_n_tokens"] else float("nan")
@@ -160,10 +154,10 @@ def _prompts_usd(run: Run, part: str, n_samples: float) -> float | None:
 
 def _planned_prompts(run: Run, arm: str, b: str) -> dict:
     """Prompt tokens of every sample where the plan knows their length: what an engine without a shared prefix reads."""
-    each = {part: run.arm(part).get("prompt_tokens") for part in _parts(run, arm, b)}
+    each = {part: run.arm(part).get("prompt_tokens") for part in run.shares(arm, b)}
     if not all(each.values()):
         return {}
-    n = {part: run.plan["n_problems"]["train"] * k * each[part] for part, k in _parts(run, arm, b).items()}
+    n = {part: run.plan["n_problems"]["train"] * k * each[part] for part, k in run.shares(arm, b).items()}
     flops = [run.arm(part)["planned_flops_per_token"] for part in n]
     return {"tokens": sum(n.values()), "flops": sum(x * f for x, f in zip(n.values(), flops)) if all(flops) else None}
 

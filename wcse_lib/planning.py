@@ -151,8 +151,8 @@ def arms_table(run: Run) -> pd.DataFrame:
     ones empty), and the part of the budget that they use: under 99 % is no match."""
     rows, n, b = [], run.plan["n_problems"]["train"], run.study.budget
     for name, arm in run.plan["arms"].items():
-        for budget_name, k in arm["samples"].items():
-            parts = arm["parts"][budget_name] if "parts" in arm else {(run.parts(name) or [name])[0]: k}
+        for budget_name in arm["samples"]:
+            parts = run.shares(name, budget_name)
             rows.append({"arm": name, "budget": budget_name, "model": arm["model"] or " + ".join(parts),
                          "samples_per_problem": sum(parts.values()), "n_samples": round(n * sum(parts.values())),
                          **_planned(run, parts, n), "part_of_budget": arm["budget_used"][budget_name]})  # fmt: skip

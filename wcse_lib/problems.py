@@ -15,7 +15,7 @@ import pandas as pd
 
 from wcse_lib import answers, decontamination
 from wcse_lib.nano.world import make_problems
-from wcse_lib.records import StudyError, read_table
+from wcse_lib.records import StudyError, encodable, read_table
 from wcse_lib.study import Dataset, Study, resolve
 
 COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
@@ -209,7 +209,7 @@ def _text(row: dict, name: str, where: str, number: int) -> str:
     if value is None or value != value:
         return ""
     text = "\n".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text.encode("utf-8", "replace").decode()  # JSON can hold lone surrogates, which no file can
+    return encodable(text)  # JSON can hold lone surrogates
 
 
 def field(row: dict, name: str, path: str | Path, number: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -183,6 +184,12 @@ def sample_pieces(folder: Path, columns: list[str] | None = None, n_rows: int = 
         yield _by_key(pd.concat([f[f["problem_id"].isin(problems.index)] for f in frames], ignore_index=True), folder)
 
 
+def sha256(path: Path) -> str:
+    """A file's SHA-256, as `sha256sum` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def count_rows(folder: Path) -> int:
     """Rows in a folder's parts, read from the files' footers; damaged parts count nothing."""
     import pyarrow as pa
@@ -285,11 +292,11 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 
     types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}
     schema = pa.schema([(name, types[kind]) for name, kind in SAMPLE_COLUMNS.items()])
-    table = pa.Table.from_pylist([{**row, "text": _encodable(row["text"])} for row in rows], schema=schema)
+    table = pa.Table.from_pylist([{**row, "text": encodable(row["text"])} for row in rows], schema=schema)
     _replace(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Lone surrogates cannot be stored as UTF-8; they become the replacement character."""
     return text.encode("utf-8", "replace").decode()
 

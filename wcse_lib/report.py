@@ -13,7 +13,7 @@ import yaml
 
 from wcse_lib import figures, records
 from wcse_lib.nano import MODELS
-from wcse_lib.records import StudyError, read_json
+from wcse_lib.records import StudyError, read_json, sha256
 from wcse_lib.study import project_root, resolve
 
 LIMIT = 10_000_000  # bytes: what a mail still carries
@@ -238,11 +238,7 @@ def _checkpoints(folder: Path, plan: dict) -> dict[str, str]:
         found = [p for p in (MODELS / str(model), resolve(str(model))) if p.is_dir()]
         files = sorted(p for p in found[0].glob("*.safetensors")) if found else []
         if files and sum(p.stat().st_size for p in files) < 4e9:  # larger ones would hold the report up
-            digests = []
-            for path in files:
-                with open(path, "rb") as file:
-                    digests.append(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}")
-            out[name] = ", ".join(digests)
+            out[name] = ", ".join(f"{path.name} {sha256(path)}" for path in files)
     return out
 
 

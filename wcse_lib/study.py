@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from wcse_lib.answers import Policy
 from wcse_lib.extraction import STYLES
 from wcse_lib.nano import MODELS
-from wcse_lib.records import StudyError, count_rows, is_complete, read_json, read_parquet, write_text
+from wcse_lib.records import StudyError, count_rows, is_complete, read_json, read_parquet, sha256, write_text
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 Count = Annotated[int, Field(ge=1)]
@@ -670,8 +670,7 @@ def named_files(study: Study) -> dict[str, str]:
     out = {}
     for name in dict.fromkeys(filter(None, paths)):
         if (path := resolve(name)).is_file():
-            with open(path, "rb") as file:
-                out[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            out[name] = sha256(path)
     return out
 
 
@@ -720,8 +719,18 @@ class Run:
 
     def parts(self, arm: str) -> list[str]:
         """The arms that a mix or an adaptive arm draws from; none of any other arm."""
+        spec = self.study.arms[arm]
+        return [spec.adaptive.of] if spec.adaptive else list(self.arm(arm).get("mix", {}))
+
+    def shares(self, arm: str, budget: str) -> dict[str, float]:
+        """Samples per problem at a budget, by the arm whose model draws them."""
         plan = self.arm(arm)
-        return [plan["adaptive"]["of"]] if "adaptive" in plan else list(plan.get("mix", {}))
+        return plan["parts"][budget] if "parts" in plan else {(self.parts(arm) or [arm])[0]: plan["samples"][budget]}
+
+    def sets(self) -> pd.Series:
+        """Held-out problem -> its set (transfer sets have names of their own)."""
+        problems = read_parquet(self.path("01", "held_out.parquet"))
+        return pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"]).astype(object)
 
     def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
         """Those of an arm's rows (KEY columns and more) that belong to a budget.

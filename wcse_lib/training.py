@@ -241,10 +241,9 @@ def card(run: Run, student: str) -> str:
     lines += [f"| {k} | {f'{x:.4g}' if isinstance(x, float) else x} |" for k, x in facts.items()]
     tested = run.path("05", student, "verdicts-greedy.parquet")
     if tested.exists():
-        problems, rows = read_parquet(run.path("01", "held_out.parquet")), read_parquet(tested)
-        sets = pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"])
+        rows = read_parquet(tested)
         lines += ["", "## Results", ""]
-        for name, right in (rows["verdict"] == "correct").groupby(rows["problem_id"].map(sets), sort=False):
+        for name, right in (rows["verdict"] == "correct").groupby(rows["problem_id"].map(run.sets()), sort=False):
             value, low, high = intervals.wilson(int(right.sum()), len(right))
             lines.append(f"* Greedy pass@1 on {len(right)} problems ({name.replace('_', '-')}): {100 * value:.1f} % "
                          f"(95 % interval {100 * low:.1f} to {100 * high:.1f}).")  # fmt: skip
