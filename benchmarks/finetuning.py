@@ -34,13 +34,24 @@ def main() -> None:
     base = resolve_model(args.model)
     tokenizer = load_tokenizer(base)
     problems = load_problems(Dataset(n_train=500, n_validation=100, n_held_out=1), 0)[0]
-    rows, held = ([finetune.encode(tokenizer, prompt_ids(tokenizer, q, Prompt()), s, 256) for q, s in zip(p["question"], p["solution"])]
-                  for p in (problems["train"], problems["validation"]))  # fmt: skip
+    rows, held = (
+        [
+            finetune.encode(tokenizer, prompt_ids(tokenizer, q, Prompt()), s, 256)
+            for q, s in zip(p["question"], p["solution"])
+        ]
+        for p in (problems["train"], problems["validation"])
+    )
     lengths = np.array([len(row["labels"]) for row in rows])
-    print(f"{args.model}: {len(rows)} rows of {lengths.min()} to {lengths.max()} tokens (mean {lengths.mean():.0f}), batch 32")
+    print(
+        f"{args.model}: {len(rows)} rows of {lengths.min()} to {lengths.max()} tokens (mean {lengths.mean():.0f}), batch 32"
+    )
     print(f"held-out loss before: {loss_of(base, held):.4f}")
-    ways = {"ours": ours, "ours, compiled": lambda *a: ours(*a, compiled=True), "plain padded TRL": plain,
-            "TRL as it comes": lambda *a: plain(*a, gradient_checkpointing=True, bf16=True)}  # fmt: skip
+    ways = {
+        "ours": ours,
+        "ours, compiled": lambda *a: ours(*a, compiled=True),
+        "plain padded TRL": plain,
+        "TRL as it comes": lambda *a: plain(*a, gradient_checkpointing=True, bf16=True),
+    }
     clock = time.process_time()
     ours(base, rows, 12, 0, Path(tempfile.mkdtemp()), compiled=True)
     print(f"12 steps with all the compiling: {time.process_time() - clock:.0f} CPU-seconds")
@@ -55,13 +66,27 @@ def main() -> None:
     for way in ways:
         each = np.array(seconds[way])
         ratio = np.array(seconds["plain padded TRL"]) / each
-        print(f"{way:18} {each.mean():.4f} CPU-s a step, {ratio.mean():.2f} times as fast as plain padded TRL (seeds {ratio.round(2).tolist()}); "
-              f"held-out loss {np.mean(losses[way]):.4f} ± {np.std(losses[way]):.4f}")  # fmt: skip
+        print(
+            f"{way:18} {each.mean():.4f} CPU-s a step, {ratio.mean():.2f} times as fast as plain padded TRL (seeds {ratio.round(2).tolist()}); "
+            f"held-out loss {np.mean(losses[way]):.4f} ± {np.std(losses[way]):.4f}"
+        )
 
 
 def ours(base, rows, steps, seed, out, compiled=False) -> float:
-    settings = finetune.Settings(method="full", training="steps", amount=steps, learning_rate=1e-3, warmup=0.05, weight_decay=0.0,
-                                 optimizer="adamw_torch", seed=seed, max_tokens=256, n_checkpoints=1, dtype="float32", compile=compiled)  # fmt: skip
+    settings = finetune.Settings(
+        method="full",
+        training="steps",
+        amount=steps,
+        learning_rate=1e-3,
+        warmup=0.05,
+        weight_decay=0.0,
+        optimizer="adamw_torch",
+        seed=seed,
+        max_tokens=256,
+        n_checkpoints=1,
+        dtype="float32",
+        compile=compiled,
+    )
     ticks = []
     finetune.train(base, rows, settings, out, progress=lambda *_: ticks.append(time.process_time()))
     return (ticks[-1] - ticks[0]) * steps / (steps - 1)
@@ -85,11 +110,31 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
         def compute_loss(self, model, inputs, **rest):
             return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, **rest)
 
-    args = SFTConfig(output_dir=str(out), max_steps=steps, per_device_train_batch_size=32, learning_rate=1e-3, warmup_steps=0.05,
-                     optim="adamw_torch", seed=seed, use_cpu=True, max_length=256, save_strategy="no", report_to="none", bf16=bf16,
-                     gradient_checkpointing=gradient_checkpointing, logging_steps=1, disable_tqdm=True)  # fmt: skip
+    args = SFTConfig(
+        output_dir=str(out),
+        max_steps=steps,
+        per_device_train_batch_size=32,
+        learning_rate=1e-3,
+        warmup_steps=0.05,
+        optim="adamw_torch",
+        seed=seed,
+        use_cpu=True,
+        max_length=256,
+        save_strategy="no",
+        report_to="none",
+        bf16=bf16,
+        gradient_checkpointing=gradient_checkpointing,
+        logging_steps=1,
+        disable_tqdm=True,
+    )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    trainer = Padded(model=model, processing_class=load_tokenizer(base), train_dataset=Rows.from_list(rows), args=args, callbacks=[Clock()])
+    trainer = Padded(
+        model=model,
+        processing_class=load_tokenizer(base),
+        train_dataset=Rows.from_list(rows),
+        args=args,
+        callbacks=[Clock()],
+    )
     trainer.log = lambda *_, **__: None
     trainer.train()
     model.save_pretrained(out / "model")

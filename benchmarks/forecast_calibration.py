@@ -30,6 +30,7 @@ def beta_coverage(a, b, k):
 
 def beta(a, b, zero=0.0):
     """The same Beta(a, b) in every study, `zero` of problems never solved."""
+
     def draw(rng, studies, problems):
         rates = rng.beta(a, b, (studies, problems)) * (rng.random((studies, problems)) >= zero)
         return rates, np.tile([(1 - zero) * beta_coverage(a, b, k) for k in KS], (studies, 1))
@@ -39,9 +40,17 @@ def beta(a, b, zero=0.0):
 
 def betas(most_zero):
     """Another Beta in every study: mean 0.1 to 0.7, a + b 0.6 to 6, and up to `most_zero` of problems never solved."""
+
     def draw(rng, studies, problems):
-        mean, size = rng.uniform(0.1, 0.7, (studies, 1)), np.exp(rng.uniform(np.log(0.6), np.log(6), (studies, 1)))
-        zero, a, b = rng.uniform(min(0.05, most_zero), most_zero, (studies, 1)), mean * size, (1 - mean) * size
+        mean, size = (
+            rng.uniform(0.1, 0.7, (studies, 1)),
+            np.exp(rng.uniform(np.log(0.6), np.log(6), (studies, 1))),
+        )
+        zero, a, b = (
+            rng.uniform(min(0.05, most_zero), most_zero, (studies, 1)),
+            mean * size,
+            (1 - mean) * size,
+        )
         rates = rng.beta(a, b, (studies, problems)) * (rng.random((studies, problems)) >= zero)
         return rates, np.hstack([(1 - zero) * beta_coverage(a, b, k) for k in KS])
 
@@ -50,10 +59,16 @@ def betas(most_zero):
 
 def levels(concentration):
     """Five levels of difficulty, Beta within each: no single Beta fits."""
+
     def draw(rng, studies, problems):
         mean = rng.choice(NANO_LEVELS, (studies, problems))
-        truth = [beta_coverage(NANO_LEVELS * concentration, (1 - NANO_LEVELS) * concentration, k).mean() for k in KS]
-        return rng.beta(mean * concentration, (1 - mean) * concentration), np.tile(truth, (studies, 1))
+        truth = [
+            beta_coverage(NANO_LEVELS * concentration, (1 - NANO_LEVELS) * concentration, k).mean()
+            for k in KS
+        ]
+        return rng.beta(mean * concentration, (1 - mean) * concentration), np.tile(
+            truth, (studies, 1)
+        )
 
     return draw
 
@@ -80,22 +95,36 @@ POPULATIONS = {
     "Beta(0.5, 3)": beta(0.5, 3),
     "Beta(2, 3), 15 % zeros": beta(2, 3, 0.15),
     "Beta(0.5, 0.8), 10 % zeros": beta(0.5, 0.8, 0.1),
-    "logit-normal(-1, 2)": fixed(expit(-1 + 2 * np.random.default_rng(0).standard_normal(1_000_000))),
+    "logit-normal(-1, 2)": fixed(
+        expit(-1 + 2 * np.random.default_rng(0).standard_normal(1_000_000))
+    ),
     "half 0.5, half 0.02": fixed([0.5, 0.02]),
 }
 
 
-def calibration(draw, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, level: float = 0.95):
+def calibration(
+    draw, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, level: float = 0.95
+):
     """Rows of k, held (share of intervals that hold the truth), below, above, width, bias over simulated studies."""
     rng = np.random.default_rng(seed)
     rates, truth = draw(rng, studies, problems)
     correct = rng.binomial(samples, rates)
     n = np.full(problems, samples)
-    frames = [forecast_coverage(n, c, KS, level=level)[["value", "low", "high"]].to_numpy() for c in correct]
+    frames = [
+        forecast_coverage(n, c, KS, level=level)[["value", "low", "high"]].to_numpy()
+        for c in correct
+    ]
     value, low, high = np.moveaxis(np.array(frames), 2, 0)
     below, above = truth < low, truth > high
-    rows = {"k": KS, "truth": truth.mean(0), "held": 1 - (below | above).mean(0), "below": below.mean(0),
-            "above": above.mean(0), "width": (high - low).mean(0), "bias": (value - truth).mean(0)}  # fmt: skip
+    rows = {
+        "k": KS,
+        "truth": truth.mean(0),
+        "held": 1 - (below | above).mean(0),
+        "below": below.mean(0),
+        "above": above.mean(0),
+        "width": (high - low).mean(0),
+        "bias": (value - truth).mean(0),
+    }
     return pd.DataFrame(rows)
 
 
@@ -105,9 +134,16 @@ def tied(tie, size, rng):
     return betaincinv(0.6, [[1.2], [1.8]], ndtr([z, tie * z + np.sqrt(1 - tie**2) * own]))
 
 
-def mixes(tie, studies: int, problems: int = 50, samples: int = 8, n: int = 300, seed: int = 0) -> dict:
+def mixes(
+    tie, studies: int, problems: int = 50, samples: int = 8, n: int = 300, seed: int = 0
+) -> dict:
     """How often the interval of a mix holds what a study of `n` new problems finds, and lies over or under it."""
-    rng, ks, n_samples, rows = np.random.default_rng(seed), {"se": 5, "wc": 15}, np.full(problems, samples), []
+    rng, ks, n_samples, rows = (
+        np.random.default_rng(seed),
+        {"se": 5, "wc": 15},
+        np.full(problems, samples),
+        [],
+    )
     for study in range(studies):
         seen, new = (tied(tie, size, rng) for size in (problems, n))
         pilots = {arm: (n_samples, rng.binomial(samples, p)) for arm, p in zip(ks, seen)}
@@ -126,7 +162,9 @@ def distinct(count, d, theta, rng) -> list[int]:
     return sizes
 
 
-def unique(k, n, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, d=0.4, theta=3.0) -> dict:
+def unique(
+    k, n, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, d=0.4, theta=3.0
+) -> dict:
     """Likewise of distinct correct solutions among k samples."""
     rng, n_samples, rows = np.random.default_rng(seed), np.full(problems, samples), []
     for study in range(studies):
@@ -142,12 +180,22 @@ def judged(rows) -> dict:
     """held, below, above, width, bias of rows of (found, value, low, high)."""
     found, value, low, high = np.array(rows).T
     below, above = (found < low).mean(), (found > high).mean()
-    return {"truth": found.mean(), "held": 1 - below - above, "below": below, "above": above,
-            "width": (high - low).mean(), "bias": (value - found).mean()}  # fmt: skip
+    return {
+        "truth": found.mean(),
+        "held": 1 - below - above,
+        "below": below,
+        "above": above,
+        "width": (high - low).mean(),
+        "bias": (value - found).mean(),
+    }
 
 
-OTHERS = {"mixes": {f"mix, rates tied {tie:g}": partial(mixes, tie) for tie in (0, 0.5, 0.9, 1)},
-          "unique": {f"unique at {k}, n = {n}": partial(unique, k, n) for k in (12, 30) for n in (60, 300)}}  # fmt: skip
+OTHERS = {
+    "mixes": {f"mix, rates tied {tie:g}": partial(mixes, tie) for tie in (0, 0.5, 0.9, 1)},
+    "unique": {
+        f"unique at {k}, n = {n}": partial(unique, k, n) for k in (12, 30) for n in (60, 300)
+    },
+}
 
 
 def main():
@@ -157,26 +205,39 @@ def main():
     parser.add_argument("--verdicts", type=Path, help="a 03_verify folder")
     parser.add_argument("population", nargs="*", help=f"of: {', '.join([*POPULATIONS, *OTHERS])}")
     args = parser.parse_args()
-    populations = {name: POPULATIONS[name] for name in args.population or POPULATIONS if name in POPULATIONS}
+    populations = {
+        name: POPULATIONS[name] for name in args.population or POPULATIONS if name in POPULATIONS
+    }
     for path in sorted(args.verdicts.glob("*/verdicts.parquet")) if args.verdicts else ():
-        table = pd.read_parquet(path).groupby("problem_id")["verdict"].agg(n="size", c=lambda v: (v == "correct").sum())
+        table = (
+            pd.read_parquet(path)
+            .groupby("problem_id")["verdict"]
+            .agg(n="size", c=lambda v: (v == "correct").sum())
+        )
         if (table["n"] >= 30).all():
             populations[f"real: {path.parent.name}"] = fixed(table["c"] / table["n"])
         else:
-            print(f"{path}: left out, fewer than 30 samples per problem tell too little of its rates")
+            print(
+                f"{path}: left out, fewer than 30 samples per problem tell too little of its rates"
+            )
     print("population                      k   truth   held  below  above  width    bias")
     for name, draw in populations.items():
         for row in calibration(draw, args.studies, seed=args.seed).to_dict("records"):
             show(f"{name:28} {row['k']:4}", row)
-    for kind in OTHERS if not args.population else [name for name in args.population if name in OTHERS]:
+    for kind in (
+        OTHERS if not args.population else [name for name in args.population if name in OTHERS]
+    ):
         for name, held in OTHERS[kind].items():
             show(f"{name:33}", held(args.studies, seed=args.seed))
 
 
 def show(name, row):
     flag = "" if 0.93 <= row["held"] <= 0.97 else "  <- not 93 to 97 %"
-    print(f"{name} {row['truth']:7.3f} {row['held']:6.3f} {row['below']:6.3f} {row['above']:6.3f} "
-          f"{row['width']:6.3f} {row['bias']:+7.3f}{flag}", flush=True)  # fmt: skip
+    print(
+        f"{name} {row['truth']:7.3f} {row['held']:6.3f} {row['below']:6.3f} {row['above']:6.3f} "
+        f"{row['width']:6.3f} {row['bias']:+7.3f}{flag}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

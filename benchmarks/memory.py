@@ -24,33 +24,86 @@ from wcse_lib.prompts import load_tokenizer
 from wcse_lib.study import Machine, Run, check_study, resolve_model
 
 BUDGETS, ARMS, PART = ("low", "high"), ("se", "wc"), 4096
-STUDENT = {"base": "small", "model": "nano-student", "source": "arm", "arm": "wc", "budget": "high", "recipe": "main", "seed": 0}
+STUDENT = {
+    "base": "small",
+    "model": "nano-student",
+    "source": "arm",
+    "arm": "wc",
+    "budget": "high",
+    "recipe": "main",
+    "seed": 0,
+}
 
 
 def make(folder: Path, n_rows: int, n_problems: int) -> None:
     """A study as 01 and 02 leave it; half of the answers and most of the sums are right, some texts are the same."""
     n = n_rows // len(ARMS) // n_problems
     study = {
-        "study": folder.name, "dataset": {"name": "files", "train": "x.jsonl", "columns": {"question": "question", "answer": "answer"}},
-        "arms": {arm: {"model": arm, "n_parameters": 1.0e9} for arm in ARMS}, "recipes": {"one": {"per_problem": 1}},
+        "study": folder.name,
+        "dataset": {
+            "name": "files",
+            "train": "x.jsonl",
+            "columns": {"question": "question", "answer": "answer"},
+        },
+        "arms": {arm: {"model": arm, "n_parameters": 1.0e9} for arm in ARMS},
+        "recipes": {"one": {"per_problem": 1}},
         "budget": {"reference": "se", "samples": {"low": max(1, n // 2), "high": n}},
-    }  # fmt: skip
-    arm = {"n_parameters": 1.0e9, "planned_flops_per_token": 2.0e9, "price": None, "tokens_per_sample": 20.0}
-    plan = {"study": check_study(study, "here").model_dump(mode="json"), "plan_id": "0123456789abcdef", "students": {}}
-    plan |= {"arms": {name: arm | {"model": name, "samples": study["budget"]["samples"]} for name in ARMS}}
-    records.write_json(folder / "01_plan/plan.json", plan | {"n_problems": {"train": n_problems, "validation": 0, "held_out": 1}})
-    problems = [(f"p{i:07d}", f"What is {i}+1?", str(i + 1), "", "", "1") for i in range(n_problems + 1)]
-    frame = pd.DataFrame(problems, columns=["problem_id", "question", "answer", "tests", "solution", "level"])
-    for name, part in {"train": frame[:-1], "held_out": frame[-1:], "validation": frame[:0]}.items():
+    }
+    arm = {
+        "n_parameters": 1.0e9,
+        "planned_flops_per_token": 2.0e9,
+        "price": None,
+        "tokens_per_sample": 20.0,
+    }
+    plan = {
+        "study": check_study(study, "here").model_dump(mode="json"),
+        "plan_id": "0123456789abcdef",
+        "students": {},
+    }
+    plan |= {
+        "arms": {
+            name: arm | {"model": name, "samples": study["budget"]["samples"]} for name in ARMS
+        }
+    }
+    records.write_json(
+        folder / "01_plan/plan.json",
+        plan | {"n_problems": {"train": n_problems, "validation": 0, "held_out": 1}},
+    )
+    problems = [
+        (f"p{i:07d}", f"What is {i}+1?", str(i + 1), "", "", "1") for i in range(n_problems + 1)
+    ]
+    frame = pd.DataFrame(
+        problems, columns=["problem_id", "question", "answer", "tests", "solution", "level"]
+    )
+    for name, part in {
+        "train": frame[:-1],
+        "held_out": frame[-1:],
+        "validation": frame[:0],
+    }.items():
         records.write_parquet(folder / f"01_plan/{name}.parquet", part)
-    rest = {"seed": 1, "n_prompt_tokens": 9, "finish_reason": "stop", "engine": "hf", "prompt_hash": "", "error": "", "usd": float("nan")}
+    rest = {
+        "seed": 1,
+        "n_prompt_tokens": 9,
+        "finish_reason": "stop",
+        "engine": "hf",
+        "prompt_hash": "",
+        "error": "",
+        "usd": float("nan"),
+    }
     for author in ARMS:
         rng, keys = random.Random(author), product(range(n_problems), range(n))
         for number, part in enumerate(iter(lambda: list(islice(keys, PART)), [])):  # noqa: B023
             rows = [(author, f"p{i:07d}", j, _text(i, rng), rng.randint(9, 40)) for i, j in part]
-            frame = pd.DataFrame(rows, columns=[*records.KEY, "text", "n_tokens"]).assign(**rest, model=author)
-            records.write_parquet(folder / f"02_generate/{author}/part-{number:05d}.parquet", frame[list(records.SAMPLE_COLUMNS)])
-        records.write_json(folder / f"02_generate/{author}/manifest.json", {"seconds_per_sample": 0.01})
+            frame = pd.DataFrame(rows, columns=[*records.KEY, "text", "n_tokens"]).assign(
+                **rest, model=author
+            )
+            records.write_parquet(
+                folder / f"02_generate/{author}/part-{number:05d}.parquet",
+                frame[list(records.SAMPLE_COLUMNS)],
+            )
+        records.write_json(
+            folder / f"02_generate/{author}/manifest.json", {"seconds_per_sample": 0.01}
+        )
 
 
 def _text(i: int, rng: random.Random) -> str:
@@ -85,7 +138,9 @@ def apart(stage: str, folder: Path, *more) -> tuple[float, float]:
     """CPU-seconds and peak MiB of a stage in a new process. Linux lets a new process begin at its parent's peak, so that
     the parent must do nothing big itself."""
     command = [sys.executable, __file__, "--run", stage, "--folder", str(folder), *map(str, more)]
-    seconds, peak = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-2:]
+    seconds, peak = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()[-2:]
     return float(seconds), int(peak) / 1024
 
 
@@ -95,11 +150,15 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=5000)
     parser.add_argument("--per-problem", type=int)
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
-    parser.add_argument("--folder", type=Path, help="where the studies lie and stay; default: a temporary folder")
+    parser.add_argument(
+        "--folder", type=Path, help="where the studies lie and stay; default: a temporary folder"
+    )
     parser.add_argument("--run", choices=["make", *STAGES], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        make(args.folder, *args.rows, args.problems) if args.run == "make" else STAGES[args.run](Run(args.folder))
+        make(args.folder, *args.rows, args.problems) if args.run == "make" else STAGES[args.run](
+            Run(args.folder)
+        )
         used = resource.getrusage(resource.RUSAGE_SELF)
         print(used.ru_utime + used.ru_stime, used.ru_maxrss)
         return
@@ -109,7 +168,14 @@ def main() -> None:
         for n in sorted(args.rows):
             folder = (args.folder or Path(temporary)) / f"rows-{n}"
             if not (folder / "01_plan").exists():
-                apart("make", folder, "--rows", n, "--problems", n // len(ARMS) // args.per_problem if args.per_problem else args.problems)
+                apart(
+                    "make",
+                    folder,
+                    "--rows",
+                    n,
+                    "--problems",
+                    n // len(ARMS) // args.per_problem if args.per_problem else args.problems,
+                )
             for stage in args.stages:
                 seconds, peak = apart(stage, folder)
                 ratio = f"{peak / peaks[stage]:.2f}" if stage in peaks else ""

@@ -33,10 +33,16 @@ def timed(name: str, call, *args):
 def coverage(right: np.ndarray, few: int) -> float:
     """Coverage from rows of (problem_id, verdict), timed beside the baseline on the first `few` problems."""
     p, m = right.shape
-    frame = pd.DataFrame({
-        "problem_id": pd.Series([f"problem-{i:06d}" for i in range(p)], dtype="str").repeat(m).array,
-        "verdict": pd.Series(["incorrect", "correct"], dtype="str").take(right.ravel().astype(np.int8)).array,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "problem_id": pd.Series([f"problem-{i:06d}" for i in range(p)], dtype="str")
+            .repeat(m)
+            .array,
+            "verdict": pd.Series(["incorrect", "correct"], dtype="str")
+            .take(right.ravel().astype(np.int8))
+            .array,
+        }
+    )
     (n, c), t_counts = timed("counts", metrics.counts, frame)
     _, t_one = timed("coverage@10", metrics.coverage_at_k, n, c, 10)
     _, t_curve = timed(f"coverage@k, all k = 1 ... {m}", metrics.coverage_curve, n, c)
@@ -50,9 +56,13 @@ def coverage(right: np.ndarray, few: int) -> float:
     flags_at_10 = lambda g: estimator(len(g), int(g.sum()), 10)  # noqa: E731
     _, t_flags = timed("  coverage@10, apply over a column of flags", by_flag.apply, flags_at_10)
     at_all = lambda g: np.array([estimator(len(g), int(g.sum()), k) for k in range(1, m + 1)])  # noqa: E731
-    base_all, t_all = timed(f"  all k = 1 ... {m}, apply over a column of flags", by_flag.apply, at_all)
+    base_all, t_all = timed(
+        f"  all k = 1 ... {m}, apply over a column of flags", by_flag.apply, at_all
+    )
     assert np.allclose(base, metrics.coverage_per_problem(n[:few], c[:few], 10))
-    assert np.allclose(np.stack(base_all.to_list()).mean(0), metrics.coverage_curve(n[:few], c[:few]))
+    assert np.allclose(
+        np.stack(base_all.to_list()).mean(0), metrics.coverage_curve(n[:few], c[:few])
+    )
     scale = p / few
     print(f"\nratio, all k:                  {scale * t_all / (t_counts + t_curve):7.0f} x")
     print(f"ratio, k = 10, apply on rows:  {scale * t_rows / (t_counts + t_one):7.0f} x")
@@ -69,10 +79,15 @@ def votes_and_kinds(right: np.ndarray, rng: np.random.Generator) -> float:
     kinds = [row.tolist() for row in rng.integers(0, 30, shape, dtype=np.int8)]
     correct, total = [row.tolist() for row in right], 0.0
     for k in (1, 4, 8, 16):
-        total += timed(f"maj@{k} and its tie rate", metrics.majority_details, answers, correct, k)[1]
+        total += timed(f"maj@{k} and its tie rate", metrics.majority_details, answers, correct, k)[
+            1
+        ]
     total += timed("self-agreement", metrics.self_agreement, answers)[1]
     total += timed("diversity@10 of solved problems", metrics.diversity_at_k, kinds, correct, 10)[1]
-    tokens, reason = rng.integers(1, 512, right.size), np.where(rng.random(right.size) < 0.01, "length", "stop")
+    tokens, reason = (
+        rng.integers(1, 512, right.size),
+        np.where(rng.random(right.size) < 0.01, "length", "stop"),
+    )
     return total + timed("length and truncation profile", metrics.length_profile, tokens, reason)[1]
 
 

@@ -33,7 +33,16 @@ AIM = 0.10
 def run(params: str, machine: str) -> tuple[Path, float]:
     """A study's folder, and the wall seconds of the whole pipeline, start of Python to report."""
     outputs = tempfile.mkdtemp(prefix="overhead-")
-    command = [sys.executable, "-m", "wcse_lib.pipeline", params, "--machine", machine, "--outputs", outputs]
+    command = [
+        sys.executable,
+        "-m",
+        "wcse_lib.pipeline",
+        params,
+        "--machine",
+        machine,
+        "--outputs",
+        outputs,
+    ]
     clock = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     seconds = time.monotonic() - clock
@@ -53,13 +62,17 @@ def noted(opened: Run, stage: str, arm: str | None) -> tuple[float, float]:
         manifests = [read_json(path) for path in opened.path("05").glob("*/manifest.json")]
         parts = [m[decoding] for m in manifests for decoding in ("greedy", "sampled")]
         if lost := [part for part in parts if "seconds" not in part]:
-            sys.exit(f"{opened.folder}: {len(lost)} tests of students noted no seconds; run 05 anew")
+            sys.exit(
+                f"{opened.folder}: {len(lost)} tests of students noted no seconds; run 05 anew"
+            )
         return sum(part["seconds"] for part in parts), 0.0
     return 0.0, 0.0
 
 
 def notebook(opened: Run, stage: str, arm: str | None) -> dict:
-    return json.loads(opened.path(stage, *[arm] * bool(arm), f"{stage}.ipynb").read_text(encoding="utf-8"))
+    return json.loads(
+        opened.path(stage, *[arm] * bool(arm), f"{stage}.ipynb").read_text(encoding="utf-8")
+    )
 
 
 def cells(book: dict) -> list[tuple[str, float]]:
@@ -69,7 +82,11 @@ def cells(book: dict) -> list[tuple[str, float]]:
         times = cell["metadata"]["papermill"]
         if not out:
             out.append(("(kernel start)", apart(whole["start_time"], times["start_time"])))
-        lines = [line for line in "".join(cell["source"]).splitlines() if line and not line.startswith(("opened = ", "#"))]
+        lines = [
+            line
+            for line in "".join(cell["source"]).splitlines()
+            if line and not line.startswith(("opened = ", "#"))
+        ]
         out.append((lines[0][:100] if lines else "(parameters)", times["duration"]))
         last = times["end_time"]
     out.append(("(kernel stop)", apart(last, whole["end_time"])))
@@ -81,7 +98,9 @@ def apart(start: str, end: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--params", default="params/nano.yaml")
     parser.add_argument("--machine", default="params/machine/cpu.yaml")
     parser.add_argument("--folder", help="read this finished study instead of running one")
@@ -93,7 +112,9 @@ def main() -> None:
     books = {step: notebook(opened, *step) for step in steps(opened.study)}
     walls = {step: book["metadata"]["papermill"]["duration"] for step, book in books.items()}
     report = folder / "report.html"
-    if whole is None:  # from the first kernel to the report; the pipeline's own imports before it are not known
+    if (
+        whole is None
+    ):  # from the first kernel to the report; the pipeline's own imports before it are not known
         start = books["01_plan", None]["metadata"]["papermill"]["start_time"]
         whole = report.stat().st_mtime - datetime.fromisoformat(start).timestamp()
         if not sum(walls.values()) <= whole <= 1.2 * sum(walls.values()) + 60:
@@ -106,10 +127,21 @@ def main() -> None:
         spent += sampling + training
         print(row(f"{stage} {arm or ''}".strip(), wall, sampling, training, whole))
     print(row("between notebooks, report", whole - sum(walls.values()), 0.0, 0.0, whole))
-    print(row("whole", whole, *(sum(noted(opened, *step)[i] for step in walls) for i in (0, 1)), whole))
+    print(
+        row(
+            "whole", whole, *(sum(noted(opened, *step)[i] for step in walls) for i in (0, 1)), whole
+        )
+    )
     share = 1 - spent / whole
-    print(f"neither sampling nor training: {share:.1%} of {whole:.0f} s (aim: at most {AIM:.0%}: {'met' if share <= AIM else 'missed'}); "
-          + ("" if args.folder else f"load average before and after {load:.1f} and {os.getloadavg()[0]:.1f}; ") + str(folder))  # fmt: skip
+    print(
+        f"neither sampling nor training: {share:.1%} of {whole:.0f} s (aim: at most {AIM:.0%}: {'met' if share <= AIM else 'missed'}); "
+        + (
+            ""
+            if args.folder
+            else f"load average before and after {load:.1f} and {os.getloadavg()[0]:.1f}; "
+        )
+        + str(folder)
+    )
     for (stage, arm), book in books.items() if args.cells else ():
         for what, seconds in cells(book):
             if seconds >= 0.05:

@@ -23,19 +23,43 @@ DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 def load(data: Path, n: int, rng: random.Random) -> tuple[list[str], list[str]]:
     """n gold answers, half from MATH and half from GSM8K, and solution texts without their final answers."""
-    math = [json.loads(line)["solution"] for line in (data / "math_test_half.jsonl").read_text(encoding="utf-8").splitlines()]
-    gsm8k = [json.loads(line)["answer"] for line in (data / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()]
+    math = [
+        json.loads(line)["solution"]
+        for line in (data / "math_test_half.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    gsm8k = [
+        json.loads(line)["answer"]
+        for line in (data / "gsm8k_test.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     golds = [*map(extract, rng.sample(math, n - n // 2)), *map(extract, rng.sample(gsm8k, n // 2))]
-    return golds, [re.split(r"\\boxed|####", text)[0].strip(" $\n") for text in rng.sample(math, 500) + rng.sample(gsm8k, 500)]
+    return golds, [
+        re.split(r"\\boxed|####", text)[0].strip(" $\n")
+        for text in rng.sample(math, 500) + rng.sample(gsm8k, 500)
+    ]
 
 
 def right_spellings(gold: str) -> list[str]:
     """Spellings that mean the same as gold."""
-    found = [gold, gold, gold.replace("\\frac", "\\dfrac"), f" {gold} ", gold.replace("\\left", "").replace("\\right", "")]
+    found = [
+        gold,
+        gold,
+        gold.replace("\\frac", "\\dfrac"),
+        f" {gold} ",
+        gold.replace("\\left", "").replace("\\right", ""),
+    ]
     if re.fullmatch(r"-?\d+", gold):
-        found += [f"{gold}.0", f"{int(gold):,}", f"\\frac{{{2 * int(gold)}}}{{2}}", f"x = {gold}", f"{gold} \\text{{ units}}"]
+        found += [
+            f"{gold}.0",
+            f"{int(gold):,}",
+            f"\\frac{{{2 * int(gold)}}}{{2}}",
+            f"x = {gold}",
+            f"{gold} \\text{{ units}}",
+        ]
     if m := re.fullmatch(r"\\d?frac\{(\d+)\}\{(\d+)\}", gold):
-        found += [f"{m.group(1)}/{m.group(2)}", f"\\frac{{{3 * int(m.group(1))}}}{{{3 * int(m.group(2))}}}"]
+        found += [
+            f"{m.group(1)}/{m.group(2)}",
+            f"\\frac{{{3 * int(m.group(1))}}}{{{3 * int(m.group(2))}}}",
+        ]
         ratio = Fraction(int(m.group(1)), int(m.group(2)))
         found += [str(float(ratio))] if 10_000 % ratio.denominator == 0 else []
     return found
@@ -43,22 +67,35 @@ def right_spellings(gold: str) -> list[str]:
 
 def near_misses(gold: str, rng: random.Random) -> list[str]:
     """Answers that look like gold and differ from it."""
-    found = [f"{gold}, 1", "7.77", "\\text{none}", *([f"-{gold}"] if re.fullmatch(r"[\d.]*[1-9]", gold) else [])]
+    found = [
+        f"{gold}, 1",
+        "7.77",
+        "\\text{none}",
+        *([f"-{gold}"] if re.fullmatch(r"[\d.]*[1-9]", gold) else []),
+    ]
     for m in list(re.finditer(r"\d", gold))[:4]:
-        found.append(gold[: m.start()] + str((int(m.group()) + rng.randint(1, 8)) % 9 + 1) + gold[m.end() :])
+        found.append(
+            gold[: m.start()] + str((int(m.group()) + rng.randint(1, 8)) % 9 + 1) + gold[m.end() :]
+        )
     if "(" in gold and "," in gold:
         found.append(gold.replace("(", "["))
     return [miss for miss in found if miss not in right_spellings(gold)]
 
 
-def samples(problems: list[str], works: list[str], rng: random.Random) -> tuple[list[str], list[str], list[bool]]:
+def samples(
+    problems: list[str], works: list[str], rng: random.Random
+) -> tuple[list[str], list[str], list[bool]]:
     """(texts, golds, labels) of thirty samples for each gold in `problems`."""
     texts, golds, labels = [], [], []
     for gold in problems:
         skill, wrong = rng.betavariate(0.8, 0.8), near_misses(gold, rng)
         for _ in range(N_SAMPLES):
             right = rng.random() < skill
-            answer = rng.choice(right_spellings(gold)) if right else wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
+            answer = (
+                rng.choice(right_spellings(gold))
+                if right
+                else wrong[min(int(rng.expovariate(0.7)), len(wrong) - 1)]
+            )
             texts.append(f"{rng.choice(works)}.\n\nSo the answer is $\\boxed{{{answer}}}$.")
             golds.append(gold)
             labels.append(right)
@@ -93,12 +130,19 @@ def main(n_problems: int = 60, seed: int = 1, data: Path = DATA) -> float:
     end = processor_seconds()
     print(f"{n_problems} problems x {N_SAMPLES} samples, seed {seed}")
     ours = [verdict == "correct" for verdict in verdicts]
-    for name, found, seconds in (("math-verify loop", theirs, middle - begin), (VERIFIER, ours, end - middle)):
+    for name, found, seconds in (
+        ("math-verify loop", theirs, middle - begin),
+        (VERIFIER, ours, end - middle),
+    ):
         accepts = sum(f and not label for f, label in zip(found, labels))
         rejects = sum(label and not f for f, label in zip(found, labels))
-        print(f"{name:18s} {len(texts) / seconds:8,.0f} verdicts per processor second, accuracy "
-              f"{1 - (accepts + rejects) / len(texts):.4f}, wrong accepts {accepts}, wrong rejects {rejects}")  # fmt: skip
-    print(f"unverifiable: {verdicts.count('unverifiable')}; ratio of rates {(middle - begin) / (end - middle):.0f}x")
+        print(
+            f"{name:18s} {len(texts) / seconds:8,.0f} verdicts per processor second, accuracy "
+            f"{1 - (accepts + rejects) / len(texts):.4f}, wrong accepts {accepts}, wrong rejects {rejects}"
+        )
+    print(
+        f"unverifiable: {verdicts.count('unverifiable')}; ratio of rates {(middle - begin) / (end - middle):.0f}x"
+    )
     return (middle - begin) / (end - middle)
 
 

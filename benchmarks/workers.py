@@ -31,7 +31,11 @@ MACHINE = {"device": "cpu", "threads": 1, "dtype": "float32"}
 def opened(model: str, n: int, requests: list) -> tuple[Engine, float]:
     """An engine on n workers (0: in this process) that has drawn its first samples, and the seconds that this took."""
     clock = time.monotonic()
-    engine = RayEngine("hf", model, {**MACHINE, "workers": n}) if n else open_engine("hf", model, MACHINE)
+    engine = (
+        RayEngine("hf", model, {**MACHINE, "workers": n})
+        if n
+        else open_engine("hf", model, MACHINE)
+    )
     list(engine.generate(requests[: 20 * max(1, n)], SAMPLING))
     return engine, time.monotonic() - clock
 
@@ -50,7 +54,9 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def check(keys: list, requests: list) -> None:
-    assert len(keys) == len(set(keys)) and set(keys) == {r.key for r in requests}, "samples were lost or drawn twice"
+    assert len(keys) == len(set(keys)) and set(keys) == {r.key for r in requests}, (
+        "samples were lost or drawn twice"
+    )
 
 
 def rate(model: str, n: int, requests: list, first: float | None) -> float:
@@ -63,7 +69,10 @@ def rate(model: str, n: int, requests: list, first: float | None) -> float:
     closed(engine)
     per_second = len(keys) / seconds
     efficiency = f"{per_second / n / (first or per_second):.2f}" if n else ""
-    print(f"{n or 'none'}\t{len(keys)}\t{seconds:.1f}\t{per_second:.0f}\t{efficiency}\t{cpu:.1f}\t{start_up:.1f}", flush=True)
+    print(
+        f"{n or 'none'}\t{len(keys)}\t{seconds:.1f}\t{per_second:.0f}\t{efficiency}\t{cpu:.1f}\t{start_up:.1f}",
+        flush=True,
+    )
     return per_second
 
 
@@ -77,16 +86,25 @@ def kill(model: str, n: int, requests: list) -> None:
         if not before and len(keys) >= len(requests) / 4:
             before = len(keys)
             os.kill(engine.pids[-1], signal.SIGKILL)
-    seconds, pids = time.monotonic() - clock, ray.get([worker.pid.remote() for worker in engine.workers])
+    seconds, pids = (
+        time.monotonic() - clock,
+        ray.get([worker.pid.remote() for worker in engine.workers]),
+    )
     check(keys, requests)
-    assert [a == b for a, b in zip(pids, engine.pids)] == [True] * (n - 1) + [False], "another worker than the killed one is new"
+    assert [a == b for a, b in zip(pids, engine.pids)] == [True] * (n - 1) + [False], (
+        "another worker than the killed one is new"
+    )
     closed(engine)
-    print(f"killed 1 of {n} workers after {before} samples: {len(keys)} of {len(requests)} came, {len(keys) - len(set(keys))} twice, "
-          f"in {seconds:.1f} s; Ray started it anew")  # fmt: skip
+    print(
+        f"killed 1 of {n} workers after {before} samples: {len(keys)} of {len(requests)} came, {len(keys) - len(set(keys))} twice, "
+        f"in {seconds:.1f} s; Ray started it anew"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="nano-wc")
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--samples", type=int, default=60)
@@ -95,11 +113,15 @@ def main() -> None:
     args = parser.parse_args()
     model = str(MODELS / args.model)
     requests, _ = work(args, load_tokenizer(model))
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {args.model}, {args.problems} problems x {args.samples} samples")
+    print(
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {args.model}, {args.problems} problems x {args.samples} samples"
+    )
     if args.kill:
         kill(model, max(2, *args.workers), requests)
         return
-    print("workers\tsamples\tseconds\tsamples per second\tefficiency\tCPU-seconds\tstart-up seconds")
+    print(
+        "workers\tsamples\tseconds\tsamples per second\tefficiency\tCPU-seconds\tstart-up seconds"
+    )
     rate(model, 0, requests, None)
     first = None
     for n in args.workers:

@@ -22,11 +22,48 @@ from wcse_lib import answers, extraction, judges, notation, prompts, records, re
 ROOT = Path(__file__).parents[1]
 SECONDS = 5.0  # no text of a few kB may hold a stage longer
 PIECES = [
-    *"0123456789{}[]()|$#*.,:;%/+-=<>\\^_ \n\t\0\u2028\ufeff\ud800é漢٣", "\\boxed{", "\\fbox", "####", "\\frac", "\\begin{pmatrix}", "\\end{pmatrix}",
-    "A: ", "The answer is ", "Final Answer: The final answer is $", "I hope it is correct.", "<think>", "</think>", "<script>alert(1)</script>",
-    "</table>", "&lt;", "{{ 7*7 }}", "{% raw %}", "```python\n", "```", "def f(", "1e999999", "9" * 400, "((((((((((((((((", "2^2^2^2^2", "Tom has ", "+7=", "x" * 300,
-    "study: ", "arms: ", "- ", "!!python/object:os.system ", "&a ", "*a", "? ", "null", "nan", "1_000", "0x1F", "../../etc/passwd", "\r\n",
-]  # fmt: skip
+    *"0123456789{}[]()|$#*.,:;%/+-=<>\\^_ \n\t\0\u2028\ufeff\ud800é漢٣",
+    "\\boxed{",
+    "\\fbox",
+    "####",
+    "\\frac",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "A: ",
+    "The answer is ",
+    "Final Answer: The final answer is $",
+    "I hope it is correct.",
+    "<think>",
+    "</think>",
+    "<script>alert(1)</script>",
+    "</table>",
+    "&lt;",
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "```python\n",
+    "```",
+    "def f(",
+    "1e999999",
+    "9" * 400,
+    "((((((((((((((((",
+    "2^2^2^2^2",
+    "Tom has ",
+    "+7=",
+    "x" * 300,
+    "study: ",
+    "arms: ",
+    "- ",
+    "!!python/object:os.system ",
+    "&a ",
+    "*a",
+    "? ",
+    "null",
+    "nan",
+    "1_000",
+    "0x1F",
+    "../../etc/passwd",
+    "\r\n",
+]
 
 
 def params_file(text: str) -> None:
@@ -48,9 +85,15 @@ def sample(text: str) -> None:
         found = extraction.extract(text, style)
         assert found is None or (isinstance(found, str) and found.strip()), (style, found)
     assert judges.arithmetic(text)[0] in (True, False, None)
-    assert judges.exact("Ann has 3 apples. How many apples does Ann have?", text)[0] in (True, False, None)
+    assert judges.exact("Ann has 3 apples. How many apples does Ann have?", text)[0] in (
+        True,
+        False,
+        None,
+    )
     assert judges.parse_judgement(text) in (True, False, None)
-    assert isinstance(sandbox.extract_code(text), str) and isinstance(prompts.without_thinking(text), str)
+    assert isinstance(sandbox.extract_code(text), str) and isinstance(
+        prompts.without_thinking(text), str
+    )
     assert time.process_time() - clock < SECONDS, "too slow"
 
 
@@ -80,14 +123,30 @@ def _tags(text: str) -> list[tuple]:
 
 
 def _page(text: str) -> str:
-    rows = pd.DataFrame({"arm": ["wc", text], "budget": "low", "recipe": "main", "step": "dropped", "reason": [text, "plain"], "n": [3, 4]})
+    rows = pd.DataFrame(
+        {
+            "arm": ["wc", text],
+            "budget": "low",
+            "recipe": "main",
+            "step": "dropped",
+            "reason": [text, "plain"],
+            "n": [3, 4],
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         rows.to_csv(Path(folder) / "flow.csv", index=False)
         frame = report.read_tables(Path(folder))["flow"]
-    return report.render("comparison.html.j2", {
-        "title": text, "sentences": [text, f"A sample reads {text}"], "figures": {}, "independent": True,
-        "studies": {text: text}, "tables": {"differences": report.as_table("differences", frame)},
-    })  # fmt: skip
+    return report.render(
+        "comparison.html.j2",
+        {
+            "title": text,
+            "sentences": [text, f"A sample reads {text}"],
+            "figures": {},
+            "independent": True,
+            "studies": {text: text},
+            "tables": {"differences": report.as_table("differences", frame)},
+        },
+    )
 
 
 @cache
@@ -117,7 +176,10 @@ def main() -> None:
     def one(data: bytes) -> None:
         provider = atheris.FuzzedDataProvider(data)
         if provider.ConsumeBool():
-            text = "".join(PIECES[provider.ConsumeIntInRange(0, len(PIECES) - 1)] for _ in range(provider.ConsumeIntInRange(0, 60)))
+            text = "".join(
+                PIECES[provider.ConsumeIntInRange(0, len(PIECES) - 1)]
+                for _ in range(provider.ConsumeIntInRange(0, 60))
+            )
         else:
             text = provider.ConsumeUnicode(4000)
         TARGETS[name](text)

@@ -16,10 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wcse_lib import answers
-from wcse_lib.answers import DEFAULT, POLICY_TABLE, STYLES, VERIFIER, Checker, Policy, equivalent, extract
+from wcse_lib.answers import (
+    DEFAULT,
+    POLICY_TABLE,
+    STYLES,
+    VERIFIER,
+    Checker,
+    Policy,
+    equivalent,
+    extract,
+)
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"the shared data are not at {DATA.name}/ beside the project")
+needs_data = pytest.mark.skipif(
+    not DATA.exists(), reason=f"the shared data are not at {DATA.name}/ beside the project"
+)
 
 # Pairs "prediction ~ gold", separated by ";;".
 EQUAL = r"""
@@ -190,7 +201,11 @@ OUTPUTS = [  # (output, style, answer)
     ("Final Answer: The final answer is $\\frac{3}{4", "auto", None),
     ("Final Answer: The largest $n$ is 34.", "auto", "34"),
     ("Final Answer: Ann left 3 hours ago. I hope it is correct.", "auto", "3"),
-    ("The final answer is 12,023. I hope it is correct.\n\nProblem:\nWhat is $1+1$?\n\nSolution: \\boxed{2}", "auto", "12,023"),
+    (
+        "The final answer is 12,023. I hope it is correct.\n\nProblem:\nWhat is $1+1$?\n\nSolution: \\boxed{2}",
+        "auto",
+        "12,023",
+    ),
     ("So A: 18\nA: 19", "openai", "19"),
     ("A: 18", "auto", "18"),
     ("Answer: **B**", "auto", "B"),
@@ -264,7 +279,11 @@ OUTPUTS = [  # (output, style, answer)
 
 
 def pairs(block: str) -> list[tuple[str, str]]:
-    return [tuple(pair.strip().split(" ~ ")) for line in block.strip().splitlines() for pair in line.split(" ;; ")]
+    return [
+        tuple(pair.strip().split(" ~ "))
+        for line in block.strip().splitlines()
+        for pair in line.split(" ;; ")
+    ]
 
 
 def rows(name: str) -> list[dict]:
@@ -280,8 +299,12 @@ def test_own_cases_both_ways():
     assert len(pairs(EQUAL)) >= 60 and len(pairs(DIFFERENT)) >= 60
     assert [p for p in pairs(EQUAL) if equivalent(*p) is not True] == []
     assert [p for p in pairs(DIFFERENT) if equivalent(*p) is not False] == []
-    assert [p for p in pairs(DIFFERENT) if "%" not in p[0] and equivalent(*reversed(p)) is True] == []
-    assert [p for p in pairs(UNDECIDED) if (equivalent(*p), equivalent(*reversed(p))) != (None, None)] == []
+    assert [
+        p for p in pairs(DIFFERENT) if "%" not in p[0] and equivalent(*reversed(p)) is True
+    ] == []
+    assert [
+        p for p in pairs(UNDECIDED) if (equivalent(*p), equivalent(*reversed(p))) != (None, None)
+    ] == []
     asked = [(r"\cos \pi/3", "-1/3"), (r"\ln 1/2", "0")]  # cos(pi/3) or cos(pi)/3
     assert [p for p in asked if equivalent(*p) is True] == []
 
@@ -301,7 +324,11 @@ def test_unknown_style_and_policy_are_named():
 
 
 def test_nothing_to_say():
-    assert equivalent("5", "") is None and equivalent("5", r"\frac{1}{") is None and equivalent("5", "?!") is None
+    assert (
+        equivalent("5", "") is None
+        and equivalent("5", r"\frac{1}{") is None
+        and equivalent("5", "?!") is None
+    )
     assert equivalent("9**9**9**9", "5") is None and equivalent("5" * 3000, "5") is None
     assert Checker().compare("5", None) == (None, "gold cannot be parsed: missing")
     assert equivalent("", "") is False and equivalent("[invalid]", "[invalid]") is False
@@ -309,28 +336,50 @@ def test_nothing_to_say():
 
 def test_policies():
     assert equivalent("5 cm", "5") and not equivalent("5 cm", "5", policy=Policy(units="strict"))
-    assert equivalent("10", r"10\%") and not equivalent("10", r"10\%", policy=Policy(percent="value"))
-    assert equivalent("0.1", r"10\%") and not equivalent("0.1", r"10\%", policy=Policy(percent="sign"))
+    assert equivalent("10", r"10\%") and not equivalent(
+        "10", r"10\%", policy=Policy(percent="value")
+    )
+    assert equivalent("0.1", r"10\%") and not equivalent(
+        "0.1", r"10\%", policy=Policy(percent="sign")
+    )
     assert equivalent("2,1", "1,2") and not equivalent("2,1", "1,2", policy=Policy(lists="ordered"))
-    assert equivalent("1,5", "1.5") and not equivalent("1,5", "1.5", policy=Policy(decimal_comma=False))
+    assert equivalent("1,5", "1.5") and not equivalent(
+        "1,5", "1.5", policy=Policy(decimal_comma=False)
+    )
     rounded = Policy(rounded_digits=6)
-    assert equivalent("0.333333", "1/3", policy=rounded) and equivalent("3.14159", r"\pi", policy=rounded)
-    assert not equivalent("0.333", "1/3", policy=rounded) and not equivalent("0.333334", "1/3", policy=rounded)
-    assert all(f'`{field}=' in POLICY_TABLE for field in DEFAULT.__dict__)
+    assert equivalent("0.333333", "1/3", policy=rounded) and equivalent(
+        "3.14159", r"\pi", policy=rounded
+    )
+    assert not equivalent("0.333", "1/3", policy=rounded) and not equivalent(
+        "0.333334", "1/3", policy=rounded
+    )
+    assert all(f"`{field}=" in POLICY_TABLE for field in DEFAULT.__dict__)
 
 
 def test_checker_gives_verdict_and_reason():
     with Checker() as checker:
-        assert checker.check("So \\boxed{0.5}.", "1/2") == ("0.5", "correct", "equal: exact rational")
+        assert checker.check("So \\boxed{0.5}.", "1/2") == (
+            "0.5",
+            "correct",
+            "equal: exact rational",
+        )
         assert checker.check("I do not know", "5") == (None, "incorrect", "no final answer")
         assert checker.check("#### 5", "") == ("5", "unverifiable", "gold cannot be parsed: empty")
         seen = []
-        checked = checker.check_many(["#### 5", "#### 6", "#### 5"], ["5", "5", "5"], progress=seen.append)
-        assert [row[1] for row in checked] == ["correct", "incorrect", "correct"] and seen == [1, 1, 1]
+        checked = checker.check_many(
+            ["#### 5", "#### 6", "#### 5"], ["5", "5", "5"], progress=seen.append
+        )
+        assert [row[1] for row in checked] == ["correct", "incorrect", "correct"] and seen == [
+            1,
+            1,
+            1,
+        ]
         with pytest.raises(ValueError, match="1 texts but 2 golds"):
             checker.check_many(["5"], ["5", "6"])
         workers = [checker._pool.get() for _ in range(checker.workers)]
-        assert all(worker.process is None for worker in workers)  # the guards decided all: no process was started
+        assert all(
+            worker.process is None for worker in workers
+        )  # the guards decided all: no process was started
         for worker in workers:
             checker._pool.put(worker)
     assert VERIFIER == "wcse-answers/3"
@@ -370,8 +419,37 @@ def test_any_text_equals_itself_or_is_no_answer(text):
         assert equivalent(text, text) is not False or not answers.normalise(text)
 
 
-@given(st.lists(st.sampled_from(["1", "x", "+", "-", "/", "^", r"\frac", "{", "}", "(", ")", ",", "2", r"\pi", "=", "<", "[", "]"]), max_size=14),
-       st.lists(st.sampled_from(["1", "x", "+", "/", "^2", "(", ")", ",", "2", r"\pi", "=", "%"]), max_size=8))  # fmt: skip
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "1",
+                "x",
+                "+",
+                "-",
+                "/",
+                "^",
+                r"\frac",
+                "{",
+                "}",
+                "(",
+                ")",
+                ",",
+                "2",
+                r"\pi",
+                "=",
+                "<",
+                "[",
+                "]",
+            ]
+        ),
+        max_size=14,
+    ),
+    st.lists(
+        st.sampled_from(["1", "x", "+", "/", "^2", "(", ")", ",", "2", r"\pi", "=", "%"]),
+        max_size=8,
+    ),
+)
 @settings(deadline=None)
 def test_equality_is_symmetric(left, right):
     a, b = "".join(left), "".join(right)
@@ -385,7 +463,10 @@ def test_equality_is_symmetric(left, right):
 
 def test_math_verify_is_asked_confirmed_and_limited():
     with Checker(workers=1, limit_seconds=3.0) as checker:
-        assert checker.compare(r"\prod_{k=1}^{5} k", "120") == (True, "equal: math-verify, confirmed")
+        assert checker.compare(r"\prod_{k=1}^{5} k", "120") == (
+            True,
+            "equal: math-verify, confirmed",
+        )
         assert checker.compare(r"\sum_{k=1}^{10} k", "54")[0] is False
         assert checker.compare(r"\lim_{x\to\infty} x", r"\lim_{x\to -\infty} x")[0] is not True
         worker = checker._pool.get()
@@ -393,9 +474,14 @@ def test_math_verify_is_asked_confirmed_and_limited():
         first = worker.process.pid
         assert checker.compare(r"\sum_{k=1}^{10^{10}} \sin(k^k)", "5") == (None, "timeout")
         assert worker.process is None  # killed, and replaced at the next question:
-        assert checker.compare(r"\prod_{k=1}^{4} k", "24")[0] is True and worker.process.pid != first
+        assert (
+            checker.compare(r"\prod_{k=1}^{4} k", "24")[0] is True and worker.process.pid != first
+        )
         checker.patience_seconds = 0
-        assert checker.compare(r"\sum_{k=1}^{10^{10}} \cos(k^k)", "5") == (None, "timeout: too many before")
+        assert checker.compare(r"\sum_{k=1}^{10^{10}} \cos(k^k)", "5") == (
+            None,
+            "timeout: too many before",
+        )
 
 
 def test_math_verify_from_threads_and_after_a_fork():
@@ -417,17 +503,23 @@ def test_math_verify_from_threads_and_after_a_fork():
 
 
 def test_the_shared_checker_never_loses_patience():
-    assert answers._shared(DEFAULT).patience_seconds == float("inf")  # a call is bounded, and there is no stage to stall
+    assert answers._shared(DEFAULT).patience_seconds == float(
+        "inf"
+    )  # a call is bounded, and there is no stage to stall
 
 
 @pytest.mark.slow
 def test_math_verify_from_a_jupyter_kernel():
-    manager = pytest.importorskip("jupyter_client.manager", reason="jupyter_client is not installed")
+    manager = pytest.importorskip(
+        "jupyter_client.manager", reason="jupyter_client is not installed"
+    )
     kernel, client = manager.start_new_kernel(kernel_name="python3")
     try:
         code = r"from wcse_lib.answers import equivalent; print(equivalent(r'\prod_{k=1}^{3} k', '6'), equivalent('1/2', '0.5'))"
         printed = []
-        client.execute_interactive(code, output_hook=lambda m: printed.append(m["content"].get("text", "")), timeout=300)
+        client.execute_interactive(
+            code, output_hook=lambda m: printed.append(m["content"].get("text", "")), timeout=300
+        )
         assert "True True" in "".join(printed)
     finally:
         client.stop_channels()
@@ -459,25 +551,48 @@ def hostile(n: int) -> list[str]:
         lambda k: "\ud800" * k + " \\boxed{\udfff5}",
         lambda k: "answer is " * (k * 20) + "5",
         lambda k: "\nQuestion:" * (k * 10) + "#### 5",
-        lambda k: "\\boxed{" + rng.choice(["x+", "5-", "1,", "(1,", "1:", "x<", "|", "'x", "2^", "\\pm ", "sin", "\\sqrt"]) * (k * 3) + "}",
+        lambda k: (
+            "\\boxed{"
+            + rng.choice(
+                ["x+", "5-", "1,", "(1,", "1:", "x<", "|", "'x", "2^", "\\pm ", "sin", "\\sqrt"]
+            )
+            * (k * 3)
+            + "}"
+        ),
         lambda k: "\\boxed{" + "+".join(f"\\sqrt{{{j}}}" for j in range(2, 2 + k % 150)) + "}",
         lambda k: "\\boxed{" + "\\cdot".join(f"{j}!" for j in range(500, 500 + k % 180)) + "}",
         lambda k: "$" * (k * 100) + "\\[" * (k * 10) + "**" * (k * 10) + " 5",
-        lambda k: "\\boxed{" + "".join(rng.choice("0123456789+-*/^_{}()[]\\,.=<>!%$ xyπ∞√½²&|'\"") for _ in range(k * 4)) + "}",
+        lambda k: (
+            "\\boxed{"
+            + "".join(
+                rng.choice("0123456789+-*/^_{}()[]\\,.=<>!%$ xyπ∞√½²&|'\"") for _ in range(k * 4)
+            )
+            + "}"
+        ),
         lambda k: "\\boxed{5 " + "apples " * k + "}",
     ]
-    return [kinds[i % len(kinds)](i // len(kinds) * 400 // n + 2 + rng.randrange(40)) for i in range(n)]
+    return [
+        kinds[i % len(kinds)](i // len(kinds) * 400 // n + 2 + rng.randrange(40)) for i in range(n)
+    ]
 
 
 def test_a_thousand_hostile_outputs_end_soon():
-    texts, begin = [*hostile(1000), "a" * 1_000_000, "{" * 1_000_000, " " * 1_000_000 + "5"], time.process_time()
+    texts, begin = (
+        [*hostile(1000), "a" * 1_000_000, "{" * 1_000_000, " " * 1_000_000 + "5"],
+        time.process_time(),
+    )
     with Checker(limit_seconds=1.0, patience_seconds=3.0) as checker:
         checked = checker.check_many(texts, ["5"] * len(texts))
         golds = [checker.compare("5", text[:2500])[1] for text in texts[:200]]
     assert time.process_time() - begin < 60
-    assert all(verdict in ("correct", "incorrect", "unverifiable") and reason for _, verdict, reason in checked) and all(golds)
+    assert all(
+        verdict in ("correct", "incorrect", "unverifiable") and reason
+        for _, verdict, reason in checked
+    ) and all(golds)
     for extracted, _, _ in checked:
-        assert extracted is None or (len(extracted) <= 2000 and extracted.encode("utf-8") and "\0" not in extracted)
+        assert extracted is None or (
+            len(extracted) <= 2000 and extracted.encode("utf-8") and "\0" not in extracted
+        )
     for text in texts[::40]:
         for style in STYLES:
             extract(text, style)
@@ -512,9 +627,16 @@ def test_math_golds_equal_themselves():
     assert all(gold for gold, _ in golds)
     for gold in {gold for gold, _ in golds}:
         told = f"Final Answer: The final answer is ${gold}$. I hope it is correct.\n\nProblem:\nWhat is \\boxed{{1}}?"
-        for text, style in ((f"so $\\boxed{{{gold}}}$.", "boxed"), (f"so $\\boxed{{{gold}}}$.", "auto"), (told, "minerva"), (told, "auto")):
+        for text, style in (
+            (f"so $\\boxed{{{gold}}}$.", "boxed"),
+            (f"so $\\boxed{{{gold}}}$.", "auto"),
+            (told, "minerva"),
+            (told, "auto"),
+        ):
             assert equivalent(extract(text, style), gold) is True, (gold, style)
-        assert answers._same(answers.read(answers.normalise(gold)), answers.read(answers.normalise(gold)), DEFAULT), gold
+        assert answers._same(
+            answers.read(answers.normalise(gold)), answers.read(answers.normalise(gold)), DEFAULT
+        ), gold
 
 
 @needs_data
@@ -533,10 +655,20 @@ def test_shuffled_golds_are_accepted_only_where_equal():
     with Checker() as checker:
         for seed in range(3):
             shuffled = random.Random(seed).sample(golds, len(golds))
-            accepted |= {(a, b) for a, b in zip(shuffled, golds) if a != b and answers._decide(a, b, DEFAULT)[0] is True}
+            accepted |= {
+                (a, b)
+                for a, b in zip(shuffled, golds)
+                if a != b and answers._decide(a, b, DEFAULT)[0] is True
+            }
         constant = sum(checker.compare("2", gold)[0] is True for gold in golds)
-    plain = lambda s: re.sub(r"\\(?:text|mbox)\{[^{}]*\}|\\!|[\\${}\s]|\^\\circ|^[a-z]=|,(?=\d{3})", "", s)  # noqa: E731
-    odd = {(a, b) for a, b in accepted if plain(a) != plain(b) and not as_number(a) == as_number(b) is not None}
+    plain = lambda s: re.sub(
+        r"\\(?:text|mbox)\{[^{}]*\}|\\!|[\\${}\s]|\^\\circ|^[a-z]=|,(?=\d{3})", "", s
+    )  # noqa: E731
+    odd = {
+        (a, b)
+        for a, b in accepted
+        if plain(a) != plain(b) and not as_number(a) == as_number(b) is not None
+    }
     assert odd == set() and len(accepted) < 60
     assert constant == sum(plain(gold).removesuffix("^circ") in ("2", "2.0") for gold in golds)
 
@@ -544,7 +676,11 @@ def test_shuffled_golds_are_accepted_only_where_equal():
 def as_number(text: str) -> Fraction | None:
     """Value of plain integers, decimals, fractions and percentages, by other means than the library's."""
     text = re.sub(r"\\[dt]?frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text.replace(" ", ""))
-    text = re.sub(r"\\frac(\d)(\d)", r"\1/\2", re.sub(r"\\[!$]|\$|,(?=\\?!?\d{3})|\^\{?\\circ\}?|^[a-z]=", "", text))
+    text = re.sub(
+        r"\\frac(\d)(\d)",
+        r"\1/\2",
+        re.sub(r"\\[!$]|\$|,(?=\\?!?\d{3})|\^\{?\\circ\}?|^[a-z]=", "", text),
+    )
     percent = text.endswith("\\%")
     try:
         return Fraction(text.removesuffix("\\%")) / (100 if percent else 1)
@@ -563,7 +699,9 @@ def test_openai_labels():
             labels.append(row[model]["is_correct"])
     with Checker() as checker:
         verdicts = [verdict for _, verdict, _ in checker.check_many(texts, golds)]
-    agreement = sum((verdict == "correct") == label for verdict, label in zip(verdicts, labels)) / len(labels)
+    agreement = sum(
+        (verdict == "correct") == label for verdict, label in zip(verdicts, labels)
+    ) / len(labels)
     assert len(labels) == 2640 and agreement >= 0.999 and "unverifiable" not in verdicts
 
 
@@ -580,12 +718,28 @@ def test_every_gold_against_every_other_mutation():
                 expected = as_number(changed) == value
                 assert (equivalent(changed, gold) is True) is expected, (changed, gold)
         for changed in (f"-{gold}", f"{gold}+1", f"2({gold})"):
-            zero = value == 0 or gold in ("0", r"\emptyset") or gold.startswith(("x", "y", "a", "{", "\\{", "(", "[")) or "=" in gold
-            assert zero or "pm" in gold or "," in gold or equivalent(changed, gold) is not True, (changed, gold)
+            zero = (
+                value == 0
+                or gold in ("0", r"\emptyset")
+                or gold.startswith(("x", "y", "a", "{", "\\{", "(", "["))
+                or "=" in gold
+            )
+            assert zero or "pm" in gold or "," in gold or equivalent(changed, gold) is not True, (
+                changed,
+                gold,
+            )
 
 
-LOST = [r"\frac{2^{2005}+1}{2^{2005}}\pi ~ \pi", r"\sqrt{2^{2000}+1} ~ 2^{1000}", r"e^{1/1000!} ~ 1", r"\cos(10^{-200}) ~ 1",
-        r"\tanh(1000) ~ 1", r"\sqrt{1+10^{-250}} ~ 1", r"\sqrt2+10^{-250} ~ \sqrt2", r"x \not\in [1,2] ~ [1,2]"]  # fmt: skip
+LOST = [
+    r"\frac{2^{2005}+1}{2^{2005}}\pi ~ \pi",
+    r"\sqrt{2^{2000}+1} ~ 2^{1000}",
+    r"e^{1/1000!} ~ 1",
+    r"\cos(10^{-200}) ~ 1",
+    r"\tanh(1000) ~ 1",
+    r"\sqrt{1+10^{-250}} ~ 1",
+    r"\sqrt2+10^{-250} ~ \sqrt2",
+    r"x \not\in [1,2] ~ [1,2]",
+]
 
 
 @pytest.mark.parametrize("pair", LOST)
@@ -593,10 +747,24 @@ def test_what_the_precision_or_the_grammar_loses_is_not_accepted(pair):
     assert answers._decide(*pair.split(" ~ "), DEFAULT)[0] in (None, "ask")
 
 
-LONG = ["5" + " " * 1900 + "6", "5" + "\\ " * 950, "5" + "$ " * 950, "5" + "“" * 1900, "sinh" * 400 + "zz", "pi" * 900 + "!x"]
-LISTS = [(r"{}!", r"{}!*1", 900, 240), (r"\sqrt{{{}}}", r"{}^{{1/2}}", 2, 150), (r"x^{}", r"x^{}*1", 2, 250), (r"\sin{}", r"\sin({})*1", 2, 150),
-         (r"x+y={}", r"y+x={}", 2, 180), (r"\sqrt{{x+{}}}", r"\sqrt{{{}+x}}", 2, 110), (r"\binom{{{}}}{{2000}}", r"\binom{{{}}}{{2000}}*1", 4000, 80),
-         (r"({}.5+x)!", r"(x+{}.5)!", 2, 130)]  # fmt: skip
+LONG = [
+    "5" + " " * 1900 + "6",
+    "5" + "\\ " * 950,
+    "5" + "$ " * 950,
+    "5" + "“" * 1900,
+    "sinh" * 400 + "zz",
+    "pi" * 900 + "!x",
+]
+LISTS = [
+    (r"{}!", r"{}!*1", 900, 240),
+    (r"\sqrt{{{}}}", r"{}^{{1/2}}", 2, 150),
+    (r"x^{}", r"x^{}*1", 2, 250),
+    (r"\sin{}", r"\sin({})*1", 2, 150),
+    (r"x+y={}", r"y+x={}", 2, 180),
+    (r"\sqrt{{x+{}}}", r"\sqrt{{{}+x}}", 2, 110),
+    (r"\binom{{{}}}{{2000}}", r"\binom{{{}}}{{2000}}*1", 4000, 80),
+    (r"({}.5+x)!", r"(x+{}.5)!", 2, 130),
+]
 
 
 def test_long_texts_and_lists_end_soon():
@@ -604,7 +772,9 @@ def test_long_texts_and_lists_end_soon():
     for one, other, begin, n in LISTS:
         numbers = range(begin, begin + n)
         left, right = [one.format(k) for k in numbers], [other.format(k) for k in reversed(numbers)]
-        texts += [(mark.join(left), mark.join(x)) for x in (left[::-1], right) for mark in (",", "+")]
+        texts += [
+            (mark.join(left), mark.join(x)) for x in (left[::-1], right) for mark in (",", "+")
+        ]
         assert equivalent(",".join(left), ",".join(left[::-1])) is True
     for pair in texts:
         start = time.process_time()

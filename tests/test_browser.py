@@ -15,9 +15,16 @@ from conftest import ROOT
 from wcse_lib.study import STAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600)]
-playwright = pytest.importorskip("playwright.sync_api", reason="make test-browser installs playwright")
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-WRITES = {"02_generate": ("se", "wc"), "03_verify": ("se", "wc")}  # every other notebook has one manifest
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="make test-browser installs playwright"
+)
+CHROMIUM = next(
+    (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
+)
+WRITES = {
+    "02_generate": ("se", "wc"),
+    "03_verify": ("se", "wc"),
+}  # every other notebook has one manifest
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,12 @@ def lab(tmp_path_factory):
     for folder in ("params", "notebooks"):
         shutil.copytree(ROOT / folder, root / folder)
     for stage in STAGES:
-        text = (ROOT / "notebooks" / f"{stage}.ipynb").read_text().replace("params/nano.yaml", "params/smoke.yaml").replace("outputs/nano", "outputs/smoke")
+        text = (
+            (ROOT / "notebooks" / f"{stage}.ipynb")
+            .read_text()
+            .replace("params/nano.yaml", "params/smoke.yaml")
+            .replace("outputs/nano", "outputs/smoke")
+        )
         data = json.loads(text)
         cell = next(c for c in data["cells"] if c["cell_type"] == "code")
         source = "".join(cell["source"])
@@ -41,11 +53,21 @@ def lab(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=",
-        "--ServerApp.disable_check_xsrf=True", "--LabApp.expose_app_in_browser=True", str(root),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        "--LabApp.expose_app_in_browser=True",
+        str(root),
+    ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    server = subprocess.Popen(command, cwd=root, env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config")}, **quiet)
+    server = subprocess.Popen(
+        command, cwd=root, env={**os.environ, "JUPYTER_CONFIG_DIR": str(root / "config")}, **quiet
+    )
     address = f"http://127.0.0.1:{port}"
     for _ in range(240):
         try:
@@ -65,7 +87,9 @@ def run_all(page, address, root, name):
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").wait_for(timeout=120_000)
     page.get_by_text("Kernel status: Idle").first.wait_for(state="attached", timeout=120_000)
     page.wait_for_timeout(1000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")  # what the menu's Run All Cells does
+    page.evaluate(
+        "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+    )  # what the menu's Run All Cells does
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         time.sleep(3)
@@ -89,8 +113,15 @@ def test_run_all_in_every_notebook(lab):
             assert not errors, f"{stage}: {errors[0]['ename']}: {errors[0]['evalue']}"
             if pictures:
                 page.screenshot(path=f"{pictures}/{stage}.png")
-            widgets = [o for c in cells for o in c["outputs"] if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+            widgets = [
+                o
+                for c in cells
+                for o in c["outputs"]
+                if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
+            ]
             assert widgets or stage != "01_plan", "01 shows no sliders"
             for arm in WRITES.get(stage, ("",)):
-                assert (root / "outputs/smoke" / stage / arm / "manifest.json").exists(), f"{stage} {arm} wrote no manifest"
+                assert (root / "outputs/smoke" / stage / arm / "manifest.json").exists(), (
+                    f"{stage} {arm} wrote no manifest"
+                )
         browser.close()

@@ -23,7 +23,7 @@ from wcse_lib.budget import (
     read_model,
     read_price,
     usd,
-)  # fmt: skip
+)
 
 PRICES = ROOT / "params" / "prices.yaml"
 GEMMA_27B = ModelSize(27_000_000_000, 26_000_000_000, 27_000_000_000, 46, 4096)
@@ -35,7 +35,14 @@ GEMMA_9B = ModelSize(9_000_000_000, 8_500_000_000, 9_000_000_000, 42, 4096)
 
 @pytest.mark.parametrize(
     ("n", "se", "wc", "bought"),
-    [(1, 27, 9, 3), (10, 27e9, 9e9, 30), (1, 10.5, 0.3, 35), (1, 0.3, 0.1 * 3, 1), (1, 0.1 * 3, 0.1, 3), (5, 2, 3, 3)],
+    [
+        (1, 27, 9, 3),
+        (10, 27e9, 9e9, 30),
+        (1, 10.5, 0.3, 35),
+        (1, 0.3, 0.1 * 3, 1),
+        (1, 0.1 * 3, 0.1, 3),
+        (5, 2, 3, 3),
+    ],
 )
 def test_matched_samples(n, se, wc, bought):
     assert matched_samples(n, se, wc) == bought
@@ -84,7 +91,9 @@ def test_sampling_flops_by_hand():
     assert budget.sampling_flops(9e9, 100, 40, 10, "once") == 2 * 9e9 * 1040
     assert budget.sampling_flops(9e9, 100, 40, 10, "none") == 2 * 9e9 * 1000
     assert budget.sampling_flops(9e9, 100, 40, 10, "cached") == 2 * 9e9 * 1040
-    context = sum(range(41, 61)) - 20 / 2  # positions of 20 tokens after 40, each counted at its middle
+    context = (
+        sum(range(41, 61)) - 20 / 2
+    )  # positions of 20 tokens after 40, each counted at its middle
     assert budget.sampling_flops(1, 20, 40, 1, "none", 3, 8) == 2 * 20 + 4 * 3 * 8 * context
     with pytest.raises(ValueError, match="twice"):
         budget.sampling_flops(9e9, 100, prompt="twice")
@@ -117,17 +126,33 @@ def test_unequal_lengths_by_hand():
     assert np.isnan(ratio["seconds"]) and "device_seconds" in table.loc["seconds", "leaves_out"]
     assert "buys 0" not in " ".join(table["leaves_out"])
     assert {c.partition("·")[0] for c in table.index} == set(budget.CONVENTIONS)
-    ways = {way: exchange("se", arms, 10, way).set_index(["convention", "arm"])["exchange_ratio"] for way in ("none", "each")}
+    ways = {
+        way: exchange("se", arms, 10, way).set_index(["convention", "arm"])["exchange_ratio"]
+        for way in ("none", "each")
+    }
     assert ways["none"]["prompt·once", "wc"] == ways["each"]["prompt·once", "wc"]
 
 
 def test_judges_are_charged_and_conventions_named():
-    arm = ArmCost(100, 0, 1e9, 2.0, {"model": "m", "output": 10.0}, judge={"usd": 0.002, "flops": 1e9, "seconds": 0.5})
+    arm = ArmCost(
+        100,
+        0,
+        1e9,
+        2.0,
+        {"model": "m", "output": 10.0},
+        judge={"usd": 0.002, "flops": 1e9, "seconds": 0.5},
+    )
     assert cost(arm, "price", 4) == pytest.approx(4 * (0.001 + 0.002))
-    assert cost(arm, "seconds", 4) == 8 and cost(arm, "prompt") == 2e11 + 1e9 and cost(arm, "flops") == 2e11
+    assert (
+        cost(arm, "seconds", 4) == 8
+        and cost(arm, "prompt") == 2e11 + 1e9
+        and cost(arm, "flops") == 2e11
+    )
     both = {"se": arm, "wc": ArmCost(100, 0, 1e9)}
     notes = exchange("se", both).set_index(["convention", "arm"])["leaves_out"]
-    assert "judging" in notes["price", "se"] and not any("judging" in note for note in notes.xs("wc", level="arm"))
+    assert "judging" in notes["price", "se"] and not any(
+        "judging" in note for note in notes.xs("wc", level="arm")
+    )
     with pytest.raises(ValueError, match="no convention"):
         cost(arm, "luck")
     with pytest.raises(ValueError, match="checkpoint"):
@@ -137,7 +162,9 @@ def test_judges_are_charged_and_conventions_named():
     with pytest.raises(ValueError, match="device_seconds"):
         ArmCost(1, device_seconds=0)
     with pytest.raises(ValueError, match="wc: another sample costs nothing"):
-        match("price", "se", {"se": arm, "wc": ArmCost(10, price={"model": "free", "output": 0.0})}, 1)
+        match(
+            "price", "se", {"se": arm, "wc": ArmCost(10, price={"model": "free", "output": 0.0})}, 1
+        )
     with pytest.raises(ValueError, match="m: price 'output' = -10"):
         cost(ArmCost(100, price={"model": "m", "output": -10}), "price")
     with pytest.raises(ValueError, match="judge.usd"):
@@ -169,10 +196,15 @@ def test_any_number_of_arms_and_prompts_counted_once():
 def test_match_by_examples_and_coverage():
     arms = {"se": ArmCost(1), "wc": ArmCost(1)}
     k = np.arange(1, 41)
-    table = match("examples", "se", arms, 10, curves={"se": 0.6 * k, "wc": 0.2 * k}).set_index("arm")
+    table = match("examples", "se", arms, 10, curves={"se": 0.6 * k, "wc": 0.2 * k}).set_index(
+        "arm"
+    )
     assert table.loc["wc", "n_samples"] == 30 and table.loc["wc", "planned"] == pytest.approx(6)
     curves = {"se": 1 - 0.5**k, "wc": 1 - 0.8**k}
-    assert match("coverage", "se", arms, 2, curves=curves)["n_samples"].tolist() == [2, 7]  # 1 - 0.8^7 = 0.79
+    assert match("coverage", "se", arms, 2, curves=curves)["n_samples"].tolist() == [
+        2,
+        7,
+    ]  # 1 - 0.8^7 = 0.79
     with pytest.raises(ValueError, match="wc: 40 samples miss se's coverage"):
         match("coverage", "se", arms, 30, curves=curves)
     with pytest.raises(ValueError, match="curves"):
@@ -197,9 +229,15 @@ def test_price_table_is_sourced_and_dated(tmp_path):
     assert read_price(path, "m")["output"] == 1 and read_price(path, "m", "2025-02")["output"] == 2
     path.write_text("prices:\n" + row.replace("%d", "%d-01") % (1, 2, ""))
     assert read_price(path, "m", "2025-01")["output"] == 2  # a month holds its days
-    for output, extra, key in (("-1", "", "output"), ("1.0e", "", "output"), ("1", ", ouput: 3", "ouput"),
-                               ("1", ", batch_discount: 1.5", "batch"), ("1", ", input: true", "input"), ("1", "}\n- {model: m, date: soon, output: 1, source: s", "date"),
-                               ("1", '}\n- {model: m, date: 2025-01, output: 1, source: ""', "source")):  # fmt: skip
+    for output, extra, key in (
+        ("-1", "", "output"),
+        ("1.0e", "", "output"),
+        ("1", ", ouput: 3", "ouput"),
+        ("1", ", batch_discount: 1.5", "batch"),
+        ("1", ", input: true", "input"),
+        ("1", "}\n- {model: m, date: soon, output: 1, source: s", "date"),
+        ("1", '}\n- {model: m, date: 2025-01, output: 1, source: ""', "source"),
+    ):
         path.write_text("prices:\n" + row % (1, output, extra))
         with pytest.raises(ValueError, match=rf"prices.yaml: prices, row [12].*{key}"):
             read_price(path, "m")
@@ -212,14 +250,28 @@ def write_safetensors(path, shapes, dtype="F32"):
     """A safetensors file of zeros: {name: shape}."""
     header, at = {}, 0
     for name, shape in shapes.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at := at + 4 * math.prod(shape)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": shape,
+            "data_offsets": [at, at := at + 4 * math.prod(shape)],
+        }
     text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(at))
 
 
-CONFIG = {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "tie_word_embeddings": False}
-SHAPES = {"model.embed_tokens.weight": [10, 8], "lm_head.weight": [10, 8], "model.layers.0.mlp.weight": [8, 16],
-          "model.layers.0.self_attn.q_proj.bias": [8], "model.rotary_emb.inv_freq": [4]}  # fmt: skip
+CONFIG = {
+    "num_hidden_layers": 2,
+    "hidden_size": 8,
+    "num_attention_heads": 2,
+    "tie_word_embeddings": False,
+}
+SHAPES = {
+    "model.embed_tokens.weight": [10, 8],
+    "lm_head.weight": [10, 8],
+    "model.layers.0.mlp.weight": [8, 16],
+    "model.layers.0.self_attn.q_proj.bias": [8],
+    "model.rotary_emb.inv_freq": [4],
+}
 
 
 def checkpoint(folder, config=CONFIG, shapes=SHAPES):
@@ -233,8 +285,14 @@ def test_sizes_tied_and_untied(tmp_path):
     size = read_model(checkpoint(tmp_path / "a"))
     assert (size.n_parameters, size.n_non_embedding, size.n_active) == (80 + 80 + 128 + 8, 136, 296)
     assert (size.n_layers, size.attention_width) == (2, 8)
-    tied = read_model(checkpoint(tmp_path / "b", CONFIG | {"tie_word_embeddings": True, "head_dim": 16}))
-    assert (tied.n_parameters, tied.n_non_embedding, tied.attention_width) == (80 + 128 + 8, 136, 32)
+    tied = read_model(
+        checkpoint(tmp_path / "b", CONFIG | {"tie_word_embeddings": True, "head_dim": 16})
+    )
+    assert (tied.n_parameters, tied.n_non_embedding, tied.attention_width) == (
+        80 + 128 + 8,
+        136,
+        32,
+    )
 
 
 def test_shards_and_experts(tmp_path):
@@ -243,7 +301,10 @@ def test_shards_and_experts(tmp_path):
     (folder / "model.safetensors").unlink()
     write_safetensors(folder / "model-1.safetensors", SHAPES)
     write_safetensors(folder / "model-2.safetensors", experts)
-    index = {**dict.fromkeys(SHAPES, "model-1.safetensors"), **dict.fromkeys(experts, "model-2.safetensors")}
+    index = {
+        **dict.fromkeys(SHAPES, "model-1.safetensors"),
+        **dict.fromkeys(experts, "model-2.safetensors"),
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     size = read_model(folder)
     assert size.n_parameters == 296 + 4 * 128 and size.n_active == 296 + 128
@@ -266,8 +327,15 @@ def test_header_is_read_as_safetensors_writes_it(tmp_path):
 def test_damaged_checkpoints_name_file_and_remedy(tmp_path, damage):
     file = checkpoint(tmp_path / "m") / "model.safetensors"
     data = file.read_bytes()
-    file.write_bytes({"cut": data[:-9], "empty": b"", "garbage": b"\x10" + bytes(7) + b"x" * 40,
-                      "length": b"\xff" * 8 + data[8:], "long": data + b"."}[damage])  # fmt: skip
+    file.write_bytes(
+        {
+            "cut": data[:-9],
+            "empty": b"",
+            "garbage": b"\x10" + bytes(7) + b"x" * 40,
+            "length": b"\xff" * 8 + data[8:],
+            "long": data + b".",
+        }[damage]
+    )
     with pytest.raises(ValueError, match=r"model\.safetensors: unreadable .*again"):
         read_model(file.parent)
 
@@ -291,8 +359,12 @@ def test_other_unusable_checkpoints(tmp_path):
 
 def test_hub(tmp_path, monkeypatch):
     checkpoint(tmp_path)
-    tensors = {name: types.SimpleNamespace(dtype="BF16", shape=shape) for name, shape in SHAPES.items()}
-    answer = types.SimpleNamespace(files_metadata={"model.safetensors": types.SimpleNamespace(tensors=tensors)})
+    tensors = {
+        name: types.SimpleNamespace(dtype="BF16", shape=shape) for name, shape in SHAPES.items()
+    }
+    answer = types.SimpleNamespace(
+        files_metadata={"model.safetensors": types.SimpleNamespace(tensors=tensors)}
+    )
     hub = types.SimpleNamespace(get_safetensors_metadata=lambda name: answer)
     hub.hf_hub_download = lambda name, file: str(tmp_path / file)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
@@ -303,5 +375,7 @@ def test_hub(tmp_path, monkeypatch):
         raise ConnectionError("no route")
 
     hub.hf_hub_download = offline
-    with pytest.raises(ValueError, match=r"someone/some-model: no such folder.*no route.*n_parameters"):
+    with pytest.raises(
+        ValueError, match=r"someone/some-model: no such folder.*no route.*n_parameters"
+    ):
         read_model("someone/some-model")

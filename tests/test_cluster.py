@@ -16,15 +16,19 @@ from wcse_lib.records import KEY, SampleWriter, read_samples
 from wcse_lib.study import Machine, Run, check_study
 
 HAS_RAY = find_spec("ray") is not None
-needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed (make test-engines installs it)")
+needs_ray = pytest.mark.skipif(
+    not HAS_RAY, reason="ray is not installed (make test-engines installs it)"
+)
 
 
 def nano(folder, name, n=4, n_train=24) -> Run:
     data = {
-        "study": name, "dataset": {"name": "nano", "n_train": n_train, "levels": [1, 2, 3]},
-        "arms": {"wc": {"model": "nano-wc"}}, "budget": {"reference": "wc", "samples": {"one": n}},
+        "study": name,
+        "dataset": {"name": "nano", "n_train": n_train, "levels": [1, 2, 3]},
+        "arms": {"wc": {"model": "nano-wc"}},
+        "budget": {"reference": "wc", "samples": {"one": n}},
         "sampling": {"max_tokens": 80},
-    }  # fmt: skip
+    }
     return planning.make_plan(check_study(data, "t"), folder)
 
 
@@ -60,7 +64,10 @@ def test_missing_ray_says_what_to_install():
 
 
 def test_one_worker_is_a_plain_loop():
-    assert list(cluster.map_tasks(process, [1, 2], Machine())) == [(1, os.getpid()), (2, os.getpid())]
+    assert list(cluster.map_tasks(process, [1, 2], Machine())) == [
+        (1, os.getpid()),
+        (2, os.getpid()),
+    ]
     with pytest.raises(KeyError, match="x"):
         list(cluster.map_tasks(fails, ["x"], Machine()))
 
@@ -69,7 +76,9 @@ def test_one_worker_is_a_plain_loop():
 def ray():
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    ray.cloudpickle.register_pickle_by_value(
+        sys.modules[__name__]
+    )  # workers cannot import this file
     yield ray
     ray.shutdown()
 
@@ -81,9 +90,13 @@ def test_tasks_run_beside_each_other_and_survive_their_workers(ray, tmp_path):
     folder.mkdir()
     met = dict(cluster.map_tasks(meets, [(folder, name) for name in "abcd"], machine))
     assert {name for _, name in met} == set("abcd") and {n for _, n in met.values()} == {4}
-    pids = [pid for pid, _ in met.values()] + [pid for _, pid in cluster.map_tasks(process, range(6), machine)]
+    pids = [pid for pid, _ in met.values()] + [
+        pid for _, pid in cluster.map_tasks(process, range(6), machine)
+    ]
     assert len(set(pids)) == 10 and os.getpid() not in pids, "every task has a process of its own"
-    assert list(cluster.map_tasks(dies_once, [str(tmp_path / "died")], machine)) == [(str(tmp_path / "died"), "done")]
+    assert list(cluster.map_tasks(dies_once, [str(tmp_path / "died")], machine)) == [
+        (str(tmp_path / "died"), "done")
+    ]
     with pytest.raises(KeyError, match="x"):
         list(cluster.map_tasks(fails, ["x"], machine))
 
@@ -92,7 +105,11 @@ def test_tasks_run_beside_each_other_and_survive_their_workers(ray, tmp_path):
 @needs_ray
 def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path, monkeypatch):
     one = generation.generate(nano(tmp_path, "one"), "wc", Machine(device="cpu", threads=1))
-    engine = cluster.open_engine("hf", str(MODELS / "nano-wc"), {"device": "cpu", "threads": 1, "workers": 4, "batch_size": 16})
+    engine = cluster.open_engine(
+        "hf",
+        str(MODELS / "nano-wc"),
+        {"device": "cpu", "threads": 1, "workers": 4, "batch_size": 16},
+    )
     close = engine.close
     monkeypatch.setattr(engine, "close", lambda: None)
     monkeypatch.setattr(cluster, "open_engine", lambda *_: engine)
@@ -114,7 +131,11 @@ def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path
     rows = generation.generate(run, "wc", Machine())
     thread.join(10)
     assert killed and 0 < killed[0] < 400, "it was killed too late"
-    assert len(rows) == 480 and not rows.duplicated(KEY).any() and set(rows["finish_reason"]) <= {"stop", "length"}
+    assert (
+        len(rows) == 480
+        and not rows.duplicated(KEY).any()
+        and set(rows["finish_reason"]) <= {"stop", "length"}
+    )
     pids = ray.get([worker.pid.remote() for worker in engine.workers])
     assert [a == b for a, b in zip(pids, engine.pids)] == [True, False, True, True]
     close()
@@ -136,18 +157,29 @@ def test_what_cannot_run_is_told(ray, tmp_path):
 def test_students_are_trained_and_tested_as_tasks(ray, tmp_path):
     """Two students on two workers; every one has its own process, and what each left is what one process would leave."""
     data = {
-        "study": "students", "dataset": {"name": "nano", "n_train": 8, "n_held_out": 4, "levels": [1]},
-        "arms": {"wc": {"model": "nano-wc"}}, "budget": {"reference": "wc", "samples": {"one": 2}}, "sampling": {"max_tokens": 60},
-        "curation": {"filter": "none"}, "students": {"small": {"model": "nano-student"}}, "controls": {"wrong": False},
+        "study": "students",
+        "dataset": {"name": "nano", "n_train": 8, "n_held_out": 4, "levels": [1]},
+        "arms": {"wc": {"model": "nano-wc"}},
+        "budget": {"reference": "wc", "samples": {"one": 2}},
+        "sampling": {"max_tokens": 60},
+        "curation": {"filter": "none"},
+        "students": {"small": {"model": "nano-student"}},
+        "controls": {"wrong": False},
         "training": {"amount": {"one": 2}, "batch_size": 4, "n_checkpoints": 1, "max_tokens": 256},
         "evaluation": {"n_samples": 2, "max_tokens": 60, "maj_k": [1]},
-    }  # fmt: skip
-    run, machine = planning.make_plan(check_study(data, "t"), tmp_path), Machine(device="cpu", threads=1)
+    }
+    run, machine = (
+        planning.make_plan(check_study(data, "t"), tmp_path),
+        Machine(device="cpu", threads=1),
+    )
     generation.generate(run, "wc", machine)
     verification.verify(run, "wc", machine)
     two = machine.model_copy(update={"workers": 2})
     reports = training.train_students(run, [], two)
-    assert set(reports["student"]) == {"small.wc.one", "small.reference"} and reports["last_loss"].notna().all()
+    assert (
+        set(reports["student"]) == {"small.wc.one", "small.reference"}
+        and reports["last_loss"].notna().all()
+    )
     table = evaluation.evaluate(run, [], two)
     assert set(table["student"]) == {"small.base", "small.wc.one", "small.reference"}
     assert all(run.complete("05", name) for name in run.plan["students"])

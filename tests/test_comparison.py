@@ -38,34 +38,58 @@ def test_tables_of_an_earlier_plan_are_refused(tmp_path):
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory):
     root = tmp_path_factory.mktemp("out")
-    folders = [make(root / f"s{i}", seed=i, dataset="nano" if i else EVIL, problems="ab"[i // 2]) for i in range(3)]
+    folders = [
+        make(root / f"s{i}", seed=i, dataset="nano" if i else EVIL, problems="ab"[i // 2])
+        for i in range(3)
+    ]
     return comparison.compare(folders, root / "joined"), root / "joined", folders
 
 
 def test_every_difference_of_every_study_is_there_with_what_sets_studies_apart(joined):
     table, out, folders = joined
     for folder in folders:
-        own = pd.read_csv(folder / "06_analyze/tables/differences.csv").query("metric == 'greedy pass@1'")
+        own = pd.read_csv(folder / "06_analyze/tables/differences.csv").query(
+            "metric == 'greedy pass@1'"
+        )
         rows = table[(table["study"] == folder.name) & (table["metric"] == "greedy pass@1")]
         assert np.allclose(rows["value"], own["value"]) and len(own) == 6
     file = pd.read_csv(out / "comparison.csv")
-    assert set(file["seed"]) == {0, 1, 2} and file["dataset.name"].nunique() == 2 and "sampling.top_k" not in file
+    assert (
+        set(file["seed"]) == {0, 1, 2}
+        and file["dataset.name"].nunique() == 2
+        and "sampling.top_k" not in file
+    )
     accuracies = pd.read_csv(out / "accuracies.csv")
-    assert set(accuracies["study"]) == {f.name for f in folders} and {"seed", "training_seed", "base", "arm", "budget", "value"} <= set(accuracies)
+    assert set(accuracies["study"]) == {f.name for f in folders} and {
+        "seed",
+        "training_seed",
+        "base",
+        "arm",
+        "budget",
+        "value",
+    } <= set(accuracies)
     assert {p.name for p in (out / "figures").iterdir()} == {"studies.svg", "studies.png"}
 
 
 def test_the_page_stands_alone_and_says_what_is_not_independent(joined):
     page = (joined[1] / "comparison.html").read_text()
-    assert not re.search(r"""(?:src|href)=["'](?!#|data:)""", page) and page.count("<script>") == 1 and EVIL not in page
+    assert (
+        not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
+        and page.count("<script>") == 1
+        and EVIL not in page
+    )
     assert "not independent" in page and "over 3 studies" in page and "sign test p = " in page
 
 
 def test_the_page_begins_with_what_was_found_and_has_a_figure_for_phones(joined):
     soup = BeautifulSoup((joined[1] / "comparison.html").read_text(), "html.parser")
     head = [th.get_text() for th in soup.find("table")("th")]
-    assert head[:3] == ["study", "metric", "difference, points [95 % interval]"] and head.index("dataset.name") > head.index("base")
-    assert soup.select_one("figure.plot source")["srcset"] != soup.select_one("figure.plot img")["src"]
+    assert head[:3] == ["study", "metric", "difference, points [95 % interval]"] and head.index(
+        "dataset.name"
+    ) > head.index("base")
+    assert (
+        soup.select_one("figure.plot source")["srcset"] != soup.select_one("figure.plot img")["src"]
+    )
 
 
 def rows(values, half=0.04):
@@ -78,11 +102,15 @@ def test_pooling_equals_the_formulas():
     y = np.array([0.10, 0.02, -0.06, 0.20])
     row = comparison.pool(rows(y)).iloc[0]
     error = 0.08 / 3.92
-    tau2 = y.var(ddof=1) - error**2  # equal weights: DerSimonian and Laird's is the moment estimator
+    tau2 = (
+        y.var(ddof=1) - error**2
+    )  # equal weights: DerSimonian and Laird's is the moment estimator
     assert row["value"] == pytest.approx(y.mean()) and row["tau"] == pytest.approx(np.sqrt(tau2))
     half = stats.t.ppf(0.975, 3) * np.sqrt((error**2 + tau2) / 4)
     assert (row["low"], row["high"]) == pytest.approx((y.mean() - half, y.mean() + half))
-    assert (row["n_studies"], row["n_positive"]) == (4, 3) and row["p_sign"] == pytest.approx(stats.binomtest(3, 4).pvalue)
+    assert (row["n_studies"], row["n_positive"]) == (4, 3) and row["p_sign"] == pytest.approx(
+        stats.binomtest(3, 4).pvalue
+    )
     assert comparison.pool(rows([0.1])).empty
 
 
@@ -93,7 +121,9 @@ def test_a_difference_of_nothing_but_rounding_has_no_sign():
 
 def test_two_studies_are_counted_and_not_pooled():
     row = next(comparison.pool(rows([0.1, -0.02])).itertuples())
-    assert (row.n_studies, row.n_positive) == (2, 1) and np.isnan([row.value, row.low, row.high, row.p_sign]).all()
+    assert (row.n_studies, row.n_positive) == (2, 1) and np.isnan(
+        [row.value, row.low, row.high, row.p_sign]
+    ).all()
     assert "too few" in comparison._sentence(row) and "1 of 2 positive" in comparison._sentence(row)
 
 
@@ -102,7 +132,9 @@ def test_pooled_intervals_cover():
     rng = np.random.default_rng(0)
     for tau in (0.0, 0.05):
         sets = 0.03 + tau * rng.normal(size=(1000, 5)) + 0.02 * rng.normal(size=(1000, 5))
-        table = pd.concat([rows(y, half=0.02 * 1.96).assign(base=str(i)) for i, y in enumerate(sets)])
+        table = pd.concat(
+            [rows(y, half=0.02 * 1.96).assign(base=str(i)) for i, y in enumerate(sets)]
+        )
         pooled = comparison.pool(table)
         assert ((pooled["low"] <= 0.03) & (pooled["high"] >= 0.03)).mean() >= 0.93
 
@@ -111,7 +143,10 @@ def test_studies_without_students_and_bad_folders(joined, tmp_path):
     from test_figures import tables
 
     empty = dict.fromkeys(tables())
-    data = [make(tmp_path / n, i, **(empty | {"arm_differences": tables()["arm_differences"]})) for i, n in enumerate("ab")]
+    data = [
+        make(tmp_path / n, i, **(empty | {"arm_differences": tables()["arm_differences"]}))
+        for i, n in enumerate("ab")
+    ]
     table = comparison.compare(data, tmp_path / "joined")
     assert set(table["who"]) == {"samples"} and "coverage" in set(table["metric"])
     with pytest.raises(StudyError, match="two or more different"):

@@ -15,11 +15,24 @@ def pool(n_problems=12, n_samples=8, seed=0, authors=("wc",)):
     for author in authors:
         for p in range(n_problems):
             for i in range(n_samples):
-                verdict = rng.choice(["correct", "correct", "correct", "incorrect", "incorrect", "unverifiable"])
+                verdict = rng.choice(
+                    ["correct", "correct", "correct", "incorrect", "incorrect", "unverifiable"]
+                )
                 text = f"So {rng.choice(['2+3=5', '3+2=5', '1+4=5'])} , {rng.choice(['done', 'Done.'])}"
                 extracted = "5" if verdict == "correct" else rng.choice([None, "6", "7"])
                 finish = rng.choice(["stop"] * 9 + ["length"])
-                rows.append((author, f"p{p}", i, text, verdict, extracted, finish, rng.choice([True, False, None])))
+                rows.append(
+                    (
+                        author,
+                        f"p{p}",
+                        i,
+                        text,
+                        verdict,
+                        extracted,
+                        finish,
+                        rng.choice([True, False, None]),
+                    )
+                )
     columns = [*KEY, "text", "verdict", "extracted", "finish_reason", "sound"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -57,17 +70,46 @@ def test_stand_ins_choose_as_the_texts_do(options):
     frame = pool(seed=4)
     light = stand_ins(frame, {"text", "normalised", "equations"}, seed=3)
     assert "text" not in light
-    for with_texts, without in zip(select(frame, seed=3, **options), select(light, seed=3, **options)):
+    for with_texts, without in zip(
+        select(frame, seed=3, **options), select(light, seed=3, **options)
+    ):
         pd.testing.assert_frame_equal(with_texts[KEY], without[KEY])
 
 
-@pytest.mark.parametrize("options", [*OPTIONS, {"n_examples": 6, "noise": 0.34, "n_problems": 9, "n_samples": 6}, {"n_problems": 99}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *OPTIONS,
+        {"n_examples": 6, "noise": 0.34, "n_problems": 9, "n_samples": 6},
+        {"n_problems": 99},
+    ],
+    ids=str,
+)
 def test_pieces_choose_as_the_whole_does(options):
     light = stand_ins(pool(n_problems=20), {"text", "normalised", "equations"}, seed=3)
-    pieces = [light[light["problem_id"].isin(ids)] for ids in ({"p0", "p1"}, {"p2"}, {f"p{i}" for i in range(3, 20)})]
-    full = {"filter": "gold", "unique": "text", "per_problem": None, "n_samples": None, "n_problems": None, "n_examples": None, "noise": 0.0, "seed": 3} | options
+    pieces = [
+        light[light["problem_id"].isin(ids)]
+        for ids in ({"p0", "p1"}, {"p2"}, {f"p{i}" for i in range(3, 20)})
+    ]
+    full = {
+        "filter": "gold",
+        "unique": "text",
+        "per_problem": None,
+        "n_samples": None,
+        "n_problems": None,
+        "n_examples": None,
+        "noise": 0.0,
+        "seed": 3,
+    } | options
     last = last_problem(light["problem_id"], full["n_problems"], 3)
-    bounds = Bounds(last, *last_places([left_places(piece, last, **full) for piece in pieces], full["n_examples"], full["noise"]))
+    bounds = Bounds(
+        last,
+        *last_places(
+            [left_places(piece, last, **full) for piece in pieces],
+            full["n_examples"],
+            full["noise"],
+        ),
+    )
     parts = zip(*(select(piece, seed=3, **options, bounds=bounds) for piece in pieces))
     for part, whole in zip(parts, select(light, seed=3, **options)):
         pd.testing.assert_frame_equal(pd.concat(part).sort_values(KEY, ignore_index=True), whole)
@@ -92,7 +134,9 @@ def test_filters():
     frame = pool()
     usable = frame["finish_reason"] == "stop"
     gold, dropped = select(frame, unique="none")
-    assert (gold["verdict"] == "correct").all() and len(gold) == ((frame["verdict"] == "correct") & usable).sum()
+    assert (gold["verdict"] == "correct").all() and len(gold) == (
+        (frame["verdict"] == "correct") & usable
+    ).sum()
     counts = dropped["reason"].value_counts()
     assert counts["truncated"] == (~usable).sum()
     assert counts["unverifiable"] == ((frame["verdict"] == "unverifiable") & usable).sum()
@@ -100,8 +144,12 @@ def test_filters():
     assert len(judged) == ((frame["sound"] == True) & usable).sum()  # noqa: E712
     assert {"judged unsound", "not judged", "truncated"} == set(dropped["reason"])
     nullable = frame.assign(sound=pd.array(frame["sound"], "boolean"))
-    pd.testing.assert_frame_equal(select(nullable, filter="judge", unique="none")[0][KEY], judged[KEY])
-    everything, dropped = select(frame.drop(columns=["verdict", "sound"]), filter="none", unique="none")
+    pd.testing.assert_frame_equal(
+        select(nullable, filter="judge", unique="none")[0][KEY], judged[KEY]
+    )
+    everything, dropped = select(
+        frame.drop(columns=["verdict", "sound"]), filter="none", unique="none"
+    )
     assert len(everything) == usable.sum() and set(dropped["reason"]) == {"truncated"}
 
 
@@ -121,7 +169,9 @@ def test_unique_by_text_words_and_equations():
 def test_cap_and_one_per_problem():
     frame = pool(n_problems=20)
     one, dropped = select(frame, unique="none", per_problem=1)
-    solved = frame[(frame["verdict"] == "correct") & (frame["finish_reason"] == "stop")]["problem_id"].unique()
+    solved = frame[(frame["verdict"] == "correct") & (frame["finish_reason"] == "stop")][
+        "problem_id"
+    ].unique()
     assert sorted(one["problem_id"]) == sorted(solved)
     assert "over 1 per problem" in set(dropped["reason"])
     assert select(frame, unique="none", per_problem=3)[0]["problem_id"].value_counts().max() == 3
@@ -130,7 +180,9 @@ def test_cap_and_one_per_problem():
 def test_larger_numbers_extend_smaller_ones():
     frame = pool(n_problems=30)
     for option in ("n_examples", "n_problems", "per_problem"):
-        sets = [set(map(tuple, select(frame, seed=1, **{option: n})[0][KEY].values)) for n in (1, 2, 5)]
+        sets = [
+            set(map(tuple, select(frame, seed=1, **{option: n})[0][KEY].values)) for n in (1, 2, 5)
+        ]
         assert sets[0] < sets[1] < sets[2]
 
 
@@ -144,10 +196,14 @@ def test_noise():
     frame = pool(n_problems=60)
     clean = select(frame, unique="none")[0]
     noisy, dropped = select(frame, unique="none", noise=0.25)
-    assert len(noisy) == len(clean) and (noisy["verdict"] == "incorrect").sum() == round(0.25 * len(clean))
+    assert len(noisy) == len(clean) and (noisy["verdict"] == "incorrect").sum() == round(
+        0.25 * len(clean)
+    )
     wrong = noisy[noisy["verdict"] != "correct"]
     assert (wrong["verdict"] == "incorrect").all() and wrong["extracted"].notna().all()
-    assert {"over the share of right ones", "over the share of wrong ones"} <= set(dropped["reason"])
+    assert {"over the share of right ones", "over the share of wrong ones"} <= set(
+        dropped["reason"]
+    )
     balanced = select(frame, n_examples=20, noise=0.1)[0]
     assert len(balanced) == 20 and (balanced["verdict"] == "incorrect").sum() == 2
 

@@ -41,7 +41,13 @@ def smoke(tmp_path_factory):
     args = ("params/smoke.yaml", "--machine", "params/machine/cpu.yaml", "--outputs", outputs)
     command = [sys.executable, "-m", "wcse_lib.pipeline", *map(str, args)]
     for sign in ("02_generate/se/identity.json", "04_finetune/small.se.high/training.json"):
-        victim = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        victim = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         deadline = time.monotonic() + 400
         while not (outputs / "smoke" / sign).exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -62,11 +68,17 @@ def test_nothing_is_lost_or_doubled(smoke):
     folder, flushed, _ = smoke
     for arm, n in (("se", 4), ("wc", 12)):
         rows = read_samples(folder / "02_generate" / arm)
-        assert len(rows) == 24 * n and not rows.duplicated(["author", "problem_id", "sample_index"]).any()
+        assert (
+            len(rows) == 24 * n
+            and not rows.duplicated(["author", "problem_id", "sample_index"]).any()
+        )
         kept = flushed[arm].merge(rows, on=["author", "problem_id", "sample_index"])
         assert len(kept) == len(flushed[arm]) and (kept["text_x"] == kept["text_y"]).all()
         verdicts = pd.read_parquet(folder / f"03_verify/{arm}/verdicts.parquet")
-        assert list(verdicts.columns[:6]) == "author problem_id sample_index extracted verdict reason".split()
+        assert (
+            list(verdicts.columns[:6])
+            == "author problem_id sample_index extracted verdict reason".split()
+        )
         assert len(verdicts) == len(rows)
 
 
@@ -93,7 +105,11 @@ def test_verdicts_and_judgements_are_right(smoke):
         both = samples.merge(verdicts, on=["author", "problem_id", "sample_index"])
         for row in both.itertuples():
             final = re.findall(r"#### (\d+)", row.text)
-            right = bool(final) and final[-1] == problems.answer[row.problem_id] and row.finish_reason == "stop"
+            right = (
+                bool(final)
+                and final[-1] == problems.answer[row.problem_id]
+                and row.finish_reason == "stop"
+            )
             assert (row.verdict == "correct") == right, (row.text, row.verdict, row.reason)
         for row in judged.merge(samples, on=["author", "problem_id", "sample_index"]).itertuples():
             assert row.sound == check(problems.question[row.problem_id], row.text).sound
@@ -117,8 +133,12 @@ def test_numbers_come_from_the_rows(smoke):
     students = table(folder, "students").set_index(["student", "metric"])["value"]
     for student in ("small.base", "wc.wc.high"):
         for decoding, metric in (("greedy", "greedy pass@1"), ("sampled", "sampled pass@1")):
-            verdicts = pd.read_parquet(folder / f"05_evaluate/{student}/verdicts-{decoding}.parquet")
-            assert abs(students[student, metric] - (verdicts["verdict"] == "correct").mean()) < 1e-12
+            verdicts = pd.read_parquet(
+                folder / f"05_evaluate/{student}/verdicts-{decoding}.parquet"
+            )
+            assert (
+                abs(students[student, metric] - (verdicts["verdict"] == "correct").mean()) < 1e-12
+            )
     differences = table(folder, "differences").set_index(["base", "budget", "metric"])["value"]
     want = students["wc.wc.high", "greedy pass@1"] - students["wc.se.high", "greedy pass@1"]
     assert abs(differences["wc", "high", "greedy pass@1"] - want) < 1e-12
@@ -132,9 +152,15 @@ def test_tables_paradigms_and_ledger(smoke):
         if "value" in frame:
             assert ((frame["low"] <= frame["value"]) & (frame["value"] <= frame["high"])).all()
     students = table(folder, "students").drop_duplicates("student").set_index("student")
-    assert students.paradigm[["small.se.low", "small.wc.low", "wc.se.low", "wc.wc.low"]].tolist() == ["kd", "kd", "kd", "self"]
+    assert students.paradigm[
+        ["small.se.low", "small.wc.low", "wc.se.low", "wc.wc.low"]
+    ].tolist() == ["kd", "kd", "kd", "self"]
     assert {"small.base", "small.reference", "wc.reference", "wc.wrong"} <= set(students.index)
-    ledger = table(folder, "ledger").query("stage == '02_generate' and unit == 'tokens'").set_index(["who", "kind"])
+    ledger = (
+        table(folder, "ledger")
+        .query("stage == '02_generate' and unit == 'tokens'")
+        .set_index(["who", "kind"])
+    )
     spent = read_samples(folder / "02_generate/wc")
     assert ledger.loc[("wc", "sampling (high)"), "spent"] == spent["n_tokens"].sum()
 
@@ -152,7 +178,11 @@ def test_a_second_call_does_nothing(smoke):
     from conftest import ROOT
 
     folder, _, _ = smoke
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name not in ("report.html", ".lock")}
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in folder.rglob("*")
+        if p.is_file() and p.name not in ("report.html", ".lock")
+    }
     again = call(ROOT, "params/smoke.yaml", "--outputs", folder.parent)
     assert again.returncode == 0 and again.stdout.count("complete") == 8
     assert before == {p: p.stat().st_mtime_ns for p in before}
@@ -170,14 +200,19 @@ def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
     text = pipeline.status(folder)
     assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
     opened = Run(folder)
-    assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(folder, opened.study, "03_verify", "se")
+    assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(
+        folder, opened.study, "03_verify", "se"
+    )
 
 
 def test_samples_that_are_gone_are_drawn_again(smoke, tmp_path):
     """As after the advice to delete a damaged part: its stage is no longer complete."""
     folder = shutil.copytree(smoke[0], tmp_path / "smoke")
     next((folder / "02_generate/wc").glob("part-*.parquet")).unlink()
-    assert re.search(r"02_generate wc +out of date: .* gone", text := pipeline.status(folder)) and "next: 02_generate wc" in text
+    assert (
+        re.search(r"02_generate wc +out of date: .* gone", text := pipeline.status(folder))
+        and "next: 02_generate wc" in text
+    )
     assert not pipeline.is_done(folder, Run(folder).study, "02_generate", "wc")
 
 
@@ -189,13 +224,23 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr(LocalPortCache, "find_available_port", lambda *a: asked.append(1) or (port if len(asked) == 1 else find(*a)))
-        assert pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path), "--until", "01"]) == 0
-    assert re.search(r"Students: your 16 held-out problems.* cannot see 2 points", capsys.readouterr().out), "said before anything is drawn"
+        monkeypatch.setattr(
+            LocalPortCache,
+            "find_available_port",
+            lambda *a: asked.append(1) or (port if len(asked) == 1 else find(*a)),
+        )
+        assert (
+            pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path), "--until", "01"]) == 0
+        )
+    assert re.search(
+        r"Students: your 16 held-out problems.* cannot see 2 points", capsys.readouterr().out
+    ), "said before anything is drawn"
     assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, "01_plan", None)
 
 
-@pytest.mark.parametrize("message", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "MemoryError"])
+@pytest.mark.parametrize(
+    "message", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory", "MemoryError"]
+)
 def test_running_out_of_memory_is_told_with_what_helps(tmp_path, message):
     with pytest.raises(StudyError, match="lower batch_size"):
         pipeline._fail(tmp_path, "02_generate wc", RuntimeError(message))
@@ -205,7 +250,9 @@ def test_running_out_of_memory_is_told_with_what_helps(tmp_path, message):
 def test_a_folder_that_cannot_be_written_is_named(root, tmp_path, capsys):
     (tmp_path / "outputs").write_text("a file")
     assert pipeline.main(["params/smoke.yaml", "--outputs", str(tmp_path / "outputs")]) == 1
-    assert re.search(r"outputs/smoke: cannot be written \(.*choose another folder", capsys.readouterr().err)
+    assert re.search(
+        r"outputs/smoke: cannot be written \(.*choose another folder", capsys.readouterr().err
+    )
 
 
 def test_a_study_drawn_otherwise_is_refused(smoke, tmp_path):
@@ -223,12 +270,18 @@ def test_a_study_drawn_otherwise_is_refused(smoke, tmp_path):
 
 def test_a_folder_in_use_is_refused(smoke):
     folder, _, _ = smoke
-    with locked(folder), pytest.raises(StudyError, match="in use by another run .process"), locked(folder):
+    with (
+        locked(folder),
+        pytest.raises(StudyError, match="in use by another run .process"),
+        locked(folder),
+    ):
         pass
 
 
 def test_bad_parameters_stop_before_any_compute(root, tmp_path):
-    (tmp_path / "bad.yaml").write_text((root / "params/smoke.yaml").read_text().replace("temperature", "temprature", 1))
+    (tmp_path / "bad.yaml").write_text(
+        (root / "params/smoke.yaml").read_text().replace("temperature", "temprature", 1)
+    )
     refused = call(root, tmp_path / "bad.yaml", "--outputs", tmp_path / "out")
     assert refused.returncode == 1 and "did you mean 'temperature'" in refused.stderr
     assert not (tmp_path / "out").exists()
@@ -237,14 +290,24 @@ def test_bad_parameters_stop_before_any_compute(root, tmp_path):
 def imported_study(tmp_path, data, **columns):
     return {
         "study": "imported",
-        "dataset": {"name": "files", "train": str(data), "columns": {"question": "question", "answer": "ground_truth"}, "answer_style": "openai"},
+        "dataset": {
+            "name": "files",
+            "train": str(data),
+            "columns": {"question": "question", "answer": "ground_truth"},
+            "answer_style": "openai",
+        },
         "prompt": {"answer_style": "openai"},
         "arms": {
-            name: {"model": f"made-{name}", "engine": "import", "path": str(data), "columns": {"question": "question", "text": f"{name}.solution"}}
+            name: {
+                "model": f"made-{name}",
+                "engine": "import",
+                "path": str(data),
+                "columns": {"question": "question", "text": f"{name}.solution"},
+            }
             for name in ("se", "wc")
         },
         "budget": {"reference": "se", "samples": {"one": 1}, "match": "count"},
-    }  # fmt: skip
+    }
 
 
 def test_imported_samples_flow_through(root, tmp_path):
@@ -253,8 +316,22 @@ def test_imported_samples_flow_through(root, tmp_path):
     for i in range(10):
         se, wc = (i + 1 if i < 8 else 0), (i + 1 if i < 5 else 0)
         wrong_step = "1+1=3 " if i == 0 else ""
-        rows.append({"question": f"q{i}?", "ground_truth": f"so\nA: {i + 1}", "se": {"solution": f"1 + {i} = {i + 1}\nA: {se}"}, "wc": {"solution": f"{wrong_step}\nA: {wc}"}})
-    rows.append({"question": "no gold?", "ground_truth": "so\nnothing", "se": {"solution": "A: 1"}, "wc": {"solution": "A: 1"}})
+        rows.append(
+            {
+                "question": f"q{i}?",
+                "ground_truth": f"so\nA: {i + 1}",
+                "se": {"solution": f"1 + {i} = {i + 1}\nA: {se}"},
+                "wc": {"solution": f"{wrong_step}\nA: {wc}"},
+            }
+        )
+    rows.append(
+        {
+            "question": "no gold?",
+            "ground_truth": "so\nnothing",
+            "se": {"solution": "A: 1"},
+            "wc": {"solution": "A: 1"},
+        }
+    )
     data = tmp_path / "made.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     path = tmp_path / "imported.yaml"
@@ -268,7 +345,9 @@ def test_imported_samples_flow_through(root, tmp_path):
     assert abs(difference["value"] + 0.3) < 1e-12 and difference["n_problems"] == 10
     positives = table(folder, "false_positives").set_index("arm")
     assert positives.loc["wc", "n_false"] == 1 and positives.loc["wc", "judge"] == "arithmetic"
-    assert pd.read_parquet(folder / "01_plan/dropped.parquet")["reason"].tolist() == ["no answer can be read from the answer field"]
+    assert pd.read_parquet(folder / "01_plan/dropped.parquet")["reason"].tolist() == [
+        "no answer can be read from the answer field"
+    ]
     assert (folder / "report.html").exists() and not (folder / "04_finetune").exists()
 
 
@@ -286,13 +365,22 @@ def test_openais_published_solutions(root, tmp_path, real_data):
 
 def test_a_torn_import_names_file_and_line(root, tmp_path):
     data = tmp_path / "torn.jsonl"
-    data.write_text('{"question": "q", "ground_truth": "A: 1", "se": {"solution": "A: 1"}}\n{"question": "q2", "gr')
+    data.write_text(
+        '{"question": "q", "ground_truth": "A: 1", "se": {"solution": "A: 1"}}\n{"question": "q2", "gr'
+    )
     path = tmp_path / "imported.yaml"
     path.write_text(yaml.safe_dump(imported_study(tmp_path, data)))
     failed = call(root, path, "--outputs", tmp_path / "out")
-    assert failed.returncode == 1 and "torn.jsonl, line 2" in failed.stderr and "01_plan failed" in failed.stderr
+    assert (
+        failed.returncode == 1
+        and "torn.jsonl, line 2" in failed.stderr
+        and "01_plan failed" in failed.stderr
+    )
     stamp = json.loads((tmp_path / "out/imported/01_plan/failed.json").read_text())
-    assert stamp["step"] == "01_plan" and not (tmp_path / "out/imported/01_plan/manifest.json").exists()
+    assert (
+        stamp["step"] == "01_plan"
+        and not (tmp_path / "out/imported/01_plan/manifest.json").exists()
+    )
 
 
 def test_a_strangers_text_is_no_markup_in_01_and_the_picture_reaches_the_report(root, tmp_path):
@@ -302,21 +390,48 @@ def test_a_strangers_text_is_no_markup_in_01_and_the_picture_reaches_the_report(
 
     evil = "<script>alert(1)</script><img src=x onerror=alert(1)> \x07 $$\\href{javascript:alert(1)}{x}$$ \ud800"
     for name, n in (("train", 6), ("held", 2)):
-        rows = [{"question": f"{evil} Ann has {i} pens. How many?", "answer": str(i), "level": evil} for i in range(10 * n, 11 * n)]
+        rows = [
+            {"question": f"{evil} Ann has {i} pens. How many?", "answer": str(i), "level": evil}
+            for i in range(10 * n, 11 * n)
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    study = {"study": "evil", "title": evil[:53], "arms": {"se": {"model": "nano-se"}, "wc": {"model": "nano-wc"}},
-             "dataset": {"name": "files", "train": f"{tmp_path}/train.jsonl", "held_out": f"{tmp_path}/held.jsonl", "columns": {"level": "level"}, "ngram": 60},
-             "budget": {"reference": "se", "samples": {"low": 1}}}  # fmt: skip
+    study = {
+        "study": "evil",
+        "title": evil[:53],
+        "arms": {"se": {"model": "nano-se"}, "wc": {"model": "nano-wc"}},
+        "dataset": {
+            "name": "files",
+            "train": f"{tmp_path}/train.jsonl",
+            "held_out": f"{tmp_path}/held.jsonl",
+            "columns": {"level": "level"},
+            "ngram": 60,
+        },
+        "budget": {"reference": "se", "samples": {"low": 1}},
+    }
     (tmp_path / "evil.yaml").write_text(yaml.safe_dump(study))
     (tmp_path / "evil/01_plan").mkdir(parents=True)
     done = tmp_path / "evil/01_plan/01_plan.ipynb"
     given = {"params": str(tmp_path / "evil.yaml"), "outputs": str(tmp_path)}
-    papermill.execute_notebook(root / "notebooks/01_plan.ipynb", done, given, cwd=root, progress_bar=False)
-    shown = [out["data"] for cell in nbformat.read(done, 4).cells for out in cell.get("outputs", []) if "data" in out]
-    markup = [data[kind] for data in shown for kind in ("text/html", "text/markdown") if kind in data]
-    assert sum("&lt;script&gt;" in text for text in markup) >= 3 and not any("<script" in text or "<img src=x" in text for text in markup)
+    papermill.execute_notebook(
+        root / "notebooks/01_plan.ipynb", done, given, cwd=root, progress_bar=False
+    )
+    shown = [
+        out["data"]
+        for cell in nbformat.read(done, 4).cells
+        for out in cell.get("outputs", [])
+        if "data" in out
+    ]
+    markup = [
+        data[kind] for data in shown for kind in ("text/html", "text/markdown") if kind in data
+    ]
+    assert sum("&lt;script&gt;" in text for text in markup) >= 3 and not any(
+        "<script" in text or "<img src=x" in text for text in markup
+    )
     words = report.write_report(tmp_path / "evil").read_text()
-    assert re.search('<img alt="Expected coverage against cost" src="data:image/svg', words) and "<img src=x" not in words
+    assert (
+        re.search('<img alt="Expected coverage against cost" src="data:image/svg', words)
+        and "<img src=x" not in words
+    )
 
 
 def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):
@@ -329,4 +444,7 @@ def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     with pytest.raises(StudyError, match="01_plan failed: .*\nhint: the kernel died"):
         pipeline.run("params/smoke.yaml", outputs=str(tmp_path / "out"))
-    assert json.loads((tmp_path / "out/smoke/01_plan/failed.json").read_text())["error"] == "DeadKernelError"
+    assert (
+        json.loads((tmp_path / "out/smoke/01_plan/failed.json").read_text())["error"]
+        == "DeadKernelError"
+    )

@@ -14,14 +14,23 @@ from wcse_lib.study import Run
 KINDS = {
     "cut": lambda data, rng: data[: len(data) // 2],
     "emptied": lambda data, rng: b"",
-    "flipped": lambda data, rng: data[: (at := rng.randrange(len(data)))] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :],
+    "flipped": lambda data, rng: (
+        data[: (at := rng.randrange(len(data)))]
+        + bytes([data[at] ^ 1 << rng.randrange(8)])
+        + data[at + 1 :]
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("finished")
-    assert pipeline.main(["params/smoke.yaml", "--machine", "params/machine/cpu.yaml", "--outputs", str(outputs)]) == 0
+    assert (
+        pipeline.main(
+            ["params/smoke.yaml", "--machine", "params/machine/cpu.yaml", "--outputs", str(outputs)]
+        )
+        == 0
+    )
     read(outputs / "smoke", outputs / "published")
     return outputs / "smoke"
 
@@ -38,7 +47,9 @@ def read(folder, out) -> dict:
 def files(folder) -> list:
     """One file of every sort; notebooks, weights and pictures aside, and the tables that 06 writes anew."""
     found = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".parquet") and "model" not in p.parts):
+    for path in sorted(
+        p for p in folder.rglob("*") if p.suffix in (".json", ".parquet") and "model" not in p.parts
+    ):
         found.setdefault((path.relative_to(folder).parts[0], re.sub(r"\d", "", path.name)), path)
     return list(found.values())
 

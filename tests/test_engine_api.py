@@ -23,7 +23,9 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 def answer(body, texts=None, usage=USAGE, end="stop", **message):
     texts = texts or [f"text {body['seed']}"] * body.get("n", 1)
     if "messages" in body:
-        choices = [{"message": {"content": text, **message}, "finish_reason": end} for text in texts]
+        choices = [
+            {"message": {"content": text, **message}, "finish_reason": end} for text in texts
+        ]
     else:
         choices = [{"text": text, "finish_reason": end} for text in texts]
     return 200, {"choices": choices} | ({} if usage is None else {"usage": usage})
@@ -52,7 +54,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with server.lock:
             number = len(server.seen)
-            server.seen.append((self.path, body, self.headers.get("authorization"), time.monotonic()))
+            server.seen.append(
+                (self.path, body, self.headers.get("authorization"), time.monotonic())
+            )
             server.now += 1
             server.most = max(server.most, server.now)
         try:
@@ -65,8 +69,12 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (headers[0] if headers else {}).items():
             self.send_header(name, value)
         self.send_header("content-type", "application/json")
-        self.send_header("connection", "close")  # told, so that no client reuses a closed connection and pays twice
-        self.send_header("content-length", str(len(content) + 50 * content.endswith(b"cont")))  # torn
+        self.send_header(
+            "connection", "close"
+        )  # told, so that no client reuses a closed connection and pays twice
+        self.send_header(
+            "content-length", str(len(content) + 50 * content.endswith(b"cont"))
+        )  # torn
         self.end_headers()
         for i in range(len(content)) if content.startswith(b" drip") else ():
             self.wfile.write(content[i : i + 1])
@@ -96,7 +104,10 @@ def serve(monkeypatch):
 
 
 def chat(n, problem="p"):
-    return [Request(("se", problem, i), [], 2**62 + i, [{"role": "user", "content": problem}]) for i in range(n)]
+    return [
+        Request(("se", problem, i), [], 2**62 + i, [{"role": "user", "content": problem}])
+        for i in range(n)
+    ]
 
 
 def draw(engine, requests, **sampling):
@@ -106,7 +117,9 @@ def draw(engine, requests, **sampling):
 
 
 def test_chat_request_and_row(serve):
-    engine, server = serve(lambda i, body: answer(body), **PRICES, extra_body={"chat_template_kwargs": {"x": 1}})
+    engine, server = serve(
+        lambda i, body: answer(body), **PRICES, extra_body={"chat_template_kwargs": {"x": 1}}
+    )
     (output,) = draw(engine, chat(1), temperature=0.5, top_k=3, top_p=0.9, stop=("Q:",))
     path, body, authorization, _ = server.seen[0]
     assert path == "/v1/chat/completions" and authorization == f"Bearer {KEY}"
@@ -121,7 +134,12 @@ def test_chat_request_and_row(serve):
         "max_tokens": 8,
         "chat_template_kwargs": {"x": 1},
     }
-    assert (output.n_prompt_tokens, output.n_tokens, output.finish_reason, output.error) == (3, 2, "stop", "")
+    assert (output.n_prompt_tokens, output.n_tokens, output.finish_reason, output.error) == (
+        3,
+        2,
+        "stop",
+        "",
+    )
     assert output.usd == engine.spent_usd == 5.0
     assert KEY not in repr(engine) + str(vars(door.Options()))
 
@@ -131,7 +149,9 @@ def test_raw_prompt_uses_completions(serve):
     (output,) = draw(engine, [Request(("wc", "p", 0), [1, 5, 6], 7)])
     assert server.seen[0][0] == "/v1/completions" and server.seen[0][1]["prompt"] == [1, 5, 6]
     assert (output.text, output.n_prompt_tokens, output.usd) == ("text 7", 3, None)
-    (output,) = draw(engine, [Request(("wc", "p", 0), [1, 5], 7)])  # the server says 3: perhaps a second BOS
+    (output,) = draw(
+        engine, [Request(("wc", "p", 0), [1, 5], 7)]
+    )  # the server says 3: perhaps a second BOS
     assert output.n_prompt_tokens == -1 and "usage" in output.error
 
 
@@ -155,7 +175,9 @@ def test_429_storm_waits_as_told(serve):
     assert min(times[4:]) - max(times[:4]) > 0.3
 
 
-@pytest.mark.parametrize("trouble", ["500", "torn", "half json", "html", "no choices", "odd content", "hang", "drip"])
+@pytest.mark.parametrize(
+    "trouble", ["500", "torn", "half json", "html", "no choices", "odd content", "hang", "drip"]
+)
 def test_trouble_is_tried_again(serve, trouble):
     done = threading.Event()
 
@@ -174,17 +196,23 @@ def test_trouble_is_tried_again(serve, trouble):
             "odd content": (200, {"choices": [{"message": {"content": ["a"]}}]}),
         }.get(trouble, answer(body))
 
-    engine, server = serve(behave, concurrency=1, timeout_seconds=0.3 if trouble in ("hang", "drip") else 5, **PRICES)
+    engine, server = serve(
+        behave, concurrency=1, timeout_seconds=0.3 if trouble in ("hang", "drip") else 5, **PRICES
+    )
     (output,) = draw(engine, chat(1))
     done.set()
     assert output.finish_reason == "stop" and len(server.seen) == 3
     worst = engine._worst(chat(1), Sampling(max_tokens=8))
-    assert engine.spent_usd == 5.0 + (0 if trouble == "500" else 2 * worst)  # what may have been billed, counts
+    assert engine.spent_usd == 5.0 + (
+        0 if trouble == "500" else 2 * worst
+    )  # what may have been billed, counts
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (503, 3)])
 def test_failures_become_rows(serve, status, tries):
-    engine, server = serve(lambda i, body: (status, {"error": {"message": f"bad key {KEY}"}}), max_retries=2)
+    engine, server = serve(
+        lambda i, body: (status, {"error": {"message": f"bad key {KEY}"}}), max_retries=2
+    )
     (output,) = draw(engine, chat(1))
     assert (output.finish_reason, output.text, output.n_tokens) == ("error", "", -1)
     assert str(status) in output.error and "***" in output.error and len(server.seen) == tries
@@ -200,13 +228,17 @@ def test_dead_port_and_the_rest_is_undone(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
-    machine = FAST | {"base_url": url, "max_retries": 1, "max_failures": 5, "limit_usd": 1e6} | PRICES
+    machine = (
+        FAST | {"base_url": url, "max_retries": 1, "max_failures": 5, "limit_usd": 1e6} | PRICES
+    )
     engine, outputs = open_engine("openai", "m", machine), []
     with pytest.raises(door.EndpointDown, match="undone"):
         for output in engine.generate(chat(50), Sampling(max_tokens=8)):
             outputs.append(output)
     engine.close()
-    assert 5 <= len(outputs) <= 5 + FAST["concurrency"] and {o.finish_reason for o in outputs} == {"error"}
+    assert 5 <= len(outputs) <= 5 + FAST["concurrency"] and {o.finish_reason for o in outputs} == {
+        "error"
+    }
     assert "ConnectError" in outputs[0].error and engine.spent_usd == 0
 
 
@@ -233,7 +265,9 @@ def test_bad_usage_is_unknown(serve, usage):
 
 
 def test_spending_limit_is_never_crossed(serve):
-    engine, server = serve(lambda i, body: time.sleep(0.02) or answer(body), limit_usd=500, spent_usd=100, **PRICES)
+    engine, server = serve(
+        lambda i, body: time.sleep(0.02) or answer(body), limit_usd=500, spent_usd=100, **PRICES
+    )
     worst = engine._worst(chat(1), Sampling(max_tokens=8))
     assert worst > 5
     outputs = []
@@ -246,7 +280,9 @@ def test_spending_limit_is_never_crossed(serve):
 
 
 def test_spending_limit_holds_with_torn_answers(serve):
-    engine, server = serve(lambda i, body: (200, b"{"), limit_usd=300, concurrency=3, max_retries=50, **PRICES)
+    engine, server = serve(
+        lambda i, body: (200, b"{"), limit_usd=300, concurrency=3, max_retries=50, **PRICES
+    )
     worst = engine._worst(chat(1), Sampling(max_tokens=8))
     with pytest.raises(door.SpendingLimit):
         draw(engine, chat(20))
@@ -254,13 +290,17 @@ def test_spending_limit_holds_with_torn_answers(serve):
 
 
 def test_n_per_call(serve):
-    engine, server = serve(lambda i, body: answer(body, [f"{i}-{j}" for j in range(body.get("n", 1))]), n_per_call=3)
+    engine, server = serve(
+        lambda i, body: answer(body, [f"{i}-{j}" for j in range(body.get("n", 1))]), n_per_call=3
+    )
     outputs = draw(engine, chat(4, "a") + chat(3, "b"))
     assert [seen[1].get("n") for seen in server.seen].count(3) == 2 and len(server.seen) == 3
     assert len({o.key for o in outputs}) == len({o.text for o in outputs}) == 7
     engine, server = serve(lambda i, body: answer(body), n_per_call=4, **PRICES)
     outputs = draw(engine, chat(4))
-    assert {o.n_tokens for o in outputs} == {-1} and sum(o.usd for o in outputs) == engine.spent_usd == 5
+    assert {o.n_tokens for o in outputs} == {-1} and sum(
+        o.usd for o in outputs
+    ) == engine.spent_usd == 5
 
 
 def test_server_that_ignores_n_is_asked_again(serve):

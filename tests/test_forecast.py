@@ -75,12 +75,20 @@ def test_forecast_agrees_with_the_exact_estimate_inside_the_pilot():
 
 def test_unequal_sample_counts_and_degenerate_pilots():
     n, c = np.array([4, 8, 8, 16, 2, 5]), np.array([0, 3, 8, 1, 2, 0])
-    once, twice = forecast_coverage(n, c, [10]), forecast_coverage(np.tile(n, 20), np.tile(c, 20), [10])
+    once, twice = (
+        forecast_coverage(n, c, [10]),
+        forecast_coverage(np.tile(n, 20), np.tile(c, 20), [10]),
+    )
     assert (twice["high"] - twice["low"]).item() < (once["high"] - once["low"]).item() / 2
     for c in (np.zeros(20), np.full(20, 8)):  # nothing solved, everything solved
         row = forecast_coverage(np.full(20, 8), c, [1, 100]).iloc[0]
-        assert 0 <= row.low <= row.value <= row.high <= 1 and np.isfinite(fit_pilot(np.full(20, 8), c).coverage([100])).all()
-    assert forecast_coverage(np.full(20, 8), np.zeros(20), [100])["high"].item() > 0.2  # 160 failures do not say never
+        assert (
+            0 <= row.low <= row.value <= row.high <= 1
+            and np.isfinite(fit_pilot(np.full(20, 8), c).coverage([100])).all()
+        )
+    assert (
+        forecast_coverage(np.full(20, 8), np.zeros(20), [100])["high"].item() > 0.2
+    )  # 160 failures do not say never
 
 
 def test_a_study_of_few_problems_is_less_certain_and_false_positives_lower_it():
@@ -89,11 +97,27 @@ def test_a_study_of_few_problems_is_less_certain_and_false_positives_lower_it():
     population, study = forecast_coverage(n, c, [10]), forecast_coverage(n, c, [10], n_problems=40)
     assert width(study) > 1.2 * width(population)
     sound = forecast_coverage(n, c, [10], false_positives=(25, 100))
-    assert population["value"].item() - 0.15 < sound["value"].item() < population["value"].item() - 0.01
-    assert forecast_coverage(n, c, [10], n_problems=40, seed=1).equals(forecast_coverage(n, c, [10], n_problems=40, seed=1))
+    assert (
+        population["value"].item() - 0.15
+        < sound["value"].item()
+        < population["value"].item() - 0.01
+    )
+    assert forecast_coverage(n, c, [10], n_problems=40, seed=1).equals(
+        forecast_coverage(n, c, [10], n_problems=40, seed=1)
+    )
 
 
-@pytest.mark.parametrize("n, c", [([8, 8], [1]), ([8], [1]), ([8, 8], [1, 9]), ([8, 0], [1, 0]), ([8, 8.5], [1, 1]), ([8, 8], [-1, 1])])
+@pytest.mark.parametrize(
+    "n, c",
+    [
+        ([8, 8], [1]),
+        ([8], [1]),
+        ([8, 8], [1, 9]),
+        ([8, 0], [1, 0]),
+        ([8, 8.5], [1, 1]),
+        ([8, 8], [-1, 1]),
+    ],
+)
 def test_impossible_pilots_are_refused(n, c):
     with pytest.raises(ValueError, match="n, c"):
         forecast_coverage(n, c, [1])
@@ -101,7 +125,9 @@ def test_impossible_pilots_are_refused(n, c):
 
 @cache
 def benchmark():
-    spec = importlib.util.spec_from_file_location("calibration", ROOT / "benchmarks" / "forecast_calibration.py")
+    spec = importlib.util.spec_from_file_location(
+        "calibration", ROOT / "benchmarks" / "forecast_calibration.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -115,7 +141,9 @@ def calibration(population, *args, **options):
 @pytest.mark.parametrize("population", ["beta", "mixture with zeros", "nano-like levels"])
 def test_intervals_hold_the_truth(population):
     held = calibration(population, 120, seed=4)["held"]
-    assert (held > 0.89).all()  # 3 standard errors under 95 %; the ends 93 and 97 need 2,000 studies, see benchmarks/
+    assert (
+        held > 0.89
+    ).all()  # 3 standard errors under 95 %; the ends 93 and 97 need 2,000 studies, see benchmarks/
 
 
 @pytest.mark.slow
@@ -127,7 +155,9 @@ def test_intervals_hold_the_truth_in_thousands_of_studies(population):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind, name", [(kind, name) for kind, parts in benchmark().OTHERS.items() for name in parts])
+@pytest.mark.parametrize(
+    "kind, name", [(kind, name) for kind, parts in benchmark().OTHERS.items() for name in parts]
+)
 def test_intervals_of_mixes_and_unique_solutions_hold_what_comes(kind, name):
     assert benchmark().OTHERS[kind][name](500)["held"] > 0.92  # 95, and three standard errors
 
@@ -147,18 +177,26 @@ def test_unique_solutions_follow_the_partition_that_made_them():
             if good:
                 weights = np.array([*(s - d for s in sizes), theta + d * len(sizes)])
                 chosen = rng.choice(len(weights), p=weights / weights.sum())
-                sizes[chosen:] = [sizes[chosen] + 1, *sizes[chosen + 1 :]] if chosen < len(sizes) else [1]
+                sizes[chosen:] = (
+                    [sizes[chosen] + 1, *sizes[chosen + 1 :]] if chosen < len(sizes) else [1]
+                )
         counts.append(sum(groups[-1]))
         truth[i] = len(sizes)
     table = forecast.forecast_unique(np.full(300, 8), counts, groups, [1, 8, 40]).set_index("k")
     assert table.loc[8, "value"] == pytest.approx(np.mean([len(g) for g in groups]), abs=0.2)
     assert table.loc[40, "low"] - 0.5 < truth.mean() < table.loc[40, "high"] + 0.5
     assert table.loc[1, "value"] == pytest.approx(rates.mean(), abs=0.05)
-    study = forecast.forecast_unique(np.full(300, 8), counts, groups, [1, 8, 40], n_problems=30).set_index("k")
-    assert ((study["high"] - study["low"]) > 2 * (table["high"] - table["low"])).all()  # few problems, less certain
+    study = forecast.forecast_unique(
+        np.full(300, 8), counts, groups, [1, 8, 40], n_problems=30
+    ).set_index("k")
+    assert (
+        (study["high"] - study["low"]) > 2 * (table["high"] - table["low"])
+    ).all()  # few problems, less certain
     mean, square = forecast._distinct(np.array([d]), np.array([theta]), 12)
     seen = np.array([len(benchmark().distinct(12, d, theta, rng)) for _ in range(3000)])
-    assert mean[0, 12] == pytest.approx(seen.mean(), abs=0.15) and square[0, 12] == pytest.approx((seen**2.0).mean(), rel=0.05)
+    assert mean[0, 12] == pytest.approx(seen.mean(), abs=0.15) and square[0, 12] == pytest.approx(
+        (seen**2.0).mean(), rel=0.05
+    )
     with pytest.raises(ValueError, match="groups"):
         forecast.forecast_unique([8, 8], [2, 1], [[1, 1], [2]], [1])
 
@@ -171,7 +209,11 @@ def two_arms(problems=200):
     strong = rng.beta(0.5, 0.8, problems)
     weak = strong * 0.75
     n = np.full(problems, 8)
-    return {"se": (n, rng.binomial(8, strong)), "wc": (n, rng.binomial(8, weak))}, {"se": 3.0, "wc": 1.0}, (strong, weak)
+    return (
+        {"se": (n, rng.binomial(8, strong)), "wc": (n, rng.binomial(8, weak))},
+        {"se": 3.0, "wc": 1.0},
+        (strong, weak),
+    )
 
 
 def test_crossing_and_recommendation():
@@ -182,10 +224,19 @@ def test_crossing_and_recommendation():
     truth = {"se": (1 - (1 - strong) ** 10).mean(), "wc": (1 - (1 - weak) ** 30).mean()}
     assert all(row.low < truth[row.arm] < row.high for row in table.itertuples())
     n = np.full(200, 8)
-    rng = np.random.default_rng(8)  # the weak arm solves little, but the strong one never solves half
-    pilots = {"se": (n, rng.binomial(8, np.repeat([0, 0.9], 100))), "wc": (n, rng.binomial(8, rng.beta(2, 18, 200)))}
+    rng = np.random.default_rng(
+        8
+    )  # the weak arm solves little, but the strong one never solves half
+    pilots = {
+        "se": (n, rng.binomial(8, np.repeat([0, 0.9], 100))),
+        "wc": (n, rng.binomial(8, rng.beta(2, 18, 200))),
+    }
     found = forecast.crossing(pilots, costs, np.geomspace(3, 300, 60))
-    curve = lambda budget: 1 - np.exp(stats.beta.logcdf(1, 1, 1)) * np.prod((18 + np.arange(int(budget))) / (20 + np.arange(int(budget))))  # noqa: E731
+    curve = lambda budget: (
+        1
+        - np.exp(stats.beta.logcdf(1, 1, 1))
+        * np.prod((18 + np.arange(int(budget))) / (20 + np.arange(int(budget))))
+    )  # noqa: E731
     true = next(b for b in range(3, 300) if curve(b) > 0.5)
     assert found["low"] <= true <= found["high"] and found["p_crossing"] > 0.95
     assert found["p_ahead"][0] < 0.05 and found["p_ahead"][-1] > 0.95
@@ -195,10 +246,16 @@ def test_crossing_and_recommendation():
 
 def test_best_mix_of_complementary_and_of_equal_arms():
     n = np.full(100, 8)
-    halves = {"se": (n, np.repeat([6, 0], 50)), "wc": (n, np.repeat([0, 6], 50))}  # each solves what the other cannot
+    halves = {
+        "se": (n, np.repeat([6, 0], 50)),
+        "wc": (n, np.repeat([0, 6], 50)),
+    }  # each solves what the other cannot
     table = best_mix(halves, {"se": 3.0, "wc": 1.0}, 30)
     assert table.loc[0, "se"] >= 1 and table.loc[0, "wc"] >= 1 and table.loc[0, "value"] > 0.9
-    assert table.loc[0, "p_beats_single"] > 0.99 and table.loc[0, "low"] < table.loc[0, "value"] < table.loc[0, "high"]
+    assert (
+        table.loc[0, "p_beats_single"] > 0.99
+        and table.loc[0, "low"] < table.loc[0, "value"] < table.loc[0, "high"]
+    )
     assert (table["cost"] <= 30 * (1 + 1e-9)).all()
     alone = table.query("se == 0")["value"].item()
     assert alone == pytest.approx(0.5, abs=0.02)
@@ -214,13 +271,20 @@ def test_a_mix_of_one_arm_with_itself_is_as_uncertain_as_the_arm():
     n, c, _ = pilot(np.random.default_rng(13), 0.6, 1.2)
     alone = forecast_coverage(n, c, [15], n_problems=300).iloc[0]
     value, low, high = forecast.forecast_mix({"a": (n, c), "b": (n, c)}, {"a": 5, "b": 10}, 300)
-    assert value == pytest.approx(alone.value, abs=0.02) and high - low == pytest.approx(alone.high - alone.low, rel=0.15)
-    apart = forecast.forecast_mix({"a": (n, c), "b": (n, np.random.default_rng(0).permutation(c))}, {"a": 5, "b": 10}, 300)
+    assert value == pytest.approx(alone.value, abs=0.02) and high - low == pytest.approx(
+        alone.high - alone.low, rel=0.15
+    )
+    apart = forecast.forecast_mix(
+        {"a": (n, c), "b": (n, np.random.default_rng(0).permutation(c))}, {"a": 5, "b": 10}, 300
+    )
     assert apart[0] > value + 0.03  # arms that solve different problems solve more together
 
 
 def test_three_arms_mix():
-    pilots = {name: (np.full(40, 8), np.random.default_rng(i).integers(0, 9, 40)) for i, name in enumerate("abc")}
+    pilots = {
+        name: (np.full(40, 8), np.random.default_rng(i).integers(0, 9, 40))
+        for i, name in enumerate("abc")
+    }
     table = best_mix(pilots, {"a": 1.0, "b": 1.0, "c": 1.0}, 4)
     assert len(table) == 15 and (table[["a", "b", "c"]].sum(axis=1) == 4).all()
 
@@ -231,7 +295,9 @@ def test_a_problems_rate_after_its_counts():
     assert (np.diff(rates, axis=1) >= 0).all()
     assert rates.mean(1) == pytest.approx([1.5 / 11.5, 4.5 / 11.5, 9.5 / 11.5], abs=2e-3)
     zero = Fit(1.5, 2.0, 0.5).rates([8], [0])
-    assert (zero == 0).mean() == pytest.approx(0.5 / (0.5 + 0.5 * np.exp(stats.betabinom.logpmf(0, 8, 1.5, 2.0))), abs=0.02)
+    assert (zero == 0).mean() == pytest.approx(
+        0.5 / (0.5 + 0.5 * np.exp(stats.betabinom.logpmf(0, 8, 1.5, 2.0))), abs=0.02
+    )
 
 
 # ------------------------------------------------------------------------------------------------ power
@@ -243,11 +309,18 @@ def test_the_papers_gaps_need_thousands_of_items():
     assert detectable(items_needed(0.02, 0.4), 0.4) == pytest.approx(0.02, abs=1e-5)
     assert items_needed(0.02, 0.4, paired_correlation=0.6) < items_needed(0.02, 0.4) / 2
     sentence = forecast.power_sentence(500, 0.4)
-    assert sentence.startswith("500 test items cannot see 2 points: the smallest difference seen with 80% power is 8.8 points")
-    assert "can see 2 points" in forecast.power_sentence(20_000, 0.4) and "no difference at all" in forecast.power_sentence(2, 0.5)
+    assert sentence.startswith(
+        "500 test items cannot see 2 points: the smallest difference seen with 80% power is 8.8 points"
+    )
+    assert "can see 2 points" in forecast.power_sentence(
+        20_000, 0.4
+    ) and "no difference at all" in forecast.power_sentence(2, 0.5)
 
 
-@pytest.mark.parametrize(("n", "p", "r"), [(500, 0.4, None), (1319, 0.85, None), (500, 0.4, 0.6), (200, 0.1, 0.3), (50, 0.2, None)])
+@pytest.mark.parametrize(
+    ("n", "p", "r"),
+    [(500, 0.4, None), (1319, 0.85, None), (500, 0.4, 0.6), (200, 0.1, 0.3), (50, 0.2, None)],
+)
 def test_planted_effects_of_the_promised_size_are_found(n, p, r):
     rng, studies, effect = np.random.default_rng(10), 6000, detectable(n, p, paired_correlation=r)
     q = p + effect if p <= 0.5 else p - effect
@@ -264,20 +337,33 @@ def test_planted_effects_of_the_promised_size_are_found(n, p, r):
 
 def found(n, p, r, seeds, sd, studies, planted=True) -> float:
     """How often the kit's own interval over problems and seeds excludes zero, where the promised effect is planted."""
-    rng, effect = np.random.default_rng(11), detectable(n, p, paired_correlation=r, n_seeds=seeds, seed_sd=sd) if planted else 0.0
+    rng, effect = (
+        np.random.default_rng(11),
+        detectable(n, p, paired_correlation=r, n_seeds=seeds, seed_sd=sd) if planted else 0.0,
+    )
     q = p + effect if p <= 0.5 else p - effect
-    alike = r * np.sqrt(p * (1 - p) * q * (1 - q)) / (min(p, q) - p * q)  # share of problems that are equally hard for both
+    alike = (
+        r * np.sqrt(p * (1 - p) * q * (1 - q)) / (min(p, q) - p * q)
+    )  # share of problems that are equally hard for both
     hits = 0
     for study in range(studies):
         one = rng.random(n)
         two = np.where(rng.random(n) < alike, one, rng.random(n))
         a, b = (u[:, None] < rate + rng.normal(0, sd, seeds) for u, rate in ((one, p), (two, q)))
-        low, high = intervals.nested(b.astype(float) - a, n_boot=1000, seed=study, bounds=(-1, 1))[1:]
+        low, high = intervals.nested(b.astype(float) - a, n_boot=1000, seed=study, bounds=(-1, 1))[
+            1:
+        ]
         hits += not low <= 0 <= high
     return hits / studies
 
 
-SEEDS = [(300, 0.5, 0.5, 3, 0.01), (1319, 0.8, 0.6, 4, 0.02), (300, 0.4, 0.5, 5, 0.01), (300, 0.5, 0.5, 2, 0.01), (500, 0.4, 0.6, 1, 0.0)]
+SEEDS = [
+    (300, 0.5, 0.5, 3, 0.01),
+    (1319, 0.8, 0.6, 4, 0.02),
+    (300, 0.4, 0.5, 5, 0.01),
+    (300, 0.5, 0.5, 2, 0.01),
+    (500, 0.4, 0.6, 1, 0.0),
+]
 
 
 @pytest.mark.parametrize("case", SEEDS)
@@ -288,19 +374,28 @@ def test_the_kits_own_test_over_seeds_finds_the_promised_effect(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [*SEEDS, (5000, 0.5, 0.5, 3, 0.01), (1319, 0.5, 0.5, 3, 0.01)])
 def test_the_promise_in_thousands_of_studies(case):
-    assert found(*case, 2500) == pytest.approx(0.8, abs=0.04) and found(*case, 1000, planted=False) < 0.07
+    assert (
+        found(*case, 2500) == pytest.approx(0.8, abs=0.04)
+        and found(*case, 1000, planted=False) < 0.07
+    )
 
 
 def test_seeds_add_noise_that_items_cannot_remove():
     effects = [detectable(2000, 0.4, n_seeds=seeds, seed_sd=0.015) for seeds in (2, 3, 5, 20)]
-    assert effects == sorted(effects, reverse=True) and effects[-1] > detectable(2000, 0.4) and effects[0] > 3 * effects[2]
+    assert (
+        effects == sorted(effects, reverse=True)
+        and effects[-1] > detectable(2000, 0.4)
+        and effects[0] > 3 * effects[2]
+    )
     with pytest.raises(ValueError, match="train more seeds"):
         items_needed(0.01, 0.4, n_seeds=2, seed_sd=0.02)
     with pytest.raises(ValueError, match="n_seeds"):  # one seed does not tell how far seeds spread
         detectable(2000, 0.4, n_seeds=1, seed_sd=0.01)
 
 
-@pytest.mark.parametrize(("n", "p", "r"), [(500, 0.97, 0.95), (300, 0.6, 0.95), (160, 0.95, 0.5), (1319, 0.97, 0.6)])
+@pytest.mark.parametrize(
+    ("n", "p", "r"), [(500, 0.97, 0.95), (300, 0.6, 0.95), (160, 0.95, 0.5), (1319, 0.97, 0.6)]
+)
 def test_no_more_is_promised_than_two_rates_allow(n, p, r):
     effect = detectable(n, p, paired_correlation=r)
     q = p - effect if p > 0.5 else p + effect
@@ -316,7 +411,18 @@ def test_no_more_is_promised_than_two_rates_allow(n, p, r):
         detectable(n, p, paired_correlation=1.0)
 
 
-@pytest.mark.parametrize("key, value", [("p", 0), ("p", 1.2), ("power", 1), ("alpha", 0), ("paired_correlation", 1), ("n_seeds", 0), ("seed_sd", -1)])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("p", 0),
+        ("p", 1.2),
+        ("power", 1),
+        ("alpha", 0),
+        ("paired_correlation", 1),
+        ("n_seeds", 0),
+        ("seed_sd", -1),
+    ],
+)
 def test_power_refuses_bad_input(key, value):
     with pytest.raises(ValueError, match=key):
         detectable(100, **{"p": 0.4, key: value})

@@ -29,7 +29,9 @@ def coverage(r, n=100, m=10, k=4, a=0.3, b=0.6):
     """m samples of n problems whose success rates are heavy-tailed; truth: E[1 - (1 - p)^k]."""
     c = r.binomial(m, r.beta(a, b, n))
     truth = 1 - np.exp(betaln(a, b + k) - betaln(a, b))
-    return intervals.bootstrap(metrics.coverage_per_problem(np.full(n, m), c, k), n_boot=999, seed=_seed(r)), truth
+    return intervals.bootstrap(
+        metrics.coverage_per_problem(np.full(n, m), c, k), n_boot=999, seed=_seed(r)
+    ), truth
 
 
 def _judged(r, n, m, f):
@@ -55,7 +57,9 @@ def paired_coverage(r, n=100, k=4):
     a = metrics.coverage_per_problem(np.full(n, 12), r.binomial(12, p), k)
     b = metrics.coverage_per_problem(np.full(n, 4), r.binomial(4, p**1.5), k)
     grid = stats.beta(0.5, 0.8).ppf((np.arange(20000) + 0.5) / 20000)
-    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), np.mean((1 - grid**1.5) ** k - (1 - grid) ** k)
+    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), np.mean(
+        (1 - grid**1.5) ** k - (1 - grid) ** k
+    )
 
 
 def paired_false_positives(r, n=120):
@@ -66,11 +70,15 @@ def paired_false_positives(r, n=120):
 def seeds(r, n=200, s=3, spread=0.1):
     """s training seeds of a student on n problems; a seed moves all problems."""
     latent = r.normal(size=(n, 1)) + r.normal(0, spread, (1, s)) + r.normal(size=(n, s))
-    return intervals.nested(latent < -0.4, n_boot=999, seed=_seed(r)), stats.norm.cdf(-0.4 / np.sqrt(2 + spread**2))
+    return intervals.nested(latent < -0.4, n_boot=999, seed=_seed(r)), stats.norm.cdf(
+        -0.4 / np.sqrt(2 + spread**2)
+    )
 
 
 def unpaired(r, n=200, m=120):
-    return intervals.unpaired_difference(r.random(n) < 0.5, r.random(m) < 0.3, n_boot=999, seed=_seed(r)), 0.2
+    return intervals.unpaired_difference(
+        r.random(n) < 0.5, r.random(m) < 0.3, n_boot=999, seed=_seed(r)
+    ), 0.2
 
 
 def _covered(study, n_studies, **sizes):
@@ -95,7 +103,9 @@ def test_intervals_cover_quickly(study):
 def test_exact_coverage_of_binary_data(p, n=60):
     """No simulation: the chance of each possible count, summed where its interval holds p."""
     ends = [intervals.bootstrap(np.arange(n) < c, n_boot=1000, seed=c)[1:] for c in range(n + 1)]
-    covered = sum(stats.binom.pmf(c, n, p) for c, (low, high) in enumerate(ends) if low <= p <= high)
+    covered = sum(
+        stats.binom.pmf(c, n, p) for c, (low, high) in enumerate(ends) if low <= p <= high
+    )
     assert 0.93 <= covered <= 0.98
 
 
@@ -121,7 +131,9 @@ def test_exact_coverage_of_binary_data(p, n=60):
         (seeds, {"s": 5, "spread": 0.02}),
         (unpaired, {}),
     ],
-    ids=lambda x: getattr(x, "__name__", "-".join(f"{k}{v}" for k, v in x.items()) if isinstance(x, dict) else None),
+    ids=lambda x: getattr(
+        x, "__name__", "-".join(f"{k}{v}" for k, v in x.items()) if isinstance(x, dict) else None
+    ),
 )
 def test_intervals_cover_93_to_97_percent(study, sizes):
     covered = _covered(study, 2000, **sizes)
@@ -159,7 +171,10 @@ def test_same_seed_same_interval_other_seed_other_interval():
     for one, other in zip(every_interval(3), every_interval(4)):
         assert one.value == other.value and one.low != other.low and one.high != other.high
         assert abs(one.low - other.low) < 0.5 * (one.high - one.low)
-    flips = [intervals.paired_p([0.1, 0.5, 0.9, 0.2], [0, 0.3, 0.2, 0.4], seed=seed) for seed in (1, 1, 2)]
+    flips = [
+        intervals.paired_p([0.1, 0.5, 0.9, 0.2], [0, 0.3, 0.2, 0.4], seed=seed)
+        for seed in (1, 1, 2)
+    ]
     assert flips[0] == flips[1] != flips[2]
 
 
@@ -177,18 +192,24 @@ def test_order_of_problems_does_not_matter_and_the_value_lies_inside(values, ran
     one = intervals.bootstrap(values, n_boot=100)
     shuffled = random.sample(values, len(values))
     assert np.allclose(one, intervals.bootstrap(shuffled, n_boot=100), atol=1e-12)
-    assert one.value == pytest.approx(np.mean(values)) and 0 <= one.low <= one.value <= one.high <= 1
+    assert (
+        one.value == pytest.approx(np.mean(values)) and 0 <= one.low <= one.value <= one.high <= 1
+    )
     assert one.low < one.high
 
 
 def test_binary_data_give_jeffreys_interval_and_normal_data_the_t_interval():
     x = np.r_[np.ones(30), np.zeros(170)]
     value, low, high = intervals.bootstrap(x, n_boot=40_000)
-    assert (value, low, high) == pytest.approx((0.15, *stats.beta.ppf([0.025, 0.975], 30.5, 170.5)), abs=0.002)
+    assert (value, low, high) == pytest.approx(
+        (0.15, *stats.beta.ppf([0.025, 0.975], 30.5, 170.5)), abs=0.002
+    )
     y = rng.normal(10, 2, 25)
     low, high = intervals.bootstrap(y, n_boot=40_000)[1:]
     expected = stats.t.interval(0.95, 24, y.mean(), y.std(ddof=1) / 5)
-    assert (low, high) == pytest.approx(expected, abs=0.2) and high - low == pytest.approx(np.ptp(expected), rel=0.06)
+    assert (low, high) == pytest.approx(expected, abs=0.2) and high - low == pytest.approx(
+        np.ptp(expected), rel=0.06
+    )
 
 
 def test_higher_level_is_wider_and_more_problems_are_narrower():
@@ -202,7 +223,10 @@ def test_higher_level_is_wider_and_more_problems_are_narrower():
 def test_clusters_are_the_unit():
     """Ten copies of each problem are no more information than one."""
     x = rng.random(50)
-    alone, copied = intervals.bootstrap(x), intervals.bootstrap(np.repeat(x, 10), clusters=np.repeat(np.arange(50), 10))
+    alone, copied = (
+        intervals.bootstrap(x),
+        intervals.bootstrap(np.repeat(x, 10), clusters=np.repeat(np.arange(50), 10)),
+    )
     assert np.allclose(alone, copied, atol=1e-9)
     assert np.ptp(intervals.bootstrap(np.repeat(x, 10))[1:]) < 0.5 * np.ptp(copied[1:])
 
@@ -210,7 +234,9 @@ def test_clusters_are_the_unit():
 def test_pairing_removes_what_the_arms_share():
     shared = rng.random(200)
     a, b = shared + rng.normal(0, 0.01, 200), shared + rng.normal(0, 0.01, 200)
-    assert np.ptp(intervals.paired_difference(a, b)[1:]) < 0.2 * np.ptp(intervals.unpaired_difference(a, b)[1:])
+    assert np.ptp(intervals.paired_difference(a, b)[1:]) < 0.2 * np.ptp(
+        intervals.unpaired_difference(a, b)[1:]
+    )
     swapped = intervals.paired_difference(b, a)
     assert swapped.value == pytest.approx(-intervals.paired_difference(a, b).value)
 
@@ -233,15 +259,22 @@ def test_all_alike_rates_get_the_rule_of_three(n):
     unseen = 1 - 0.025 ** (1 / n)
     assert intervals.bootstrap(np.zeros(n)) == pytest.approx((0, 0, unseen))
     assert intervals.bootstrap(np.ones(n)) == pytest.approx((1, 1 - unseen, 1))
-    assert intervals.bootstrap(np.zeros(n))[1:] == pytest.approx(intervals.clopper_pearson(0, n)[1:])
-    assert intervals.paired_difference(np.ones(n), np.ones(n)) == pytest.approx((0, -unseen, unseen))
+    assert intervals.bootstrap(np.zeros(n))[1:] == pytest.approx(
+        intervals.clopper_pearson(0, n)[1:]
+    )
+    assert intervals.paired_difference(np.ones(n), np.ones(n)) == pytest.approx(
+        (0, -unseen, unseen)
+    )
     assert intervals.ratio(np.zeros(n), np.full(n, 7)) == pytest.approx((0, 0, unseen))
     low, high = intervals.bootstrap(np.full(n, 0.5))[1:]
     assert (low, high) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2))
 
 
 def test_what_the_data_cannot_tell_is_nan_or_everything_not_zero_width():
-    assert intervals.bootstrap([512.0] * 9)[0] == 512 and np.isnan(intervals.bootstrap([512.0] * 9)[1:]).all()
+    assert (
+        intervals.bootstrap([512.0] * 9)[0] == 512
+        and np.isnan(intervals.bootstrap([512.0] * 9)[1:]).all()
+    )
     value, low, high = intervals.ratio([0, 0], [0, 0])
     assert np.isnan(value) and (low, high) == (0, 1)
     value, low, high = intervals.paired_ratio_difference(([0, 1], [1, 2]), ([0, 0], [0, 0]))
@@ -302,7 +335,10 @@ def test_rates_agree_with_scipy(method):
 
 
 def test_mcnemar_is_the_exact_binomial_test():
-    a, b = np.r_[np.ones(15), np.zeros(5), np.ones(80)], np.r_[np.zeros(15), np.ones(5), np.ones(80)]
+    a, b = (
+        np.r_[np.ones(15), np.zeros(5), np.ones(80)],
+        np.r_[np.zeros(15), np.ones(5), np.ones(80)],
+    )
     only_a, only_b, p = intervals.mcnemar(a, b)
     assert (only_a, only_b) == (15, 5) and p == pytest.approx(stats.binomtest(5, 20).pvalue)
     assert intervals.mcnemar(b, a)[2] == p and intervals.mcnemar(a, a) == (0, 0, 1.0)

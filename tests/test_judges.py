@@ -77,12 +77,29 @@ WRONG = [
     ("5*4=20=21", "20 = 21"),
 ]
 UNREADABLE = [
-    "", "no equation", "x = 5", "2x + 4 = 10", "5 + x = 10", "half of 10 - 2 = 3", "1:30 + 2 = 3:30", "5! = 7",
-    "3 1/2 + 1 = 5", "5 apples * 2 = 9 apples", "0900 - 0130 = 0730", "12 + 12 = 2 dozen", "7/2 = 3 remainder 1",
-    "5 != 120/3", "1/0 = 5",
-    "$400 000 x 3/100 = $12000", "10^10^10 = 5", "5 + 3 <= 9", "Week 1 + Week 2 = 35 + 35", "14, 400 / 80 = 180",
-    r"4\frac{5}{8} = 4", "5^2 = 15 + 2ab",
-]  # fmt: skip
+    "",
+    "no equation",
+    "x = 5",
+    "2x + 4 = 10",
+    "5 + x = 10",
+    "half of 10 - 2 = 3",
+    "1:30 + 2 = 3:30",
+    "5! = 7",
+    "3 1/2 + 1 = 5",
+    "5 apples * 2 = 9 apples",
+    "0900 - 0130 = 0730",
+    "12 + 12 = 2 dozen",
+    "7/2 = 3 remainder 1",
+    "5 != 120/3",
+    "1/0 = 5",
+    "$400 000 x 3/100 = $12000",
+    "10^10^10 = 5",
+    "5 + 3 <= 9",
+    "Week 1 + Week 2 = 35 + 35",
+    "14, 400 / 80 = 180",
+    r"4\frac{5}{8} = 4",
+    "5^2 = 15 + 2ab",
+]
 
 
 @pytest.mark.parametrize("text", RIGHT)
@@ -104,7 +121,9 @@ def test_what_is_not_certain_is_not_judged(text):
 def test_random_equations_against_integers():
     rng = random.Random(1)
     for _ in range(2_000):
-        expression = str(rng.randint(0, 999)) + "".join(f" {rng.choice('+-*')} {rng.randint(0, 99)}" for _ in range(3))
+        expression = str(rng.randint(0, 999)) + "".join(
+            f" {rng.choice('+-*')} {rng.randint(0, 99)}" for _ in range(3)
+        )
         value = eval(expression)
         off = rng.choice([0, 0, 1, -1, 10])
         assert judges.arithmetic(f"so {expression} = {value + off} in all")[0] is (off == 0)
@@ -113,10 +132,15 @@ def test_random_equations_against_integers():
 def test_gold_solutions_hold():
     if not (DATA / "gsm8k_test.jsonl").exists():
         pytest.skip("shared/data/gsm8k_test.jsonl is not there")
-    answers = [json.loads(line)["answer"] for line in open(DATA / "gsm8k_test.jsonl", encoding="utf-8")]
+    answers = [
+        json.loads(line)["answer"] for line in open(DATA / "gsm8k_test.jsonl", encoding="utf-8")
+    ]
     judged = [judges.arithmetic(a)[0] for a in answers]
     assert judged.count(True) >= 1_300
-    assert [i for i, sound in enumerate(judged) if sound is False] == [501, 1024]  # misprints in the data, both real
+    assert [i for i, sound in enumerate(judged) if sound is False] == [
+        501,
+        1024,
+    ]  # misprints in the data, both real
 
 
 def test_lower_bounds_on_real_model_solutions():
@@ -125,20 +149,39 @@ def test_lower_bounds_on_real_model_solutions():
         pytest.skip("shared/data/gsm8k_openai_model_solutions.jsonl is not there")
     rows = [json.loads(line) for line in open(path, encoding="utf-8")]
     authors = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
-    correct = [(a, i, r[a]["solution"]) for a in authors for i, r in enumerate(rows) if r[a]["is_correct"]]
-    frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(sample_index=0, judge="arithmetic", reason="")
+    correct = [
+        (a, i, r[a]["solution"]) for a in authors for i, r in enumerate(rows) if r[a]["is_correct"]
+    ]
+    frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(
+        sample_index=0, judge="arithmetic", reason=""
+    )
     frame["sound"] = [judges.arithmetic(text)[0] for text in frame["text"]]
     table = judges.false_positive_table(judges.by_problem(frame)).set_index("author").loc[authors]
     assert table["n"].tolist() == [145, 257, 211, 373]
-    assert table["n_false"].tolist() == [2, 2, 3, 6]  # every one of them looked at: a false equation stands in it
+    assert table["n_false"].tolist() == [
+        2,
+        2,
+        3,
+        6,
+    ]  # every one of them looked at: a false equation stands in it
 
 
 def test_hostile_text_ends_soon():
     texts = [
-        "1+1=2\n" * 200_000, "1+1=" * 250_000, "(" * 500_000 + "1+1=2", "9^9^9^9=1 " * 50_000, "9" * 10**6 + "+1=5",
-        "1 ab+" * 200_000 + "=1 ab", "<<" * 500_000 + "=", "1" + " " * 10**6 + "+1=2", "a=" * 500_000, "\0" * 10**6,
-        ("-" * 100 + "1+1=2\n") * 5_000, ("(" * 59 + "1+1" + ")" * 59 + "=2\n") * 2_000, "1x" * 300_000 + "1=1",
-    ]  # fmt: skip
+        "1+1=2\n" * 200_000,
+        "1+1=" * 250_000,
+        "(" * 500_000 + "1+1=2",
+        "9^9^9^9=1 " * 50_000,
+        "9" * 10**6 + "+1=5",
+        "1 ab+" * 200_000 + "=1 ab",
+        "<<" * 500_000 + "=",
+        "1" + " " * 10**6 + "+1=2",
+        "a=" * 500_000,
+        "\0" * 10**6,
+        ("-" * 100 + "1+1=2\n") * 5_000,
+        ("(" * 59 + "1+1" + ")" * 59 + "=2\n") * 2_000,
+        "1x" * 300_000 + "1=1",
+    ]
     start = time.process_time()
     assert all(judges.arithmetic(text)[1] for text in texts)
     assert time.process_time() - start < 15
@@ -155,8 +198,12 @@ def test_exact_judge_is_the_nano_checker():
 
 def test_rubric_and_reading():
     told, blind = judges.rubric(), judges.rubric(gold_known=False)
-    assert told.count("{question}") == blind.count("{question}") == 1 and "{" not in told.replace("{question}", "")
-    assert "which is right" in told and "right" not in blind.split("Rubric")[0].replace("right or wrong", "")
+    assert told.count("{question}") == blind.count("{question}") == 1 and "{" not in told.replace(
+        "{question}", ""
+    )
+    assert "which is right" in told and "right" not in blind.split("Rubric")[0].replace(
+        "right or wrong", ""
+    )
     case = judges.case(" What is {solution}?\n", "It is {question}: $\\frac{1}{2}$ ")
     assert case == "Problem:\nWhat is {solution}?\n\nSolution:\nIt is {question}: $\\frac{1}{2}$"
     assert judges.parse_judgement("Step 1 follows.\nJudgement: SOUND") is True
@@ -166,25 +213,38 @@ def test_rubric_and_reading():
     assert judges.parse_judgement("It looks sound to me") is None
     assert judges.parse_judgement(told) is None
     assert judges.read_judgement("Judgement: FLAWED", "stop") == (False, "the judge said FLAWED")
-    assert judges.read_judgement("Judgement: SOUND", "length") == (None, "the judge was cut off at max_tokens")
+    assert judges.read_judgement("Judgement: SOUND", "length") == (
+        None,
+        "the judge was cut off at max_tokens",
+    )
     assert judges.read_judgement("", "error", "HTTP 500") == (None, "the judge failed: HTTP 500")
-    assert judges.read_judgement("I see\nno flaw.", "stop")[1].endswith("neither SOUND nor FLAWED, but ends: I see no flaw.")
+    assert judges.read_judgement("I see\nno flaw.", "stop")[1].endswith(
+        "neither SOUND nor FLAWED, but ends: I see no flaw."
+    )
 
 
 def corrected_rate(*pairs):
     """Of independent samples: one a problem, each in one of the three rates."""
     apart = [np.repeat(np.arange(3), [n for _, n in pairs]) == i for i in range(3)]
-    return judges.corrected_rate(*((own * (own.cumsum() <= k), own) for own, (k, _) in zip(apart, pairs)))
+    return judges.corrected_rate(
+        *((own * (own.cumsum() <= k), own) for own, (k, _) in zip(apart, pairs))
+    )
 
 
 def test_corrected_rate_undoes_the_judges_errors():
     value, low, high = corrected_rate((2_600, 10_000), (8_000, 10_000), (9_000, 10_000))
-    assert value == pytest.approx((0.26 + 0.9 - 1) / 0.7) and low < value < high and high - low < 0.05
+    assert (
+        value == pytest.approx((0.26 + 0.9 - 1) / 0.7) and low < value < high and high - low < 0.05
+    )
     _, low_small, high_small = corrected_rate((2_600, 10_000), (16, 20), (18, 20))
-    assert high_small - low_small > 2 * (high - low)  # the calibration sample's uncertainty is carried
+    assert high_small - low_small > 2 * (
+        high - low
+    )  # the calibration sample's uncertainty is carried
     assert corrected_rate((0, 50), (10, 10), (10, 10))[0] == 0
     value, low, high = corrected_rate((18, 20), (6, 10), (5, 10))
-    assert low <= value == high == 1  # hardly better than chance: the value is cut, and stays inside
+    assert (
+        low <= value == high == 1
+    )  # hardly better than chance: the value is cut, and stays inside
     value, low, high = corrected_rate((5, 20), (5, 10), (5, 10))
     assert np.isnan(value) and low < 0.05 and high > 0.9
     with pytest.raises(ValueError, match="specificity"):
@@ -209,11 +269,28 @@ def test_intervals_know_that_samples_of_a_problem_share_their_faults():
         rng = np.random.default_rng([i, 9])
         kept = rng.binomial(30, rng.beta(0.5, 1.6, 240))
         false = rng.binomial(kept, rng.beta(0.64, 3.36, 240))
-        caught, passed, known = rng.binomial(false, rng.beta(7, 3, 240)), rng.binomial(kept - false, rng.beta(18, 2, 240)), rng.random(240) < 0.4
-        sums = pd.DataFrame({"author": "a", "problem_id": range(240), "n": kept, "n_undecided": 0, "reason": ""})
-        said = sums.assign(judge="model, corrected by human", n_false=caught + kept - false - passed, flawed=false * known,
-                           caught=caught * known, sound=(kept - false) * known, passed=passed * known)  # fmt: skip
-        rates = pd.concat([judges.false_positive_table(sums.assign(judge="exact", n_false=false), i), judges.corrected_table(said, i)])
+        caught, passed, known = (
+            rng.binomial(false, rng.beta(7, 3, 240)),
+            rng.binomial(kept - false, rng.beta(18, 2, 240)),
+            rng.random(240) < 0.4,
+        )
+        sums = pd.DataFrame(
+            {"author": "a", "problem_id": range(240), "n": kept, "n_undecided": 0, "reason": ""}
+        )
+        said = sums.assign(
+            judge="model, corrected by human",
+            n_false=caught + kept - false - passed,
+            flawed=false * known,
+            caught=caught * known,
+            sound=(kept - false) * known,
+            passed=passed * known,
+        )
+        rates = pd.concat(
+            [
+                judges.false_positive_table(sums.assign(judge="exact", n_false=false), i),
+                judges.corrected_table(said, i),
+            ]
+        )
         hits += (rates["low"] <= 0.16) & (0.16 <= rates["high"])
     assert (0.9 <= hits / n).all() and (hits / n <= 0.995).all()
 
@@ -233,9 +310,17 @@ def test_false_positive_table():
     table = judges.false_positive_table(sums).set_index(["author", "judge"])
     human = table.loc[("a", "human")]
     assert (human["n"], human["n_false"], human["n_undecided"]) == (4, 1, 1)
-    assert (human["value"], human["low"], human["high"]) == intervals.ratio([0, 1, 0, 0], [1, 1, 1, 1])
-    pieces = [judges.by_problem(frame.assign(sample_index=i)) for i in range(3)]  # rows of one problem are added
-    copied = judges.false_positive_table(pd.concat(pieces)).set_index(["author", "judge"]).loc[("a", "human")]
+    assert (human["value"], human["low"], human["high"]) == intervals.ratio(
+        [0, 1, 0, 0], [1, 1, 1, 1]
+    )
+    pieces = [
+        judges.by_problem(frame.assign(sample_index=i)) for i in range(3)
+    ]  # rows of one problem are added
+    copied = (
+        judges.false_positive_table(pd.concat(pieces))
+        .set_index(["author", "judge"])
+        .loc[("a", "human")]
+    )
     assert (copied["n"], copied["value"], copied["low"]) == (12, 0.25, pytest.approx(human["low"]))
     assert table.loc[("b", "arithmetic"), "n"] == 1 and table.loc[("b", "human"), "n"] == 0
     assert np.isnan(table.loc[("b", "human"), "value"]) and table.loc[("b", "human"), "high"] == 1
@@ -248,20 +333,35 @@ def test_false_positive_table():
 def test_a_model_judge_is_corrected_where_others_judged_too():
     rng = np.random.default_rng(0)
     flawed = rng.random(3000) < 0.2
-    model = np.where(flawed, rng.random(3000) < 0.7, rng.random(3000) < 0.1)  # misses 30 %, finds 10 % that are none
-    key = {"author": "a", "problem_id": [f"p{i}" for i in range(3000)], "sample_index": 0, "reason": ""}
+    model = np.where(
+        flawed, rng.random(3000) < 0.7, rng.random(3000) < 0.1
+    )  # misses 30 %, finds 10 % that are none
+    key = {
+        "author": "a",
+        "problem_id": [f"p{i}" for i in range(3000)],
+        "sample_index": 0,
+        "reason": "",
+    }
     said = pd.DataFrame({**key, "judge": "model", "sound": pd.array(~model, "boolean")})
     said.loc[:99, "sound"] = pd.NA
-    people = pd.DataFrame({**key, "judge": "human", "sound": pd.array(~flawed, "boolean")}).iloc[50:650]
+    people = pd.DataFrame({**key, "judge": "human", "sound": pd.array(~flawed, "boolean")}).iloc[
+        50:650
+    ]
     table = judges.corrected_table(judges.calibration(pd.concat([said, people])))
     raw = judges.false_positive_table(judges.by_problem(said))
     (row,) = table.itertuples()
     assert row.judge == "model, corrected by human" and (row.n, row.n_undecided) == (2900, 100)
     assert raw["low"].item() > 0.2 or raw["value"].item() - 0.2 > 0.01  # uncorrected it is off
-    assert row.low < 0.2 < row.high and abs(row.value - 0.2) < 0.05 and row.high - row.low > 2 * (raw["high"] - raw["low"]).item()
+    assert (
+        row.low < 0.2 < row.high
+        and abs(row.value - 0.2) < 0.05
+        and row.high - row.low > 2 * (raw["high"] - raw["low"]).item()
+    )
     flagged = int(model[100:650][flawed[100:650]].sum())
     assert f"flags {flagged} of {flawed[100:650].sum()} flawed" in row.reading
-    (row,) = judges.corrected_table(judges.calibration(pd.concat([said, people[people["sound"]]]))).itertuples()
+    (row,) = judges.corrected_table(
+        judges.calibration(pd.concat([said, people[people["sound"]]]))
+    ).itertuples()
     assert np.isnan(row.value) and "flags 0 of 0 flawed" in row.reading
     assert judges.corrected_table(judges.calibration(said)).empty
 

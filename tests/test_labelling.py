@@ -14,11 +14,18 @@ from wcse_lib.records import KEY
 
 def samples(n=40):
     rows = [
-        (a, f"p{i}", j, f"Question {i}?", f"{j} <script>alert(1)</script>", ["incorrect", "correct", "correct"][i % 3])
+        (
+            a,
+            f"p{i}",
+            j,
+            f"Question {i}?",
+            f"{j} <script>alert(1)</script>",
+            ["incorrect", "correct", "correct"][i % 3],
+        )
         for a, many in (("se-arm", 1), ("wc-arm", 3))
         for i in range(n)
         for j in range(many)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=[*KEY, "question", "text", "verdict"])
 
 
@@ -38,7 +45,9 @@ def test_draw_is_fair_and_reproducible():
     more = labelling.draw(frame, 15, seed=1)
     assert set(map(tuple, items[KEY].values)) < set(map(tuple, more[KEY].values))
     assert not items[KEY].equals(labelling.draw(frame, 10, seed=2)[KEY])
-    firsts = [(labelling.draw(frame, 10, seed=s)["author"].head(10) == "wc-arm").mean() for s in range(60)]
+    firsts = [
+        (labelling.draw(frame, 10, seed=s)["author"].head(10) == "wc-arm").mean() for s in range(60)
+    ]
     assert 0.43 < sum(firsts) / 60 < 0.57  # the order does not tell the arm with more samples
     assert len(labelling.draw(frame, 1_000, seed=1)) == (frame["verdict"] == "correct").sum()
 
@@ -56,7 +65,10 @@ def test_panel_saves_every_label_and_resumes(tmp_path):
         keys.value = typed
         assert keys.value == "" and len(labelling.load(path)) == 2
     labels = labelling.load(path)
-    assert labels["sound"].tolist() == [False, True] and labels["reason"].tolist() == ["step 2 <b>is odd</b>", ""]
+    assert labels["sound"].tolist() == [False, True] and labels["reason"].tolist() == [
+        "step 2 <b>is odd</b>",
+        "",
+    ]
     assert labels[KEY].values.tolist() == items[KEY].head(2).values.tolist()
 
     status, view, buttons, keys, note = parts(labelling.panel(items, path, "Ann"))  # opened again
@@ -64,8 +76,17 @@ def test_panel_saves_every_label_and_resumes(tmp_path):
     for letter in "usbfsus":  # the third is a step back and a change of mind
         keys.value = letter
     assert "All done" in view.value and "6 of 6 done" in status.value and buttons["s"].disabled
-    sound = labelling.load(path).set_index(KEY)["sound"].reindex(pd.MultiIndex.from_frame(items[KEY]))
-    assert sound.astype(object).where(sound.notna(), None).tolist() == [False, True, None, False, True, None]
+    sound = (
+        labelling.load(path).set_index(KEY)["sound"].reindex(pd.MultiIndex.from_frame(items[KEY]))
+    )
+    assert sound.astype(object).where(sound.notna(), None).tolist() == [
+        False,
+        True,
+        None,
+        False,
+        True,
+        None,
+    ]
     status, *_ = parts(labelling.panel(items, path, "Ben"))
     assert "0 of 6 done" in status.value
 
@@ -96,7 +117,9 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(ValueError, match="line 1"):
         labelling.load(path)
     with pytest.raises(ValueError, match="line 1"):
-        labelling.save(path, dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", 0, True, "", "Ann"])))
+        labelling.save(
+            path, dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", 0, True, "", "Ann"]))
+        )
     assert path.read_text() == '{"author": "a"}\n'
 
 
@@ -110,46 +133,84 @@ def labels(**by_labeller):
 
 
 def test_agreement():
-    frame = labels(Ann="s" * 20 + "s" * 5 + "f" * 10 + "f" * 15, Ben="s" * 20 + "f" * 5 + "s" * 10 + "f" * 15)
+    frame = labels(
+        Ann="s" * 20 + "s" * 5 + "f" * 10 + "f" * 15, Ben="s" * 20 + "f" * 5 + "s" * 10 + "f" * 15
+    )
     result = labelling.agreement(frame, "Ann", "Ben")
-    assert result["n"] == 50 and result["raw"] == pytest.approx(0.7) and result["kappa"] == pytest.approx(0.4)
-    assert labelling.agreement(labels(Ann="ssfu", Ben="ssfs"), "Ann", "Ben") == {"n": 3, "raw": 1.0, "kappa": 1.0}
+    assert (
+        result["n"] == 50
+        and result["raw"] == pytest.approx(0.7)
+        and result["kappa"] == pytest.approx(0.4)
+    )
+    assert labelling.agreement(labels(Ann="ssfu", Ben="ssfs"), "Ann", "Ben") == {
+        "n": 3,
+        "raw": 1.0,
+        "kappa": 1.0,
+    }
     assert math.isnan(labelling.agreement(labels(Ann="ss", Ben="ss"), "Ann", "Ben")["kappa"])
     assert labelling.agreement(labels(Ann="su", Ben="us"), "Ann", "Ben")["n"] == 0
     table = labelling.agreement_table(labels(Ann="ssfu", Ben="ssfs", Cid="sfff", Dee="uuuu"))
-    assert table[["first", "second", "n"]].values.tolist() == [["Ann", "Ben", 3], ["Ann", "Cid", 3], ["Ben", "Cid", 4]]
-    assert table["raw"].tolist() == pytest.approx([1, 2 / 3, 0.5]) and labelling.agreement_table(labels(Ann="sf")).empty
+    assert table[["first", "second", "n"]].values.tolist() == [
+        ["Ann", "Ben", 3],
+        ["Ann", "Cid", 3],
+        ["Ben", "Cid", 4],
+    ]
+    assert (
+        table["raw"].tolist() == pytest.approx([1, 2 / 3, 0.5])
+        and labelling.agreement_table(labels(Ann="sf")).empty
+    )
     with pytest.raises(ValueError, match="'Cid'"):
         labelling.agreement(frame, "Ann", "Cid")
 
 
 def test_labels_become_judgements():
     frame = labelling.judgements(labels(Ann="ssfuu", Ben="sffsu"))
-    assert frame["sound"].astype(object).where(frame["sound"].notna(), None).tolist() == [True, None, False, True, None]
+    assert frame["sound"].astype(object).where(frame["sound"].notna(), None).tolist() == [
+        True,
+        None,
+        False,
+        True,
+        None,
+    ]
     assert frame["reason"].tolist() == ["", "labellers disagree", "", "", "nobody was sure"]
     table = false_positive_table(by_problem(frame))
-    assert table.loc[0, ["n", "n_false", "n_undecided"]].tolist() == [3, 1, 2] and table.loc[0, "judge"] == "human"
+    assert (
+        table.loc[0, ["n", "n_false", "n_undecided"]].tolist() == [3, 1, 2]
+        and table.loc[0, "judge"] == "human"
+    )
 
 
 def test_labels_are_plain_json_lines(tmp_path):
     path = tmp_path / "labels.jsonl"
-    label = dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", 0, None, "\u2028 é\n", "Zoë"]))
+    label = dict(
+        zip([*KEY, "sound", "reason", "labeller"], ["a", "p", 0, None, "\u2028 é\n", "Zoë"])
+    )
     labelling.save(path, label)
     labelling.save(path, {**label, "sound": True})
     (line,) = path.read_text().split("\n")[:-1]
-    assert json.loads(line)["sound"] is True and labelling.load(path)["labeller"].tolist() == ["Zoë"]
+    assert json.loads(line)["sound"] is True and labelling.load(path)["labeller"].tolist() == [
+        "Zoë"
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".labels.jsonl.lock", "labels.jsonl"]
 
 
 def _label(path, labeller):
     for i in range(40):
-        labelling.save(path, dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", i, True, "", labeller])))
+        labelling.save(
+            path,
+            dict(zip([*KEY, "sound", "reason", "labeller"], ["a", "p", i, True, "", labeller])),
+        )
 
 
 def test_labels_of_two_processes_at_once_are_all_there(tmp_path):
-    both = [Process(target=_label, args=(tmp_path / "labels.jsonl", name)) for name in ("Ann", "Ben")]
+    both = [
+        Process(target=_label, args=(tmp_path / "labels.jsonl", name)) for name in ("Ann", "Ben")
+    ]
     for one in both:
         one.start()
     for one in both:
         one.join()
-    assert labelling.load(tmp_path / "labels.jsonl")["labeller"].value_counts().to_dict() == {"Ann": 40, "Ben": 40}
+    assert labelling.load(tmp_path / "labels.jsonl")["labeller"].value_counts().to_dict() == {
+        "Ann": 40,
+        "Ben": 40,
+    }

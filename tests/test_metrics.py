@@ -23,7 +23,9 @@ TRUE = {"1/2", "0.5"}
 def samples(draw, max_problems=3):
     """Problems with up to 8 samples each: (answer, correct, kind) per sample; the checker may miss a correct answer."""
     sample = st.tuples(st.sampled_from(ANSWERS), st.booleans(), st.sampled_from("abc"))
-    problems = draw(st.lists(st.lists(sample, min_size=1, max_size=8), min_size=1, max_size=max_problems))
+    problems = draw(
+        st.lists(st.lists(sample, min_size=1, max_size=8), min_size=1, max_size=max_problems)
+    )
     problems = [[(a, a in TRUE and seen, kind) for a, seen, kind in p] for p in problems]
     return problems, draw(st.integers(1, min(map(len, problems))))
 
@@ -48,7 +50,9 @@ def test_coverage_equals_all_subsets(drawn):
     assert metrics.coverage_per_problem(n, c, k) == pytest.approx(expected, abs=1e-12)
     assert metrics.coverage_at_k(n, c, k) == pytest.approx(np.mean(expected), abs=1e-12)
     curve = metrics.coverage_curve(n, c)
-    assert curve == pytest.approx([metrics.coverage_at_k(n, c, i) for i in range(1, min(n) + 1)], abs=1e-12)
+    assert curve == pytest.approx(
+        [metrics.coverage_at_k(n, c, i) for i in range(1, min(n) + 1)], abs=1e-12
+    )
     assert metrics.coverage_curve(n, c, [k, 1, k]) == pytest.approx(curve[[k - 1, 0, k - 1]])
     assert curve[0] == pytest.approx(np.mean(np.array(c) / n)) and (np.diff(curve) > -1e-12).all()
 
@@ -69,7 +73,9 @@ def test_majority_equals_all_subsets(drawn):
     answers, correct, _ = columns(problems)
     details = metrics.majority_details(answers, correct, k)
     for column, found in enumerate(["accuracy", "tie_rate", "no_answer_rate"]):
-        expected = [over_subsets(p, k, lambda subset, p=p, i=column: vote(p, subset)[i]) for p in problems]
+        expected = [
+            over_subsets(p, k, lambda subset, p=p, i=column: vote(p, subset)[i]) for p in problems
+        ]
         assert details[found].to_numpy() == pytest.approx(expected, abs=1e-12)
     assert metrics.majority_at_k(answers, correct, k) == pytest.approx(details["accuracy"].mean())
 
@@ -79,12 +85,20 @@ def test_majority_equals_all_subsets(drawn):
 def test_diversity_equals_all_subsets(drawn):
     problems, k = drawn
     _, correct, kinds = columns(problems)
-    unique = [over_subsets(p, k, lambda subset: len({s[2] for s in subset if s[1]})) for p in problems]
-    solved = np.mean([over_subsets(p, k, lambda subset: any(s[1] for s in subset)) for p in problems])
+    unique = [
+        over_subsets(p, k, lambda subset: len({s[2] for s in subset if s[1]})) for p in problems
+    ]
+    solved = np.mean(
+        [over_subsets(p, k, lambda subset: any(s[1] for s in subset)) for p in problems]
+    )
     assert metrics.diversity_per_problem(kinds, correct, k) == pytest.approx(unique, abs=1e-12)
-    assert metrics.diversity_at_k(kinds, correct, k, "all") == pytest.approx(np.mean(unique), abs=1e-12)
+    assert metrics.diversity_at_k(kinds, correct, k, "all") == pytest.approx(
+        np.mean(unique), abs=1e-12
+    )
     expected = np.mean(unique) / solved if solved else np.nan
-    assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(
+        expected, abs=1e-9, nan_ok=True
+    )
 
 
 @quick
@@ -114,7 +128,10 @@ def test_self_agreement_by_counting(drawn):
 
 def test_majority_by_simulation_at_sizes_that_cannot_be_enumerated():
     r = np.random.default_rng(0)
-    labels, k = np.repeat(np.arange(6), [12, 11, 9, 4, 2, 2]), 16  # class 0 is correct, class 5 is no answer
+    labels, k = (
+        np.repeat(np.arange(6), [12, 11, 9, 4, 2, 2]),
+        16,
+    )  # class 0 is correct, class 5 is no answer
     answers, correct = [None if x == 5 else f"{x}" for x in labels], list(labels == 0)
     drawn = r.multivariate_hypergeometric(np.bincount(labels), k, 200_000)[:, :5]
     top = drawn == drawn.max(1, keepdims=True)
@@ -126,7 +143,9 @@ def test_majority_by_simulation_at_sizes_that_cannot_be_enumerated():
 # ----------------------------------------------------------------------------------------------------- limits
 
 
-@pytest.mark.parametrize(("n", "c", "k"), [(1, 0, 1), (9, 9, 1), (9, 9, 9), (9, 0, 9), (9, 1, 9), (10**6, 1, 3)])
+@pytest.mark.parametrize(
+    ("n", "c", "k"), [(1, 0, 1), (9, 9, 1), (9, 9, 9), (9, 0, 9), (9, 1, 9), (10**6, 1, 3)]
+)
 def test_coverage_at_its_limits(n, c, k):
     exact = 1 - Fraction(comb(n - c, k), comb(n, k))
     assert metrics.coverage_at_k([n], [c], k) == pytest.approx(float(exact), rel=1e-12)
@@ -148,11 +167,18 @@ def test_coverage_is_unbiased_and_the_plug_in_is_not():
 
 def test_majority_limits():
     yes, no = [True], [False]
-    assert metrics.majority_at_k([["1"]], [yes], 1) == 1 and metrics.majority_at_k([["1"]], [no], 1) == 0
+    assert (
+        metrics.majority_at_k([["1"]], [yes], 1) == 1
+        and metrics.majority_at_k([["1"]], [no], 1) == 0
+    )
     assert metrics.majority_at_k([[None, None, None]], [no * 3], 2) == 0
-    assert metrics.majority_at_k([["7", None, None, None]], [yes + no * 3], 4) == 1, "one answer beats many non-answers"
+    assert metrics.majority_at_k([["7", None, None, None]], [yes + no * 3], 4) == 1, (
+        "one answer beats many non-answers"
+    )
     assert metrics.majority_at_k([["7", "[invalid]", "[invalid]", ""]], [yes + no * 3], 4) == 1
-    assert metrics.majority_at_k([["1", "2"]], [yes + no], 2) == 0.5, "a tie counts half, whichever comes first"
+    assert metrics.majority_at_k([["1", "2"]], [yes + no], 2) == 0.5, (
+        "a tie counts half, whichever comes first"
+    )
     assert metrics.majority_at_k([["2", "1"]], [no + yes], 2) == 0.5
     assert metrics.majority_at_k([["1", "2", "3"]], [yes + no + no], 3) == pytest.approx(1 / 3)
     assert metrics.majority_at_k([["1/2", "0.5", "7", "7", "7"]], [yes * 2 + no * 3], 5) == 0
@@ -160,14 +186,20 @@ def test_majority_limits():
     answers, correct = [["1", "2", "3", None]], [[True, False, True, False]]
     assert metrics.majority_at_k(answers, correct, 4) == 1, "answers judged correct vote together"
     assert metrics.majority_at_k(answers, correct, 1) == 0.5
-    assert metrics.majority_at_k([["a", "A", "b"]], [[False, False, True]], 3, canonical=str) == pytest.approx(1 / 3)
+    assert metrics.majority_at_k(
+        [["a", "A", "b"]], [[False, False, True]], 3, canonical=str
+    ) == pytest.approx(1 / 3)
     assert metrics.majority_at_k([["a", float("nan")]], [[True, False]], 2) == 1
-    assert metrics.majority_at_k(np.array([["4", "4", "5"]]), np.array([[True, True, False]]), 3) == 1
+    assert (
+        metrics.majority_at_k(np.array([["4", "4", "5"]]), np.array([[True, True, False]]), 3) == 1
+    )
 
 
 def test_majority_of_large_samples_is_finite_and_sharp():
     answers, k = [["1"] * 9 + ["2"] * 6 + [f"x{i}" for i in range(3000)]], 40
-    assert metrics.majority_at_k(answers, [[True] * 9 + [False] * 3006], k) == pytest.approx(0.008503, abs=1e-5)
+    assert metrics.majority_at_k(answers, [[True] * 9 + [False] * 3006], k) == pytest.approx(
+        0.008503, abs=1e-5
+    )
     answers = [["1"] * 120 + ["2"] * 80]
     assert metrics.majority_at_k(answers, [[True] * 120 + [False] * 80], 61) > 0.95
     assert metrics.majority_at_k(answers, [[True] * 120 + [False] * 80], 200) == 1
@@ -176,29 +208,61 @@ def test_majority_of_large_samples_is_finite_and_sharp():
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1/2", "0.5"), ("1,000", "1000"), ("1,000.0", "$1000"), ("\\frac{3}{4}", ".75"), ("−3", "-3"), ("2/4", "1/2"),
-     ("+7", "7."), ("$x+1$", "X + 1"), ("10/2", "5"), ("\\dfrac{1}{3}", "1/3"), ("-0", "0")],
-)  # fmt: skip
+    [
+        ("1/2", "0.5"),
+        ("1,000", "1000"),
+        ("1,000.0", "$1000"),
+        ("\\frac{3}{4}", ".75"),
+        ("−3", "-3"),
+        ("2/4", "1/2"),
+        ("+7", "7."),
+        ("$x+1$", "X + 1"),
+        ("10/2", "5"),
+        ("\\dfrac{1}{3}", "1/3"),
+        ("-0", "0"),
+    ],
+)
 def test_equal_answers_vote_together(one, other):
     assert metrics.canonical_answer(one) == metrics.canonical_answer(other)
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("50%", "0.5"), ("500", "5"), ("1,00", "100"), ("0.333", "1/3"), ("1/0", "0"), ("2²", "22"), ("x", "y"),
-     ("1e3", "1000"), ("12,34", "1234"), ("9" * 5000, "9" * 4999)],
-)  # fmt: skip
+    [
+        ("50%", "0.5"),
+        ("500", "5"),
+        ("1,00", "100"),
+        ("0.333", "1/3"),
+        ("1/0", "0"),
+        ("2²", "22"),
+        ("x", "y"),
+        ("1e3", "1000"),
+        ("12,34", "1234"),
+        ("9" * 5000, "9" * 4999),
+    ],
+)
 def test_different_answers_do_not(one, other):
     assert metrics.canonical_answer(one) != metrics.canonical_answer(other)
 
 
 def test_diversity_limits_and_the_papers_identity():
-    kinds, correct = [list("abcde"), list("vwxyz")], [[True, True, True, False, False], [False] * 4 + [True]]
+    kinds, correct = (
+        [list("abcde"), list("vwxyz")],
+        [[True, True, True, False, False], [False] * 4 + [True]],
+    )
     for k in range(1, 6):  # k * pass@1 / coverage@k, as no two are alike
-        assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(0.4 * k / metrics.coverage_at_k([5, 5], [3, 1], k))
-    assert metrics.diversity_at_k(kinds, correct, 5) == 2 and metrics.diversity_at_k(kinds, correct, 1) == 1
+        assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(
+            0.4 * k / metrics.coverage_at_k([5, 5], [3, 1], k)
+        )
+    assert (
+        metrics.diversity_at_k(kinds, correct, 5) == 2
+        and metrics.diversity_at_k(kinds, correct, 1) == 1
+    )
     same = [["a"] * 5, ["b"] * 5]
-    assert metrics.diversity_at_k(same, correct, 5) == 1 and metrics.diversity_at_k(same, correct, 5, "all") == 1
+    assert (
+        metrics.diversity_at_k(same, correct, 5) == 1
+        and metrics.diversity_at_k(same, correct, 5, "all") == 1
+    )
     assert np.isnan(metrics.diversity_at_k(kinds, [[False] * 5] * 2, 2))
     assert metrics.diversity_at_k(kinds, [[False] * 5] * 2, 2, "all") == 0
 
@@ -208,10 +272,27 @@ def test_diversity_limits_and_the_papers_identity():
 
 @pytest.mark.parametrize(
     ("n", "c", "k"),
-    [([5], [2], 6), ([9, 5], [2, 2], 6), ([5], [2], 0), ([5], [2], -1), ([5], [6], 1), ([5], [-1], 1), ([], [], 1),
-     ([5], [1.5], 1), ([5.5], [1], 1), ([5], [np.nan], 1), ([np.inf], [1], 1), ([5, 5], [1], 1), ([[5]], [[1]], 1),
-     (["5"], ["1"], 1), ([5], [1], 1.5), ([5], [None], 1), (5, 1, 1), ([0], [0], 1)],
-)  # fmt: skip
+    [
+        ([5], [2], 6),
+        ([9, 5], [2, 2], 6),
+        ([5], [2], 0),
+        ([5], [2], -1),
+        ([5], [6], 1),
+        ([5], [-1], 1),
+        ([], [], 1),
+        ([5], [1.5], 1),
+        ([5.5], [1], 1),
+        ([5], [np.nan], 1),
+        ([np.inf], [1], 1),
+        ([5, 5], [1], 1),
+        ([[5]], [[1]], 1),
+        (["5"], ["1"], 1),
+        ([5], [1], 1.5),
+        ([5], [None], 1),
+        (5, 1, 1),
+        ([0], [0], 1),
+    ],
+)
 def test_coverage_raises(n, c, k):
     for call in (metrics.coverage_at_k, metrics.coverage_per_problem):
         with pytest.raises(ValueError):
@@ -222,10 +303,19 @@ def test_coverage_raises(n, c, k):
 
 @pytest.mark.parametrize(
     ("answers", "correct", "k"),
-    [([["1", "2"]], [[True, False]], 3), ([["1"], ["1", "2"]], [[True], [True, False]], 2), ([], [], 1),
-     ([["1", None]], [[True, False]], 0), ([["1"]], [[True], [True]], 1), ([["1"], ["2"]], [[True]], 1),
-     ([["1", "2"]], [[True]], 1), ([["1"]], [["incorrect"]], 1), ([["1"]], [[None]], 1), ([[]], [[]], 1)],
-)  # fmt: skip
+    [
+        ([["1", "2"]], [[True, False]], 3),
+        ([["1"], ["1", "2"]], [[True], [True, False]], 2),
+        ([], [], 1),
+        ([["1", None]], [[True, False]], 0),
+        ([["1"]], [[True], [True]], 1),
+        ([["1"], ["2"]], [[True]], 1),
+        ([["1", "2"]], [[True]], 1),
+        ([["1"]], [["incorrect"]], 1),
+        ([["1"]], [[None]], 1),
+        ([[]], [[]], 1),
+    ],
+)
 def test_votes_and_diversity_raise(answers, correct, k):
     with pytest.raises(ValueError):
         metrics.majority_at_k(answers, correct, k)
@@ -248,47 +338,91 @@ def test_other_bad_input_raises():
 
 def test_uniqueness_keys():
     assert metrics.text_key("A b") != metrics.text_key("a b")
-    assert metrics.normalised_key("So, 1,000 + 2 = 1002!") == metrics.normalised_key("so 1000+2 =  1002")
+    assert metrics.normalised_key("So, 1,000 + 2 = 1002!") == metrics.normalised_key(
+        "so 1000+2 =  1002"
+    )
     assert metrics.normalised_key("1.5 + 2") != metrics.normalised_key("15 + 2")
     assert metrics.normalised_key("3 - 2") != metrics.normalised_key("3 + 2")
     marked = "She eats 3 + 4 = <<3+4=7>>7 eggs.\nSo 16 - 7 = <<16-7=9>>9"
-    assert metrics.equation_key(marked) == "3+4=7|16-7=9" == metrics.equation_key("3 + 4 = 7. Then 16 - 7 = 9.")
-    assert metrics.equation_key("16-7=9, 3+4=7") != metrics.equation_key("3+4=7, 16-7=9"), "the sequence counts"
+    assert (
+        metrics.equation_key(marked)
+        == "3+4=7|16-7=9"
+        == metrics.equation_key("3 + 4 = 7. Then 16 - 7 = 9.")
+    )
+    assert metrics.equation_key("16-7=9, 3+4=7") != metrics.equation_key("3+4=7, 16-7=9"), (
+        "the sequence counts"
+    )
     assert metrics.equation_key("$2 \\times 3 = 6$") == metrics.equation_key("2 × 3 = 6") == "2*3=6"
-    assert metrics.equation_key("By symmetry.") != metrics.equation_key("By parity."), "no equations: words decide"
-    assert metrics.equation_key("x = 5") == metrics.normalised_key("x = 5"), "an assignment is no arithmetic"
+    assert metrics.equation_key("By symmetry.") != metrics.equation_key("By parity."), (
+        "no equations: words decide"
+    )
+    assert metrics.equation_key("x = 5") == metrics.normalised_key("x = 5"), (
+        "an assignment is no arithmetic"
+    )
 
 
 def test_ngram_clusters_are_a_partition_that_ignores_order():
-    base = "first we add three and four to get seven then we take seven from sixteen to get nine eggs"
-    texts = [base, base.upper() + ".", base.replace("nine", "9"), "a wholly different way to solve it by symmetry", ""]
+    base = (
+        "first we add three and four to get seven then we take seven from sixteen to get nine eggs"
+    )
+    texts = [
+        base,
+        base.upper() + ".",
+        base.replace("nine", "9"),
+        "a wholly different way to solve it by symmetry",
+        "",
+    ]
     labels = metrics.ngram_clusters(texts, threshold=0.7)
     assert labels[0] == labels[1] == labels[2] and len({labels[0], labels[3], labels[4]}) == 3
     back = metrics.ngram_clusters(texts[::-1], threshold=0.7)[::-1]
-    assert [a == b for a, b in combinations(labels, 2)] == [a == b for a, b in combinations(back, 2)]
-    assert len(set(metrics.ngram_clusters(texts, threshold=1.0))) == 4 and metrics.ngram_clusters([]) == []
+    assert [a == b for a, b in combinations(labels, 2)] == [
+        a == b for a, b in combinations(back, 2)
+    ]
+    assert (
+        len(set(metrics.ngram_clusters(texts, threshold=1.0))) == 4
+        and metrics.ngram_clusters([]) == []
+    )
 
 
 def test_length_profile():
     profile = metrics.length_profile([10, 20, 30, 512], ["stop", "stop", "error", "length"])
-    assert profile["n_samples"] == 4 and profile["mean_tokens"] == 143 and profile["median_tokens"] == 25
-    assert profile["max_tokens"] == 512 and profile["truncated_rate"] == 0.25 and profile["error_rate"] == 0.25
+    assert (
+        profile["n_samples"] == 4
+        and profile["mean_tokens"] == 143
+        and profile["median_tokens"] == 25
+    )
+    assert (
+        profile["max_tokens"] == 512
+        and profile["truncated_rate"] == 0.25
+        and profile["error_rate"] == 0.25
+    )
     rng = np.random.default_rng(2)
-    tokens, reason, counts = rng.integers(0, 90, 40), rng.choice(["stop", "length", "error"], 40), rng.integers(1, 9, 40)
+    tokens, reason, counts = (
+        rng.integers(0, 90, 40),
+        rng.choice(["stop", "length", "error"], 40),
+        rng.integers(1, 9, 40),
+    )
     counted, each = metrics.length_profile(tokens, reason, counts), np.repeat(tokens, counts)
     assert counted == pytest.approx(metrics.length_profile(each, np.repeat(reason, counts)))
-    assert [counted[f"{q}_tokens"] for q in ("median", "p90", "p99")] == pytest.approx(np.quantile(each, [0.5, 0.9, 0.99]))
+    assert [counted[f"{q}_tokens"] for q in ("median", "p90", "p99")] == pytest.approx(
+        np.quantile(each, [0.5, 0.9, 0.99])
+    )
 
 
 def test_counts_align_by_key():
-    frame = pd.DataFrame({
-        "author": ["wc", "wc", "se", "wc", "se"], "problem_id": ["p2", "p1", "p1", "p2", "p3"],
-        "verdict": ["correct", "incorrect", "correct", "unverifiable", "correct"],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "author": ["wc", "wc", "se", "wc", "se"],
+            "problem_id": ["p2", "p1", "p1", "p2", "p3"],
+            "verdict": ["correct", "incorrect", "correct", "unverifiable", "correct"],
+        }
+    )
     n, c = metrics.counts(frame)
     assert n.to_dict() == {"p1": 2, "p2": 2, "p3": 1} and c.to_dict() == {"p1": 1, "p2": 1, "p3": 1}
     assert list(n.index) == list(c.index) == ["p1", "p2", "p3"] and n.dtype == c.dtype == "int64"
-    shuffled = metrics.counts(frame.sample(frac=1, random_state=1).astype({"problem_id": "category"}))
+    shuffled = metrics.counts(
+        frame.sample(frac=1, random_state=1).astype({"problem_id": "category"})
+    )
     assert shuffled[0].to_dict() == n.to_dict() and shuffled[1].to_dict() == c.to_dict()
     by_arm = metrics.counts(frame, ["author", "problem_id"])[0]
     assert by_arm.to_dict() == {("se", "p1"): 1, ("se", "p3"): 1, ("wc", "p1"): 1, ("wc", "p2"): 2}
@@ -303,7 +437,10 @@ def test_counts_align_by_key():
 
 def test_openai_model_solutions(real_data):
     """Real samples: equation keys tell problems apart; the official accuracies of the half that is here."""
-    rows = [json.loads(line) for line in open(real_data / "gsm8k_openai_model_solutions.jsonl", encoding="utf-8")]
+    rows = [
+        json.loads(line)
+        for line in open(real_data / "gsm8k_openai_model_solutions.jsonl", encoding="utf-8")
+    ]
     for model in ("6b_finetuning", "175b_verification"):
         correct = [row[model]["is_correct"] for row in rows]
         assert metrics.coverage_at_k([1] * len(rows), correct, 1) == np.mean(correct)

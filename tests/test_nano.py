@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from wcse_lib.nano import MODELS
 from wcse_lib.nano.corpus import TEXTBOOKS, WEB, document
-from wcse_lib.nano.world import LEVELS, check, is_study_question, make_problems, make_puzzle, parse, solve
+from wcse_lib.nano.world import (
+    LEVELS,
+    check,
+    is_study_question,
+    make_problems,
+    make_puzzle,
+    parse,
+    solve,
+)
 
 seeds = st.integers(0, 2**32)
 levels = st.sampled_from(LEVELS)
@@ -110,8 +118,12 @@ def test_checker_by_hand():
         "Tom has 7+Ann =7+13=20\n" + good: "another number",
         "Tom has 7+Ann =7+12=20\n" + good: "wrong arithmetic",
         good.replace("=38+19=57", "=38-19=57"): "another number",
-        good.replace("Eva +Tom =38+19=57", "Tom +Tom =19+19=38"): "does not follow from the question",
-        good.replace("Eva +Tom =38+19=57", "Ann +Tom =12+19=31"): "does not follow from the question",
+        good.replace(
+            "Eva +Tom =38+19=57", "Tom +Tom =19+19=38"
+        ): "does not follow from the question",
+        good.replace(
+            "Eva +Tom =38+19=57", "Ann +Tom =12+19=31"
+        ): "does not follow from the question",
         "total is total+Tom =0+19=19\n" + good: "not a step",
         "total is total +Tom =0+19=19\n" + good: "does not follow from the question",
         "I think so\n" + good: "not a step",
@@ -166,7 +178,9 @@ def test_corpus_mix_is_as_stated():
             sloppy += not solution.startswith("####") and not check(question, solution).sound
     assert abs(terse / n - WEB["terse"]) < 0.05
     assert abs(sloppy / n - WEB["sloppy"]) < 0.05
-    assert all(check(q, s).sound for q, s in (document(rng, TEXTBOOKS) for _ in range(300)) if parse(q))
+    assert all(
+        check(q, s).sound for q, s in (document(rng, TEXTBOOKS) for _ in range(300)) if parse(q)
+    )
 
 
 @pytest.mark.parametrize("name", ["nano-student", "nano-wc", "nano-se"])
@@ -174,7 +188,10 @@ def test_bundled_models_are_ordinary_checkpoints(name):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = MODELS / name
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(folder),
+        AutoModelForCausalLM.from_pretrained(folder),
+    )
     config = model.config
     assert config.model_type == "llama" and config.hidden_size // config.num_attention_heads == 32
     facts = json.loads((folder / "training.json").read_text())
@@ -186,11 +203,17 @@ def test_bundled_models_are_ordinary_checkpoints(name):
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
     for text in (question, "Tom has Ann +7=12+7=19\n#### 19", "Ünïcode ✓ <|user|>"):
         assert (
-            tokenizer.decode(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]) == text
+            tokenizer.decode(
+                tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            )
+            == text
         )
     assert len(tokenizer("1234", add_special_tokens=False)["input_ids"]) == 4
 
 
 def test_parameter_ratio_is_about_three():
-    sizes = {n: json.loads((MODELS / n / "training.json").read_text())["n_parameters"] for n in ("nano-wc", "nano-se")}
+    sizes = {
+        n: json.loads((MODELS / n / "training.json").read_text())["n_parameters"]
+        for n in ("nano-wc", "nano-se")
+    }
     assert 3.0 <= sizes["nano-se"] / sizes["nano-wc"] < 3.3

@@ -12,7 +12,13 @@ from wcse_lib.study import STAGES, Study, load_study
 
 from conftest import ROOT  # isort: skip
 
-OWN = {"nano", "smoke", "nano_mix", "nano_seeds", "gsm8k_openai"}  # small already: they are their own twins
+OWN = {
+    "nano",
+    "smoke",
+    "nano_mix",
+    "nano_seeds",
+    "gsm8k_openai",
+}  # small already: they are their own twins
 STUDIES = sorted(p.stem for p in (ROOT / "params").glob("*.yaml") if p.stem not in OWN | {"prices"})
 GRIDS = sorted(p.stem for p in (ROOT / "params/grids").glob("*.yaml"))
 TWINS = sorted(p.stem for p in (ROOT / "params/nano").glob("*.yaml"))
@@ -21,8 +27,15 @@ TWINS = sorted(p.stem for p in (ROOT / "params/nano").glob("*.yaml"))
 def structure(study: Study) -> dict:
     """What makes a study the experiment that it is, whatever its models, sizes and numbers."""
     return {
-        "arms": {n: (a.mix == "best", bool(a.mix), bool(a.adaptive)) for n, a in study.arms.items()},
-        "budget": (study.budget.reference, list(study.budget.samples), study.budget.match, study.budget.lengths),
+        "arms": {
+            n: (a.mix == "best", bool(a.mix), bool(a.adaptive)) for n, a in study.arms.items()
+        },
+        "budget": (
+            study.budget.reference,
+            list(study.budget.samples),
+            study.budget.match,
+            study.budget.lengths,
+        ),
         "pilot": study.pilot is not None,
         "prompt": (study.prompt.style, study.prompt.shots is not None),
         "verification": study.verification.by,
@@ -34,14 +47,17 @@ def structure(study: Study) -> dict:
         "seeds": len(study.training.seeds),
         "controls": study.controls,
         "transfer": list(study.dataset.transfer),
-        "decontaminate": study.dataset.decontaminate or study.dataset.name in ("nano", "reasoning_gym"),
+        "decontaminate": study.dataset.decontaminate
+        or study.dataset.name in ("nano", "reasoning_gym"),
         "validation": study.dataset.n_validation > 0,
     }
 
 
 def differing(own: Study, twin: Study) -> dict:
     a, b = structure(own), structure(twin)
-    own_way = {"filters"} if own.dataset.name == "reasoning_gym" else set()  # nano models solve none of its tasks
+    own_way = (
+        {"filters"} if own.dataset.name == "reasoning_gym" else set()
+    )  # nano models solve none of its tasks
     return {key: (a[key], b[key]) for key in a if a[key] != b[key] and key not in own_way}
 
 
@@ -61,7 +77,9 @@ def test_every_grid_has_a_twin_of_its_structure(root, name):
 
 
 def test_twins_stand_for_studies_only(root):
-    assert set(TWINS) == set(STUDIES) and {p.stem for p in (root / "params/nano/grids").glob("*.yaml")} == set(GRIDS)
+    assert set(TWINS) == set(STUDIES) and {
+        p.stem for p in (root / "params/nano/grids").glob("*.yaml")
+    } == set(GRIDS)
     assert not any(is_grid(f"params/{name}.yaml") for name in STUDIES)
 
 
@@ -69,7 +87,11 @@ def test_twins_stand_for_studies_only(root):
 def test_studies_are_short_and_say_what_they_show_and_cost(root, name):
     lines = (root / f"params/{name}.yaml").read_text().splitlines()
     comment = "\n".join(line for line in lines if line.startswith("#"))
-    assert len(lines) <= 40 and len(comment) > 100 and re.search(r"(?m)^# Costs: .*docs/studies\.md", comment)
+    assert (
+        len(lines) <= 40
+        and len(comment) > 100
+        and re.search(r"(?m)^# Costs: .*docs/studies\.md", comment)
+    )
     assert load_study(f"params/{name}.yaml").title.endswith("?")
 
 
@@ -84,14 +106,25 @@ def test_the_table_of_studies_names_every_file(root):
 def test_twins_have_usable_problems(root, name):
     study = load_study(f"params/nano/{name}.yaml")
     if study.dataset.name == "reasoning_gym":
-        pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed (pip install -e '.[gym]')")
+        pytest.importorskip(
+            "reasoning_gym", reason="reasoning-gym is not installed (pip install -e '.[gym]')"
+        )
     splits, _ = load_problems(study.dataset, study.seed)
     assert len(splits["train"]) >= 8 and len(splits["held_out"]) >= 4
     assert set(splits["held_out"]["set"]) == {"held_out", *study.dataset.transfer}
 
 
 def run(path, outputs):
-    command = [sys.executable, "-m", "wcse_lib.pipeline", path, "--machine", "params/machine/cpu.yaml", "--outputs", str(outputs)]
+    command = [
+        sys.executable,
+        "-m",
+        "wcse_lib.pipeline",
+        path,
+        "--machine",
+        "params/machine/cpu.yaml",
+        "--outputs",
+        str(outputs),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 
@@ -101,7 +134,9 @@ def run(path, outputs):
 def test_twins_run_to_a_report(root, tmp_path, name):
     study = load_study(f"params/nano/{name}.yaml")
     if study.dataset.name == "reasoning_gym":
-        pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed (pip install -e '.[gym]')")
+        pytest.importorskip(
+            "reasoning_gym", reason="reasoning-gym is not installed (pip install -e '.[gym]')"
+        )
     run(f"params/nano/{name}.yaml", tmp_path)
     folder = tmp_path / study.study
     assert (folder / "report.html").stat().st_size > 10_000

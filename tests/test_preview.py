@@ -11,7 +11,11 @@ from wcse_lib.grid import expand, is_grid
 from wcse_lib.preview import preview
 from wcse_lib.study import Machine, check_study, load_study, read_yaml
 
-STUDIES = sorted(p for p in ROOT.glob("params/**/*.yaml") if p.parent.name != "machine" and p.name != "prices.yaml")
+STUDIES = sorted(
+    p
+    for p in ROOT.glob("params/**/*.yaml")
+    if p.parent.name != "machine" and p.name != "prices.yaml"
+)
 
 
 def test_numbers_are_the_plan_s():
@@ -40,7 +44,12 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     data = read_yaml(ROOT / "params/nano.yaml")
     data["arms"]["wc"] = {"model": "some/model", "n_parameters": 1.0e9}
-    data["arms"]["se"] = {"model": "big", "engine": "openai", "n_parameters": 3.0e9, "usd_per_million_tokens": 10.0}
+    data["arms"]["se"] = {
+        "model": "big",
+        "engine": "openai",
+        "n_parameters": 3.0e9,
+        "usd_per_million_tokens": 10.0,
+    }
     text = preview(check_study(data, "f"), Machine(dtype="bfloat16"))
     assert "model some/model: not on this machine; fetched from the hub when it runs" in text
     assert "environment variable OPENAI_API_KEY" in text
@@ -53,8 +62,12 @@ def test_a_study_of_unknown_problems_is_told_by_the_problem(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     text = preview(load_study("params/math_gemini.yaml"), Machine())
-    assert re.search(r"arm       se .*tokens a problem.*USD a problem", text) and "in all" not in text
-    data = read_yaml(ROOT / "params/nano.yaml") | {"training": {"amount": {"low": 1, "high": 2}, "mode": "epochs"}}
+    assert (
+        re.search(r"arm       se .*tokens a problem.*USD a problem", text) and "in all" not in text
+    )
+    data = read_yaml(ROOT / "params/nano.yaml") | {
+        "training": {"amount": {"low": 1, "high": 2}, "mode": "epochs"}
+    }
     assert "without prompts, training, whose epochs" in preview(check_study(data, "f"), Machine())
 
 
@@ -71,8 +84,15 @@ def test_what_the_plan_would_refuse_or_leave_out_is_told_before(tmp_path):
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "h.jsonl").write_text('{"question": "1 + 2?", "answer": "3"}\n')
     data = read_yaml(ROOT / "params/nano.yaml")
-    data["dataset"] = {"name": "files", "train": str(tmp_path / "t.jsonl"), "held_out": str(tmp_path / "h.jsonl")}
+    data["dataset"] = {
+        "name": "files",
+        "train": str(tmp_path / "t.jsonl"),
+        "held_out": str(tmp_path / "h.jsonl"),
+    }
     text = preview(check_study(data, "f"), Machine())
     assert "controls.reference: the training problems have no solutions" in text
     text = preview(check_study(data | {"controls": {"reference": False}}, "f"), Machine())
-    assert "left out  3 of train: no answer can be read from the answer field" in text and "17 train" in text
+    assert (
+        "left out  3 of train: no answer can be read from the answer field" in text
+        and "17 train" in text
+    )

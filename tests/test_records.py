@@ -8,16 +8,43 @@ import pandas as pd
 import pytest
 
 from wcse_lib import records
-from wcse_lib.records import SampleWriter, StudyError, read_json, read_parquet, read_samples, write_json, write_parquet
+from wcse_lib.records import (
+    SampleWriter,
+    StudyError,
+    read_json,
+    read_parquet,
+    read_samples,
+    write_json,
+    write_parquet,
+)
 
-FRAME = pd.DataFrame({"author": "a", "problem_id": [f"p{i}" for i in range(200)], "sample_index": 0, "text": [f"text {i} ✓" for i in range(200)]})
+FRAME = pd.DataFrame(
+    {
+        "author": "a",
+        "problem_id": [f"p{i}" for i in range(200)],
+        "sample_index": 0,
+        "text": [f"text {i} ✓" for i in range(200)],
+    }
+)
 
 
 def row(i, **more):
     return {
-        "author": "a", "problem_id": "p", "sample_index": i, "seed": i, "text": f"t{i}", "n_prompt_tokens": 1, "n_tokens": 2,
-        "finish_reason": "stop", "engine": "hf", "model": "m", "prompt_hash": "h", "error": "", "usd": None, **more,
-    }  # fmt: skip
+        "author": "a",
+        "problem_id": "p",
+        "sample_index": i,
+        "seed": i,
+        "text": f"t{i}",
+        "n_prompt_tokens": 1,
+        "n_tokens": 2,
+        "finish_reason": "stop",
+        "engine": "hf",
+        "model": "m",
+        "prompt_hash": "h",
+        "error": "",
+        "usd": None,
+        **more,
+    }
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -52,7 +79,9 @@ def small_disk(tmp_path):
     """A file system of one megabyte."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True
+    ).returncode:
         pytest.skip("mounting needs rights that this user lacks")
     yield folder
     subprocess.run(["umount", "-l", folder])
@@ -60,14 +89,18 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_loses_nothing_that_was_written(small_disk):
     text = random.Random(0).randbytes(60_000).hex()
-    with pytest.raises(StudyError, match=r"part-\d+\.parquet: could not be written \(No space left"):
+    with pytest.raises(
+        StudyError, match=r"part-\d+\.parquet: could not be written \(No space left"
+    ):
         with SampleWriter(small_disk, every_rows=1) as writer:
             for i in range(40):
                 writer.add(row(i, text=f"{i} {text[i:]}"))
     rows = read_samples(small_disk)
     assert 3 < len(rows) < 40 and list(rows["sample_index"]) == list(range(len(rows)))
     assert not list(small_disk.glob(".*.tmp"))
-    (small_disk / "part-00000.parquet").unlink()  # room again: writing goes on after the last number
+    (
+        small_disk / "part-00000.parquet"
+    ).unlink()  # room again: writing goes on after the last number
     with SampleWriter(small_disk) as writer:
         writer.add(row(99))
     assert 99 in set(read_samples(small_disk)["sample_index"])
@@ -108,14 +141,21 @@ def test_hostile_texts_come_back(tmp_path, text):
 def test_a_file_written_and_read_in_pieces_is_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "PIECE", 4)
     ids, sound = [f"p{i // 3}" for i in range(18)], pd.array([True, None, False] * 6, "boolean")
-    frame, path = pd.DataFrame({"problem_id": ids, "n": range(18), "sound": sound}), tmp_path / "rows.parquet"
+    frame, path = (
+        pd.DataFrame({"problem_id": ids, "n": range(18), "sound": sound}),
+        tmp_path / "rows.parquet",
+    )
     with records.appending(path, {"problem_id": "string", "n": "int64", "sound": "boolean"}) as add:
         for part in (frame[:5], frame[:0], frame[5:]):
             add(part)
             assert not path.exists()
     pd.testing.assert_frame_equal(read_parquet(path), frame)
     pieces = list(records.read_pieces(path, ["n", "sound"]))
-    assert len(pieces) == 5 and pd.concat(pieces)["n"].tolist() == list(range(18)) and pieces[0]["sound"].dtype == "boolean"
+    assert (
+        len(pieces) == 5
+        and pd.concat(pieces)["n"].tolist() == list(range(18))
+        and pieces[0]["sound"].dtype == "boolean"
+    )
     near = read_parquet(path, ["n"], records.same_problems(frame[4:8]))
     assert near["n"].tolist() == list(range(3, 9))
     with pytest.raises(KeyboardInterrupt), records.appending(path, {"n": "int64"}) as add:
@@ -135,7 +175,9 @@ def test_the_recorded_commit_is_the_packages_own(tmp_path, monkeypatch):
         (tmp_path / place / "records.py").write_text("")
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *words], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
     monkeypatch.setattr(records, "__file__", str(tmp_path / "env/wcse_lib/records.py"))
     assert records.commit() == ""
     monkeypatch.setattr(records, "__file__", str(tmp_path / "wcse_lib/records.py"))

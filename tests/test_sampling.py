@@ -18,7 +18,12 @@ from wcse_lib.prompts import check_bos, load_tokenizer, prompt_ids
 from wcse_lib.records import StudyError, read_samples
 from wcse_lib.study import Prompt, sample_seed, weights_mark
 
-PROBLEMS = pd.DataFrame({"problem_id": [f"p{i}" for i in range(7)], "question": [f"Ann has {i} pens." for i in range(7)]})
+PROBLEMS = pd.DataFrame(
+    {
+        "problem_id": [f"p{i}" for i in range(7)],
+        "question": [f"Ann has {i} pens." for i in range(7)],
+    }
+)
 
 
 class FakeTokenizer:
@@ -46,19 +51,48 @@ class FakeEngine:
         pass
 
 
-def run(folder, engine, n=3, problems=PROBLEMS, temperature=0.7, prompt=None, seed=0, tokenizer=FakeTokenizer, shard=None):
+def run(
+    folder,
+    engine,
+    n=3,
+    problems=PROBLEMS,
+    temperature=0.7,
+    prompt=None,
+    seed=0,
+    tokenizer=FakeTokenizer,
+    shard=None,
+):
     prompt, tokenizer = prompt or Prompt(style="plain"), tokenizer and tokenizer()
     how = Sampling(temperature)
-    return sampling.draw(folder, "wc", problems, n, engine=engine, tokenizer=tokenizer, prompt=prompt, sampling=how, seed=seed,
-                         model="m", engine_name="fake", shard=shard)  # fmt: skip
+    return sampling.draw(
+        folder,
+        "wc",
+        problems,
+        n,
+        engine=engine,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        sampling=how,
+        seed=seed,
+        model="m",
+        engine_name="fake",
+        shard=shard,
+    )
 
 
 def test_draws_every_key_once_with_its_own_seed(tmp_path):
     rows = run(tmp_path, FakeEngine())
-    assert list(rows.columns[:10]) == "author problem_id sample_index seed text n_prompt_tokens n_tokens finish_reason engine model".split()
-    assert set(zip(rows["problem_id"], rows["sample_index"])) == {(p, i) for p in PROBLEMS["problem_id"] for i in range(3)}
+    assert (
+        list(rows.columns[:10])
+        == "author problem_id sample_index seed text n_prompt_tokens n_tokens finish_reason engine model".split()
+    )
+    assert set(zip(rows["problem_id"], rows["sample_index"])) == {
+        (p, i) for p in PROBLEMS["problem_id"] for i in range(3)
+    }
     assert len(set(rows["seed"])) == 21
-    assert all(r.seed == sample_seed(0, "m", r.problem_id, r.sample_index) for r in rows.itertuples())
+    assert all(
+        r.seed == sample_seed(0, "m", r.problem_id, r.sample_index) for r in rows.itertuples()
+    )
 
 
 @pytest.mark.parametrize("dies_after", [0, 1, 5, 20])
@@ -100,16 +134,26 @@ class FailingEngine(FakeEngine):
 
 def test_failed_samples_are_rows_until_they_are_drawn(tmp_path):
     rows = run(tmp_path, FailingEngine({("p1", 0), ("p3", 2)}))
-    assert len(rows) == 21 and list(rows.loc[rows["finish_reason"] == "error", "error"]) == ["HTTP 500"] * 2
+    assert (
+        len(rows) == 21
+        and list(rows.loc[rows["finish_reason"] == "error", "error"]) == ["HTTP 500"] * 2
+    )
     second = FailingEngine({("p1", 0)})
     rows = run(tmp_path, second)
-    assert sorted(second.drawn) == [("wc", "p1", 0), ("wc", "p3", 2)] and (rows["finish_reason"] == "error").sum() == 1
+    assert (
+        sorted(second.drawn) == [("wc", "p1", 0), ("wc", "p3", 2)]
+        and (rows["finish_reason"] == "error").sum() == 1
+    )
     cut = FailingEngine({("p1", 0)})
     cut.dies_after = 0
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, cut)
-    assert len(read_samples(tmp_path)) == 20  # the old failure is gone, the sample undone, all others there
-    pd.testing.assert_frame_equal(run(tmp_path, FakeEngine()), run(tmp_path / "whole", FakeEngine()))
+    assert (
+        len(read_samples(tmp_path)) == 20
+    )  # the old failure is gone, the sample undone, all others there
+    pd.testing.assert_frame_equal(
+        run(tmp_path, FakeEngine()), run(tmp_path / "whole", FakeEngine())
+    )
     assert not list(tmp_path.glob("part-errors*"))
 
 
@@ -142,11 +186,19 @@ def test_endpoints_get_conversations_or_text_and_no_ids(tmp_path):
     chat, plain = Seen(), Seen()
     how = {"n": 1, "problems": PROBLEMS.head(1), "tokenizer": None}
     run(tmp_path / "chat", chat, prompt=Prompt(system="Be brief."), **how)
-    told = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Ann has 0 pens."}]
+    told = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Ann has 0 pens."},
+    ]
     assert chat.seen == [([], told, "")] and chat.stop == ()
     run(tmp_path / "plain", plain, prompt=Prompt(style="plain", shots="gsm8k_8shot"), **how)
     ((ids, none, text),) = plain.seen
-    assert ids == [] and none is None and text.endswith("\n\nQ: Ann has 0 pens.\nA:") and plain.stop == ("\nQ:",)
+    assert (
+        ids == []
+        and none is None
+        and text.endswith("\n\nQ: Ann has 0 pens.\nA:")
+        and plain.stop == ("\nQ:",)
+    )
 
 
 KILLED = """
@@ -176,10 +228,15 @@ def test_kill_in_the_middle_of_transformers(tiny_model, tmp_path):
     assert 24 <= len(flushed) < 800
     subprocess.run([*command, "200"], check=True, stdout=subprocess.DEVNULL)
     rows = read_samples(tmp_path)
-    assert len(rows) == 800 and rows.merge(flushed, on=[*records.KEY, "seed", "text", "n_tokens"]).shape[0] == len(flushed)
+    assert len(rows) == 800 and rows.merge(
+        flushed, on=[*records.KEY, "seed", "text", "n_tokens"]
+    ).shape[0] == len(flushed)
 
 
-@pytest.mark.parametrize("other", [{"temperature": 1.0}, {"seed": 1}, {"prompt": Prompt(style="plain", template="Q {question}")}])
+@pytest.mark.parametrize(
+    "other",
+    [{"temperature": 1.0}, {"seed": 1}, {"prompt": Prompt(style="plain", template="Q {question}")}],
+)
 def test_rows_drawn_otherwise_never_mix(tmp_path, other):
     run(tmp_path, FakeEngine())
     with pytest.raises(StudyError, match="holds samples drawn otherwise"):
@@ -189,8 +246,17 @@ def test_rows_drawn_otherwise_never_mix(tmp_path, other):
 def test_an_id_that_now_means_another_question_is_refused(tmp_path):
     """As when a row was put before others in a file whose problems have no ids."""
     run(tmp_path, FakeEngine())
-    with pytest.raises(StudyError, match=r"other questions under the ids of 1 problems, such as p2.*columns.problem_id"):
-        run(tmp_path, FakeEngine(), problems=PROBLEMS.assign(question=PROBLEMS["question"].where(PROBLEMS["problem_id"] != "p2", "Why?")))
+    with pytest.raises(
+        StudyError,
+        match=r"other questions under the ids of 1 problems, such as p2.*columns.problem_id",
+    ):
+        run(
+            tmp_path,
+            FakeEngine(),
+            problems=PROBLEMS.assign(
+                question=PROBLEMS["question"].where(PROBLEMS["problem_id"] != "p2", "Why?")
+            ),
+        )
 
 
 def test_other_weights_under_the_same_name_are_refused(tmp_path):
@@ -291,7 +357,9 @@ def test_hf_samples_do_not_depend_on_the_batch(engine):
     whole = {o.key: o for o in engine.generate(todo, Sampling(max_tokens=12))}
     alone = {o.key: o for r in todo[:6] for o in engine.generate([r], Sampling(max_tokens=12))}
     assert len(whole) == len(todo)
-    assert sum(whole[k].text == o.text for k, o in alone.items()) >= 5  # a last bit may differ between batch shapes
+    assert (
+        sum(whole[k].text == o.text for k, o in alone.items()) >= 5
+    )  # a last bit may differ between batch shapes
     assert len({o.text for o in whole.values()}) > 15
 
 
@@ -320,11 +388,18 @@ def test_hf_greedy_equals_generate_and_counts_tokens(engine):
     todo = requests(engine.tokenizer, 1)
     outs = {o.key: o for o in engine.generate(todo, Sampling(temperature=0, max_tokens=8))}
     for r in todo[:3]:
-        full = engine.model.generate(torch.tensor([r.prompt_ids]), max_new_tokens=8, do_sample=False, attention_mask=torch.ones(1, len(r.prompt_ids), dtype=torch.long))
+        full = engine.model.generate(
+            torch.tensor([r.prompt_ids]),
+            max_new_tokens=8,
+            do_sample=False,
+            attention_mask=torch.ones(1, len(r.prompt_ids), dtype=torch.long),
+        )
         row = full[0, len(r.prompt_ids) :]
         assert outs[r.key].text == engine.tokenizer.decode(row, skip_special_tokens=True)
         assert outs[r.key].n_tokens == len(row) and outs[r.key].n_prompt_tokens == len(r.prompt_ids)
-        assert outs[r.key].finish_reason == ("stop" if row[-1] == engine.tokenizer.eos_token_id else "length")
+        assert outs[r.key].finish_reason == (
+            "stop" if row[-1] == engine.tokenizer.eos_token_id else "length"
+        )
 
 
 @pytest.mark.parametrize("continuous", [True, False])

@@ -12,9 +12,13 @@ from wcse_lib.sandbox import Limits, extract_code, run_tests
 OK = "def f(x):\n    return x + 1\n"
 TESTS = "assert f(1) == 2\nassert f(-1) == 0"
 SHORT = Limits(wall_seconds=1.5, cpu_seconds=1)
-CONTAINED = pytest.mark.skipif(sandbox.containment() != "namespaces", reason="needs namespaces: see containment()")
+CONTAINED = pytest.mark.skipif(
+    sandbox.containment() != "namespaces", reason="needs namespaces: see containment()"
+)
 if run_tests(OK, TESTS)[0] == "unverifiable":
-    pytestmark = pytest.mark.skip(reason="no sandbox: root without namespaces, and a Python that only root can read")
+    pytestmark = pytest.mark.skip(
+        reason="no sandbox: root without namespaces, and a Python that only root can read"
+    )
 
 
 def processes(marker: str) -> list[str]:
@@ -32,13 +36,21 @@ def test_mbpp_style():
     verdict, reason = run_tests("def f(x):\n    return x", TESTS)
     assert verdict == "incorrect" and reason == "AssertionError in the tests: assert f(1) == 2"
     verdict, reason = run_tests(OK, "assert f(1) == 2\nassert f(1) == 3, 'no'")
-    assert (verdict, reason) == ("incorrect", "AssertionError in the tests: assert f(1) == 3, 'no' (no)")
+    assert (verdict, reason) == (
+        "incorrect",
+        "AssertionError in the tests: assert f(1) == 3, 'no' (no)",
+    )
 
 
 def test_human_eval_style():
     tests = "METADATA = {}\n\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n"
-    assert run_tests("def total(xs):\n    return sum(xs)", tests, entry_point="total")[0] == "correct"
-    assert run_tests("def total(xs):\n    return max(xs)", tests, entry_point="total")[0] == "incorrect"
+    assert (
+        run_tests("def total(xs):\n    return sum(xs)", tests, entry_point="total")[0] == "correct"
+    )
+    assert (
+        run_tests("def total(xs):\n    return max(xs)", tests, entry_point="total")[0]
+        == "incorrect"
+    )
     assert run_tests("def other(xs):\n    return 0", tests, entry_point="total")[0] == "incorrect"
 
 
@@ -64,8 +76,10 @@ def test_data_faults_are_unverifiable():
         OK + "x = 'a' * 10**10": "MemoryError",
         OK + "open('a', 'w').write('x' * 10**8)": "File too large",
         OK + "files = [open(str(i), 'w') for i in range(100)]": "Too many open files",
-        OK + "import threading as t\nfor _ in range(99): t.Thread(target=t.Event().wait).start()": "start new",
-        OK + "import os\nfor i in range(3, 64):\n try: os.write(i, b'ready\\ncorrect')\n except OSError: pass": "ready",
+        OK
+        + "import threading as t\nfor _ in range(99): t.Thread(target=t.Event().wait).start()": "start new",
+        OK
+        + "import os\nfor i in range(3, 64):\n try: os.write(i, b'ready\\ncorrect')\n except OSError: pass": "ready",
     }.items(),
 )
 def test_code_cannot_pass_without_passing(code, reason):
@@ -86,7 +100,9 @@ def test_code_cannot_pass_without_passing(code, reason):
 def test_what_does_not_end_is_ended(code):
     start = time.monotonic()
     verdict, reason = run_tests(OK + code, TESTS, SHORT)
-    assert verdict == "incorrect" and ("time limit of 1.5 s" in reason or "SIGXCPU" in reason), reason
+    assert verdict == "incorrect" and ("time limit of 1.5 s" in reason or "SIGXCPU" in reason), (
+        reason
+    )
     assert time.monotonic() - start < 12
 
 
@@ -102,9 +118,15 @@ def test_nothing_stays_behind(tmp_path, monkeypatch):
 
 def test_no_environment_and_a_folder_of_its_own(monkeypatch):
     monkeypatch.setenv("WCSE_SECRET", "xyzzy")
-    code = OK + "import os\nassert 'WCSE_SECRET' not in os.environ and os.listdir() == []\nopen('a', 'w').write('b')\n"
+    code = (
+        OK
+        + "import os\nassert 'WCSE_SECRET' not in os.environ and os.listdir() == []\nopen('a', 'w').write('b')\n"
+    )
     assert run_tests(code, TESTS) == ("correct", "the tests passed")
-    assert run_tests(code, TESTS) == ("correct", "the tests passed")  # the file of the first run is gone
+    assert run_tests(code, TESTS) == (
+        "correct",
+        "the tests passed",
+    )  # the file of the first run is gone
 
 
 def test_no_network():
@@ -158,11 +180,16 @@ def test_token_is_in_no_frame_below_the_code():
 
 
 def test_extract_code():
-    text = "First:\n```python\na = 1\n```\nThen\n```\nnot this\n```\nbetter:\n```py\nb = 2\n```\nDone."
+    text = (
+        "First:\n```python\na = 1\n```\nThen\n```\nnot this\n```\nbetter:\n```py\nb = 2\n```\nDone."
+    )
     assert extract_code(text) == "b = 2\n" and extract_code(text, "first") == "a = 1\n"
     assert extract_code("```\nc = 3\n```") == "c = 3\n"
     assert extract_code("d = 4") == "d = 4"
-    assert extract_code("cut off: ```python\nnot at a line's start") == "cut off: ```python\nnot at a line's start"
+    assert (
+        extract_code("cut off: ```python\nnot at a line's start")
+        == "cut off: ```python\nnot at a line's start"
+    )
     assert extract_code("```python\ne = 5\n") == "e = 5\n"
     start = time.process_time()
     extract_code("```python\n" * 50_000)

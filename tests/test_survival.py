@@ -20,19 +20,32 @@ N_KILLS = 20
 
 def start(outputs, *more):
     command = [sys.executable, "-m", "wcse_lib.pipeline", *PARAMS, "--outputs", str(outputs), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def kernels(pid):
     """The processes in which a pipeline runs its notebooks, the one at work first."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True
+    ).stdout
     return sorted(int(line.split()[0]) for line in found.splitlines() if "ipykernel" in line)
 
 
 def flushed(outputs):
     """Every sample that stands whole on the disk, by key."""
     where = [identity.parent for identity in outputs.rglob("identity.json")]
-    rows = [read_parquet(p, [*KEY, "text"]).assign(folder=str(f.relative_to(outputs))) for f in where for p in parts(f)]
+    rows = [
+        read_parquet(p, [*KEY, "text"]).assign(folder=str(f.relative_to(outputs)))
+        for f in where
+        for p in parts(f)
+    ]
     keys = ["folder", *KEY]
     frame = pd.concat(rows) if rows else pd.DataFrame(columns=[*keys, "text"])
     assert not frame.duplicated(keys).any(), "a sample stands twice"
@@ -46,7 +59,11 @@ def test_killed_twenty_times(tmp_path):
     whole = start(tmp_path / "whole")
     text = whole.communicate()[0]
     assert whole.returncode == 0, text
-    length, rng, outcomes = time.monotonic() - clock, random.Random(os.environ.get("WCSE_KILL_SEED", "0")), []
+    length, rng, outcomes = (
+        time.monotonic() - clock,
+        random.Random(os.environ.get("WCSE_KILL_SEED", "0")),
+        [],
+    )
     outputs = tmp_path / "killed"
     while len(outcomes) < N_KILLS:
         victim = start(outputs)
@@ -64,7 +81,9 @@ def test_killed_twenty_times(tmp_path):
             text = victim.communicate(timeout=120)[0]
             if victim.returncode == 0:  # a kernel that had done its work and was about to go
                 check(outputs, tmp_path / "whole")
-                outcomes.append(("kernel, at its end", "the run went on to its end", len(flushed(outputs))))
+                outcomes.append(
+                    ("kernel, at its end", "the run went on to its end", len(flushed(outputs)))
+                )
                 outputs = tmp_path / f"killed-{len(outcomes)}"
                 continue
             assert "the kernel died" in text or "ended without a manifest" in text, text
@@ -89,7 +108,9 @@ def check(outputs, whole):
     study = load_study(ROOT / PARAMS[0])
     for arm in study.arms:
         folder = f"smoke/02_generate/{arm}"
-        assert read_samples(outputs / folder)["text"].equals(read_samples(whole / folder)["text"]), "a sample differs"
+        assert read_samples(outputs / folder)["text"].equals(
+            read_samples(whole / folder)["text"]
+        ), "a sample differs"
     for table in sorted((whole / "smoke/06_analyze/tables").glob("*.csv")):
         mine, theirs = pd.read_csv(outputs / table.relative_to(whole)), pd.read_csv(table)
         assert list(mine.columns) == list(theirs.columns) and len(mine) == len(theirs), table.name
@@ -98,14 +119,19 @@ def check(outputs, whole):
 def test_ctrl_c_stops_within_seconds_and_goes_on_later(tmp_path):
     victim = start(tmp_path)
     deadline = time.monotonic() + 240
-    while not (tmp_path / "smoke/02_generate/se/identity.json").exists() and time.monotonic() < deadline:
+    while (
+        not (tmp_path / "smoke/02_generate/se/identity.json").exists()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     kernel, clock = kernels(victim.pid), time.monotonic()
     os.killpg(victim.pid, signal.SIGINT)
     text = victim.communicate(timeout=60)[0]
     assert victim.returncode == 130 and "call again" in text, text
     assert time.monotonic() - clock < 20
-    assert kernel and not any(os.path.exists(f"/proc/{pid}") for pid in kernel), "a kernel was left behind"
+    assert kernel and not any(os.path.exists(f"/proc/{pid}") for pid in kernel), (
+        "a kernel was left behind"
+    )
     assert not (tmp_path / "smoke/02_generate/se/manifest.json").exists()
 
 
@@ -118,4 +144,6 @@ def test_a_kernel_that_dies_while_it_waits_is_replaced(tmp_path):
         seen |= {*kernels(victim.pid)}
         time.sleep(0.1)
     assert victim.returncode == 0, victim.stdout.read()
-    assert len(seen - {found[-1]}) == 5 and not any(os.path.exists(f"/proc/{pid}") for pid in seen), "a kernel was left behind"
+    assert len(seen - {found[-1]}) == 5 and not any(
+        os.path.exists(f"/proc/{pid}") for pid in seen
+    ), "a kernel was left behind"

@@ -17,7 +17,9 @@ from wcse_lib.verdicts import verifier
 MOST = 8  # "stop" gives no problem more than this many times the mean: some are never solved
 
 
-def mix_counts(parts: Mapping[str, Mapping[str, float]], problem_ids: Sequence[str], seed: int) -> pd.DataFrame:
+def mix_counts(
+    parts: Mapping[str, Mapping[str, float]], problem_ids: Sequence[str], seed: int
+) -> pd.DataFrame:
     """Samples that a mix takes from its parts: rows of budget, part, problem_id, n.
 
     Args: parts: {budget: {part: mean samples per problem}}. A mean's fraction becomes whole samples at random but fixed
@@ -29,11 +31,17 @@ def mix_counts(parts: Mapping[str, Mapping[str, float]], problem_ids: Sequence[s
     for budget, means in parts.items():
         for i, (part, mean) in enumerate(means.items()):
             n = np.floor(mean + (place if i % 2 == 0 else 1 - place) + 1e-9).astype(int)
-            frames.append(pd.DataFrame({"budget": budget, "part": part, "problem_id": list(problem_ids), "n": n}))
+            frames.append(
+                pd.DataFrame(
+                    {"budget": budget, "part": part, "problem_id": list(problem_ids), "n": n}
+                )
+            )
     return pd.concat(frames, ignore_index=True)
 
 
-def mix_rows(author: str, counts: pd.DataFrame, samples: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def mix_rows(
+    author: str, counts: pd.DataFrame, samples: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
     """A mix's sample rows: its parts' own first samples, numbered anew so that a small budget's come first.
 
     Args: counts: as mix_counts gives it, budgets from small to large; samples: by part its rows. Adds `part` and
@@ -42,11 +50,15 @@ def mix_rows(author: str, counts: pd.DataFrame, samples: Mapping[str, pd.DataFra
     budgets, taken = list(counts["budget"].unique()), []
     for part, left in samples.items():
         for step, budget in enumerate(budgets):
-            mine = counts[(counts["part"] == part) & (counts["budget"] == budget)].set_index("problem_id")["n"]
+            mine = counts[(counts["part"] == part) & (counts["budget"] == budget)].set_index(
+                "problem_id"
+            )["n"]
             now = left["sample_index"] < left["problem_id"].map(mine).fillna(0)
             taken.append(left[now].assign(part=part, budget=budget, step=step, rank=len(taken)))
             left = left[~now]
-    rows = pd.concat(taken).sort_values(["problem_id", "step", "rank", "sample_index"], ignore_index=True)
+    rows = pd.concat(taken).sort_values(
+        ["problem_id", "step", "rank", "sample_index"], ignore_index=True
+    )
     rows["sample_index"], rows["author"] = rows.groupby("problem_id").cumcount(), author
     return rows.drop(columns=["step", "rank"])
 
@@ -60,7 +72,9 @@ def mix(run: Run, arm: str) -> pd.DataFrame:
     parts, folder = run.arm(arm)["parts"], run.path("02", arm)
     ids = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"].tolist()
     counts = mix_counts(parts, ids, run.study.seed)
-    rows = mix_rows(arm, counts, {part: read_samples(run.path("02", part)) for part in counts["part"].unique()})
+    rows = mix_rows(
+        arm, counts, {part: read_samples(run.path("02", part)) for part in counts["part"].unique()}
+    )
     wanted = counts[counts["budget"] == counts["budget"].iloc[-1]].groupby("part")["n"].sum()
     for part, n in rows["part"].value_counts().reindex(wanted.index, fill_value=0).items():
         if n == 0 < wanted[part] or (n < wanted[part] and run.study.arms[part].engine != "import"):
@@ -81,14 +95,22 @@ def _write(folder: Path, rows: pd.DataFrame) -> None:
             writer.add(row | {"usd": None if pd.isna(row["usd"]) else row["usd"]})
 
 
-def _write_allocation(folder: Path, problem_ids: list[str], counts: Mapping[str, Sequence[int]]) -> None:
-    frames = [pd.DataFrame({"budget": b, "problem_id": problem_ids, "n": np.asarray(n)}) for b, n in counts.items()]
+def _write_allocation(
+    folder: Path, problem_ids: list[str], counts: Mapping[str, Sequence[int]]
+) -> None:
+    frames = [
+        pd.DataFrame({"budget": b, "problem_id": problem_ids, "n": np.asarray(n)})
+        for b, n in counts.items()
+    ]
     records.write_parquet(folder / "allocation.parquet", pd.concat(frames, ignore_index=True))
 
 
 def _first(rows: pd.DataFrame, wanted: Mapping[str, int]) -> pd.DataFrame:
     """Each problem's first samples, without failed ones."""
-    return rows[(rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)) & (rows["finish_reason"] != "error")]
+    return rows[
+        (rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0))
+        & (rows["finish_reason"] != "error")
+    ]
 
 
 def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
@@ -101,7 +123,9 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     if spec.rule == "difficulty":
         weights = np.maximum(1 - forecast.fit_pilot(n, c).rates(n, c).mean(1), 1e-6)
         total, free = min(total, 2 * int(n.sum())), np.ones(len(n), bool)
-        while True:  # problems that hold more than their share keep it, and the rest is shared by the others
+        while (
+            True
+        ):  # problems that hold more than their share keep it, and the rest is shared by the others
             exact = np.where(free, weights / weights[free].sum() * (total - n[~free].sum()), n)
             if not (over := free & (exact < n)).any():
                 return _rounded(exact, n, total)
@@ -110,7 +134,11 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     while not (short := (c < wanted) & (n < MOST * total / len(n))).any():
         wanted += 1
     lack = np.where(short, wanted - c, 0)
-    return n + lack if n.sum() + lack.sum() <= total else _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
+    return (
+        n + lack
+        if n.sum() + lack.sum() <= total
+        else _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
+    )
 
 
 def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:
@@ -120,7 +148,9 @@ def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:
     return counts
 
 
-def decide(spec: Adaptive, totals: Mapping[str, int], n_problems: int, draw: Callable) -> dict[str, np.ndarray]:
+def decide(
+    spec: Adaptive, totals: Mapping[str, int], n_problems: int, draw: Callable
+) -> dict[str, np.ndarray]:
     """Samples per problem at every budget [problems], each total spent exactly; a larger budget goes on from a smaller.
 
     `draw`: takes samples per problem and returns how many of those are correct: from engines, from rows on disk after a
@@ -135,7 +165,9 @@ def decide(spec: Adaptive, totals: Mapping[str, int], n_problems: int, draw: Cal
     return out
 
 
-def adaptive(run: Run, arm: str, draw: Callable[[dict[str, int]], pd.DataFrame], workers: int = 1) -> pd.DataFrame:
+def adaptive(
+    run: Run, arm: str, draw: Callable[[dict[str, int]], pd.DataFrame], workers: int = 1
+) -> pd.DataFrame:
     """Draw an adaptive arm's samples round by round and write its allocation; returns its rows.
 
     `draw`: makes the first n samples of every problem stand in this arm's folder and returns their rows; not called where
@@ -150,7 +182,10 @@ def adaptive(run: Run, arm: str, draw: Callable[[dict[str, int]], pd.DataFrame],
     def told(n: np.ndarray) -> np.ndarray:
         nonlocal correct, rows
         wanted = dict(zip(ids, map(int, n)))
-        have, copies = pd.MultiIndex.from_frame(read_samples(folder, KEY)[pair]), _first(other, wanted)
+        have, copies = (
+            pd.MultiIndex.from_frame(read_samples(folder, KEY)[pair]),
+            _first(other, wanted),
+        )
         if len(copies := copies[~pd.MultiIndex.from_frame(copies[pair]).isin(have)]):
             _write(folder, copies.assign(author=arm))
         rows = _first(read_samples(folder), wanted)

@@ -25,11 +25,22 @@ from fractions import Fraction
 from functools import lru_cache, reduce
 from pathlib import Path
 
-from wcse_lib.expressions import Unread, degrees, equal, points, proportional, real, restart, symbols
+from wcse_lib.expressions import (
+    Unread,
+    degrees,
+    equal,
+    points,
+    proportional,
+    real,
+    restart,
+    symbols,
+)
 from wcse_lib.extraction import MAX_ANSWER, STYLES, extract
 from wcse_lib.notation import Answer, as_interval, key, normalise, read
 
-VERIFIER = "wcse-answers/3"  # stands on every verdict row; raise the number whenever a verdict can change
+VERIFIER = (
+    "wcse-answers/3"  # stands on every verdict row; raise the number whenever a verdict can change
+)
 
 POLICY_TABLE = r"""
 | where people differ | default | `Policy` field |
@@ -61,10 +72,17 @@ class Policy:
     rounded_digits: int | None = None
 
     def __post_init__(self) -> None:
-        choices = {"units": ("drop", "strict"), "percent": ("either", "value", "sign"), "decimal_comma": (True, False),
-                   "lists": ("unordered", "ordered"), "rounded_digits": (None, *range(1, 31))}  # fmt: skip
+        choices = {
+            "units": ("drop", "strict"),
+            "percent": ("either", "value", "sign"),
+            "decimal_comma": (True, False),
+            "lists": ("unordered", "ordered"),
+            "rounded_digits": (None, *range(1, 31)),
+        }
         for field, values in choices.items():
-            if (value := getattr(self, field)) not in values or type(value) not in map(type, values):
+            if (value := getattr(self, field)) not in values or type(value) not in map(
+                type, values
+            ):
                 raise ValueError(f"Policy.{field} is {value!r}; choose one of {values}")
 
 
@@ -77,41 +95,75 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     """Label of the equality of prediction and gold, or "". Raises Unread when undecided."""
     kinds = {p.kind, g.kind}
     if kinds in ({"eq"}, {"rel"}) and (p.tag != g.tag or not p.tag or kinds == {"rel"}):
-        alike = p.items[0] is not None and g.items[0] is not None and (p.kind == "eq" or p.tag == g.tag)
-        return p.kind if alike and proportional(p.items[0], g.items[0], positive=p.kind == "rel") else ""
-    if "eq" in kinds:  # a name on the left may be missing; an equation without one equals only equations
+        alike = (
+            p.items[0] is not None and g.items[0] is not None and (p.kind == "eq" or p.tag == g.tag)
+        )
+        return (
+            p.kind
+            if alike and proportional(p.items[0], g.items[0], positive=p.kind == "rel")
+            else ""
+        )
+    if (
+        "eq" in kinds
+    ):  # a name on the left may be missing; an equation without one equals only equations
         p, g = (x.items[1] if x.kind == "eq" else x for x in (p, g))
         return _same(p, g, policy) if p and g else ""
-    if kinds <= {"interval", "union", "set"} and "" != p.unit != g.unit != "":  # the variables that they bound
+    if (
+        kinds <= {"interval", "union", "set"} and "" != p.unit != g.unit != ""
+    ):  # the variables that they bound
         return ""
     if kinds & {"interval", "union"}:
         p, g = as_interval(p), as_interval(g)
         compare = _in_order if p.kind == "interval" else _any_order
-        return p.kind if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy) else ""
+        return (
+            p.kind
+            if p.kind == g.kind and p.tag == g.tag and compare(p.items, g.items, policy)
+            else ""
+        )
     if "time" in kinds and kinds <= {"time", "ratio", "expr"}:
         return _times(p, g, policy)
     if kinds == {"ratio", "expr"}:
         number = (p if p.kind == "expr" else g).items[0]
         p, g = (_quotient(*x.items) if x.kind == "ratio" else x for x in (p, g))
-        whole = isinstance(number, Fraction) and number.denominator == 1  # 2:3 is 2/3, but 3:1 is not 3
+        whole = (
+            isinstance(number, Fraction) and number.denominator == 1
+        )  # 2:3 is 2/3, but 3:1 is not 3
         return _same(p, g, policy) if p and g and not whole else ""
     if kinds == {"matrix", "tuple"}:
         rows, vector = (p.items, g.items) if p.kind == "matrix" else (g.items, p.items)
         cells = [cell for row in rows for cell in row]
-        return "vector" if len(cells) in (len(rows), len(rows[0])) and _in_order(cells, vector, policy) else ""
-    if kinds == {"assign", "list"} and any(one.kind == "eq" for one in (*p.items, *g.items)):  # by name, not by place
-        p, g = ([Answer("eq", (None, one), name) for one, name in zip(x.items, x.tag)] if x.tag else x.items for x in (p, g))
+        return (
+            "vector"
+            if len(cells) in (len(rows), len(rows[0])) and _in_order(cells, vector, policy)
+            else ""
+        )
+    if kinds == {"assign", "list"} and any(
+        one.kind == "eq" for one in (*p.items, *g.items)
+    ):  # by name, not by place
+        p, g = (
+            [Answer("eq", (None, one), name) for one, name in zip(x.items, x.tag)]
+            if x.tag
+            else x.items
+            for x in (p, g)
+        )
         return "list" if _any_order(p, g, policy) else ""
     if kinds in ({"assign", "tuple"}, {"assign", "list"}, {"list", "tuple"}, {"tuple"}):
         return "tuple" if _in_order(p.items, g.items, policy) else ""
     if kinds == {"set"}:
-        covered = (a in y.items or any((a.kind == "set") == (b.kind == "set") and _same(a, b, policy) for b in y.items) for x, y in ((p, g), (g, p)) for a in x.items)
+        covered = (
+            a in y.items
+            or any((a.kind == "set") == (b.kind == "set") and _same(a, b, policy) for b in y.items)
+            for x, y in ((p, g), (g, p))
+            for a in x.items
+        )
         return "set" if all(covered) else ""
     if kinds <= {"list", "set"}:
         compare = _in_order if policy.lists == "ordered" and kinds == {"list"} else _any_order
         return "list" if compare(p.items, g.items, policy) else ""
     if kinds in ({"set", "expr"}, {"list", "expr"}, {"set", "tuple"}):
-        p, g = (x.items[0] if x.kind in ("set", "list") and len(x.items) == 1 else x for x in (p, g))
+        p, g = (
+            x.items[0] if x.kind in ("set", "list") and len(x.items) == 1 else x for x in (p, g)
+        )
         return _same(p, g, policy) if p.kind == g.kind else ""
     if len(kinds) > 1:
         return ""
@@ -123,7 +175,9 @@ def _same(p: Answer, g: Answer, policy: Policy) -> str:
     if p.kind == "ratio":
         pairs = [[_quotient(x.items[0], one) for one in x.items[1:]] for x in (p, g)]
         return "ratio" if None not in pairs[0] + pairs[1] and _in_order(*pairs, policy) else ""
-    return p.kind if p.tag == g.tag and _in_order(p.items, g.items, policy) else ""  # text, base, chain, assign
+    return (
+        p.kind if p.tag == g.tag and _in_order(p.items, g.items, policy) else ""
+    )  # text, base, chain, assign
 
 
 def _times(p: Answer, g: Answer, policy: Policy) -> str:
@@ -132,7 +186,9 @@ def _times(p: Answer, g: Answer, policy: Policy) -> str:
     if kinds == {"time"}:
         said = p.tag[3] or g.tag[3]  # without "am" or "pm" 1:20 is not 13:20
         alike = p.tag[2] == g.tag[2] or (policy.units == "drop" and "" in (p.tag[2], g.tag[2]))
-        label = "time" if p.tag[:2] == g.tag[:2] and (alike if said else p.tag[4] == g.tag[4]) else ""
+        label = (
+            "time" if p.tag[:2] == g.tag[:2] and (alike if said else p.tag[4] == g.tag[4]) else ""
+        )
     if label or not all(x.items for x in (p, g)):
         return label
     label = _same(*(replace(x, kind="ratio") if x.kind == "time" else x for x in (p, g)), policy)
@@ -154,7 +210,11 @@ def _in_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
 def _any_order(p: Sequence[Answer], g: Sequence[Answer], policy: Policy) -> bool:
     left = list(g)
     for one in p if len(p) == len(g) else ():
-        found = left.index(one) if one in left else next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
+        found = (
+            left.index(one)
+            if one in left
+            else next((i for i, other in enumerate(left) if _same(one, other, policy)), None)
+        )
         if found is None:
             return False
         left.pop(found)
@@ -166,20 +226,38 @@ def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
     a, b, units = p.items[0], g.items[0], {p.unit, g.unit}
     units = {"deg"} if "deg" in units and units & {"fahrenheit", "celsiu"} else units
     if "%" in units and len(units) == 2:
-        bare = policy.percent != "value" and (policy.percent == "sign" or g.unit or symbols(b) or abs(real(b)) > 1)
+        bare = policy.percent != "value" and (
+            policy.percent == "sign" or g.unit or symbols(b) or abs(real(b)) > 1
+        )
         value = [("/", node, Fraction(100)) if x.unit else node for node, x in ((a, p), (b, g))]
         if units != {"%", ""}:
             return ""
         return (equal(a, b) if bare else "") or (equal(*value) if policy.percent != "sign" else "")
-    if len(units) == 1 and (modulus := re.fullmatch(r"mod ([1-9]\d*)", p.unit)) and not symbols(("-", a, b)):
+    if (
+        len(units) == 1
+        and (modulus := re.fullmatch(r"mod ([1-9]\d*)", p.unit))
+        and not symbols(("-", a, b))
+    ):
         gap = ("/", ("-", a, b), Fraction(int(modulus.group(1))))
         return "congruent" if equal(gap, Fraction(round(real(gap)))) else ""
     label = equal(a, b) if len(units) == 1 or ("" in units and policy.units == "drop") else ""
     if not label and units == {"deg", ""}:
         label = equal(*(degrees(node) if x.unit else node for node, x in ((a, p), (b, g))))
-    decimal = re.fullmatch(r"-?0*(\d*)\.(\d+)", str(p.tag)) if policy.rounded_digits and not label else None
-    if decimal and not symbols(b) and len("".join(decimal.groups()).lstrip("0")) >= policy.rounded_digits:
-        label = "rounded decimal" if abs(real(("-", a, b))) * 2 * 10 ** len(decimal.group(2)) <= 1 else ""
+    decimal = (
+        re.fullmatch(r"-?0*(\d*)\.(\d+)", str(p.tag))
+        if policy.rounded_digits and not label
+        else None
+    )
+    if (
+        decimal
+        and not symbols(b)
+        and len("".join(decimal.groups()).lstrip("0")) >= policy.rounded_digits
+    ):
+        label = (
+            "rounded decimal"
+            if abs(real(("-", a, b))) * 2 * 10 ** len(decimal.group(2)) <= 1
+            else ""
+        )
     return label
 
 
@@ -190,15 +268,23 @@ def _readings(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
         yield Answer("expr", (reduce(lambda a, b: ("*", a, b), text),))  # `xyz` may be a product
     if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
         yield read(text, joined=False)
-    elif (square := re.fullmatch(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?", text)) and other.kind == "expr":
+    elif (
+        square := re.fullmatch(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?", text)
+    ) and other.kind == "expr":
         if not symbols(other.items[0]):  # beside a number `5 m^2` is an area, beside `m` a term
             yield read(f"{square.group(1)} “m”^{square.group(2)}")
     elif policy.decimal_comma and re.fullmatch(r"-?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+)", text):
-        if other.kind == "expr" and isinstance(other.items[0], Fraction) and other.items[0].denominator > 1:
+        if (
+            other.kind == "expr"
+            and isinstance(other.items[0], Fraction)
+            and other.items[0].denominator > 1
+        ):
             yield read(text.replace(",", "."))
 
 
-_CHOICE = re.compile(r"(?:(?i:option|choice|answer)\s+)?(?:\(([a-j])\)|\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*)))")
+_CHOICE = re.compile(
+    r"(?:(?i:option|choice|answer)\s+)?(?:\(([a-j])\)|\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*)))"
+)
 
 
 def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | str, str]:
@@ -232,7 +318,9 @@ def _decide(prediction: str, gold: str, policy: Policy) -> tuple[bool | None | s
     except (Unread, RecursionError, ArithmeticError, ValueError, LookupError, TypeError) as error:
         if getattr(error, "ask", False) and (g is None or g.kind != "text"):
             return "ask", ""
-        return doubt[0], f"{doubt[1]}: {error if isinstance(error, Unread) else type(error).__name__}"
+        return doubt[
+            0
+        ], f"{doubt[1]}: {error if isinstance(error, Unread) else type(error).__name__}"
 
 
 # ---------------------------------------------------------------- math-verify, in a process that can be killed
@@ -247,15 +335,22 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
         n_derivatives = len(re.findall(r"'|\\(?:prime|partial)(?![a-z])|\bd[a-z]?\}?\{d", text))
         text = re.sub(r"\\[A-Za-z]+", " ", text)
         letters = set(re.findall(r"\d|(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text)) - {"d", "e", "i"}
-        return letters | {f"{n_derivatives} derivatives"} if n_derivatives else letters  # sympy's would be 0
+        return (
+            letters | {f"{n_derivatives} derivatives"} if n_derivatives else letters
+        )  # sympy's would be 0
 
     def zero(a, b) -> bool:
         gap = sympy.simplify((a - b).doit())
         if gap == 0:
             return True
         for at in points([s.name for s in (a - b).free_symbols])[:4]:
-            point = {s: sympy.Rational(*at[s.name].as_integer_ratio()) for s in (a - b).free_symbols}
-            if abs(sympy.N(gap.subs(point), 60)) > abs(sympy.N(b.subs(point).doit(), 60)) * sympy.Float(10) ** -40:
+            point = {
+                s: sympy.Rational(*at[s.name].as_integer_ratio()) for s in (a - b).free_symbols
+            }
+            if (
+                abs(sympy.N(gap.subs(point), 60))
+                > abs(sympy.N(b.subs(point).doit(), 60)) * sympy.Float(10) ** -40
+            ):
                 return False
         return True
 
@@ -264,19 +359,38 @@ def _math_verify(prediction: str, gold: str) -> tuple[bool | None, str]:
         if isinstance(a, sympy.MatrixBase) and isinstance(b, sympy.MatrixBase):
             return a.shape == b.shape and all(map(zero, a.flat(), b.flat()))
         if isinstance(a, sympy.Expr) and isinstance(b, sympy.Expr):
-            return a == b or (not (a - b).has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) and zero(a, b))
-        return type(a) is type(b) and len(a.args) == len(b.args) > 0 and all(map(confirmed, a.args, b.args))
+            return a == b or (
+                not (a - b).has(sympy.oo, -sympy.oo, sympy.zoo, sympy.nan) and zero(a, b)
+            )
+        return (
+            type(a) is type(b)
+            and len(a.args) == len(b.args) > 0
+            and all(map(confirmed, a.args, b.args))
+        )
 
     tex = [LatexExtractionConfig()]
-    g, p = ((parse(f"${text}$", tex, "no_fallback", parsing_timeout=None) or [None])[0] for text in (gold, prediction))
+    g, p = (
+        (parse(f"${text}$", tex, "no_fallback", parsing_timeout=None) or [None])[0]
+        for text in (gold, prediction)
+    )
     if g is None or p is None:
-        return (None, "gold cannot be parsed") if g is None else (False, "prediction cannot be parsed")
-    if not verify(g, p, timeout_seconds=None) and not (isinstance(g, sympy.Expr) and confirmed(p, g)):
+        return (
+            (None, "gold cannot be parsed") if g is None else (False, "prediction cannot be parsed")
+        )
+    if not verify(g, p, timeout_seconds=None) and not (
+        isinstance(g, sympy.Expr) and confirmed(p, g)
+    ):
         return False, "unequal: math-verify"
-    if not all(names(text) <= names(sympy.srepr(x).replace("'", " ")) for text, x in ((gold, g), (prediction, p))):
+    if not all(
+        names(text) <= names(sympy.srepr(x).replace("'", " "))
+        for text, x in ((gold, g), (prediction, p))
+    ):
         return None, "undecided: math-verify read only a part"
     sure = confirmed(p, g)
-    return sure or None, "equal: math-verify, confirmed" if sure else "undecided: math-verify, not confirmed"
+    return (
+        sure or None,
+        "equal: math-verify, confirmed" if sure else "undecided: math-verify, not confirmed",
+    )
 
 
 def _serve(limit: float, ask: Callable[[str, str], tuple]) -> None:
@@ -295,7 +409,9 @@ def _serve(limit: float, ask: Callable[[str, str], tuple]) -> None:
         warm = ask("x", "x")
     print("ready", file=out, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_PROF, limit if warm else 4 * limit)  # the first pair may have packages to import
+        signal.setitimer(
+            signal.ITIMER_PROF, limit if warm else 4 * limit
+        )  # the first pair may have packages to import
         try:
             verdict = warm = ask(*json.loads(line))
         except Exception as error:
@@ -312,16 +428,31 @@ class _Worker:
     """One process that runs `ask` (a module's function); started at its first question, killed and replaced on time-out."""
 
     def __init__(self, limit_seconds: float, ask: Callable[[str, str], tuple]) -> None:
-        self.limit, self.ask_function, self.name, self.process = limit_seconds, ask, _name(ask), None
+        self.limit, self.ask_function, self.name, self.process = (
+            limit_seconds,
+            ask,
+            _name(ask),
+            None,
+        )
 
     def start(self) -> bytes | None:
-        path = os.pathsep.join(filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(
+            filter(None, (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")))
+        )
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"from wcse_lib.answers import _serve; from {self.ask_function.__module__} import "
-             f"{self.ask_function.__name__} as ask; _serve({self.limit}, ask)"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                f"from wcse_lib.answers import _serve; from {self.ask_function.__module__} import "
+                f"{self.ask_function.__name__} as ask; _serve({self.limit}, ask)",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
+        )
         return self.line(120.0)
 
     def ask(self, prediction: str, gold: str) -> tuple[bool | None, str]:
@@ -366,11 +497,20 @@ class Checker(contextlib.AbstractContextManager):
     impossible settings.
     """
 
-    def __init__(self, style: str = "auto", policy: Policy = DEFAULT, workers: int = 2, limit_seconds: float = 3.0,
-                 patience_seconds: float = 60.0, ask: Callable[[str, str], tuple] = _math_verify) -> None:  # fmt: skip
+    def __init__(
+        self,
+        style: str = "auto",
+        policy: Policy = DEFAULT,
+        workers: int = 2,
+        limit_seconds: float = 3.0,
+        patience_seconds: float = 60.0,
+        ask: Callable[[str, str], tuple] = _math_verify,
+    ) -> None:
         if style not in STYLES or workers < 1 or limit_seconds <= 0:
-            raise ValueError(f"Checker: style {style!r} must be one of {', '.join(STYLES)}, workers {workers} and "
-                             f"limit_seconds {limit_seconds} positive")  # fmt: skip
+            raise ValueError(
+                f"Checker: style {style!r} must be one of {', '.join(STYLES)}, workers {workers} and "
+                f"limit_seconds {limit_seconds} positive"
+            )
         self.style, self.policy, self.workers, self.ask = style, policy, workers, ask
         self.limit_seconds, self.patience_seconds = limit_seconds, patience_seconds
         self._memo: dict[tuple[str, str], tuple[bool | None, str]] = {}
@@ -391,10 +531,14 @@ class Checker(contextlib.AbstractContextManager):
         self._renew()
 
     def _guarded(self, pair: tuple[str, str]) -> tuple[bool | None | str, str]:
-        known = self._memo.get(pair) or (_decide(*pair, self.policy) if self.ask is _math_verify else ("ask", ""))
+        known = self._memo.get(pair) or (
+            _decide(*pair, self.policy) if self.ask is _math_verify else ("ask", "")
+        )
         return self._remember(pair, known) if known[0] != "ask" else known
 
-    def _remember(self, pair: tuple[str, str], verdict: tuple[bool | None, str]) -> tuple[bool | None, str]:
+    def _remember(
+        self, pair: tuple[str, str], verdict: tuple[bool | None, str]
+    ) -> tuple[bool | None, str]:
         if len(self._memo) > 100_000:
             self._memo.clear()  # memory stays flat over any number of samples
         self._memo[pair] = verdict
@@ -423,19 +567,36 @@ class Checker(contextlib.AbstractContextManager):
         return self.check_many([text], [gold])[0]
 
     def check_many(
-        self, texts: Sequence[str], golds: Sequence[str], progress: Callable[[int], object] | None = None
+        self,
+        texts: Sequence[str],
+        golds: Sequence[str],
+        progress: Callable[[int], object] | None = None,
     ) -> list[tuple[str | None, str, str]]:
         """`check` of each text and its gold, in order; `progress(1)` after each. Raises ValueError if not in pairs."""
         if len(texts) != len(golds):
-            raise ValueError(f"{len(texts)} texts but {len(golds)} golds; give one gold for each text")
+            raise ValueError(
+                f"{len(texts)} texts but {len(golds)} golds; give one gold for each text"
+            )
         pairs = [(extract(text, self.style), gold) for text, gold in zip(texts, golds)]
-        asked = [pair for pair in dict.fromkeys(pairs) if self._guarded((pair[0] or "", pair[1]))[0] == "ask"]
+        asked = [
+            pair
+            for pair in dict.fromkeys(pairs)
+            if self._guarded((pair[0] or "", pair[1]))[0] == "ask"
+        ]
         rows = []
         with ThreadPoolExecutor(self.workers) if asked else contextlib.nullcontext() as threads:
             slow = {pair: threads.submit(self.compare, *pair) for pair in asked}
             for pair in pairs:
-                equal, reason = slow[pair].result() if pair in slow else self._guarded((pair[0] or "", pair[1]))
-                rows.append((pair[0], {True: "correct", False: "incorrect", None: "unverifiable"}[equal], reason))
+                equal, reason = (
+                    slow[pair].result() if pair in slow else self._guarded((pair[0] or "", pair[1]))
+                )
+                rows.append(
+                    (
+                        pair[0],
+                        {True: "correct", False: "incorrect", None: "unverifiable"}[equal],
+                        reason,
+                    )
+                )
                 if progress:
                     progress(1)
         return rows

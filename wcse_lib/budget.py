@@ -21,7 +21,10 @@ CONVENTIONS = {  # name: (unit, what it leaves out)
     "count": ("samples", "every cost: one sample equals one sample"),
     "paper": ("flops", "lengths (taken as equal), prompts, attention, verification: 2·P"),
     "flops": ("flops", "prompts, attention, verification: 2·P·tokens, lengths as measured"),
-    "non_embedding": ("flops", "as flops, and embeddings, a tied output layer too: 2·P_non_embedding·tokens"),
+    "non_embedding": (
+        "flops",
+        "as flops, and embeddings, a tied output layer too: 2·P_non_embedding·tokens",
+    ),
     "active": ("flops", "as flops, and experts that a token does not pass: 2·P_active·tokens"),
     "prompt": ("flops", "attention: 2·P_active·(tokens + prompt)"),
     "attention": ("flops", "hardware effects: as prompt, and attention over the context"),
@@ -29,7 +32,11 @@ CONVENTIONS = {  # name: (unit, what it leaves out)
     "seconds": ("seconds", "other machines, verification: measured device-seconds"),
     "price": ("usd", "other dates and providers: output, input"),
 }
-JUDGED = ("prompt", "attention", "price")  # these add what judging a sample costs, where that is known
+JUDGED = (
+    "prompt",
+    "attention",
+    "price",
+)  # these add what judging a sample costs, where that is known
 # How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
 # cache (in FLOPs like once; in USD at the cached price).
 PROMPT = ("none", "once", "each", "cached")
@@ -39,10 +46,16 @@ UNITS = ("tokens", "flops", "seconds", "usd")
 def _check(above=None, whole=False, **values) -> None:
     """Refuse what is no finite number of at least 0 (or above `above`; or whole)."""
     for name, x in values.items():
-        good = isinstance(x, Integral if whole else Real) and not isinstance(x, bool) and math.isfinite(x)
+        good = (
+            isinstance(x, Integral if whole else Real)
+            and not isinstance(x, bool)
+            and math.isfinite(x)
+        )
         if not good or x < 0 or (above is not None and x <= above):
             least = "of at least 0" if above is None else f"above {above}"
-            raise ValueError(f"{name} = {x!r}: a {'whole' if whole else 'finite'} number {least} is needed")
+            raise ValueError(
+                f"{name} = {x!r}: a {'whole' if whole else 'finite'} number {least} is needed"
+            )
 
 
 def _buys(money: Fraction, cost: Fraction) -> int:
@@ -69,8 +82,15 @@ def matched_samples(se_samples: int, se_cost: float, wc_cost: float) -> int:
     return bought
 
 
-def sampling_flops(n_parameters: float, n_tokens: float, n_prompt_tokens=0.0, n_samples=1.0, prompt="each", n_layers=0,
-                   attention_width=0) -> float:  # fmt: skip
+def sampling_flops(
+    n_parameters: float,
+    n_tokens: float,
+    n_prompt_tokens=0.0,
+    n_samples=1.0,
+    prompt="each",
+    n_layers=0,
+    attention_width=0,
+) -> float:
     """FLOPs of drawing `n_samples` samples of `n_tokens` tokens each: 2·P per token (Kaplan et al. 2020, 2001.08361).
 
     Give a mixture of experts' active parameters. Prompt tokens count as PROMPT says: for "each" sample, "once" per problem
@@ -81,10 +101,14 @@ def sampling_flops(n_parameters: float, n_tokens: float, n_prompt_tokens=0.0, n_
     _check(0, n_parameters=n_parameters)
     _check(n_tokens=n_tokens, n_prompt_tokens=n_prompt_tokens, n_samples=n_samples)
     if prompt not in PROMPT:
-        raise ValueError(f"prompt = {prompt!r}: choose how prompt tokens count: {', '.join(PROMPT)}")
+        raise ValueError(
+            f"prompt = {prompt!r}: choose how prompt tokens count: {', '.join(PROMPT)}"
+        )
     prefills = {"each": n_samples, "none": 0.0}.get(prompt, min(n_samples, 1.0))
     tokens = n_samples * n_tokens + prefills * n_prompt_tokens
-    positions = n_samples * n_tokens * (n_prompt_tokens + n_tokens / 2) + prefills * n_prompt_tokens**2 / 2
+    positions = (
+        n_samples * n_tokens * (n_prompt_tokens + n_tokens / 2) + prefills * n_prompt_tokens**2 / 2
+    )
     return 2.0 * n_parameters * tokens + 4.0 * n_layers * attention_width * positions
 
 
@@ -93,10 +117,14 @@ def training_flops(n_parameters: float, n_tokens: float, n_trainable: float | No
     adapter saves the frozen weights' gradients: 4·P + 2·P_trainable. Left out: attention, optimiser, recomputation."""
     _check(0, n_parameters=n_parameters)
     _check(n_tokens=n_tokens, n_trainable=n_trainable or 0)
-    return (4.0 * n_parameters + 2.0 * (n_parameters if n_trainable is None else n_trainable)) * n_tokens
+    return (
+        4.0 * n_parameters + 2.0 * (n_parameters if n_trainable is None else n_trainable)
+    ) * n_tokens
 
 
-def usd(price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False) -> float:
+def usd(
+    price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False
+) -> float:
     """USD of `n_tokens` output and `n_prompt_tokens` input tokens, `n_cached_tokens` of these read from a cache.
 
     `price`: a row of the price table, USD per million tokens. Raises ValueError when it lacks a price that is needed.
@@ -104,12 +132,22 @@ def usd(price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.
     """
     uncached = n_prompt_tokens - n_cached_tokens
     _check(n_tokens=n_tokens, n_cached_tokens=n_cached_tokens, uncached_prompt_tokens=uncached)
-    parts = {k: n for k, n in {"output": n_tokens, "input": uncached, "cached": n_cached_tokens}.items() if n}
+    parts = {
+        k: n
+        for k, n in {"output": n_tokens, "input": uncached, "cached": n_cached_tokens}.items()
+        if n
+    }
     for key in [*parts, *["batch_discount"] * batch]:
         if price.get(key) is None:
-            raise ValueError(f"{price.get('model')}: its price row has no {key!r}; add it, with its source")
+            raise ValueError(
+                f"{price.get('model')}: its price row has no {key!r}; add it, with its source"
+            )
         _check(**{f"{price.get('model')}: price {key!r}": price[key]})
-    return sum(n * price[key] for key, n in parts.items()) / 1e6 * (1 - price["batch_discount"] if batch else 1)
+    return (
+        sum(n * price[key] for key, n in parts.items())
+        / 1e6
+        * (1 - price["batch_discount"] if batch else 1)
+    )
 
 
 def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
@@ -124,18 +162,31 @@ def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
     for place, row in enumerate(rows, 1):
         row = row if isinstance(row, dict) else {}
         if wrong := {"model", "date", "source", "output"} ^ (set(row) - numbers):
-            raise StudyError(f"{path}: prices, row {place}: {min(wrong)!r} is unknown, or needed and missing")
+            raise StudyError(
+                f"{path}: prices, row {place}: {min(wrong)!r} is unknown, or needed and missing"
+            )
         try:
-            _check(output=row["output"], **{k: x for k, x in row.items() if k in numbers and x is not None})
+            _check(
+                output=row["output"],
+                **{k: x for k, x in row.items() if k in numbers and x is not None},
+            )
             _check(0, what_a_batch_still_costs=1 - (row.get("batch_discount") or 0))
             if not re.match(r"\d{4}-\d{2}", str(row["date"])) or not row["source"]:
-                raise ValueError(f"date = {row['date']!r} (YYYY-MM or YYYY-MM-DD) and a source are needed")
+                raise ValueError(
+                    f"date = {row['date']!r} (YYYY-MM or YYYY-MM-DD) and a source are needed"
+                )
         except ValueError as error:
             raise StudyError(f"{path}: prices, row {place} ({row['model']}): {error}") from None
-    mine = [row for row in rows if row["model"] == model and str(row["date"])[: len(date or "")] <= (date or "")]
+    mine = [
+        row
+        for row in rows
+        if row["model"] == model and str(row["date"])[: len(date or "")] <= (date or "")
+    ]
     if not mine:
         known = ", ".join(sorted({row["model"] for row in rows})) or "nothing"
-        raise StudyError(f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}")
+        raise StudyError(
+            f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}"
+        )
     return max(mine, key=lambda row: str(row["date"]))
 
 
@@ -164,15 +215,23 @@ def read_model(path_or_id: str | Path) -> ModelSize:
     name, folder = str(path_or_id), Path(path_or_id).expanduser()
     if folder.is_dir():
         config, index = _json(folder / "config.json"), folder / "model.safetensors.index.json"
-        files = set(_json(index).get("weight_map", {}).values()) if index.is_file() else {"model.safetensors"}
+        files = (
+            set(_json(index).get("weight_map", {}).values())
+            if index.is_file()
+            else {"model.safetensors"}
+        )
         headers = [_json(folder / file, header=True) for file in sorted(files)]
-        return _size(config, {k: (t["dtype"], t["shape"]) for h in headers for k, t in h.items()}, name)
+        return _size(
+            config, {k: (t["dtype"], t["shape"]) for h in headers for k, t in h.items()}, name
+        )
     try:
         import huggingface_hub as hub
 
         config = _json(Path(hub.hf_hub_download(name, "config.json")))
         files = hub.get_safetensors_metadata(name).files_metadata.values()
-    except Exception as error:  # no hub id, offline, gated, no safetensors: many classes, one remedy
+    except (
+        Exception
+    ) as error:  # no hub id, offline, gated, no safetensors: many classes, one remedy
         why = f"{type(error).__name__}: {str(error)[:200]}"
         raise StudyError(
             f"{name}: no such folder, and the hub does not tell its size ({why}); check the name, go online, log in if "
@@ -194,9 +253,13 @@ def _json(path: Path, header: bool = False) -> dict:
                 raise ValueError(f"{size:,} bytes long, where its header announces {end:,}")
         return dict(data)
     except FileNotFoundError:
-        raise StudyError(f"{path}: not there; save the model as safetensors (of an adapter, name the base)") from None
+        raise StudyError(
+            f"{path}: not there; save the model as safetensors (of an adapter, name the base)"
+        ) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise StudyError(f"{path}: unreadable ({error}); download or save the checkpoint again") from error
+        raise StudyError(
+            f"{path}: unreadable ({error}); download or save the checkpoint again"
+        ) from error
 
 
 def _size(config: dict, tensors: Mapping[str, tuple], path: str) -> ModelSize:
@@ -207,21 +270,43 @@ def _size(config: dict, tensors: Mapping[str, tuple], path: str) -> ModelSize:
             raise Uncounted(f"{path}/config.json: {names[0]} is needed, and is not there")
         return found[0]
 
-    tied, total, embedding, expert = text.get("tie_word_embeddings", config.get("tie_word_embeddings")), 0, 0, 0
+    tied, total, embedding, expert = (
+        text.get("tie_word_embeddings", config.get("tie_word_embeddings")),
+        0,
+        0,
+        0,
+    )
     for name, (dtype, shape) in tensors.items():
         if dtype in ("U8", "I32", "U32") and config.get("quantization_config"):
-            raise Uncounted(f"{path}: {name} packs several weights into one number; name the unquantised checkpoint")
-        buffer = re.search(r"inv_freq$|masked_bias$", name) or re.search(r"att(ntio)?n\.bias$", name) and len(shape) > 1
+            raise Uncounted(
+                f"{path}: {name} packs several weights into one number; name the unquantised checkpoint"
+            )
+        buffer = (
+            re.search(r"inv_freq$|masked_bias$", name)
+            or re.search(r"att(ntio)?n\.bias$", name)
+            and len(shape) > 1
+        )
         if buffer or (tied and "lm_head." in name) or not re.match(r"F|BF|I8", dtype):
             continue  # no weight, or counted as the input embedding
         n = math.prod(shape)
         total, expert = total + n, expert + n * (".experts." in name)
-        embedding += n * bool(re.search(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$", name))
+        embedding += n * bool(
+            re.search(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$", name)
+        )
     if not total:
-        raise StudyError(f"{path}: its safetensors hold no weights; download or save the checkpoint again")
+        raise StudyError(
+            f"{path}: its safetensors hold no weights; download or save the checkpoint again"
+        )
     experts = expert and key("num_local_experts", "num_experts", "n_routed_experts")
-    active = total - expert + (round(expert * key("num_experts_per_tok", "moe_top_k") / experts) if expert else 0)
-    hidden, heads = key("hidden_size", "n_embd", "d_model"), key("num_attention_heads", "n_head", "num_heads")
+    active = (
+        total
+        - expert
+        + (round(expert * key("num_experts_per_tok", "moe_top_k") / experts) if expert else 0)
+    )
+    hidden, heads = (
+        key("hidden_size", "n_embd", "d_model"),
+        key("num_attention_heads", "n_head", "num_heads"),
+    )
     width = heads * (text.get("head_dim") or hidden // heads)
     layers = key("num_hidden_layers", "n_layer", "num_layers")
     return ModelSize(total, total - embedding, active, layers, width)
@@ -242,8 +327,14 @@ class ArmCost:
 
     def __post_init__(self):
         _check(0, n_tokens=self.n_tokens)  # an arm that writes nothing cannot be matched
-        _check(n_prompt_tokens=self.n_prompt_tokens, **{f"judge.{unit}": x for unit, x in self.judge.items()})
-        given = {"size": None if isinstance(self.size, ModelSize) else self.size, "device_seconds": self.device_seconds}
+        _check(
+            n_prompt_tokens=self.n_prompt_tokens,
+            **{f"judge.{unit}": x for unit, x in self.judge.items()},
+        )
+        given = {
+            "size": None if isinstance(self.size, ModelSize) else self.size,
+            "device_seconds": self.device_seconds,
+        }
         _check(0, **{key: x for key, x in given.items() if x is not None})
 
 
@@ -252,9 +343,17 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
 
     Raises ValueError naming what the arm lacks for it (its size, its checkpoint's layers, device-seconds, a price).
     """
-    size, n, judge = arm.size, n_samples, n_samples * arm.judge.get(CONVENTIONS.get(convention, " ")[0], 0.0)
-    full, active = (size.n_parameters, size.n_active) if isinstance(size, ModelSize) else (size, size)
-    prompts = arm.n_prompt_tokens * {"each": n, "once": min(n, 1), "cached": n, "none": 0}.get(prompt, math.nan)
+    size, n, judge = (
+        arm.size,
+        n_samples,
+        n_samples * arm.judge.get(CONVENTIONS.get(convention, " ")[0], 0.0),
+    )
+    full, active = (
+        (size.n_parameters, size.n_active) if isinstance(size, ModelSize) else (size, size)
+    )
+    prompts = arm.n_prompt_tokens * {"each": n, "once": min(n, 1), "cached": n, "none": 0}.get(
+        prompt, math.nan
+    )
     cached = arm.n_prompt_tokens * max(n - 1, 0) if prompt == "cached" else 0.0
     rules = {
         "count": lambda: n,
@@ -263,19 +362,37 @@ def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "eac
         "flops": lambda: sampling_flops(full, arm.n_tokens, n_samples=n),
         "non_embedding": lambda: sampling_flops(size.n_non_embedding, arm.n_tokens, n_samples=n),
         "active": lambda: sampling_flops(active, arm.n_tokens, n_samples=n),
-        "prompt": lambda: sampling_flops(active, arm.n_tokens, arm.n_prompt_tokens, n, prompt) + judge,
-        "attention": lambda: sampling_flops(
-            active, arm.n_tokens, arm.n_prompt_tokens, n, prompt, size.n_layers, size.attention_width) + judge,
+        "prompt": lambda: (
+            sampling_flops(active, arm.n_tokens, arm.n_prompt_tokens, n, prompt) + judge
+        ),
+        "attention": lambda: (
+            sampling_flops(
+                active,
+                arm.n_tokens,
+                arm.n_prompt_tokens,
+                n,
+                prompt,
+                size.n_layers,
+                size.attention_width,
+            )
+            + judge
+        ),
         "seconds": lambda: n * arm.device_seconds,
         "price": lambda: usd(arm.price, n * arm.n_tokens, prompts, cached, arm.batch) + judge,
-    }  # fmt: skip
+    }
     try:
         return float(rules[convention]())
     except KeyError:
-        raise ValueError(f"{convention!r}: no convention to count cost by; choose of {', '.join(rules)}") from None
+        raise ValueError(
+            f"{convention!r}: no convention to count cost by; choose of {', '.join(rules)}"
+        ) from None
     except (AttributeError, TypeError):
-        lacking = {"seconds": "device_seconds", "price": "price"}.get(convention, "size read from a checkpoint")
-        raise ValueError(f"by {convention}: the arm has no {lacking}; give it, or choose another convention") from None
+        lacking = {"seconds": "device_seconds", "price": "price"}.get(
+            convention, "size read from a checkpoint"
+        )
+        raise ValueError(
+            f"by {convention}: the arm has no {lacking}; give it, or choose another convention"
+        ) from None
 
 
 def _known(reference: str, arms) -> None:
@@ -283,8 +400,14 @@ def _known(reference: str, arms) -> None:
         raise ValueError(f"reference = {reference!r}: no such arm; arms are {', '.join(arms)}")
 
 
-def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int | Mapping[str, int], prompt="each",
-          curves: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:  # fmt: skip
+def match(
+    mode: str,
+    reference: str,
+    arms: Mapping[str, ArmCost],
+    n_samples: int | Mapping[str, int],
+    prompt="each",
+    curves: Mapping[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
     """Samples per problem, for every arm and budget, that match the reference arm's `n_samples` (one, or by budget).
 
     Args: mode: a convention, or "examples" or "coverage" with `curves`: by arm its expected value after 1, 2, …
@@ -298,26 +421,40 @@ def match(mode: str, reference: str, arms: Mapping[str, ArmCost], n_samples: int
         _check(0, whole=True, n_samples=n)
         if mode in ("examples", "coverage"):
             if curves is None or not set(arms) <= set(curves) or n > len(curves[reference]):
-                raise ValueError(f"match by {mode}: curves: values after 1 to {n} samples (or more) are needed for every arm, from a pilot")
+                raise ValueError(
+                    f"match by {mode}: curves: values after 1 to {n} samples (or more) are needed for every arm, from a pilot"
+                )
             aim, curve = curves[reference][n - 1], np.asarray(curves[name], float)
             if curve.max() < aim * (1 - 1e-9):
-                raise ValueError(f"{name}: {len(curve)} samples miss {reference}'s {mode}; lower n_samples = {n}")
+                raise ValueError(
+                    f"{name}: {len(curve)} samples miss {reference}'s {mode}; lower n_samples = {n}"
+                )
             k = int(np.argmax(curve >= aim * (1 - 1e-9))) + 1
             ratio, planned = k / n, curve[k - 1]
         else:
-            one, two, base = (cost(a, mode, i, prompt) for a, i in ((arm, 1), (arm, 2), (arms[reference], 1)))
+            one, two, base = (
+                cost(a, mode, i, prompt) for a, i in ((arm, 1), (arm, 2), (arms[reference], 1))
+            )
             aim = cost(arms[reference], mode, n, prompt)
             if two <= one:
-                raise ValueError(f"{name}: another sample costs nothing by {mode}; match by another convention")
-            spare = Fraction(aim) - (2 * Fraction(one) - Fraction(two))  # a prompt counted once comes first
+                raise ValueError(
+                    f"{name}: another sample costs nothing by {mode}; match by another convention"
+                )
+            spare = Fraction(aim) - (
+                2 * Fraction(one) - Fraction(two)
+            )  # a prompt counted once comes first
             if (k := _buys(spare, Fraction(two) - Fraction(one))) < 1:
                 raise ValueError(f"{name}: the budget buys 0 samples; raise n_samples = {n}")
             ratio, planned = base / one, cost(arm, mode, k, prompt)
         rows.append([budget, name, ratio, k, float(planned), float(aim)])
-    return pd.DataFrame(rows, columns="budget arm exchange_ratio n_samples planned reference".split())
+    return pd.DataFrame(
+        rows, columns="budget arm exchange_ratio n_samples planned reference".split()
+    )
 
 
-def exchange(reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, prompt: str = "each") -> pd.DataFrame:
+def exchange(
+    reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, prompt: str = "each"
+) -> pd.DataFrame:
     """Convention × arm, side by side: samples (fractions too) for one of the reference's when it draws `n_samples` of a
     problem, and what the convention leaves out, or, with NaN, what the arm lacks for it. The convention "prompt" stands
     once for every way to count prompts; attention and price take `prompt`."""

@@ -35,7 +35,9 @@ class RayEngine:
         ray, need = _start(machine)
         self.chunk = machine.get("max_num_seqs") or machine.get("batch_size") or 256
         worker = ray.remote(**need, max_restarts=DEATHS, max_task_retries=DEATHS)(_Worker)
-        self.workers = [worker.remote(engine, model, machine) for _ in range(machine.get("workers") or 1)]
+        self.workers = [
+            worker.remote(engine, model, machine) for _ in range(machine.get("workers") or 1)
+        ]
         try:
             self.pids = ray.get([worker.pid.remote() for worker in self.workers])
         except ray.exceptions.RayError as error:
@@ -48,14 +50,20 @@ class RayEngine:
         import ray
         from ray.util import ActorPool
 
-        size = max(1, min(self.chunk, -(-len(requests) // (4 * len(self.workers)))))  # several chunks for each worker
+        size = max(
+            1, min(self.chunk, -(-len(requests) // (4 * len(self.workers))))
+        )  # several chunks for each worker
         chunks = (requests[i : i + size] for i in range(0, len(requests), size))
         try:
-            for outputs in ActorPool(self.workers).map_unordered(lambda w, chunk: w.draw.remote(chunk, sampling), chunks):
+            for outputs in ActorPool(self.workers).map_unordered(
+                lambda w, chunk: w.draw.remote(chunk, sampling), chunks
+            ):
                 yield from outputs
         except ray.exceptions.RayError as error:
             hint = "lower workers, batch_size or (vllm) max_num_seqs, then run again"
-            raise ValueError(f"a worker failed, or died {DEATHS + 1} times: {_cause(error)}; {hint}") from error
+            raise ValueError(
+                f"a worker failed, or died {DEATHS + 1} times: {_cause(error)}; {hint}"
+            ) from error
 
     def close(self) -> None:
         import ray
@@ -104,7 +112,9 @@ def map_tasks(function: Callable, items: Iterable, machine: Machine) -> Iterator
             ray.cancel(future, force=True)
 
 
-def each_student(run: Run, stage: str, names: list[str], work: Callable, machine: Machine, done: str) -> None:
+def each_student(
+    run: Run, stage: str, names: list[str], work: Callable, machine: Machine, done: str
+) -> None:
     """Call `work(folder, name, machine)` for every named student whose `stage` is not complete, or older than what it reads; `done` is what is said then."""
     folder = str(run.folder.resolve())
     todo = [name for name in names if not run.complete(stage, name)]
@@ -120,15 +130,22 @@ def _spread(machine: dict[str, Any]) -> bool:
 def _start(machine: dict[str, Any]):
     """Ray, started or joined, and what each worker needs of it. Raises ValueError when the cluster cannot hold them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own is 15: beside other work its workers hardly run
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # Ray's own is 15: beside other work its workers hardly run
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
     except ImportError as error:
-        raise ValueError("workers, address: these machine keys need Ray: pip install -e '.[ray]'") from error
+        raise ValueError(
+            "workers, address: these machine keys need Ray: pip install -e '.[ray]'"
+        ) from error
     n, threads = machine.get("workers") or 1, machine.get("threads") or 1
     if not ray.is_initialized():
-        local = {"num_cpus": max(os.cpu_count() or 1, n * threads), "include_dashboard": False}  # may share cores
+        local = {
+            "num_cpus": max(os.cpu_count() or 1, n * threads),
+            "include_dashboard": False,
+        }  # may share cores
         where = {"address": machine["address"]} if machine.get("address") else local
         ray.init(logging_level="ERROR", log_to_driver=False, **where)
     have = ray.cluster_resources()

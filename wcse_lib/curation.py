@@ -25,7 +25,10 @@ def stand_ins(frame: pd.DataFrame, unique: Iterable[str], seed: int) -> pd.DataF
     that equal texts share (`same_equations`, …).
     """
     text = frame["text"].fillna("")
-    new = {"blank": text.str.strip() == "", "place": [_rank(seed, *key) for key in frame[KEY].itertuples(index=False)]}
+    new = {
+        "blank": text.str.strip() == "",
+        "place": [_rank(seed, *key) for key in frame[KEY].itertuples(index=False)],
+    }
     for kind in set(unique) - {"none"}:
         new[f"same_{kind}"] = [_number(str(UNIQUE[kind](one))) for one in text]
     return frame.drop(columns="text").assign(**new)
@@ -41,10 +44,18 @@ class Bounds(NamedTuple):
 
 
 def select(
-    frame: pd.DataFrame, *, filter: str = "gold", unique: str = "text", per_problem: int | None = None,
-    n_examples: int | None = None, n_problems: int | None = None, n_samples: int | None = None, noise: float = 0.0,
-    seed: int = 0, bounds: Bounds | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    frame: pd.DataFrame,
+    *,
+    filter: str = "gold",
+    unique: str = "text",
+    per_problem: int | None = None,
+    n_examples: int | None = None,
+    n_problems: int | None = None,
+    n_samples: int | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    bounds: Bounds | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split samples into examples and dropped rows; what is chosen depends on the keys and the seed, not on the order.
 
     Args: frame: one row per sample with KEY columns, `text` (or its `stand_ins`), `verdict`, for filter="judge" also
@@ -62,17 +73,34 @@ def select(
     Returns (examples: the admitted rows of `frame`, sorted by key; dropped: KEY columns and `reason`); the two together
     hold every row once. Raises ValueError for a bad option, a missing column, a repeated key or too few samples.
     """
-    counts = {"per_problem": per_problem, "n_examples": n_examples, "n_problems": n_problems, "n_samples": n_samples}
+    counts = {
+        "per_problem": per_problem,
+        "n_examples": n_examples,
+        "n_problems": n_problems,
+        "n_samples": n_samples,
+    }
     _check(frame, filter, unique, counts, noise)
     rows = frame.sort_values(KEY, kind="stable").reset_index(drop=True)
     light = rows if "place" in rows else stand_ins(rows, [unique], seed)
-    options = dict(filter=filter, unique=unique, per_problem=per_problem, n_problems=n_problems, n_samples=n_samples, noise=noise, seed=seed)
+    options = dict(
+        filter=filter,
+        unique=unique,
+        per_problem=per_problem,
+        n_problems=n_problems,
+        n_samples=n_samples,
+        noise=noise,
+        seed=seed,
+    )
     last = last_problem(rows["problem_id"], n_problems, seed) if bounds is None else bounds.problem
-    bounds = bounds or Bounds(last, *last_places([left_places(light, last, **options)], n_examples, noise))
+    bounds = bounds or Bounds(
+        last, *last_places([left_places(light, last, **options)], n_examples, noise)
+    )
     reason, right = _settled(light, last, **options)
     left = reason == ""
     for name, side, bound in (("right", right, bounds.right), ("wrong", ~right, bounds.wrong)):
-        reason[left & side & (light["place"] > bound)] = "over n_examples" if n_examples else f"over the share of {name} ones"
+        reason[left & side & (light["place"] > bound)] = (
+            "over n_examples" if n_examples else f"over the share of {name} ones"
+        )
     kept = reason == ""
     examples = rows[kept].reset_index(drop=True)
     dropped = rows.loc[~kept, KEY].assign(reason=reason[~kept]).reset_index(drop=True)
@@ -82,8 +110,12 @@ def select(
 
 def last_problem(problems: Iterable[str], n_problems: int | None, seed: int) -> float:
     """The place of the last of the first `n_problems` problems."""
-    places = sorted(_rank(seed, problem) for problem in set(problems)) if n_problems is not None else []
-    return places[n_problems - 1] if n_problems is not None and n_problems <= len(places) else math.inf
+    places = (
+        sorted(_rank(seed, problem) for problem in set(problems)) if n_problems is not None else []
+    )
+    return (
+        places[n_problems - 1] if n_problems is not None and n_problems <= len(places) else math.inf
+    )
 
 
 def left_places(light: pd.DataFrame, last: float, **options) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +125,9 @@ def left_places(light: pd.DataFrame, last: float, **options) -> tuple[np.ndarray
     return tuple(light.loc[(reason == "") & side, "place"].to_numpy() for side in (right, ~right))
 
 
-def last_places(found: Iterable[tuple[np.ndarray, np.ndarray]], n_examples: int | None, noise: float) -> tuple[float, float]:
+def last_places(
+    found: Iterable[tuple[np.ndarray, np.ndarray]], n_examples: int | None, noise: float
+) -> tuple[float, float]:
     """The last places of right and of wrong samples to admit, from the `left_places` of all pieces. Raises ValueError
     where there are too few."""
     pools = dict(zip(("right", "wrong"), map(np.concatenate, zip(*found))))
@@ -101,8 +135,10 @@ def last_places(found: Iterable[tuple[np.ndarray, np.ndarray]], n_examples: int 
     n_wrong, last = round(noise * total), []
     for name, n in {"right": total - n_wrong, "wrong": n_wrong}.items():
         if n > len(pools[name]):
-            raise ValueError(f"{n} {name} examples are needed, {len(pools[name])} samples are left for them: "
-                             f"lower n_examples = {n_examples} or noise = {noise}, or draw more samples")  # fmt: skip
+            raise ValueError(
+                f"{n} {name} examples are needed, {len(pools[name])} samples are left for them: "
+                f"lower n_examples = {n_examples} or noise = {noise}, or draw more samples"
+            )
         last.append(np.partition(pools[name], n - 1)[n - 1] if n else -1)
     return tuple(last)
 
@@ -121,7 +157,9 @@ def _settled(
         drop(light["sample_index"] >= n_samples, f"beyond the first {n_samples} samples")
     if last < math.inf:
         beyond = {problem: _rank(seed, problem) > last for problem in light["problem_id"].unique()}
-        drop(light["problem_id"].map(beyond).astype(bool), f"beyond the first {n_problems} problems")
+        drop(
+            light["problem_id"].map(beyond).astype(bool), f"beyond the first {n_problems} problems"
+        )
     if "finish_reason" in light:
         drop(light["finish_reason"] == "error", "the sample failed")
         drop(light["finish_reason"] == "length", "truncated")
@@ -152,7 +190,11 @@ def _pools(rows: pd.DataFrame, filter: str) -> tuple[pd.Series, pd.Series, pd.Se
         everything = pd.Series(True, index=rows.index)
         return everything, ~everything, pd.Series("", index=rows.index)
     if filter == "gold":
-        return rows["verdict"] == "correct", rows["verdict"] == "incorrect", rows["verdict"].astype(object)
+        return (
+            rows["verdict"] == "correct",
+            rows["verdict"] == "incorrect",
+            rows["verdict"].astype(object),
+        )
     right = rows["sound"].isin([True])
     wrong = rows["sound"].isin([False])
     why = right.map({True: "judged sound", False: "not judged"}).astype(object)
@@ -170,7 +212,10 @@ def _rank(seed: int, *key) -> int:
 
 def _number(text: str) -> int:
     """63 bits that stand for a text."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        >> 1
+    )
 
 
 def _check(frame, filter, unique, counts, noise) -> None:
@@ -184,8 +229,14 @@ def _check(frame, filter, unique, counts, noise) -> None:
     if not 0 <= noise < 1:
         raise ValueError(f"noise = {noise!r}: a share from 0 to below 1 is needed")
     if noise and filter == "none":
-        raise ValueError("noise needs a filter that tells right from wrong: filter = 'gold' or 'judge'")
-    needed = [*KEY, *(["text"] if "place" not in frame else []), *{"gold": ["verdict"], "judge": ["sound"], "none": []}[filter]]
+        raise ValueError(
+            "noise needs a filter that tells right from wrong: filter = 'gold' or 'judge'"
+        )
+    needed = [
+        *KEY,
+        *(["text"] if "place" not in frame else []),
+        *{"gold": ["verdict"], "judge": ["sound"], "none": []}[filter],
+    ]
     if missing := [column for column in needed if column not in frame]:
         raise ValueError(f"the frame lacks the columns {missing}, which filter = {filter!r} needs")
     if (repeated := frame.duplicated(KEY)).any():

@@ -65,7 +65,11 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     """Sample, verify and judge one student of the study in `folder` on all held-out problems, transfer sets too."""
     run = Run(folder)
     problems = read_parquet(run.path("01", "held_out.parquet"))
-    (model, adapter), folder, e = model_of(run, student), run.path("05", student), run.study.evaluation
+    (model, adapter), folder, e = (
+        model_of(run, student),
+        run.path("05", student),
+        run.study.evaluation,
+    )
     settings = {
         "greedy": (1, Sampling(temperature=0.0, max_tokens=e.max_tokens)),
         "sampled": (e.n_samples, Sampling(e.temperature, e.top_k, e.top_p, e.max_tokens)),
@@ -73,19 +77,38 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     _forget_other_weights(run, student, folder)
     tokenizer, counts = load_tokenizer(adapter or model), {}
     options = machine.model_dump() | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
-    with closing(open_engine(machine.engine, model, options)) as engine, \
-            verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify:  # fmt: skip
+    with (
+        closing(open_engine(machine.engine, model, options)) as engine,
+        verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify,
+    ):
         for decoding, (n, sampling) in settings.items():
             clock = time.monotonic()
-            rows = draw(folder / decoding, student, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
-                        sampling=sampling, seed=run.study.seed, model=student, engine_name=machine.engine)  # fmt: skip
+            rows = draw(
+                folder / decoding,
+                student,
+                problems,
+                n,
+                engine=engine,
+                tokenizer=tokenizer,
+                prompt=run.study.prompt,
+                sampling=sampling,
+                seed=run.study.seed,
+                model=student,
+                engine_name=machine.engine,
+            )
             seconds = time.monotonic() - clock
             rows["text"] = rows["text"].map(without_thinking)
             verdicts = verify(rows, problems)
             write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
             if judge := judge_of(run):
-                write_parquet(folder / f"judgements-{decoding}.parquet", judgement_rows(rows, verdicts, problems, judge))
-            tokens = {name: int(rows[name].clip(lower=0).sum()) for name in ("n_tokens", "n_prompt_tokens")}
+                write_parquet(
+                    folder / f"judgements-{decoding}.parquet",
+                    judgement_rows(rows, verdicts, problems, judge),
+                )
+            tokens = {
+                name: int(rows[name].clip(lower=0).sum())
+                for name in ("n_tokens", "n_prompt_tokens")
+            }
             counts[decoding] = {"n_samples": len(rows)} | tokens | {"seconds": seconds}
     write_manifest(folder, run.plan_id, counts)
 
@@ -93,7 +116,9 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
 def _forget_other_weights(run: Run, student: str, folder: Path) -> None:
     """Throw away what a student of this name wrote before it was trained anew: only its own weights' samples count."""
     trained = run.path("04", student, "training.json")
-    weights = read_json(trained) if trained.exists() else {"base_model": run.student(student)["model"]}
+    weights = (
+        read_json(trained) if trained.exists() else {"base_model": run.student(student)["model"]}
+    )
     known = folder / "weights.json"
     if folder.exists() and (not known.exists() or read_json(known) != weights):
         if any(folder.rglob("part-*.parquet")):
@@ -112,20 +137,29 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
     k = max(run.study.evaluation.maj_k, default=1)
     for student in students:
         folder = run.path("05", student)
-        greedy, sampled = (read_parquet(folder / f"verdicts-{decoding}.parquet") for decoding in DECODINGS)
+        greedy, sampled = (
+            read_parquet(folder / f"verdicts-{decoding}.parquet") for decoding in DECODINGS
+        )
         judged = folder / "judgements-sampled.parquet"
         judged = read_parquet(judged) if judged.exists() else None
         for name in sets.unique():
             right = greedy.loc[(greedy["problem_id"].map(sets) == name), "verdict"] == "correct"
-            rows = sampled[sampled["problem_id"].map(sets) == name].assign(right=lambda f: f["verdict"] == "correct")
+            rows = sampled[sampled["problem_id"].map(sets) == name].assign(
+                right=lambda f: f["verdict"] == "correct"
+            )
             groups = rows.sort_values(KEY).groupby("problem_id")
             said = [[None if pd.isna(a) else a for a in part] for _, part in groups["extracted"]]
-            votes = metrics.majority_details(said, [list(part) for _, part in groups["right"]], k)["accuracy"]
+            votes = metrics.majority_details(said, [list(part) for _, part in groups["right"]], k)[
+                "accuracy"
+            ]
             means = groups["right"].mean().to_numpy()
             values = {
                 "greedy pass@1": (len(right), intervals.wilson(int(right.sum()), len(right))),
                 "sampled pass@1": (len(groups), intervals.bootstrap(means, seed=run.study.seed)),
-                f"maj@{k}": (len(groups), intervals.bootstrap(votes.to_numpy(), seed=run.study.seed)),
+                f"maj@{k}": (
+                    len(groups),
+                    intervals.bootstrap(votes.to_numpy(), seed=run.study.seed),
+                ),
             }
             if judged is not None:
                 sums = judges.by_problem(judged[judged["problem_id"].map(sets) == name])
@@ -140,10 +174,17 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """Results to read: a row per student and set, a column per metric, "40.0 [34.6, 45.6] of 300" in per cent."""
-    text = [f"{100 * r.value:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}] of {r.n}" for r in table.itertuples()]
+    text = [
+        f"{100 * r.value:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}] of {r.n}"
+        for r in table.itertuples()
+    ]
     order = list(zip(table["set"], table["student"]))
     wide = table.assign(text=text).pivot(index=["set", "student"], columns="metric", values="text")
-    return wide.reindex(columns=table["metric"].unique()).loc[sorted(wide.index, key=order.index)].fillna("")
+    return (
+        wide.reindex(columns=table["metric"].unique())
+        .loc[sorted(wide.index, key=order.index)]
+        .fillna("")
+    )
 
 
 def three_rows(run: Run, student: str) -> str:
@@ -151,7 +192,9 @@ def three_rows(run: Run, student: str) -> str:
     folder, problems = run.path("05", student), read_parquet(run.path("01", "held_out.parquet"))
     rows = read_parquet(folder / "verdicts-sampled.parquet").assign(sound=None, judge_reason="")
     if (path := folder / "judgements-sampled.parquet").exists():
-        judged = read_parquet(path).rename(columns={"reason": "judge_reason"})[[*KEY, "sound", "judge_reason"]]
+        judged = read_parquet(path).rename(columns={"reason": "judge_reason"})[
+            [*KEY, "sound", "judge_reason"]
+        ]
         rows = rows.drop(columns=["sound", "judge_reason"]).merge(judged, on=KEY, how="left")
     chosen = three_kinds(rows).merge(read_samples(folder / "sampled", [*KEY, "text"]), on=KEY)
     return tell(chosen.merge(problems[["problem_id", "question", "answer"]], on="problem_id"))
@@ -163,7 +206,9 @@ def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:
     for student in students:
         for decoding, k in zip(DECODINGS, (1, e.n_samples)):
             verdicts = read_parquet(run.path("05", student, f"verdicts-{decoding}.parquet"), KEY)
-            assert len(verdicts) == n * k and not verdicts.duplicated(KEY).any(), f"{student}: samples are missing"
+            assert len(verdicts) == n * k and not verdicts.duplicated(KEY).any(), (
+                f"{student}: samples are missing"
+            )
             n_samples += len(verdicts)
     assert set(table["student"]) == set(students), "a student was not tested"
     return {"n_students": len(students), "n_samples": n_samples}

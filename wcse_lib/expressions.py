@@ -18,15 +18,57 @@ MAX_BITS = 60_000  # of an exact number; larger ones are compared by high-precis
 MAX_DEPTH = 40  # of brackets, exponents and functions
 Node = Fraction | str | tuple  # a number, a variable or constant, or (operator, *nodes)
 
-FUNCTIONS = (*(f"{arc}{name}{h}" for arc in ("arc", "") for h in ("h", "") for name in "sin cos tan cot sec csc".split()),
-             "ln", "log", "exp", "sqrt", "cbrt")  # fmt: skip
-WORDS = (*FUNCTIONS, "alpha", "beta", "gamma", "delta", "theta", "lambda", "sigma", "omega", "pi", "infinity", "inf")
-_CONSTANTS = {"\\pi": "π", "pi": "π", "e": "e", "i": "i", "\\infty": "∞", "infinity": "∞", "inf": "∞"}
-_APPLIED = ("gamma", "phi", "varphi", "sigma", "tau", "mu", "zeta")  # known functions; Γ, as any capital
+FUNCTIONS = (
+    *(
+        f"{arc}{name}{h}"
+        for arc in ("arc", "")
+        for h in ("h", "")
+        for name in "sin cos tan cot sec csc".split()
+    ),
+    "ln",
+    "log",
+    "exp",
+    "sqrt",
+    "cbrt",
+)
+WORDS = (
+    *FUNCTIONS,
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "theta",
+    "lambda",
+    "sigma",
+    "omega",
+    "pi",
+    "infinity",
+    "inf",
+)
+_CONSTANTS = {
+    "\\pi": "π",
+    "pi": "π",
+    "e": "e",
+    "i": "i",
+    "\\infty": "∞",
+    "infinity": "∞",
+    "inf": "∞",
+}
+_APPLIED = (
+    "gamma",
+    "phi",
+    "varphi",
+    "sigma",
+    "tau",
+    "mu",
+    "zeta",
+)  # known functions; Γ, as any capital
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _NO_FACTOR = {*_PAIRS.values(), "\\{", "\\}", "\\cup", "\\pm", "\\mp"}
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9}(?![\d.]))?"
-_TOKEN = re.compile(rf"\s*({_NUMBER}|\\[A-Za-z]+|\\[{{}}]|“[^”]*”|{'|'.join(WORDS)}|[A-Z]{{2,}}|\S)")
+_TOKEN = re.compile(
+    rf"\s*({_NUMBER}|\\[A-Za-z]+|\\[{{}}]|“[^”]*”|{'|'.join(WORDS)}|[A-Z]{{2,}}|\S)"
+)
 
 
 class Unread(Exception):
@@ -118,7 +160,13 @@ class _Parser:
                     raise Unread("a multifactorial")
                 node = ("!!", node)
             else:
-                node = ("!", node) if token == "!" else ("/", node, Fraction(100)) if token == "%" else degrees(node)
+                node = (
+                    ("!", node)
+                    if token == "!"
+                    else ("/", node, Fraction(100))
+                    if token == "%"
+                    else degrees(node)
+                )
         return node
 
     def group(self) -> Node:
@@ -132,12 +180,18 @@ class _Parser:
     def number(self, token: str) -> Node:
         """A literal; an integer before a proper fraction of integers (`2\\frac{1}{2}`, `2 1/2`) is a mixed number."""
         digits, _, exponent = token.lower().partition("e")
-        value, start, follow = Fraction(digits.rstrip(".")), self.i, self.tokens[self.i : self.i + 3]
+        value, start, follow = (
+            Fraction(digits.rstrip(".")),
+            self.i,
+            self.tokens[self.i : self.i + 3],
+        )
         if exponent:
             return ("*", value, ("^", Fraction(10), Fraction(exponent)))
         if token.isdigit() and follow[0] == "\\frac":
             part = self.primary()
-        elif token.isdigit() and follow[1:2] == ["/"] and follow[0].isdigit() and follow[2].isdigit():
+        elif (
+            token.isdigit() and follow[1:2] == ["/"] and follow[0].isdigit() and follow[2].isdigit()
+        ):
             part, self.i = ("/", Fraction(follow[0]), Fraction(follow[2])), self.i + 3
         else:
             return value
@@ -185,7 +239,11 @@ class _Parser:
             return ("root", self.group() if token[0] == "\\" else self.primary(), index)
         if name in FUNCTIONS:
             return self.function(name)
-        if token == "\\pi" and self.i == 1 and self.tokens[1::2] == ["(", ")", ""][: len(self.tokens) // 2]:
+        if (
+            token == "\\pi"
+            and self.i == 1
+            and self.tokens[1::2] == ["(", ")", ""][: len(self.tokens) // 2]
+        ):
             raise Unread("\\pi may count primes", ask=True)
         if token in _CONSTANTS:
             return _CONSTANTS[token]
@@ -198,7 +256,9 @@ class _Parser:
             name += "_" + "".join(self.tokens[begin : self.i]).strip("{}")
         while self.next == "'":
             name += self.take()
-        lone = self.tokens[self.i : self.i + 3 : 2] == ["(", ")"] and (name[0].isupper() or name in _APPLIED)
+        lone = self.tokens[self.i : self.i + 3 : 2] == ["(", ")"] and (
+            name[0].isupper() or name in _APPLIED
+        )
         if lone or (self.next == "(" and name[0] in "fghPF"):
             raise Unread(f"a value of the function {name}", ask=True)
         return name
@@ -221,7 +281,11 @@ class _Parser:
         if marks.get("^") == -1 and name in ("sin", "cos", "tan"):
             return ("arc" + name, node)
         if name == "log":  # without a base, the base is an unknown of its own
-            node = ("/", ("ln", node), ("ln", marks["_"])) if "_" in marks else ("*", "log scale", ("ln", node))
+            node = (
+                ("/", ("ln", node), ("ln", marks["_"]))
+                if "_" in marks
+                else ("*", "log scale", ("ln", node))
+            )
         else:
             node = ("root", node, Fraction(3)) if name == "cbrt" else (name, node)
         return ("^", node, marks["^"]) if "^" in marks else node
@@ -236,7 +300,9 @@ def negative(node: Node) -> Node:
     """Minus a node."""
     if isinstance(node, tuple) and node[:2] == ("*", -1):
         return node[2]
-    return -node if isinstance(node, Fraction) else "-∞" if node == "∞" else ("*", Fraction(-1), node)
+    return (
+        -node if isinstance(node, Fraction) else "-∞" if node == "∞" else ("*", Fraction(-1), node)
+    )
 
 
 def degrees(node: Node) -> Node:
@@ -248,13 +314,29 @@ def symbols(node: Node) -> frozenset[str]:
     """Names of the variables in an expression."""
     if isinstance(node, tuple):
         return frozenset().union(*map(symbols, node[1:]))
-    return frozenset([node]) if isinstance(node, str) and node not in ("π", "e", "i", "∞", "-∞") else frozenset()
+    return (
+        frozenset([node])
+        if isinstance(node, str) and node not in ("π", "e", "i", "∞", "-∞")
+        else frozenset()
+    )
 
 
 # ---------------------------------------------------------------- values
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-_MAX_SIZE = {"ln": MAX_BITS, "!": 30, "binom": 30, "exp": 60, "sinh": 60, "cosh": 60, "coth": 60, "sech": 60, "csch": 60, "lfloor": 100, "lceil": 100}  # bits of arguments
+_MAX_SIZE = {
+    "ln": MAX_BITS,
+    "!": 30,
+    "binom": 30,
+    "exp": 60,
+    "sinh": 60,
+    "cosh": 60,
+    "coth": 60,
+    "sech": 60,
+    "csch": 60,
+    "lfloor": 100,
+    "lceil": 100,
+}  # bits of arguments
 
 
 class _Machine:
@@ -262,13 +344,17 @@ class _Machine:
 
     def __init__(self, digits: int) -> None:
         self.digits, self.off, self.lost, self.cost = digits, False, False, 0
-        self.seen = digits * 8 // 3  # bits, four fifths of the precision: smaller parts do not count in a comparison
+        self.seen = (
+            digits * 8 // 3
+        )  # bits, four fifths of the precision: smaller parts do not count in a comparison
 
     @cached_property
     def mp(self):
         import mpmath
 
-        context = mpmath.MPContext()  # its own, since mpmath's global precision is shared between threads
+        context = (
+            mpmath.MPContext()
+        )  # its own, since mpmath's global precision is shared between threads
         context.dps = self.digits
         return context
 
@@ -291,7 +377,11 @@ class _Machine:
                 return at[node]
             return self.mp.mpc(0, 1) if node == "i" else +(self.mp.pi if node == "π" else self.mp.e)
         kind, values = node[0], [self.value(n, at) for n in node[1:]]
-        bits = sum(v.numerator.bit_length() + v.denominator.bit_length() for v in values if isinstance(v, Fraction))
+        bits = sum(
+            v.numerator.bit_length() + v.denominator.bit_length()
+            for v in values
+            if isinstance(v, Fraction)
+        )
         self.cost += 1 + (bits >> 10)
         if self.cost > 10_000:
             raise Unread("too expensive to evaluate")
@@ -304,7 +394,11 @@ class _Machine:
         if not isinstance(result, Fraction):
             if not self.mp.isfinite(result):
                 raise ValueError("undefined")
-            if kind not in _ARITHMETIC and self.mp.im(result) and not any(self.mp.im(self.lift(v)) for v in values):
+            if (
+                kind not in _ARITHMETIC
+                and self.mp.im(result)
+                and not any(self.mp.im(self.lift(v)) for v in values)
+            ):
                 self.off = True  # a real argument outside the real domain
         return result
 
@@ -325,7 +419,10 @@ class _Machine:
                 raise ZeroDivisionError
             root = Fraction(isqrt(abs(x.numerator)), isqrt(x.denominator))
             x, y = (root, y * 2) if y.denominator == 2 and root * root == x else (x, y)
-            if y.denominator == 1 and abs(y) * (x.numerator.bit_length() + x.denominator.bit_length()) <= MAX_BITS:
+            if (
+                y.denominator == 1
+                and abs(y) * (x.numerator.bit_length() + x.denominator.bit_length()) <= MAX_BITS
+            ):
                 return x**y.numerator
         return None
 
@@ -344,7 +441,9 @@ class _Machine:
             return _ARITHMETIC[kind](*values)
         if max(sizes) > _MAX_SIZE.get(kind, 400):
             raise Unread("number too large to evaluate")
-        self.lost |= min(sizes) < -self.digits or (kind in ("sinh", "cosh", "tanh", "coth") and max(sizes) > 8)  # cos x is 1
+        self.lost |= min(sizes) < -self.digits or (
+            kind in ("sinh", "cosh", "tanh", "coth") and max(sizes) > 8
+        )  # cos x is 1
         if kind in ("lfloor", "lceil"):
             if mp.im(x) != 0 or abs(x - mp.nint(x)) < mp.mpf(10) ** (-self.digits // 2):
                 raise Unread("rounding is undecided")
@@ -353,7 +452,9 @@ class _Machine:
             raise Unread("double factorial of no natural number")
         if kind == "!":
             return mp.gamma(x + 1)
-        return getattr(mp, {"binom": "binomial", "abs": "fabs"}.get(kind, kind.replace("arc", "a")))(*values)
+        return getattr(
+            mp, {"binom": "binomial", "abs": "fabs"}.get(kind, kind.replace("arc", "a"))
+        )(*values)
 
     def power(self, base, exponent):
         mp, odd = self.mp, isinstance(exponent, Fraction) and exponent.denominator % 2 == 1
@@ -398,7 +499,11 @@ def points(names: Collection[str]) -> list[dict[str, Fraction]]:
         size = Fraction(seed % 9_000 + 300, (997, 2003, 3001, 9973)[k % 4])
         return -size if name != "log scale" and k > 2 and (k == 3 or (i >> k % 3) + k & 1) else size
 
-    return [{name: at(name, i, k) for i, name in enumerate(sorted(names))} for k in range(8)] if names else [{}]
+    return (
+        [{name: at(name, i, k) for i, name in enumerate(sorted(names))} for k in range(8)]
+        if names
+        else [{}]
+    )
 
 
 def _close(m: _Machine, a, b, digits: int) -> bool:
@@ -415,13 +520,18 @@ def _agree(a: Node, b: Node, at: dict[str, Fraction]) -> tuple[str, bool]:
         if isinstance(x, Fraction) and isinstance(y, Fraction):
             return "exact rational" if x == y else "", not m.off
         seen.append((x, y))
-        if not _close(m, x, y, share) and max(abs(m.lift(x)), abs(m.lift(y))) > m.mp.mpf(10) ** -share:
+        if (
+            not _close(m, x, y, share)
+            and max(abs(m.lift(x)), abs(m.lift(y))) > m.mp.mpf(10) ** -share
+        ):
             return "", not m.off
     if _close(m, x, y, share):
         if m.lost and not at:
             raise Unread("numbers of more digits than are compared")
         return f"value to {share} digits", not m.off
-    noise = all(not late or not _close(m, early, late, 10) for early, late in zip(*seen))  # changes with the precision
+    noise = all(
+        not late or not _close(m, early, late, 10) for early, late in zip(*seen)
+    )  # changes with the precision
     return f"zero to {share} digits" if noise else "", not m.off
 
 
@@ -452,9 +562,15 @@ def equal(a: Node, b: Node) -> str:
         raise Unread("undefined everywhere")
     if all(labels) and re.search("abs|floor|ceil|root", f"{a}{b}"):  # |x-50| is not 50-x
         for at in points(symbols(a) | symbols(b))[-2:]:
-            for size in (1009, 10**6 + 3, 3600 * prod(value.denominator for value in at.values())):  # the last: to whole numbers
+            for size in (
+                1009,
+                10**6 + 3,
+                3600 * prod(value.denominator for value in at.values()),
+            ):  # the last: to whole numbers
                 with suppress(Unread, ZeroDivisionError, ValueError):
-                    label, is_real = _agree(a, b, {name: value * size for name, value in at.items()})
+                    label, is_real = _agree(
+                        a, b, {name: value * size for name, value in at.items()}
+                    )
                     labels += [label] * is_real
     return labels[0] if all(labels) else ""
 

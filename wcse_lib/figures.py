@@ -15,19 +15,39 @@ COLUMN, DOUBLE = 3.4, 7.0  # inches: one column of a two-column page, and both
 INK, GREY = "#222222", "#6b6b6b"
 # Okabe & Ito's colours are safe for colour-blind readers; marker and line say the same again for print in grey.
 LOOKS = [
-    ("#0072B2", "o", "-"), ("#D55E00", "s", "--"), ("#009E73", "^", "-."), ("#CC79A7", "D", ":"),
-    ("#E69F00", "v", (0, (6, 1))), ("#56B4E9", "P", (0, (3, 1, 1, 1, 1, 1))),
-]  # fmt: skip
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "--"),
+    ("#009E73", "^", "-."),
+    ("#CC79A7", "D", ":"),
+    ("#E69F00", "v", (0, (6, 1))),
+    ("#56B4E9", "P", (0, (3, 1, 1, 1, 1, 1))),
+]
 FIXED = {"se": LOOKS[0], "wc": LOOKS[1]}
 FIXED |= {"base": (GREY, "d", ":"), "reference": (INK, "*", "-"), "wrong": (INK, "x", "--")}
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5, "legend.fontsize": 7.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True,
-    "grid.color": "#e3e3e3", "grid.linewidth": 0.6, "lines.linewidth": 1.3, "lines.markersize": 4, "savefig.dpi": 300,
-    "legend.frameon": False, "svg.hashsalt": "wcse", "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "savefig.dpi": 300,
+    "legend.frameon": False,
+    "svg.hashsalt": "wcse",
+    "svg.fonttype": "path",
     "text.parse_math": False,  # a `$` in a level or a study's name is a dollar
-}  # fmt: skip
+}
 # Coverage (%) of the paper's generators (arXiv 2408.16737) at 1 … 10 samples, or 3, 6 … 30: read from figures.
 PAPER = {
     ("MATH", "27B", 1): [32.7, 43.4, 49.5, 53.4, 56.3, 58.7, 60.6, 62.1, 63.5, 64.7],
@@ -46,7 +66,9 @@ def style():
     return matplotlib.rc_context(STYLE)
 
 
-def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None, what: str = "Coverage"):
+def coverage(
+    frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None, what: str = "Coverage"
+):
     """Coverage with a band per arm, against samples (`x="k"`) or cost (`x="flops_per_problem"`).
 
     Args: frame: columns arm, k, flops_per_problem, value, low, high (fractions); paper: "MATH" or "GSM8K" adds the
@@ -58,16 +80,30 @@ def coverage(frame: pd.DataFrame, ax, x: str = "k", paper: str | None = None, wh
             _bars(ax, rows[x], rows, look, arm)
             continue
         marked = None if len(rows) <= 12 else [0, len(rows) - 1]
-        ax.plot(rows[x], rows["value"], color=look[0], ls=look[2], marker=look[1], markevery=marked, label=arm)
+        ax.plot(
+            rows[x],
+            rows["value"],
+            color=look[0],
+            ls=look[2],
+            marker=look[1],
+            markevery=marked,
+            label=arm,
+        )
         ax.fill_between(rows[x], rows["low"], rows["high"], color=look[0], alpha=0.15, lw=0)
     for data, size, step in [key for key in PAPER if key[0] == paper and x == "k"]:
         label = f"paper's {size} on {data} (read from figures)" if step == 1 else None
         look = dict(color=GREY, ms=4, mew=0.8, marker="+" if size == "9B" else "x", ls="none")
-        ax.plot(step * np.arange(1, 11), np.array(PAPER[data, size, step]) / 100, **look, label=label)
+        ax.plot(
+            step * np.arange(1, 11), np.array(PAPER[data, size, step]) / 100, **look, label=label
+        )
     if frame[x].max() > 4 * frame[x].min() > 0:
         ax.set_xscale("log")
     if x == "k":
-        ticks = [k for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000) if k <= ax.dataLim.x1]
+        ticks = [
+            k
+            for k in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)
+            if k <= ax.dataLim.x1
+        ]
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
     elif ax.get_xscale() == "log":
@@ -80,19 +116,33 @@ def diversity(frame: pd.DataFrame, ax):
     """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`; a bar
     marks what they would be were no two the same (k · pass@1; per solved problem that over coverage@k), where the table
     has it as `identity`."""
-    frame = frame[frame.groupby(["arm", "budget", "kind"], observed=True)["k"].transform("max") == frame["k"]]
+    frame = frame[
+        frame.groupby(["arm", "budget", "kind"], observed=True)["k"].transform("max") == frame["k"]
+    ]
     names = {"text": "exact text", "normalised": "normalised text"}
-    groups, rows = [f"{b} budget" for b in frame["budget"]], [names.get(k, k) for k in frame["kind"]]
+    groups, rows = (
+        [f"{b} budget" for b in frame["budget"]],
+        [names.get(k, k) for k in frame["kind"]],
+    )
     at = _rows(ax, frame, groups, rows, by="arm")
     if "identity" in frame:
         ax.plot(frame["identity"], at, "|", color=INK, ms=9, mew=1.2, label="were no two alike")
     ax.set_xlim(left=0)
-    return _finish(ax, f"Unique correct samples per {'solved ' * (frame['average'].iloc[0] == 'solved')}problem")
+    return _finish(
+        ax,
+        f"Unique correct samples per {'solved ' * (frame['average'].iloc[0] == 'solved')}problem",
+    )
 
 
 def false_positives(frame: pd.DataFrame, ax):
     """Share of samples with a correct answer whose reasoning is wrong, by judge, budget and arm."""
-    _rows(ax, frame, [f"Judge: {j}" for j in frame["judge"]], [f"{b} budget" for b in frame["budget"]], by="arm")
+    _rows(
+        ax,
+        frame,
+        [f"Judge: {j}" for j in frame["judge"]],
+        [f"{b} budget" for b in frame["budget"]],
+        by="arm",
+    )
     ax.set_xlim(left=0)
     return _finish(ax, "False-positive rate, % of correct samples", percent="x")
 
@@ -107,7 +157,10 @@ def levels(frame: pd.DataFrame, ax):
 def lengths(frame: pd.DataFrame, ax):
     """Tokens per sample by arm and verdict: a line from the median to the 99th percentile, marks at median, 90th
     percentile and mean."""
-    at, looks = _places(ax, [f"Arm {a}" for a in frame["arm"]], list(frame["verdict"])), _looks(frame["arm"])
+    at, looks = (
+        _places(ax, [f"Arm {a}" for a in frame["arm"]], list(frame["verdict"])),
+        _looks(frame["arm"]),
+    )
     for y, r in zip(at, frame.itertuples()):
         color = looks[r.arm][0]
         ax.plot([r.median_tokens, r.p99_tokens], [y, y], color=color, lw=1)
@@ -122,17 +175,33 @@ def lengths(frame: pd.DataFrame, ax):
 
 def likelihood(frame: pd.DataFrame, ax):
     """Log-likelihood of the arms' examples under the untrained students, by base and budget."""
-    _rows(ax, frame, [f"Student {b}" for b in frame["base"]], [f"{b} budget" for b in frame["budget"]], by="arm")
+    _rows(
+        ax,
+        frame,
+        [f"Student {b}" for b in frame["base"]],
+        [f"{b} budget" for b in frame["budget"]],
+        by="arm",
+    )
     return _finish(ax, "Log-likelihood of examples, nats per token")
 
 
 def forecast(frame: pd.DataFrame, ax):
     """The pilot's forecast with its interval and what came (a cross), by arm and budget, for one metric."""
     rows = [f"{arm}, {budget} budget" for arm, budget in zip(frame["arm"], frame["budget"])]
-    at = _rows(ax, frame.assign(who="forecast"), [m.capitalize() for m in frame["metric"]], rows, by="who")
+    at = _rows(
+        ax, frame.assign(who="forecast"), [m.capitalize() for m in frame["metric"]], rows, by="who"
+    )
     ax.plot(frame["outcome"], at, "x", color=LOOKS[1][0], ms=6, mew=1.5, label="outcome", zorder=3)
-    share = frame["metric"].isin(["coverage", "sound coverage", "pass@1", "false_positive_rate", "false-positive rate"]).all()
-    return _finish(ax, "Share, %" if share else "Forecast and outcome", percent="x" if share else "")
+    share = (
+        frame["metric"]
+        .isin(
+            ["coverage", "sound coverage", "pass@1", "false_positive_rate", "false-positive rate"]
+        )
+        .all()
+    )
+    return _finish(
+        ax, "Share, %" if share else "Forecast and outcome", percent="x" if share else ""
+    )
 
 
 def accuracy(frame: pd.DataFrame, ax):
@@ -143,14 +212,22 @@ def accuracy(frame: pd.DataFrame, ax):
     names = {"base": "before training", "reference": "controls", "wrong": "controls"}
     rows = [names.get(s, f"{b} budget") for s, b in zip(frame["source"], frame["budget"])]
     _rows(ax, frame, [f"Student {b}" for b in frame["base"]], rows, by="who", notes="paradigm")
-    return _finish(ax, f"{frame['metric'].iloc[0].capitalize()} on held-out problems, %", percent="x")
+    return _finish(
+        ax, f"{frame['metric'].iloc[0].capitalize()} on held-out problems, %", percent="x"
+    )
 
 
 def differences(frame: pd.DataFrame, ax):
     """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
-    groups = [f"{m.capitalize()}: {a} − {b}" for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])]
+    groups = [
+        f"{m.capitalize()}: {a} − {b}"
+        for m, a, b in zip(frame["metric"], frame["arm_a"], frame["arm_b"])
+    ]
     named = zip(frame["base"], frame["paradigm"].fillna(""), frame["budget"])
-    rows = [f"{base} ({paradigm}), {budget}" if paradigm else f"{base}, {budget}" for base, paradigm, budget in named]
+    rows = [
+        f"{base} ({paradigm}), {budget}" if paradigm else f"{base}, {budget}"
+        for base, paradigm, budget in named
+    ]
     p = frame["p_holm"].fillna(frame["p"])  # NaN: one comparison, nothing to correct
     _rows(ax, frame.assign(hollow=~p.lt(0.05), same=""), groups, rows, by="same", numbers=True)
     pairs = frame[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
@@ -160,8 +237,12 @@ def differences(frame: pd.DataFrame, ax):
 
 def ablations(frame: pd.DataFrame, ax):
     """Forest plot of what recipes change, by comparison; filled: p < 0.05 after Holm's correction."""
-    words = {"recipe": "{recipe} minus main: {arm_a}", "arms": "{arm_a} − {arm_b}, with {recipe}", "pooled": "pooled − {arm_b}",
-             "gap": "{arm_a} − {arm_b}: with {recipe} minus main"}  # fmt: skip
+    words = {
+        "recipe": "{recipe} minus main: {arm_a}",
+        "arms": "{arm_a} − {arm_b}, with {recipe}",
+        "pooled": "pooled − {arm_b}",
+        "gap": "{arm_a} − {arm_b}: with {recipe} minus main",
+    }
     groups = [words[r["comparison"]].format(**r) for r in frame.to_dict("records")]
     p = frame["p_holm"].fillna(frame["p"])
     rows = [f"{base}, {budget}" for base, budget in zip(frame["base"], frame["budget"])]
@@ -171,9 +252,21 @@ def ablations(frame: pd.DataFrame, ax):
 
 def studies(frame: pd.DataFrame, ax):
     """Forest plot over studies: columns group, study, value, low, high (shares); pooled rows are squares."""
-    frame = frame.assign(kind=pd.Categorical(frame["study"].str.startswith("pooled").map({True: "pooled", False: "study"}), ["study", "pooled"]))
+    frame = frame.assign(
+        kind=pd.Categorical(
+            frame["study"].str.startswith("pooled").map({True: "pooled", False: "study"}),
+            ["study", "pooled"],
+        )
+    )
     hollow = frame["low"].le(0) & frame["high"].ge(0)
-    _rows(ax, frame.assign(hollow=hollow), list(frame["group"]), list(frame["study"]), by="kind", numbers=True)
+    _rows(
+        ax,
+        frame.assign(hollow=hollow),
+        list(frame["group"]),
+        list(frame["study"]),
+        by="kind",
+        numbers=True,
+    )
     return _finish(ax, "Difference, percentage points")
 
 
@@ -189,17 +282,33 @@ def majority(frame: pd.DataFrame, ax):
     """maj@k against k for one base's students before and after training; other metrics and controls are passed over."""
     frame = frame[frame["metric"].str.fullmatch(r"maj@\d+") & frame["source"].isin(["base", "arm"])]
     frame = frame.assign(at=frame["metric"].str[4:], who=_who(frame))
-    return _series(ax, frame, sorted(frame["at"].unique(), key=int), "who", "Votes per problem, k", "maj@k accuracy, %")
+    return _series(
+        ax,
+        frame,
+        sorted(frame["at"].unique(), key=int),
+        "who",
+        "Votes per problem, k",
+        "maj@k accuracy, %",
+    )
 
 
 def arm_votes(frame: pd.DataFrame, ax):
     """maj@k of the arms' own samples against k, with the share of votes that end in a tie as a thin line."""
     order = [str(k) for k in sorted(frame["k"].unique())]
-    _series(ax, frame.assign(at=frame["k"].astype(str), budget=None), order, "arm", "Votes per problem, k", "maj@k accuracy, %")
+    _series(
+        ax,
+        frame.assign(at=frame["k"].astype(str), budget=None),
+        order,
+        "arm",
+        "Votes per problem, k",
+        "maj@k accuracy, %",
+    )
     for arm, look in _looks(frame["arm"]).items():
         rows = frame[frame["arm"] == arm].sort_values("k")
         at = [order.index(str(k)) for k in rows["k"]]
-        ax.plot(at, rows["tie_rate"], color=look[0], ls=":", lw=0.8, label=f"{arm}: ties for the lead")
+        ax.plot(
+            at, rows["tie_rate"], color=look[0], ls=":", lw=0.8, label=f"{arm}: ties for the lead"
+        )
     return _finish(ax, "Votes per problem, k", "maj@k accuracy; ties, %", percent="y", grid="y")
 
 
@@ -209,7 +318,11 @@ def training(frame: pd.DataFrame, ax):
     budgets = list(frame.loc[~frame["who"].isin(list(FIXED)[2:]), "budget"].dropna().unique())
     for _, rows in frame.sort_values("step").groupby("student", sort=False):
         who, budget = rows["who"].iloc[0], rows["budget"].iloc[0]
-        width, label = (0.8 + 0.8 * budgets.index(budget), f"{who}, {budget}") if budget in budgets else (1.2, who)
+        width, label = (
+            (0.8 + 0.8 * budgets.index(budget), f"{who}, {budget}")
+            if budget in budgets
+            else (1.2, who)
+        )
         color, _, dash = _looks(frame["who"])[who]
         ax.plot(rows["step"], rows["loss"], color=color, ls=dash, lw=width, label=label)
     return _finish(ax, "Optimiser step", "Training loss, nats per token", grid="y")
@@ -231,21 +344,35 @@ def ledger(frame: pd.DataFrame, ax):
     return _finish(ax, {"flops": "FLOPs", "usd": "US dollars"}.get(unit.lower(), unit))
 
 
-def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str | None = None) -> dict:
+def draw_all(
+    tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str | None = None
+) -> dict:
     """Every figure that the tables allow, by name, as matplotlib Figures 7 in wide (`narrow`: 3.4 in).
 
     Missing and empty tables leave their figure out. Raises KeyError naming a column that a table lacks.
     """
-    t = {name: frame.map(_printable) for name, frame in tables.items() if frame is not None and len(frame)}
-    named = [t[name] for name in ("coverage", *t) if "arm" in t.get(name, ())]  # coverage has every arm, in the plan's order
+    t = {
+        name: frame.map(_printable)
+        for name, frame in tables.items()
+        if frame is not None and len(frame)
+    }
+    named = [
+        t[name] for name in ("coverage", *t) if "arm" in t.get(name, ())
+    ]  # coverage has every arm, in the plan's order
     arms = list(dict.fromkeys(a for frame in named for a in frame["arm"].dropna()))
-    t = {name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f for name, f in t.items()}
+    t = {
+        name: f.assign(arm=pd.Categorical(f["arm"], arms)) if "arm" in f else f
+        for name, f in t.items()
+    }
     for name in ("students", "training"):  # other recipes and sets have tables of their own
         if name in t and {"set", "recipe"} <= set(t[name]):
             t[name] = t[name][(t[name]["set"] == "held_out") & (t[name]["recipe"] == "main")]
     if "students" in t:
         metric = t["students"]["metric"]
-        t["votes"], t["single"] = t["students"][metric.str.startswith("maj@")], t["students"][metric.str.endswith("pass@1")]
+        t["votes"], t["single"] = (
+            t["students"][metric.str.startswith("maj@")],
+            t["students"][metric.str.endswith("pass@1")],
+        )
     if "differences" in t:
         single = t["differences"]["metric"].str.endswith("pass@1")
         t["differences"] = t["differences"][single] if single.any() else t["differences"]
@@ -255,30 +382,55 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
         pooled = frame[["arm_a", "arm_b"]].apply(tuple, axis=1)
         t[name] = frame[over_all | ~pooled.isin(pooled[over_all])]
     if "transfer" in t:
-        t["transfer"] = t["transfer"].assign(metric=t["transfer"]["set"] + ", " + t["transfer"]["metric"])
+        t["transfer"] = t["transfer"].assign(
+            metric=t["transfer"]["set"] + ", " + t["transfer"]["metric"]
+        )
     if "training" in t and "students" in t:
         facts = t["students"].drop_duplicates("student").assign(who=_who)
-        rows = t["training"].merge(facts[["student", "base", "who", "budget"]], on="student", how="inner")
+        rows = t["training"].merge(
+            facts[["student", "base", "who", "budget"]], on="student", how="inner"
+        )
         t["training"] = rows if len(rows) else t["training"]
     if "ledger" in t:
         rows = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
-        if rows.groupby(["stage", "unit"])["who"].nunique().max() > 20:  # many students are told by their sums
-            rows = rows.assign(who=rows["who"].where(~rows["stage"].isin(["04_finetune", "05_evaluate"]), "all students"))
-            rows = rows.groupby(["who", "stage", "kind", "unit"], sort=False, as_index=False)[["planned", "spent"]].sum()
+        if (
+            rows.groupby(["stage", "unit"])["who"].nunique().max() > 20
+        ):  # many students are told by their sums
+            rows = rows.assign(
+                who=rows["who"].where(
+                    ~rows["stage"].isin(["04_finetune", "05_evaluate"]), "all students"
+                )
+            )
+            rows = rows.groupby(["who", "stage", "kind", "unit"], sort=False, as_index=False)[
+                ["planned", "spent"]
+            ].sum()
         t["ledger"] = rows
     if "explanation" in t:
-        t["likelihood"] = t["explanation"][t["explanation"]["quantity"].str.startswith("log-likelihood")]
-    kinds = [("coverage", "Any correct answer", "Coverage", paper), ("sound_coverage", "Less false positives", "Sound coverage", None)]
+        t["likelihood"] = t["explanation"][
+            t["explanation"]["quantity"].str.startswith("log-likelihood")
+        ]
+    kinds = [
+        ("coverage", "Any correct answer", "Coverage", paper),
+        ("sound_coverage", "Less false positives", "Sound coverage", None),
+    ]
     curves = []
     for name, title, what, overlay in (k for k in kinds if k[0] in t):
         title = title if "sound_coverage" in t else ""
         cost = t[name].dropna(subset="flops_per_problem")
         curves += [(title, t[name], partial(coverage, paper=overlay, what=what))]
-        curves += [(title, cost, partial(coverage, x="flops_per_problem", what=what))] if len(cost) else []
+        curves += (
+            [(title, cost, partial(coverage, x="flops_per_problem", what=what))]
+            if len(cost)
+            else []
+        )
     trained = "base" if "students" in t else None
     sheets = {  # name: panels, panels on a line, height of a line in inches (None: as its rows need)
         "coverage": (curves, 2, 2.4),
-        "diversity": (_panels(t.get("diversity"), "average", diversity, "average over {} problems"), 2, None),
+        "diversity": (
+            _panels(t.get("diversity"), "average", diversity, "average over {} problems"),
+            2,
+            None,
+        ),
         "false_positives": (_panels(t.get("false_positives"), None, false_positives), 1, None),
         "levels": (_panels(t.get("levels"), "budget", levels, "{} budget"), 2, 2.2),
         "lengths": (_panels(t.get("lengths"), None, lengths), 1, None),
@@ -296,7 +448,11 @@ def draw_all(tables: dict[str, pd.DataFrame], narrow: bool = False, paper: str |
         "ledger": (_panels(t.get("ledger"), "unit", ledger), 1, None),
     }
     with style():
-        return {name: _figure(p, 1 if narrow else n, height, narrow) for name, (p, n, height) in sheets.items() if p}
+        return {
+            name: _figure(p, 1 if narrow else n, height, narrow)
+            for name, (p, n, height) in sheets.items()
+            if p
+        }
 
 
 def svg(fig) -> str:
@@ -304,7 +460,9 @@ def svg(fig) -> str:
     with style():
         buffer = io.StringIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
-    fig.set_layout_engine("none")  # it is laid out now, and laying out again takes as long as drawing
+    fig.set_layout_engine(
+        "none"
+    )  # it is laid out now, and laying out again takes as long as drawing
     return buffer.getvalue()
 
 
@@ -318,7 +476,9 @@ def save(fig, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def _panels(frame: pd.DataFrame | None, column: str | None, draw: Callable, title: str = "") -> list[tuple]:
+def _panels(
+    frame: pd.DataFrame | None, column: str | None, draw: Callable, title: str = ""
+) -> list[tuple]:
     """(title, rows, function) per value of a column, or one for the whole table; none without rows."""
     names = list(frame[column].dropna().unique()) if column and frame is not None else []
     if len(names) < 2:
@@ -332,7 +492,9 @@ def _figure(panels: list[tuple], columns: int, height: float | None, narrow: boo
 
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)
-    fig = Figure(figsize=(COLUMN if narrow else DOUBLE, (height or 2) * lines + 0.25), layout="constrained")
+    fig = Figure(
+        figsize=(COLUMN if narrow else DOUBLE, (height or 2) * lines + 0.25), layout="constrained"
+    )
     axes = fig.subplots(lines, columns, squeeze=False, sharey=height is not None).ravel()
     handles = {}
     for i, (ax, (title, frame, draw)) in enumerate(zip(axes, panels)):
@@ -351,7 +513,12 @@ def _figure(panels: list[tuple], columns: int, height: float | None, narrow: boo
         axes[0].get_gridspec().set_height_ratios(tall)
     if len(handles) > 1:
         fit = (46 if narrow else 100) // (7 + max(map(len, handles)))
-        fig.legend(handles.values(), handles, loc="outside upper left", ncols=max(1, min(len(handles), fit)))
+        fig.legend(
+            handles.values(),
+            handles,
+            loc="outside upper left",
+            ncols=max(1, min(len(handles), fit)),
+        )
     return fig
 
 
@@ -369,7 +536,9 @@ def _finish(ax, x: str, y: str = "", percent: str = "", grid: str = "x"):
 
 def _printable(value):
     """A text without the control characters that neither a font nor an SVG file knows; all else as it is."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", value) if isinstance(value, str) else value
+    return (
+        re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]", " ", value) if isinstance(value, str) else value
+    )
 
 
 def _powers(ax, subs: tuple[int, ...]) -> None:
@@ -379,7 +548,13 @@ def _powers(ax, subs: tuple[int, ...]) -> None:
     def told(value: float, _) -> str:
         digit, power = f"{value:.0e}".split("e")
         raised = "10" + str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"{value:,g}" if 0.01 <= value < 1e4 else raised if digit == "1" else f"{digit}·{raised}"
+        return (
+            f"{value:,g}"
+            if 0.01 <= value < 1e4
+            else raised
+            if digit == "1"
+            else f"{digit}·{raised}"
+        )
 
     ax.xaxis.set_major_locator(LogLocator(subs=subs))
     ax.xaxis.set_major_formatter(told)
@@ -391,13 +566,17 @@ def _looks(names: pd.Series) -> dict[str, tuple]:
     every = list(names.astype("category").cat.categories)
     free = [look for look in LOOKS if look not in [FIXED.get(n) for n in every]] or LOOKS
     others = [n for n in every if n not in FIXED]
-    return {n: FIXED.get(n) or free[others.index(n) % len(free)] for n in every if (names == n).any()}
+    return {
+        n: FIXED.get(n) or free[others.index(n) % len(free)] for n in every if (names == n).any()
+    }
 
 
 def _who(frame: pd.DataFrame) -> pd.Series:
     """The arm whose examples a student learnt from, else its source (base, reference, wrong)."""
     names = frame["arm"].astype(object).where(frame["source"] == "arm", frame["source"])
-    return pd.Categorical(names, list(dict.fromkeys([*frame["arm"].astype("category").cat.categories, *names])))
+    return pd.Categorical(
+        names, list(dict.fromkeys([*frame["arm"].astype("category").cat.categories, *names]))
+    )
 
 
 def _places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
@@ -406,7 +585,9 @@ def _places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
     for i in sorted(range(len(keys)), key=lambda i: (groups.index(groups[i]), keys.index(keys[i]))):
         if groups[i] != previous[0]:
             y += 1.4 if previous[0] else 0
-            look = dict(weight="bold", size=7.5, va="center", bbox=dict(fc="white", ec="none", pad=1))
+            look = dict(
+                weight="bold", size=7.5, va="center", bbox=dict(fc="white", ec="none", pad=1)
+            )
             ax.text(0, y, groups[i], transform=ax.get_yaxis_transform(), **look)
         at[i] = y = y + (0.6 if keys[i] == previous else 1.0)
         previous = keys[i]
@@ -418,7 +599,15 @@ def _places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
     return at
 
 
-def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, notes: str = "", numbers: bool = False):
+def _rows(
+    ax,
+    frame: pd.DataFrame,
+    groups: list[str],
+    rows: list[str],
+    by: str,
+    notes: str = "",
+    numbers: bool = False,
+):
     """Dots with intervals, one row per (group, row), its entries set apart and marked by column `by`.
 
     Column `notes` stands beside the dots; `numbers` shows points around a zero line and spells them out at the right.
@@ -431,12 +620,24 @@ def _rows(ax, frame: pd.DataFrame, groups: list[str], rows: list[str], by: str, 
     first = ~frame[by].duplicated().to_numpy()
     for i, (y, r) in enumerate(zip(at, frame.itertuples())):
         name = getattr(r, by)
-        _bars(ax, [y], frame.iloc[[i]], looks[name], name if first[i] else None, True, getattr(r, "hollow", False))
+        _bars(
+            ax,
+            [y],
+            frame.iloc[[i]],
+            looks[name],
+            name if first[i] else None,
+            True,
+            getattr(r, "hollow", False),
+        )
         if notes and isinstance(note := getattr(r, notes), str):
             end = (np.nanmax([r.value, r.high]), y)
-            ax.annotate(note, end, (3, 0), textcoords="offset points", va="center", size=6, color=GREY)
+            ax.annotate(
+                note, end, (3, 0), textcoords="offset points", va="center", size=6, color=GREY
+            )
         if numbers:
-            text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace(" [+nan, +nan]", "").replace("-", "−")
+            text = f"{r.value:+.1f} [{r.low:+.1f}, {r.high:+.1f}]".replace(
+                " [+nan, +nan]", ""
+            ).replace("-", "−")
             ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", size=6.5)
     return at
 
@@ -447,7 +648,11 @@ def _series(ax, frame: pd.DataFrame, order: list[str], by: str, x: str, y: str):
     units = list(frame.groupby(keys, sort=False, dropna=False, observed=True))
     budgets = list(frame.loc[frame[by].isin(frame["arm"]), "budget"].dropna().unique())
     for i, ((_, budget), rows) in enumerate(units):
-        shift, name, told = 0.1 * (i - (len(units) - 1) / 2), rows[by].iloc[0], len(budgets) > 1 and budget in budgets
+        shift, name, told = (
+            0.1 * (i - (len(units) - 1) / 2),
+            rows[by].iloc[0],
+            len(budgets) > 1 and budget in budgets,
+        )
         rows = rows.assign(at=[order.index(a) + shift for a in rows["at"]]).sort_values("at")
         look, label = _looks(frame[by])[name], f"{name}, {budget}" if told else name
         ax.plot(rows["at"], rows["value"], color=look[0], ls=look[2], lw=0.8)
@@ -456,12 +661,33 @@ def _series(ax, frame: pd.DataFrame, order: list[str], by: str, x: str, y: str):
     return _finish(ax, x, y, percent="y", grid="y")
 
 
-def _bars(ax, at, rows: pd.DataFrame, look: tuple, label: str | None, flat: bool = False, hollow: bool = False) -> None:
+def _bars(
+    ax,
+    at,
+    rows: pd.DataFrame,
+    look: tuple,
+    label: str | None,
+    flat: bool = False,
+    hollow: bool = False,
+) -> None:
     """Points with their intervals; a missing interval leaves the point bare."""
     value, low, high = (rows[c].to_numpy(float) for c in ("value", "low", "high"))
     x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
-    fill, error = "white" if hollow else look[0], {side: np.clip([value - low, high - value], 0, None)}
-    ax.errorbar(x, y, **error, color=look[0], fmt=look[1], mfc=fill, elinewidth=1, label=label, clip_on=False)
+    fill, error = (
+        "white" if hollow else look[0],
+        {side: np.clip([value - low, high - value], 0, None)},
+    )
+    ax.errorbar(
+        x,
+        y,
+        **error,
+        color=look[0],
+        fmt=look[1],
+        mfc=fill,
+        elinewidth=1,
+        label=label,
+        clip_on=False,
+    )
 
 
 def explored(frame: pd.DataFrame, budget: float, unit: str, crossings: list[float]) -> str:
@@ -476,10 +702,24 @@ def explored(frame: pd.DataFrame, budget: float, unit: str, crossings: list[floa
         ax = coverage(frame, fig.subplots(), x="cost")
         ax.set_xlabel(f"Sampling cost per problem, {unit}")
         ax.axvline(budget, color=INK, lw=0.9)
-        ax.annotate("budget", (budget, 1), (3, -8), xycoords=ax.get_xaxis_transform(), textcoords="offset points", size=7)
+        ax.annotate(
+            "budget",
+            (budget, 1),
+            (3, -8),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            size=7,
+        )
         for at in crossings:
             ax.axvline(at, color=GREY, lw=0.9, ls=":")
-            ax.annotate("crossing", (at, 0), (3, 4), xycoords=ax.get_xaxis_transform(), textcoords="offset points", size=7)
+            ax.annotate(
+                "crossing",
+                (at, 0),
+                (3, 4),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                size=7,
+            )
         ax.set_ylim(0, 1)
         ax.legend(loc="upper left")
     return svg(fig)
@@ -492,14 +732,39 @@ def paper_forecast(frame: pd.DataFrame):
 
     with style():
         fig = Figure(figsize=(DOUBLE, 2.5), layout="constrained")
-        for ax, (data, part) in zip(fig.subplots(1, frame["data"].nunique(), squeeze=False)[0], frame.groupby("data", sort=False)):
-            for (model, rows), (color, marker, dash) in zip(part.groupby("model", sort=False), LOOKS):
+        for ax, (data, part) in zip(
+            fig.subplots(1, frame["data"].nunique(), squeeze=False)[0],
+            frame.groupby("data", sort=False),
+        ):
+            for (model, rows), (color, marker, dash) in zip(
+                part.groupby("model", sort=False), LOOKS
+            ):
                 rows = rows.sort_values("k")
-                ax.plot(rows["flops_per_token"] / 1e9, rows["forecast"], color=color, ls=dash, label=f"{model}, our forecast")
+                ax.plot(
+                    rows["flops_per_token"] / 1e9,
+                    rows["forecast"],
+                    color=color,
+                    ls=dash,
+                    label=f"{model}, our forecast",
+                )
                 for fitted, fill in ((True, color), (False, "white")):
                     points = rows[rows["fitted"] == fitted]
                     label = f"{model}, read from figures" if fitted else None
-                    ax.plot(points["flops_per_token"] / 1e9, points["read"], marker, ms=4, color=color, mfc=fill, label=label)
-            _finish(ax, "Cost per problem, 2·P·k: GFLOPs per token of length", "Coverage, % of problems", percent="y", grid="y")
+                    ax.plot(
+                        points["flops_per_token"] / 1e9,
+                        points["read"],
+                        marker,
+                        ms=4,
+                        color=color,
+                        mfc=fill,
+                        label=label,
+                    )
+            _finish(
+                ax,
+                "Cost per problem, 2·P·k: GFLOPs per token of length",
+                "Coverage, % of problems",
+                percent="y",
+                grid="y",
+            )
             ax.set_title(f"{data} (filled: fitted; hollow: forecast)")
     return fig

@@ -29,12 +29,26 @@ from wcse_lib.records import read_json, write_json
 MASKED = -100  # the label that the cross-entropy ignores
 POOL = 16  # batches whose rows are sorted by length together, so that a batch holds little padding
 CHOICES = {
-    "backend": ("trl", "unsloth"), "method": ("full", "lora", "qlora"), "training": ("steps", "epochs", "tokens"),
-    "dtype": ("auto", "float32", "bfloat16"), "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
-}  # fmt: skip
+    "backend": ("trl", "unsloth"),
+    "method": ("full", "lora", "qlora"),
+    "training": ("steps", "epochs", "tokens"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
+}
 POSITIVE = ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
-NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")  # in messages of CUDA, the CPU's allocator, cuBLAS
-RESUMING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json", "training_args.bin")
+NO_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "ALLOC_FAILED",
+)  # in messages of CUDA, the CPU's allocator, cuBLAS
+RESUMING = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "trainer_state.json",
+    "training_args.bin",
+)
 
 
 @dataclass(frozen=True)
@@ -72,23 +86,37 @@ class Settings:
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     packing: bool = False
-    compile: bool = False  # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
+    compile: bool = (
+        False  # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
+    )
     report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if (name in CHOICES and value not in CHOICES[name]) or (name in POSITIVE and np.min(value) <= 0):
-                raise ValueError(f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}")
+            if (name in CHOICES and value not in CHOICES[name]) or (
+                name in POSITIVE and np.min(value) <= 0
+            ):
+                raise ValueError(
+                    f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}"
+                )
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
         if self.packing and self.backend == "unsloth":
-            raise ValueError("packing is True: only backend trl is known to keep packed rows from seeing each other")
+            raise ValueError(
+                "packing is True: only backend trl is known to keep packed rows from seeing each other"
+            )
         if self.training == "steps" and self.amount < 1:
             raise ValueError(f"amount is {self.amount!r}: at least one step is needed")
 
     def missing(self) -> list[str]:
         """Packages that such a training needs and that are not installed here."""
-        needed = [*self.report_to, *["unsloth"] * (self.backend == "unsloth"), *["bitsandbytes"] * (self.method == "qlora")]
+        needed = [
+            *self.report_to,
+            *["unsloth"] * (self.backend == "unsloth"),
+            *["bitsandbytes"] * (self.method == "qlora"),
+        ]
         return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
@@ -100,25 +128,40 @@ def end_token(tokenizer, style: str = "chat") -> int:
     """The id of the token that ends an assistant's turn: the first special one that the chat template sets after the
     answer (Gemma's <end_of_turn>, Llama's <|eot_id|>, Qwen's <|im_end|>), else, and in `plain` prompts, EOS."""
     if style == "chat" and tokenizer.chat_template:
-        turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "ANSWER"}]
+        turns = [
+            {"role": "user", "content": "question"},
+            {"role": "assistant", "content": "ANSWER"},
+        ]
         after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition("ANSWER")[2]
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        special = (special | {*tokenizer.all_special_ids}) - {tokenizer.bos_token_id, tokenizer.unk_token_id}
-        if found := [i for i in tokenizer(after, add_special_tokens=False)["input_ids"] if i in special]:
+        special = (special | {*tokenizer.all_special_ids}) - {
+            tokenizer.bos_token_id,
+            tokenizer.unk_token_id,
+        }
+        if found := [
+            i for i in tokenizer(after, add_special_tokens=False)["input_ids"] if i in special
+        ]:
             return found[0]
     if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no EOS and its chat template ends no turn: no student could learn to stop")
+        raise ValueError(
+            "the tokenizer has no EOS and its chat template ends no turn: no student could learn to stop"
+        )
     return tokenizer.eos_token_id
 
 
-def encode(tokenizer, prompt_ids: list[int], completion: str, max_tokens: int, end_id: int | None = None):
+def encode(
+    tokenizer, prompt_ids: list[int], completion: str, max_tokens: int, end_id: int | None = None
+):
     """A row, `input_ids` and `labels` (prompt −100, completion and end token trained), or None above `max_tokens`.
 
     Special tokens spelt out in the completion stay text; `end_id` is the EOS unless given. A long row is for the caller
     to count, never cut: that would teach to stop midway.
     """
     end_id = tokenizer.eos_token_id if end_id is None else end_id
-    tail = [*tokenizer(completion, add_special_tokens=False, split_special_tokens=True)["input_ids"], end_id]
+    tail = [
+        *tokenizer(completion, add_special_tokens=False, split_special_tokens=True)["input_ids"],
+        end_id,
+    ]
     row = {"input_ids": [*prompt_ids, *tail], "labels": [MASKED] * len(prompt_ids) + tail}
     return row if len(row["labels"]) <= max_tokens else None
 
@@ -131,21 +174,35 @@ def check_rows(rows: list[dict], tokenizer, end_id: int | None = None) -> None:
     if not rows:
         raise ValueError("no rows to train on: every example was filtered out or too long")
     end_id, bos_id = tokenizer.eos_token_id if end_id is None else end_id, tokenizer.bos_token_id
-    marks_turns = bos_id == tokenizer.eos_token_id or str(tokenizer.bos_token) in str(tokenizer.chat_template)
+    marks_turns = bos_id == tokenizer.eos_token_id or str(tokenizer.bos_token) in str(
+        tokenizer.chat_template
+    )
     for i, row in enumerate(rows):
         ids, labels = row["input_ids"], row["labels"]
         n_prompt = next((j for j, label in enumerate(labels) if label != MASKED), len(labels))
-        n_bos, n_leading = ids[:n_prompt].count(bos_id), next((j for j, x in enumerate(ids) if x != bos_id), len(ids))
+        n_bos, n_leading = (
+            ids[:n_prompt].count(bos_id),
+            next((j for j, x in enumerate(ids) if x != bos_id), len(ids)),
+        )
         faults = {
-            f"empty or torn, {len(ids)} tokens and {len(labels)} labels": not ids or len(ids) != len(labels),
-            f"all {len(labels)} labels are masked, so nothing would be learnt from it": n_prompt == len(labels),
-            "its labels differ from the tokens after the prompt": labels[n_prompt:] != ids[n_prompt:],
-            f"end token {end_id} is not trained, so the student would not learn to stop": labels[-1:] != [end_id],
-            f"prompt with {n_bos} BOS ({bos_id}), {n_leading} of them at its start; wanted one, there":
-                bos_id is not None and (n_leading != 1 or (n_bos != 1 and not marks_turns)),
-        }  # fmt: skip
+            f"empty or torn, {len(ids)} tokens and {len(labels)} labels": not ids
+            or len(ids) != len(labels),
+            f"all {len(labels)} labels are masked, so nothing would be learnt from it": n_prompt
+            == len(labels),
+            "its labels differ from the tokens after the prompt": labels[n_prompt:]
+            != ids[n_prompt:],
+            f"end token {end_id} is not trained, so the student would not learn to stop": labels[
+                -1:
+            ]
+            != [end_id],
+            f"prompt with {n_bos} BOS ({bos_id}), {n_leading} of them at its start; wanted one, there": bos_id
+            is not None
+            and (n_leading != 1 or (n_bos != 1 and not marks_turns)),
+        }
         if any(faults.values()):
-            raise ValueError(f"row {i}: {next(reason for reason, found in faults.items() if found)}")
+            raise ValueError(
+                f"row {i}: {next(reason for reason, found in faults.items() if found)}"
+            )
 
 
 def coloured(rows: list[dict], tokenizer, n: int = 3) -> str:
@@ -153,10 +210,16 @@ def coloured(rows: list[dict], tokenizer, n: int = 3) -> str:
     colours, parts = {True: "#ddd", False: "#bde5b8"}, []
     for i, row in enumerate(rows[:n]):
         labels = row["labels"]
-        parts.append(f"<p>row {i}: {len(labels)} tokens, {len(labels) - labels.count(MASKED)} trained</p>")
+        parts.append(
+            f"<p>row {i}: {len(labels)} tokens, {len(labels) - labels.count(MASKED)} trained</p>"
+        )
         for token, label in zip(row["input_ids"], labels):
-            text = html.escape(tokenizer.decode([token])).replace("\n", "⏎<br>").replace(" ", "&nbsp;")
-            style = f"style='background:{colours[label == MASKED]}' title='id {token}, label {label}'"
+            text = (
+                html.escape(tokenizer.decode([token])).replace("\n", "⏎<br>").replace(" ", "&nbsp;")
+            )
+            style = (
+                f"style='background:{colours[label == MASKED]}' title='id {token}, label {label}'"
+            )
             parts.append(f"<span {style}>{text}</span><wbr>")
     return f"<div style='font-family:monospace'>{''.join(parts)}</div>"
 
@@ -169,8 +232,15 @@ def batches(lengths, settings: Settings) -> list[np.ndarray]:
     """
     lengths, size, amount = np.asarray(lengths), settings.batch_size, settings.amount
     n, rng = len(lengths), np.random.default_rng(settings.seed)
-    epochs = {"steps": round(amount) * size / n, "epochs": amount, "tokens": amount / lengths.sum()}[settings.training]
-    stream, count = np.concatenate([rng.permutation(n) for _ in range(math.ceil(epochs))]), max(1, round(epochs * n))
+    epochs = {
+        "steps": round(amount) * size / n,
+        "epochs": amount,
+        "tokens": amount / lengths.sum(),
+    }[settings.training]
+    stream, count = (
+        np.concatenate([rng.permutation(n) for _ in range(math.ceil(epochs))]),
+        max(1, round(epochs * n)),
+    )
     if settings.training == "tokens":  # up to and with the row that reaches the amount
         count = int(np.searchsorted(np.cumsum(lengths[stream]), amount)) + 1
     stream = stream[:count]
@@ -188,13 +258,23 @@ def open_backend(backend: str) -> None:
     """Import the backend. Unsloth patches what is imported after it, so call this first of all in the process."""
     if backend == "unsloth":
         ours = {"UNSLOTH_DISABLE_STATISTICS": "1", "UNSLOTH_DISABLE_AUTO_PADDING_FREE": "1"}
-        os.environ.update(ours | {"UNSLOTH_COMPILE_LOCATION": tempfile.mkdtemp(prefix="unsloth-")} | os.environ)
+        os.environ.update(
+            ours | {"UNSLOTH_COMPILE_LOCATION": tempfile.mkdtemp(prefix="unsloth-")} | os.environ
+        )
         import unsloth  # noqa: F401
 
 
-def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Path, validate: Callable | None = None,
-          progress: Callable[[int, int, float], None] | None = None, n_dropped_long: int = 0,
-          end_id: int | None = None, renew: bool = False) -> dict:
+def train(
+    base_model: str | Path,
+    rows: list[dict],
+    settings: Settings,
+    out: Path,
+    validate: Callable | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    n_dropped_long: int = 0,
+    end_id: int | None = None,
+    renew: bool = False,
+) -> dict:
     """Train a student from `base_model` on encoded `rows`, leave it in `out/model`, return the train report.
 
     `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at each checkpoint; the
@@ -207,32 +287,53 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     """
     out, notes, rest = Path(out), [], (validate, progress, n_dropped_long, end_id)
     if missing := settings.missing():
-        raise ValueError(f"{', '.join(missing)}: not installed; install it, or choose another backend, method or report_to")
+        raise ValueError(
+            f"{', '.join(missing)}: not installed; install it, or choose another backend, method or report_to"
+        )
     open_backend(settings.backend)
     import torch
     from transformers import AutoTokenizer
     from transformers.utils import logging
+
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if on_gpu := torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     if settings.dtype == "auto":
-        settings = replace(settings, dtype="bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32")
+        settings = replace(
+            settings, dtype="bfloat16" if on_gpu and torch.cuda.is_bf16_supported() else "float32"
+        )
     lengths = np.array([len(row["input_ids"]) for row in rows])
     if not rows or lengths.max() > settings.max_tokens:
-        raise ValueError(f"{len(rows)} rows of up to {max(lengths, default=0)} tokens; limit {settings.max_tokens}")
+        raise ValueError(
+            f"{len(rows)} rows of up to {max(lengths, default=0)} tokens; limit {settings.max_tokens}"
+        )
     of_settings = asdict(replace(settings, micro_batch_size=0, report_to=(), compile=False))
-    identity = {"base_model": str(base_model), "data_sha256": _digest(rows), "settings_sha256": _digest([of_settings])}
+    identity = {
+        "base_model": str(base_model),
+        "data_sha256": _digest(rows),
+        "settings_sha256": _digest([of_settings]),
+    }
     finished, latest = (out / "report.json").exists(), _latest(out / "checkpoints")[0]
-    if (finished or latest or (out / "rates").exists()) and (old := read_json(out / "training.json")) != identity:
+    if (finished or latest or (out / "rates").exists()) and (
+        old := read_json(out / "training.json")
+    ) != identity:
         if renew:
-            print(f"{out.name}: its examples or settings are others than before; trained anew", flush=True)
-            for name in ("report.json", "training.json"):  # the report first: without it nothing counts as finished
+            print(
+                f"{out.name}: its examples or settings are others than before; trained anew",
+                flush=True,
+            )
+            for name in (
+                "report.json",
+                "training.json",
+            ):  # the report first: without it nothing counts as finished
                 (out / name).unlink(missing_ok=True)
             for name in ("model", "merged", "checkpoints", "rates"):
                 shutil.rmtree(out / name, ignore_errors=True)
             return train(base_model, rows, settings, out, *rest)
-        raise ValueError(f"{out} holds another training ({old}, not {identity}): delete it or choose another folder")
+        raise ValueError(
+            f"{out} holds another training ({old}, not {identity}): delete it or choose another folder"
+        )
     if finished:
         for name in ("checkpoints", "rates"):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -249,42 +350,73 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
         micro_batches.append((step, micro))
         notes += [f"resumed at step {step}"] if resume else []
         try:
-            history, *sizes = _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress)
+            history, *sizes = _run(
+                base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress
+            )
             break
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if micro == 1 or not any(words in str(error) for words in NO_MEMORY):
                 raise
         micro = max(d for d in range(1, micro // 2 + 1) if settings.batch_size % d == 0)
-        notes.append(f"out of memory: micro batch now {micro}, accumulated {settings.batch_size // micro} times")
+        notes.append(
+            f"out of memory: micro batch now {micro}, accumulated {settings.batch_size // micro} times"
+        )
         print(f"{out.name}: {notes[-1]}", flush=True)
         gc.collect()
         if on_gpu:
             torch.cuda.empty_cache()
 
     scores = [(h["step"], h["accuracy"]) for h in history if "accuracy" in h]
-    kept = [(-accuracy, step) for step, accuracy in scores if (out / f"checkpoints/checkpoint-{step}").exists()]
+    kept = [
+        (-accuracy, step)
+        for step, accuracy in scores
+        if (out / f"checkpoints/checkpoint-{step}").exists()
+    ]
     best_step = min(kept)[1] if kept else len(plan)
     best = out / f"checkpoints/checkpoint-{best_step}"
     order, seconds = np.concatenate(plan), history[-1]["seconds"]
-    n_tokens, n_masked = int(lengths[order].sum()), np.array([row["labels"].count(MASKED) for row in rows])[order].sum()
-    of = {"steps": settings.batch_size * lengths.mean(), "epochs": lengths.sum(), "tokens": 1}[settings.training]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    n_tokens, n_masked = (
+        int(lengths[order].sum()),
+        np.array([row["labels"].count(MASKED) for row in rows])[order].sum(),
+    )
+    of = {"steps": settings.batch_size * lengths.mean(), "epochs": lengths.sum(), "tokens": 1}[
+        settings.training
+    ]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
     report = {
-        **identity, "backend": settings.backend, "settings": asdict(settings), "n_parameters": sizes[0],
-        "n_trained_parameters": sizes[1], "n_examples": len(rows), "n_dropped_long": n_dropped_long,
-        "n_tokens": n_tokens, "n_trained_tokens": n_tokens - int(n_masked), "steps": len(plan),
-        "epochs": len(order) / len(rows), "seconds": seconds,
+        **identity,
+        "backend": settings.backend,
+        "settings": asdict(settings),
+        "n_parameters": sizes[0],
+        "n_trained_parameters": sizes[1],
+        "n_examples": len(rows),
+        "n_dropped_long": n_dropped_long,
+        "n_tokens": n_tokens,
+        "n_trained_tokens": n_tokens - int(n_masked),
+        "steps": len(plan),
+        "epochs": len(order) / len(rows),
+        "seconds": seconds,
         "validation_seconds": sum(h.get("validation_seconds", 0.0) for h in history),
         "tokens_per_second": n_tokens / seconds,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else memory,  # else the process's, ever
+        "peak_memory_bytes": torch.cuda.max_memory_allocated()
+        if on_gpu
+        else memory,  # else the process's, ever
         "loss_curve": [(h["step"], h["loss"], h["learning_rate"]) for h in history if "loss" in h],
-        "validation_curve": scores, "best_step": best_step, "accuracy": dict(scores).get(best_step),
-        "learning_rate": settings.learning_rate, "micro_batches": micro_batches, "notes": notes,
+        "validation_curve": scores,
+        "best_step": best_step,
+        "accuracy": dict(scores).get(best_step),
+        "learning_rate": settings.learning_rate,
+        "micro_batches": micro_batches,
+        "notes": notes,
         "planned_flops": budget.training_flops(sizes[0], float(settings.amount * of), sizes[1]),
         "spent_flops": budget.training_flops(sizes[0], n_tokens, sizes[1]),
-        "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in
-                     ("torch", "transformers", "trl", "peft", "unsloth")},
-    }  # fmt: skip
+        "versions": {
+            name: getattr(sys.modules.get(name), "__version__", None)
+            for name in ("torch", "transformers", "trl", "peft", "unsloth")
+        },
+    }
     if settings.merge and settings.method != "full":
         merge(base_model, best, out / "merged")
     for folder in (".model", "model"):
@@ -299,21 +431,29 @@ def train(base_model: str | Path, rows: list[dict], settings: Settings, out: Pat
     return read_json(out / "report.json")
 
 
-def _best_rate(base_model, rows, settings: Settings, out: Path, identity: dict, validate, *rest) -> dict:
+def _best_rate(
+    base_model, rows, settings: Settings, out: Path, identity: dict, validate, *rest
+) -> dict:
     """Train at each learning rate and keep the best; the disk holds the best's and the current one's weights only."""
     if validate is None:
-        raise ValueError(f"learning_rate is {settings.learning_rate}: several need validation problems to choose by")
+        raise ValueError(
+            f"learning_rate is {settings.learning_rate}: several need validation problems to choose by"
+        )
     reports, tried, best = {}, [], None
     for rate in dict.fromkeys(settings.learning_rate):
         here = out / "rates" / f"{rate:g}"
         facts = {"learning_rate": rate, "accuracy": None, "best_step": None, "note": ""}
         try:
-            reports[here] = train(base_model, rows, replace(settings, learning_rate=rate), here, validate, *rest)
+            reports[here] = train(
+                base_model, rows, replace(settings, learning_rate=rate), here, validate, *rest
+            )
             tried.append({name: reports[here].get(name, value) for name, value in facts.items()})
         except Diverged as error:
             tried.append(facts | {"note": str(error)})
         if reports:
-            best = max(reports, key=lambda folder: reports[folder]["accuracy"])  # the first of equals
+            best = max(
+                reports, key=lambda folder: reports[folder]["accuracy"]
+            )  # the first of equals
         for folder in out.glob("rates/*"):
             for weights in ("model", "merged", "checkpoints") if folder != best else ():
                 shutil.rmtree(folder / weights, ignore_errors=True)
@@ -340,26 +480,37 @@ def _digest(parts: list) -> str:
 def curves(report: dict) -> pd.DataFrame:
     """A train report's `step`, `loss`, `learning_rate` and, at checkpoints, validation `accuracy`."""
     frame = pd.DataFrame(report["loss_curve"], columns=["step", "loss", "learning_rate"])
-    return frame.assign(accuracy=frame["step"].map(dict(map(tuple, report["validation_curve"]))).astype(float))
+    return frame.assign(
+        accuracy=frame["step"].map(dict(map(tuple, report["validation_curve"]))).astype(float)
+    )
 
 
 def log_likelihoods(model: str | Path, rows: list[dict], batch_tokens: int = 1024) -> list[float]:
     """How likely an untrained model finds each row's trained tokens: their summed log probability in nats, (n,)."""
     import torch
     from transformers import AutoModelForCausalLM
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else "auto"
-    live = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True).to(device).eval()
+    live = (
+        AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True)
+        .to(device)
+        .eval()
+    )
     out, todo = [0.0] * len(rows), sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
     while todo:
         width = len(rows[todo[-1]]["input_ids"])
         part = [todo.pop() for _ in range(min(len(todo), max(1, batch_tokens // width)))]
-        padded = ([rows[i][name] + [fill] * (width - len(rows[i][name])) for i in part]
-                  for name, fill in (("input_ids", 0), ("labels", MASKED)))  # fmt: skip
+        padded = (
+            [rows[i][name] + [fill] * (width - len(rows[i][name])) for i in part]
+            for name, fill in (("input_ids", 0), ("labels", MASKED))
+        )
         ids, labels = (torch.tensor(x, device=device) for x in padded)
         with torch.inference_mode():  # padding stands on the right, where no earlier token sees it
             logits = live(input_ids=ids).logits[:, :-1].float().transpose(1, 2)
-            loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:], ignore_index=MASKED, reduction="none")
+            loss = torch.nn.functional.cross_entropy(
+                logits, labels[:, 1:], ignore_index=MASKED, reduction="none"
+            )
         for i, value in zip(part, (-loss.sum(1)).tolist()):
             out[i] = value
     return out
@@ -370,8 +521,11 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    base = AutoModelForCausalLM.from_pretrained(base_model, dtype=torch.float32, use_safetensors=True)
+    base = AutoModelForCausalLM.from_pretrained(
+        base_model, dtype=torch.float32, use_safetensors=True
+    )
     model = PeftModel.from_pretrained(base, adapter)
     model = model.merge_and_unload().to(getattr(torch, dtype))
     ends = model.generation_config.eos_token_id
@@ -384,15 +538,27 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
 def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, validate, progress):
     """One attempt at the whole training: its log history, the base model's parameters and how many are trained."""
     import torch
+
     model, n_parameters = _load(base_model, settings)
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
     from datasets import Dataset  # with TRL after the backend, so that Unsloth has patched them
     from transformers import PrinterCallback, Trainer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
-    on_gpu, unsloth, half = torch.cuda.is_available(), settings.backend == "unsloth", settings.dtype == "bfloat16"
-    if not on_gpu and not unsloth:  # TRL's own loss is a Triton kernel, so on a CPU take the model's
-        loss = {"compute_loss": lambda s, m, x, **k: Trainer.compute_loss(s, m, {**x, "use_cache": False}, **k)}
+
+    on_gpu, unsloth, half = (
+        torch.cuda.is_available(),
+        settings.backend == "unsloth",
+        settings.dtype == "bfloat16",
+    )
+    if (
+        not on_gpu and not unsloth
+    ):  # TRL's own loss is a Triton kernel, so on a CPU take the model's
+        loss = {
+            "compute_loss": lambda s, m, x, **k: Trainer.compute_loss(
+                s, m, {**x, "use_cache": False}, **k
+            )
+        }
         SFTTrainer = type("SFTTrainer", (SFTTrainer,), loss)
     if settings.compile:
         kept_by_processor()
@@ -403,7 +569,9 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
         """Checks each loss, validates and asks for checkpoints; what must outlive a kill is in the log history."""
 
         def on_train_begin(self, args, state, control, **kwargs):
-            self.start = time.monotonic() - (state.log_history[-1]["seconds"] if state.log_history else 0.0)
+            self.start = time.monotonic() - (
+                state.log_history[-1]["seconds"] if state.log_history else 0.0
+            )
 
         def on_log(self, args, state, control, logs=None, model=None, **kwargs):
             if "loss" not in logs:
@@ -411,15 +579,21 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
             step, now, entry = state.global_step, time.monotonic(), state.log_history[-1]
             for name in ("loss", "grad_norm"):
                 if not math.isfinite(logs.get(name, 0.0)):
-                    raise Diverged(f"{name} is {logs[name]} at step {step}, learning rate {logs['learning_rate']:g}")
+                    raise Diverged(
+                        f"{name} is {logs[name]} at step {step}, learning rate {logs['learning_rate']:g}"
+                    )
             entry["seconds"] = now - self.start
             if step in checkpoints and validate:
                 model.for_inference() if unsloth else model.eval()
                 with torch.random.fork_rng(), torch.no_grad():
                     entry["accuracy"] = float(validate(model, tokenizer, step))
                 model.for_training(settings.gradient_checkpointing) if unsloth else model.train()
-                best = min((-h["accuracy"], h["step"]) for h in state.log_history if "accuracy" in h)[1]
-                state.best_model_checkpoint = str(folder / f"checkpoint-{best}")  # which the trainer then spares
+                best = min(
+                    (-h["accuracy"], h["step"]) for h in state.log_history if "accuracy" in h
+                )[1]
+                state.best_model_checkpoint = str(
+                    folder / f"checkpoint-{best}"
+                )  # which the trainer then spares
                 entry["validation_seconds"] = time.monotonic() - now
                 self.start += entry["validation_seconds"]
             control.should_save = step in checkpoints
@@ -430,23 +604,61 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
             control.should_save = False  # else the end of the epoch would save the last step again
 
     args = SFTConfig(
-        output_dir=str(folder), max_steps=n_steps, per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro, learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule, warmup_steps=settings.warmup, weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm, optim=settings.optimizer, seed=settings.seed, data_seed=settings.seed,
-        bf16=half, fp16=False, use_cpu=not on_gpu, gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False}, max_length=settings.max_tokens, packing=False,
-        padding_free=False, shuffle_dataset=False, train_sampling_strategy="sequential", loss_type="nll",
-        dataset_kwargs={"skip_prepare_dataset": True}, completion_only_loss=False, assistant_only_loss=False,
-        remove_unused_columns=False, dataloader_num_workers=0, dataloader_pin_memory=on_gpu, dataloader_drop_last=False,
-        logging_strategy="steps", logging_steps=1, logging_nan_inf_filter=False, eval_strategy="no", save_strategy="no",
-        save_total_limit=2, save_only_model=False, report_to=list(settings.report_to), run_name=out.name,
-        disable_tqdm=True, push_to_hub=False, torch_compile=settings.compile and not unsloth,
-    )  # fmt: skip
-    data = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
+        output_dir=str(folder),
+        max_steps=n_steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optimizer,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=half,
+        fp16=False,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        max_length=settings.max_tokens,
+        packing=False,
+        padding_free=False,
+        shuffle_dataset=False,
+        train_sampling_strategy="sequential",
+        loss_type="nll",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        completion_only_loss=False,
+        assistant_only_loss=False,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+        dataloader_drop_last=False,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",
+        save_strategy="no",
+        save_total_limit=2,
+        save_only_model=False,
+        report_to=list(settings.report_to),
+        run_name=out.name,
+        disable_tqdm=True,
+        push_to_hub=False,
+        torch_compile=settings.compile and not unsloth,
+    )
+    data = Dataset.from_dict(
+        {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
+    )
     data = data.select(np.concatenate(plan))  # in the order of training
-    trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, callbacks=[Watch()], args=args,
-                         data_collator=_end_to_end if settings.packing else None)
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=data,
+        callbacks=[Watch()],
+        args=args,
+        data_collator=_end_to_end if settings.packing else None,
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=resume)
@@ -456,34 +668,70 @@ def _run(base_model, tokenizer, rows, plan, settings, micro, out, resume, valida
 def _end_to_end(rows: list[dict]) -> dict:
     """A micro batch as one row without padding; positions that start anew tell attention where each row begins."""
     import torch
-    flat = {name: torch.tensor([[x for row in rows for x in row[name]]]) for name in ("input_ids", "labels")}
-    return flat | {"position_ids": torch.tensor([[i for row in rows for i in range(len(row["input_ids"]))]])}
+
+    flat = {
+        name: torch.tensor([[x for row in rows for x in row[name]]])
+        for name in ("input_ids", "labels")
+    }
+    return flat | {
+        "position_ids": torch.tensor([[i for row in rows for i in range(len(row["input_ids"]))]])
+    }
 
 
 def _load(base_model, settings: Settings):
     """The model to train, with fresh adapters unless the method is full, and the number of its base's parameters."""
     import torch
-    full, four_bit, recompute = settings.method == "full", settings.method == "qlora", settings.gradient_checkpointing
+
+    full, four_bit, recompute = (
+        settings.method == "full",
+        settings.method == "qlora",
+        settings.gradient_checkpointing,
+    )
     half, on_gpu = settings.dtype == "bfloat16", torch.cuda.is_available()
     dtype = torch.bfloat16 if half and not full else torch.float32
-    lora = dict(r=settings.lora_rank, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
-                target_modules=list(settings.lora_targets) or "all-linear", bias="none")  # fmt: skip
+    lora = dict(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=list(settings.lora_targets) or "all-linear",
+        bias="none",
+    )
     if settings.backend == "unsloth":
         from unsloth import FastLanguageModel
-        mixed = {"dtype": torch.bfloat16, "float32_mixed_precision": True}  # float32 weights, as its GPU loader says it
+
+        mixed = {
+            "dtype": torch.bfloat16,
+            "float32_mixed_precision": True,
+        }  # float32 weights, as its GPU loader says it
         weights = mixed if full and half and on_gpu else {"dtype": dtype}
         again = {"use_gradient_checkpointing": "unsloth" if recompute else False}
-        model, _ = FastLanguageModel.from_pretrained(str(base_model), max_seq_length=settings.max_tokens,
-                                                     load_in_4bit=four_bit, full_finetuning=full, use_safetensors=True, **weights, **again)
+        model, _ = FastLanguageModel.from_pretrained(
+            str(base_model),
+            max_seq_length=settings.max_tokens,
+            load_in_4bit=four_bit,
+            full_finetuning=full,
+            use_safetensors=True,
+            **weights,
+            **again,
+        )
         n_parameters = model.num_parameters()
         if not full:
-            model = FastLanguageModel.get_peft_model(model, **lora, **again, random_state=settings.seed)
+            model = FastLanguageModel.get_peft_model(
+                model, **lora, **again, random_state=settings.seed
+            )
         return model, n_parameters
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
     bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-    four = {"quantization_config": BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)} if four_bit else {}
-    model = AutoModelForCausalLM.from_pretrained(base_model, dtype=dtype, use_safetensors=True, **four)
+    four = (
+        {"quantization_config": BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)}
+        if four_bit
+        else {}
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        base_model, dtype=dtype, use_safetensors=True, **four
+    )
     n_parameters = model.num_parameters()
     if four_bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recompute)
@@ -496,12 +744,15 @@ def _load(base_model, settings: Settings):
 def _latest(checkpoints: Path) -> tuple[str | None, int]:
     """The newest checkpoint that opens and passes its CRC, and its step; torn ones, left by a kill, are deleted."""
     from safetensors import SafetensorError, safe_open
+
     for step in sorted((int(f.name[11:]) for f in checkpoints.glob("checkpoint-*")), reverse=True):
         folder = checkpoints / f"checkpoint-{step}"
         try:
             read_json(folder / "trainer_state.json")  # written last
             weights = [safe_open(file, "numpy") for file in folder.glob("*.safetensors")]
-            if weights and not any(zipfile.ZipFile(folder / f"{x}.pt").testzip() for x in ("optimizer", "scheduler")):
+            if weights and not any(
+                zipfile.ZipFile(folder / f"{x}.pt").testzip() for x in ("optimizer", "scheduler")
+            ):
                 return str(folder), step
         except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
             pass

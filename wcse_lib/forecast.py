@@ -22,9 +22,13 @@ def _pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
     """Checked counts over problems: samples and correct samples."""
     n, c = np.atleast_1d(n), np.atleast_1d(c)
     if n.ndim != 1 or n.shape != c.shape or len(n) < 2:
-        raise ValueError(f"n, c of shapes {n.shape}, {c.shape}: one count per problem, of two or more problems, needed")
+        raise ValueError(
+            f"n, c of shapes {n.shape}, {c.shape}: one count per problem, of two or more problems, needed"
+        )
     if not ((n == np.floor(n)) & (c == np.floor(c)) & (n >= 1) & (c >= 0) & (c <= n)).all():
-        raise ValueError("n, c: whole counts with n >= 1 and 0 <= c <= n are needed; drop problems without samples")
+        raise ValueError(
+            "n, c: whole counts with n >= 1 and 0 <= c <= n are needed; drop problems without samples"
+        )
     return n.astype(int), c.astype(int)
 
 
@@ -39,7 +43,10 @@ def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
     """[points, zeros]; the share `zero` of problems that are never solved can only explain c = 0."""
     seen = pairs[:, 1] > 0
     out = (log_moments[:, seen] @ counts[seen])[:, None] + counts[seen].sum() * np.log1p(-zero)
-    return out + sum(counts[j] * np.log(zero + (1 - zero) * np.exp(log_moments[:, [j]])) for j in np.flatnonzero(~seen))
+    return out + sum(
+        counts[j] * np.log(zero + (1 - zero) * np.exp(log_moments[:, [j]]))
+        for j in np.flatnonzero(~seen)
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,11 @@ class Posterior:
         u = ((np.arange(n_rates) + 0.5) / n_rates - zero) / (1 - zero)
         rates = betaincinv(expit(x) * np.exp(y), expit(-x) * np.exp(y), np.clip(u, 0, 1)) * (u > 0)
         false, judged = false_positives or (0, 0)
-        return rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1))) if judged else rates
+        return (
+            rates * (1 - rng.beta(false + 0.5, judged - false + 0.5, (size, 1)))
+            if judged
+            else rates
+        )
 
 
 def posterior(n, c) -> Posterior:
@@ -80,15 +91,33 @@ def posterior(n, c) -> Posterior:
 
 def _grid(zeros: bool, pairs, counts):
     """x, y, zero and log posterior mass [points], over the box that holds all but exp(-10) of the peak."""
-    box, sizes = np.array([PRIOR["x"][2:], PRIOR["y"][2:], (0.0, 1.0)]), np.array([21, 21, 31 if zeros else 1])
+    box, sizes = (
+        np.array([PRIOR["x"][2:], PRIOR["y"][2:], (0.0, 1.0)]),
+        np.array([21, 21, 31 if zeros else 1]),
+    )
     for _ in range(8):
-        x, y = (v.ravel() for v in np.meshgrid(*(np.linspace(*ends, 21) for ends in box[:2]), indexing="ij"))
+        x, y = (
+            v.ravel()
+            for v in np.meshgrid(*(np.linspace(*ends, 21) for ends in box[:2]), indexing="ij")
+        )
         zero = box[2, 0] + (np.arange(31) + 0.5) / 31 * np.diff(box[2]) if zeros else np.zeros(1)
-        log = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts) + zeros * np.log(2 - 2 * zero)
-        log = log + sum(stats.norm.logpdf(v, *PRIOR[name][:2]) for name, v in (("x", x), ("y", y)))[:, None]
+        log = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts) + zeros * np.log(
+            2 - 2 * zero
+        )
+        log = (
+            log
+            + sum(stats.norm.logpdf(v, *PRIOR[name][:2]) for name, v in (("x", x), ("y", y)))[
+                :, None
+            ]
+        )
         near, step = log > log.max() - 10, np.diff(box)[:, 0] / np.maximum(sizes - [1, 1, 0], 1)
         kept = x[near.any(1)], y[near.any(1)], zero[near.any(0)]
-        new = np.array([(max(v.min() - d, low), min(v.max() + d, high)) for v, d, (low, high) in zip(kept, step, box)])
+        new = np.array(
+            [
+                (max(v.min() - d, low), min(v.max() + d, high))
+                for v, d, (low, high) in zip(kept, step, box)
+            ]
+        )
         if np.prod(np.diff(new) / np.diff(box)) > 0.3:
             break
         box = new if zeros else np.vstack([new[:2], box[2]])
@@ -98,17 +127,33 @@ def _grid(zeros: bool, pairs, counts):
 
 def _interval(draws, level: float, weight=None) -> list:
     """[mean, low, high] of one-dimensional, possibly weighted draws."""
-    weight, order = np.full(len(draws), 1 / len(draws)) if weight is None else weight, np.argsort(draws)
+    weight, order = (
+        np.full(len(draws), 1 / len(draws)) if weight is None else weight,
+        np.argsort(draws),
+    )
     below = np.cumsum(weight[order]) - weight[order] / 2
-    return [float(weight @ draws), *np.interp([(1 - level) / 2, (1 + level) / 2], below, draws[order])]
+    return [
+        float(weight @ draws),
+        *np.interp([(1 - level) / 2, (1 + level) / 2], below, draws[order]),
+    ]
 
 
 def _frame(ks, draws, level: float) -> pd.DataFrame:
-    return pd.DataFrame([[k, *_interval(d, level)] for k, d in zip(ks, draws)], columns=["k", "value", "low", "high"])
+    return pd.DataFrame(
+        [[k, *_interval(d, level)] for k, d in zip(ks, draws)],
+        columns=["k", "value", "low", "high"],
+    )
 
 
-def forecast_coverage(n, c, ks: Sequence[float], seed=0, level=0.95, n_problems=None,
-                      false_positives: tuple | None = None) -> pd.DataFrame:  # fmt: skip
+def forecast_coverage(
+    n,
+    c,
+    ks: Sequence[float],
+    seed=0,
+    level=0.95,
+    n_problems=None,
+    false_positives: tuple | None = None,
+) -> pd.DataFrame:
     """coverage@k to expect at every k of `ks` from a pilot's counts `n`, `c` [problems]: [k, value, low, high].
 
     `value` is the posterior mean; the interval carries the pilot's sampling error over problems and samples, and doubt
@@ -123,7 +168,9 @@ def forecast_coverage(n, c, ks: Sequence[float], seed=0, level=0.95, n_problems=
         rows = [[k, *_interval(fit.coverage(k), level, fit.weight)] for k in ks]
         return pd.DataFrame(rows, columns=["k", "value", "low", "high"])
     draws = _covered(fit.rates(2000, rng, false_positives), ks)
-    return _frame(ks, draws if n_problems is None else rng.binomial(n_problems, draws) / n_problems, level)
+    return _frame(
+        ks, draws if n_problems is None else rng.binomial(n_problems, draws) / n_problems, level
+    )
 
 
 def _covered(rates, ks) -> np.ndarray:
@@ -131,8 +178,9 @@ def _covered(rates, ks) -> np.ndarray:
     return np.stack([1 - ((1 - rates) ** k).mean(1) for k in ks])
 
 
-def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], seed=0, level=0.95,
-                    n_problems=None) -> pd.DataFrame:  # fmt: skip
+def forecast_unique(
+    n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], seed=0, level=0.95, n_problems=None
+) -> pd.DataFrame:
     """Distinct correct solutions among k samples, mean over all problems: [k, value, low, high].
 
     `groups`: for every problem how often each of its distinct correct solutions came (they add up to c). Distinct ones
@@ -140,15 +188,25 @@ def forecast_unique(n, c, groups: Sequence[Sequence[int]], ks: Sequence[int], se
     follows the coverage forecast. `n_problems`: as in `forecast_coverage`. ValueError when groups do not add up to c.
     """
     n, c = _pilot(n, c)
-    if len(groups) != len(c) or any(sum(g) != total or min(g, default=1) < 1 for g, total in zip(groups, c)):
-        raise ValueError("groups: one list per problem, of positive counts that add up to its correct samples")
-    d, theta = (v.ravel() for v in np.meshgrid(np.linspace(0.02, 0.98, 25), np.geomspace(0.05, 200, 25)))
+    if len(groups) != len(c) or any(
+        sum(g) != total or min(g, default=1) < 1 for g, total in zip(groups, c)
+    ):
+        raise ValueError(
+            "groups: one list per problem, of positive counts that add up to its correct samples"
+        )
+    d, theta = (
+        v.ravel() for v in np.meshgrid(np.linspace(0.02, 0.98, 25), np.geomspace(0.05, 200, 25))
+    )
     log = np.zeros(len(d))
     for g in (np.asarray(g)[:, None] for g in groups if len(g)):
-        log += np.log(theta + np.arange(1, len(g))[:, None] * d).sum(0) + (gammaln(g - d) - gammaln(1 - d)).sum(0)
+        log += np.log(theta + np.arange(1, len(g))[:, None] * d).sum(0) + (
+            gammaln(g - d) - gammaln(1 - d)
+        ).sum(0)
         log -= gammaln(theta + g.sum()) - gammaln(theta + 1)
     rng, size, t = np.random.default_rng(seed), 400, np.arange(max(ks) + 1)
-    rates = np.clip(posterior(n, c).rates(size, rng, None, 48), 1e-9, 1 - 1e-9)  # scipy's pmf overflows nearer the ends
+    rates = np.clip(
+        posterior(n, c).rates(size, rng, None, 48), 1e-9, 1 - 1e-9
+    )  # scipy's pmf overflows nearer the ends
     mass = np.exp(log - log.max())
     chosen = rng.choice(len(d), size, p=mass / mass.sum())
     mean, square = _distinct(d[chosen], theta[chosen], max(ks))
@@ -180,7 +238,9 @@ def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, s
     second arm leads. Pilots count as independent: where they share problems, this is cautious.
     """
     rng, budgets = np.random.default_rng(seed), np.asarray(budgets, float)
-    first, second = (_covered(posterior(*p).rates(1000, rng), budgets / costs[arm]) for arm, p in pilots.items())
+    first, second = (
+        _covered(posterior(*p).rates(1000, rng), budgets / costs[arm]) for arm, p in pilots.items()
+    )
     change = (second > first)[1:] != (second > first)[:-1]
     last = budgets[1:][len(change) - 1 - np.argmax(change[::-1, change.any(0)], axis=0)]
     low, value, high = np.quantile(last, [0.025, 0.5, 0.975]) if len(last) else [np.nan] * 3
@@ -188,8 +248,13 @@ def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, s
     return {"value": value, "low": low, "high": high, **chances}
 
 
-def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0,
-              false_positives: Mapping[str, tuple] | None = None) -> pd.DataFrame:  # fmt: skip
+def recommend(
+    pilots: Mapping[str, tuple],
+    costs: Mapping[str, float],
+    budget: float,
+    seed=0,
+    false_positives: Mapping[str, tuple] | None = None,
+) -> pd.DataFrame:
     """The arm to buy for `budget` (cost per problem): rows of arm, k, value, low, high, p_best, the best arm first.
 
     `p_best` is the chance that the arm's coverage at its k is the highest: how sure the recommendation is.
@@ -198,7 +263,9 @@ def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: f
     rng, rows, draws, false_positives = np.random.default_rng(seed), [], [], false_positives or {}
     for arm, counts in pilots.items():
         k = _affordable(arm, costs[arm], budget)
-        draws.append(_covered(posterior(*counts).rates(2000, rng, false_positives.get(arm)), [k])[0])
+        draws.append(
+            _covered(posterior(*counts).rates(2000, rng, false_positives.get(arm)), [k])[0]
+        )
         rows.append([arm, k, *_interval(draws[-1], 0.95)])
     table = pd.DataFrame(rows, columns=["arm", "k", "value", "low", "high"])
     table["p_best"] = [(np.argmax(draws, axis=0) == i).mean() for i in range(len(rows))]
@@ -207,7 +274,9 @@ def recommend(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: f
 
 def _affordable(arm: str, cost: float, budget: float) -> int:
     if not cost > 0 or (k := int(budget / cost * (1 + 1e-12))) < 1:
-        raise ValueError(f"{arm}: {budget:g} buys no sample at {cost:g}; raise the budget, or leave the arm out")
+        raise ValueError(
+            f"{arm}: {budget:g} buys no sample at {cost:g}; raise the budget, or leave the arm out"
+        )
     return k
 
 
@@ -223,7 +292,9 @@ class Fit:
 
     def coverage(self, ks) -> np.ndarray:
         """coverage@k [ks]."""
-        return (1 - self.zero) * -np.expm1(betaln(self.a, self.b + np.asarray(ks, float)) - betaln(self.a, self.b))
+        return (1 - self.zero) * -np.expm1(
+            betaln(self.a, self.b + np.asarray(ks, float)) - betaln(self.a, self.b)
+        )
 
     def rates(self, n, c, n_rates: int = 64) -> np.ndarray:
         """What to believe of each problem's rate after c of n: ascending quantiles [problems, n_rates]."""
@@ -242,7 +313,10 @@ def _fit(x, p_value=float("nan")) -> Fit:
 def _minimise(loss: Callable, zero: bool):
     """Best (logit mean, log(a + b)[, logit zero]) of two starts."""
     ends, starts = [(-9, 9), (-4, 9), (-9, 9)], ((-1.5, 0.5, -2.0), (0.5, 0.5, -2.0))
-    runs = (optimize.minimize(loss, s[: 2 + zero], method="L-BFGS-B", bounds=ends[: 2 + zero]) for s in starts)
+    runs = (
+        optimize.minimize(loss, s[: 2 + zero], method="L-BFGS-B", bounds=ends[: 2 + zero])
+        for s in starts
+    )
     return min(runs, key=lambda run: run.fun)
 
 
@@ -253,7 +327,9 @@ def fit_pilot(n, c, alpha: float = 0.05) -> Fit:
 
     def loss(x):
         moments = _log_moments(x[:1], x[1:2], pairs)
-        return -_log_likelihood(moments, expit(x[2:]) if len(x) > 2 else np.zeros(1), pairs, counts).item()
+        return -_log_likelihood(
+            moments, expit(x[2:]) if len(x) > 2 else np.zeros(1), pairs, counts
+        ).item()
 
     plain, mixed = _minimise(loss, False), _minimise(loss, True)
     p_value = 0.5 * float(stats.chi2.sf(max(0.0, 2 * (plain.fun - mixed.fun)), 1))
@@ -264,12 +340,20 @@ def fit_curve(ks, coverage) -> Fit:
     """Least-squares population of a published curve, coverage (shares) at `ks`; without never-solved problems (on a few
     rounded points such a share is mostly noise: with k = 1 to 4 of the paper's curves it spoils k = 30)."""
     ks, coverage = np.asarray(ks, float), np.asarray(coverage, float)
-    if ks.shape != coverage.shape or len(ks) < 2 or not ((ks > 0) & (coverage > 0) & (coverage < 1)).all():
-        raise ValueError("fit_curve: two or more k > 0, each with a coverage between 0 and 1 (shares, not per cent)")
+    if (
+        ks.shape != coverage.shape
+        or len(ks) < 2
+        or not ((ks > 0) & (coverage > 0) & (coverage < 1)).all()
+    ):
+        raise ValueError(
+            "fit_curve: two or more k > 0, each with a coverage between 0 and 1 (shares, not per cent)"
+        )
     return _fit(_minimise(lambda x: 1e4 * ((_fit(x).coverage(ks) - coverage) ** 2).sum(), False).x)
 
 
-def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0) -> pd.DataFrame:
+def best_mix(
+    pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0
+) -> pd.DataFrame:
     """Splits of `budget` (cost per problem) over arms, best forecast coverage first.
 
     `pilots`: {arm: (n, c)} on the same problems in the same order; see `_together`. Returns samples per arm, cost,
@@ -282,15 +366,23 @@ def best_mix(pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: fl
         left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
         if left >= 0:
             splits.append((*map(int, ks), int(left / costs[last])))
-    table, draws = pd.DataFrame(splits, columns=list(pilots)), 1 - np.array([missed_by(ks) for ks in splits])
+    table, draws = (
+        pd.DataFrame(splits, columns=list(pilots)),
+        1 - np.array([missed_by(ks) for ks in splits]),
+    )
     single = (table > 0).sum(axis=1).to_numpy() == 1
     table["cost"] = table @ np.array([costs[arm] for arm in pilots])
-    table["value"], (table["low"], table["high"]) = draws.mean(1), np.quantile(draws, [0.025, 0.975], 1)
+    table["value"], (table["low"], table["high"]) = (
+        draws.mean(1),
+        np.quantile(draws, [0.025, 0.975], 1),
+    )
     table["p_beats_single"] = (draws > draws[single].max(0)).mean(1)
     return table.sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
 
 
-def forecast_mix(pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0) -> list[float]:
+def forecast_mix(
+    pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0
+) -> list[float]:
     """[value, low, high] (95 %) of the coverage of a mix of `ks` samples per arm (fractions allowed) in a study of
     `n_problems`. `pilots` hold the same problems; see `_together`."""
     draws = 1 - _together({arm: pilots[arm] for arm in ks}, seed, 1000)(ks.values())
@@ -298,7 +390,9 @@ def forecast_mix(pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problem
     return [float(draws.mean()), *_interval(rng.binomial(n_problems, draws) / n_problems, 0.95)[1:]]
 
 
-def _together(pilots: Mapping[str, tuple], seed: int, size: int = 400, n_rates: int = 128) -> Callable:
+def _together(
+    pilots: Mapping[str, tuple], seed: int, size: int = 400, n_rates: int = 128
+) -> Callable:
     """A function of samples per arm: the share of problems that stay unsolved, in populations of all arms [size].
 
     Each arm's populations are its own pilot's (`posterior`). Arms that met the same problems err alike: the populations
@@ -307,13 +401,17 @@ def _together(pilots: Mapping[str, tuple], seed: int, size: int = 400, n_rates: 
     draw takes from problems weighted anew (Rubin's bootstrap).
     """
     if len({len(n) for n, _ in pilots.values()}) > 1:
-        raise ValueError("pilots must hold the same problems in the same order for every arm: join them by problem_id")
+        raise ValueError(
+            "pilots must hold the same problems in the same order for every arm: join them by problem_id"
+        )
     n, c = (np.array([np.asarray(p[i], float) for p in pilots.values()]) for i in (0, 1))
     rng = np.random.default_rng(seed)
     alike, _ = _correlations(n, c, np.ones((1, n.shape[1])))
     ranks = _normals(alike, (1, size), rng)[0].argsort(0).argsort(0)  # [size, arms]
     _, tied = _correlations(n, c, rng.dirichlet(np.ones(n.shape[1]), size))
-    places = (stats.norm.cdf(_normals(tied, (size, n_rates), rng)) * n_rates).astype(int)  # [size, n_rates, arms]
+    places = (stats.norm.cdf(_normals(tied, (size, n_rates), rng)) * n_rates).astype(
+        int
+    )  # [size, n_rates, arms]
     rates = []
     for i, pair in enumerate(pilots.values()):
         drawn = posterior(*pair).rates(size, rng, None, n_rates)
@@ -329,10 +427,14 @@ def _correlations(n, c, weights) -> tuple[np.ndarray, np.ndarray]:
     weights = weights / weights.sum(1, keepdims=True)
     centred = c / n - (weights @ (c / n).T)[:, :, None]  # [draws, arms, problems]
     covariance = np.einsum("dp,dip,djp->dij", weights, centred, centred) + 1e-6 * np.eye(len(n))
-    noise = weights @ (c * (n - c) / (n * n * np.maximum(n - 1, 1))).T  # variance of c/n around its rate
+    noise = (
+        weights @ (c * (n - c) / (n * n * np.maximum(n - 1, 1))).T
+    )  # variance of c/n around its rate
     spread = np.diagonal(covariance, axis1=1, axis2=2)
     seen, true = (np.sqrt(np.maximum(v, 1e-6)) for v in (spread, spread - noise))
-    return covariance / (seen[:, :, None] * seen[:, None]), np.clip(covariance / (true[:, :, None] * true[:, None]), -1, 1)
+    return covariance / (seen[:, :, None] * seen[:, None]), np.clip(
+        covariance / (true[:, :, None] * true[:, None]), -1, 1
+    )
 
 
 def _normals(correlations, size: tuple, rng) -> np.ndarray:
@@ -351,11 +453,20 @@ def compare(forecast: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
     """
     table = forecast.merge(outcome, on=["arm", "budget", "metric"], validate="one_to_one")
     inside = table["outcome"].between(table["low"] - 1e-9, table["high"] + 1e-9)
-    return table[["arm", "budget", "metric", "k", "value", "low", "high", "n", "outcome"]].assign(inside=inside)
+    return table[["arm", "budget", "metric", "k", "value", "low", "high", "n", "outcome"]].assign(
+        inside=inside
+    )
 
 
-def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,
-                              n_seeds: int = 1, seed_sd: float = 0.0) -> float:  # fmt: skip
+def minimum_detectable_effect(
+    n_items: float,
+    p: float,
+    power=0.8,
+    alpha=0.05,
+    paired_correlation: float | None = None,
+    n_seeds: int = 1,
+    seed_sd: float = 0.0,
+) -> float:
     """The smallest true difference between two rates near `p` that a two-sided test at `alpha` finds with `power`.
 
     For coverage and accuracy over `n_items` problems per arm, for a false-positive rate over judged samples; a share
@@ -369,34 +480,62 @@ def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, p
     return float(optimize.brentq(gap, 0.0, most)) if gap(most) >= 0 else float("inf")
 
 
-def items_needed(effect: float, p: float, power=0.8, alpha=0.05, paired_correlation: float | None = None,
-                 n_seeds: int = 1, seed_sd: float = 0.0) -> int:  # fmt: skip
+def items_needed(
+    effect: float,
+    p: float,
+    power=0.8,
+    alpha=0.05,
+    paired_correlation: float | None = None,
+    n_seeds: int = 1,
+    seed_sd: float = 0.0,
+) -> int:
     """Items per arm that show a difference of `effect` (a share): the inverse of `minimum_detectable_effect`.
 
     Raises ValueError when the spread over seeds alone hides the effect, whatever the number of items.
     """
     if not 0 < effect <= max(p, 1 - p):
-        raise ValueError(f"effect = {effect!r}: a share in (0, {max(p, 1 - p):g}] is needed (0.02: two points)")
+        raise ValueError(
+            f"effect = {effect!r}: a share in (0, {max(p, 1 - p):g}] is needed (0.02: two points)"
+        )
 
     def gap(log_items: float) -> float:
-        return _shortfall(np.exp(log_items), p, power, alpha, paired_correlation, n_seeds, seed_sd)(effect)
+        return _shortfall(np.exp(log_items), p, power, alpha, paired_correlation, n_seeds, seed_sd)(
+            effect
+        )
 
     if gap(40.0) <= 0:
-        raise ValueError(f"n_seeds = {n_seeds}: a spread of {seed_sd:g} over seeds hides {effect:g}; train more seeds")
+        raise ValueError(
+            f"n_seeds = {n_seeds}: a spread of {seed_sd:g} over seeds hides {effect:g}; train more seeds"
+        )
     return 1 if gap(0.0) >= 0 else int(np.ceil(np.exp(optimize.brentq(gap, 0.0, 40.0)) - 1e-6))
 
 
 def _shortfall(n_items, p, power, alpha, r, n_seeds, seed_sd) -> Callable[[float], float]:
     """The test's power minus the power asked for, as a function of the effect; the other rate lies towards 1/2."""
-    good = {"n_items": n_items >= 1, "p": 0 < p < 1, "power": alpha < power < 1, "alpha": 0 < alpha < 1,
-            "paired_correlation": -1 <= (r or 0) < 1, "n_seeds": n_seeds >= 1 + (seed_sd > 0), "seed_sd": seed_sd >= 0}  # fmt: skip
+    good = {
+        "n_items": n_items >= 1,
+        "p": 0 < p < 1,
+        "power": alpha < power < 1,
+        "alpha": 0 < alpha < 1,
+        "paired_correlation": -1 <= (r or 0) < 1,
+        "n_seeds": n_seeds >= 1 + (seed_sd > 0),
+        "seed_sd": seed_sd >= 0,
+    }
     if wrong := [key for key, ok in good.items() if not ok]:
-        raise ValueError(f"{wrong[0]}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1 (seeds "
-                         "that have a spread: 2)")  # fmt: skip
-    by_seed, z, by_chance = 2 * seed_sd**2 / n_seeds, stats.norm.isf(alpha / 2), (np.arange(200) + 0.5) / 200
+        raise ValueError(
+            f"{wrong[0]}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1 (seeds "
+            "that have a spread: 2)"
+        )
+    by_seed, z, by_chance = (
+        2 * seed_sd**2 / n_seeds,
+        stats.norm.isf(alpha / 2),
+        (np.arange(200) + 0.5) / 200,
+    )
     seen = 0.0  # half the interval that a spread seen over few seeds asks for, by how large it happens to come out
     if by_seed:
-        seen = stats.t.isf(alpha / 2, n_seeds - 1) * np.sqrt(by_seed * stats.chi2.ppf(by_chance, n_seeds - 1) / (n_seeds - 1))
+        seen = stats.t.isf(alpha / 2, n_seeds - 1) * np.sqrt(
+            by_seed * stats.chi2.ppf(by_chance, n_seeds - 1) / (n_seeds - 1)
+        )
 
     def gap(effect: float) -> float:
         q = p + effect if p <= 0.5 else p - effect
@@ -404,9 +543,13 @@ def _shortfall(n_items, p, power, alpha, r, n_seeds, seed_sd) -> Callable[[float
         if r is None:
             null, real = (p + q) * (1 - (p + q) / 2), p * (1 - p) + max(q * (1 - q), 0.0)
         else:
-            differ = p + q - 2 * np.clip(both + r * spread, max(p + q - 1, 0.0), min(p, q))  # share of such items
+            differ = (
+                p + q - 2 * np.clip(both + r * spread, max(p + q - 1, 0.0), min(p, q))
+            )  # share of such items
             null = real = differ - effect**2
-            if differ * n_items < stats.gamma.ppf(power, 6):  # McNemar's exact test finds nothing in under six such items
+            if differ * n_items < stats.gamma.ppf(
+                power, 6
+            ):  # McNemar's exact test finds nothing in under six such items
                 return -power
         half = np.hypot(z * np.sqrt(null / n_items), seen)
         error = np.sqrt(max(real, 0.0) / n_items + by_seed)
@@ -415,7 +558,9 @@ def _shortfall(n_items, p, power, alpha, r, n_seeds, seed_sd) -> Callable[[float
     return gap
 
 
-def power_sentence(n_items: int, p: float, wanted: float = 0.02, what: str = "test items", **test) -> str:
+def power_sentence(
+    n_items: int, p: float, wanted: float = 0.02, what: str = "test items", **test
+) -> str:
     """One sentence on what `n_items` can show; `wanted` is a share, `test` goes to `minimum_detectable_effect`."""
     least, power = minimum_detectable_effect(n_items, p, **test), test.get("power", 0.8)
     seen = f"the smallest difference seen with {power:.0%} power is {100 * least:.1f} points"

@@ -20,7 +20,9 @@ from wcse_lib.sampling import draw, opened
 from wcse_lib.study import Machine, Run, load_machine, resolve_model, weights_mark
 
 
-def generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None = None) -> pd.DataFrame:
+def generate(
+    run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None = None
+) -> pd.DataFrame:
     """Draw (or import) every sample that the plan gives this arm; returns all its rows. Resumes by key.
 
     Failed samples stay as rows with a reason, and are tried again by the next call. Raises EndpointDown and
@@ -28,11 +30,15 @@ def generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None
     """
     spec = run.study.arms[arm]
     if shard and not spec.model:
-        raise StudyError(f"arms.{arm}: a mix or an adaptive arm is not drawn in shards; draw its parts so, and it in one piece")
+        raise StudyError(
+            f"arms.{arm}: a mix or an adaptive arm is not drawn in shards; draw its parts so, and it in one piece"
+        )
     if spec.mix:
         return allocation.mix(run, arm)
     if spec.adaptive:
-        return allocation.adaptive(run, arm, lambda n: draw_arm(run, spec.adaptive.of, machine, n, arm), machine.checkers)
+        return allocation.adaptive(
+            run, arm, lambda n: draw_arm(run, spec.adaptive.of, machine, n, arm), machine.checkers
+        )
     if spec.engine == "import":
         return _imported(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
@@ -56,24 +62,47 @@ def draw_arm(
     options = machine.model_dump()
     if spec.engine == "openai":
         if shard and machine.limit_usd:
-            raise StudyError("limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd")
+            raise StudyError(
+                "limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd"
+            )
         engine_name, model, tokenizer = "openai", spec.model, None
         price = run.arm(source)["price"] or {}
-        options |= {"usd_per_million_in": price.get("input"), "usd_per_million_out": price.get("output")}
+        options |= {
+            "usd_per_million_in": price.get("input"),
+            "usd_per_million_out": price.get("output"),
+        }
     else:
         engine_name, model = machine.engine, resolve_model(spec.model)
         tokenizer = load_tokenizer(model)
     with opened(folder, engine_name, model, options) as engine:
         clock, before = time.monotonic(), len(read_samples(folder, KEY))
         try:
-            return draw(folder, author or source, problems, n, engine=engine, tokenizer=tokenizer, prompt=run.study.prompt,
-                        sampling=sampling, seed=run.study.seed, model=spec.model, engine_name=engine_name,
-                        weights=weights_mark(model), shard=shard)
+            return draw(
+                folder,
+                author or source,
+                problems,
+                n,
+                engine=engine,
+                tokenizer=tokenizer,
+                prompt=run.study.prompt,
+                sampling=sampling,
+                seed=run.study.seed,
+                model=spec.model,
+                engine_name=engine_name,
+                weights=weights_mark(model),
+                shard=shard,
+            )
         finally:
             if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
                 old, new = _drawing(folder), len(read_samples(folder, KEY)) - before
-                took, devices = time.monotonic() - clock, 1 if spec.engine == "openai" else machine.devices
-                now = {"seconds": old["seconds"] + took, "device_seconds": old["device_seconds"] + took * devices}
+                took, devices = (
+                    time.monotonic() - clock,
+                    1 if spec.engine == "openai" else machine.devices,
+                )
+                now = {
+                    "seconds": old["seconds"] + took,
+                    "device_seconds": old["device_seconds"] + took * devices,
+                }
                 now |= {"n_samples": old["n_samples"] + max(0, new)}
                 write_json(folder / "drawing.json", now if new > 0 else old)
 
@@ -81,12 +110,18 @@ def draw_arm(
 def _drawing(folder: Path) -> dict:
     """Seconds that drawing took so far, the same times the devices that it held, and samples drawn in them."""
     path = folder / "drawing.json"
-    return read_json(path) if path.exists() else {"seconds": 0.0, "device_seconds": 0.0, "n_samples": 0}
+    return (
+        read_json(path)
+        if path.exists()
+        else {"seconds": 0.0, "device_seconds": 0.0, "n_samples": 0}
+    )
 
 
 def _imported(run: Run, arm: str) -> pd.DataFrame:
     folder, n, mode = run.path("02", arm), n_samples(run, arm), run.study.budget.match
-    import_samples(folder, arm, run.study.arms[arm], read_parquet(run.path("01", "train.parquet")), n)
+    import_samples(
+        folder, arm, run.study.arms[arm], read_parquet(run.path("01", "train.parquet")), n
+    )
     rows = read_samples(folder)
     rows = rows[rows["sample_index"] < n].reset_index(drop=True)
     if (unknown := int((rows["n_tokens"] < 0).sum())) and mode in ("flops", "price", "seconds"):
@@ -116,16 +151,27 @@ def first_prompt(run: Run, arm: str) -> str:
         return f"{text if prompt.style == 'chat' else prompt_text(question, prompt)}\n\n(the endpoint makes the token ids)"
     tokenizer = load_tokenizer(resolve_model(spec.model))
     ids = prompt_ids(tokenizer, question, prompt)
-    bos = "none" if tokenizer.bos_token_id is None else f"{tokenizer.bos_token!r} = {tokenizer.bos_token_id}"
+    bos = (
+        "none"
+        if tokenizer.bos_token_id is None
+        else f"{tokenizer.bos_token!r} = {tokenizer.bos_token_id}"
+    )
     return f"{tokenizer.decode(ids)}\n\n{len(ids)} token ids (beginning of sequence: {bos}): {ids}"
 
 
 def three_rows(rows: pd.DataFrame) -> str:
     """The first sample, the longest finished one, and a truncated one where there is any, as text."""
     finished = rows[rows["finish_reason"] == "stop"]
-    chosen = pd.concat([rows.head(1), finished.nlargest(1, "n_tokens"), rows[rows["finish_reason"] == "length"].head(1)])
+    chosen = pd.concat(
+        [
+            rows.head(1),
+            finished.nlargest(1, "n_tokens"),
+            rows[rows["finish_reason"] == "length"].head(1),
+        ]
+    )
     return "\n\n".join(
-        f"--- {r.problem_id}, sample {r.sample_index}: {r.n_tokens} tokens, {r.finish_reason}\n{r.text}" for r in chosen.itertuples()
+        f"--- {r.problem_id}, sample {r.sample_index}: {r.n_tokens} tokens, {r.finish_reason}\n{r.text}"
+        for r in chosen.itertuples()
     )
 
 
@@ -133,8 +179,16 @@ def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
     """What did not become a whole sample, by reason: truncated, failed, or left out of an import (reason, n)."""
     cut = rows[rows["finish_reason"] == "length"]
     thinking = sum(not without_thinking(text) for text in cut["text"] if "<think>" in text)
-    counts = {"truncated at max_tokens": len(cut) - thinking, "truncated within its thinking": thinking}
-    counts |= rows.loc[rows["finish_reason"] == "error", "error"].str.slice(0, 120).value_counts().to_dict()
+    counts = {
+        "truncated at max_tokens": len(cut) - thinking,
+        "truncated within its thinking": thinking,
+    }
+    counts |= (
+        rows.loc[rows["finish_reason"] == "error", "error"]
+        .str.slice(0, 120)
+        .value_counts()
+        .to_dict()
+    )
     if (path := run.path("02", arm, "import.json")).exists():
         counts |= {k: n for k, n in read_json(path).items() if k not in ("rows", "samples")}
     return pd.DataFrame([(reason, n) for reason, n in counts.items() if n], columns=["reason", "n"])
@@ -144,7 +198,10 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     """Facts about the drawn samples. Raises AssertionError when keys repeat, all failed, or drawn samples are missing."""
     assert not rows.duplicated(KEY).any(), "a sample stands twice"
     drawn = run.study.arms[arm].engine != "import"
-    expected, table = run.plan["n_problems"]["train"] * n_samples(run, arm), run.path("02", arm, "allocation.parquet")
+    expected, table = (
+        run.plan["n_problems"]["train"] * n_samples(run, arm),
+        run.path("02", arm, "allocation.parquet"),
+    )
     if table.exists():
         expected = int(read_parquet(table).groupby("budget")["n"].sum().max())
     assert not drawn or len(rows) == expected, f"{expected - len(rows)} samples are missing"
@@ -161,7 +218,14 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
         "n_samples_without_token_count": int((whole["n_tokens"] < 0).sum()),
         **({"usd": float(rows["usd"].sum())} if rows["usd"].notna().any() else {}),
-        **({"seconds": took["seconds"], "seconds_per_sample": took["device_seconds"] / took["n_samples"]} if took["n_samples"] else {}),
+        **(
+            {
+                "seconds": took["seconds"],
+                "seconds_per_sample": took["device_seconds"] / took["n_samples"],
+            }
+            if took["n_samples"]
+            else {}
+        ),
     }
 
 
@@ -170,8 +234,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m wcse_lib.generation", description=main.__doc__)
     parser.add_argument("folder", help="the study's folder, where 01 has run, such as outputs/nano")
     parser.add_argument("arm")
-    parser.add_argument("--shard", required=True, metavar="I/K", help="every K-th problem from the I-th on, I = 0 … K-1")
-    parser.add_argument("--machine", default="", help="where it runs, such as params/machine/gpu.yaml")
+    parser.add_argument(
+        "--shard",
+        required=True,
+        metavar="I/K",
+        help="every K-th problem from the I-th on, I = 0 … K-1",
+    )
+    parser.add_argument(
+        "--machine", default="", help="where it runs, such as params/machine/gpu.yaml"
+    )
     args = parser.parse_args(argv)
     i, _, k = args.shard.partition("/")
     if not (i.isdigit() and k.isdigit() and int(i) < int(k)):

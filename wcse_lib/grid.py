@@ -11,7 +11,17 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from wcse_lib.records import StudyError
-from wcse_lib.study import Count, Name, Strict, Study, check_study, fingerprint, read_yaml, resolve, validate
+from wcse_lib.study import (
+    Count,
+    Name,
+    Strict,
+    Study,
+    check_study,
+    fingerprint,
+    read_yaml,
+    resolve,
+    validate,
+)
 
 LONGEST = 41  # characters of a study's name
 
@@ -25,11 +35,15 @@ class Grid(Strict):
     set: dict[str, Any] = {}  # keys that all studies change
     grid: dict[str, list[Any]] = {}  # every combination of these values
     cases: dict[Name, dict[str, Any]] = {}  # named changes, combined with the grid
-    rounds: Count | None = None  # self-improvement: each round samples with the student of the round before
+    rounds: Count | None = (
+        None  # self-improvement: each round samples with the student of the round before
+    )
     arm: Name | None = None  # rounds: the arm that samples
     student: Name | None = None  # rounds: the student that takes its place
     budget: Name | None = None  # rounds: the budget at which that student was trained
-    start: Literal["base", "last"] = "base"  # rounds: students are trained from the base each time, or go on
+    start: Literal["base", "last"] = (
+        "base"  # rounds: students are trained from the base each time, or go on
+    )
 
     @model_validator(mode="after")
     def _check(self):
@@ -60,16 +74,22 @@ def expand(path: str | Path, outputs: str | Path = "outputs") -> dict[str, Study
         name = f"{spec.study}-{label}"
         name = name if len(name) <= LONGEST else f"{name[: LONGEST - 7]}-{fingerprint(label)[:6]}"
         if name in studies:
-            raise StudyError(f"{where}: two studies would be called {name!r}; write them as cases, which have names")
+            raise StudyError(
+                f"{where}: two studies would be called {name!r}; write them as cases, which have names"
+            )
         data = _changed(base, {**spec.set, **change}, where) | {"study": name}
-        studies[name] = check_study(data | ({"title": spec.title} if spec.title else {}), f"{where}, study {name}")
+        studies[name] = check_study(
+            data | ({"title": spec.title} if spec.title else {}), f"{where}, study {name}"
+        )
     return studies
 
 
 def _combinations(spec: Grid) -> Iterator[tuple[str, dict]]:
     for case, change in (spec.cases or {"": {}}).items():
         for values in product(*spec.grid.values()):
-            labels = [case] * bool(case) + [_label(key, value) for key, value in zip(spec.grid, values)]
+            labels = [case] * bool(case) + [
+                _label(key, value) for key, value in zip(spec.grid, values)
+            ]
             yield "-".join(labels), {**change, **dict(zip(spec.grid, values))}
 
 
@@ -81,7 +101,11 @@ def _rounds(spec: Grid, base: dict, outputs: Path) -> dict[str, dict]:
         student = f"{spec.student}.{spec.arm}.{spec.budget}"
         folder = outputs / f"{spec.study}-round{r - 1}" / "04_finetune" / student
         model = str(folder / ("merged" if adapters else "model"))
-        out[f"round{r}"] = {**keep, f"arms.{spec.arm}.model": model, f"arms.{spec.arm}.once": spec.student}
+        out[f"round{r}"] = {
+            **keep,
+            f"arms.{spec.arm}.model": model,
+            f"arms.{spec.arm}.once": spec.student,
+        }
         if spec.start == "last":
             out[f"round{r}"][f"students.{spec.student}.model"] = model
     return out

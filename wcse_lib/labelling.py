@@ -15,7 +15,11 @@ import pandas as pd
 from wcse_lib.records import KEY, locked, write_text
 
 COLUMNS = [*KEY, "sound", "judge", "reason", "labeller", "time"]
-CHOICES = {"s": ("sound", True, "success"), "f": ("flawed", False, "danger"), "u": ("unsure", None, "warning")}
+CHOICES = {
+    "s": ("sound", True, "success"),
+    "f": ("flawed", False, "danger"),
+    "u": ("unsure", None, "warning"),
+}
 MAX_SHOWN = 20_000  # characters
 HELP = (
     "The final answer is right. Does the solution really get there? <b>Flawed</b>: a wrong calculation, a step that "
@@ -31,8 +35,14 @@ def draw(samples: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     seed alone, so that every labeller gets the same; a larger `n` keeps the samples of a smaller one.
     """
     correct = samples[samples["verdict"] == "correct"]
-    for use in ("draw", "order"):  # the draw's own places would put the author with more samples first
-        places = [random.Random(f"{use}:{seed}:{author}:{p}:{i}").random() for author, p, i in correct[KEY].values]
+    for use in (
+        "draw",
+        "order",
+    ):  # the draw's own places would put the author with more samples first
+        places = [
+            random.Random(f"{use}:{seed}:{author}:{p}:{i}").random()
+            for author, p, i in correct[KEY].values
+        ]
         correct = correct.iloc[sorted(range(len(correct)), key=places.__getitem__)]
         correct = correct.groupby("author").head(n)
     return correct.reset_index(drop=True)
@@ -54,8 +64,13 @@ def panel(items: pd.DataFrame, path: str | Path, labeller: str) -> Any:
 
     status, view = w.HTML(), w.HTML(layout=w.Layout(border="1px solid #999", padding="8px"))
     note = w.Text(placeholder="why? (optional, saved with the label)", layout=w.Layout(width="60%"))
-    key_box = w.Text(placeholder="keys: s f u b", continuous_update=True, layout=w.Layout(width="12em"))
-    buttons = {k: w.Button(description=f"{name} ({k})", button_style=style) for k, (name, _, style) in CHOICES.items()}
+    key_box = w.Text(
+        placeholder="keys: s f u b", continuous_update=True, layout=w.Layout(width="12em")
+    )
+    buttons = {
+        k: w.Button(description=f"{name} ({k})", button_style=style)
+        for k, (name, _, style) in CHOICES.items()
+    }
     buttons["b"] = w.Button(description="back (b)")
 
     def show() -> None:
@@ -71,7 +86,15 @@ def panel(items: pd.DataFrame, path: str | Path, labeller: str) -> Any:
             state["at"] = max(0, state["at"] - 1)
         elif k in CHOICES and state["at"] < len(rows):
             row = rows[state["at"]]
-            save(path, {**{c: row[c] for c in KEY}, "sound": CHOICES[k][1], "reason": note.value, "labeller": labeller})
+            save(
+                path,
+                {
+                    **{c: row[c] for c in KEY},
+                    "sound": CHOICES[k][1],
+                    "reason": note.value,
+                    "labeller": labeller,
+                },
+            )
             state["at"] += 1
             note.value = ""
         show()
@@ -79,7 +102,9 @@ def panel(items: pd.DataFrame, path: str | Path, labeller: str) -> Any:
     def typed(change: dict) -> None:
         if change["new"]:
             key_box.value = ""
-            press(change["new"].lower())  # two letters at once are none: better lost than on the wrong sample
+            press(
+                change["new"].lower()
+            )  # two letters at once are none: better lost than on the wrong sample
 
     key_box.observe(typed, "value")
     for k, button in buttons.items():
@@ -104,7 +129,9 @@ def save(path: str | Path, label: dict) -> None:
     label = {**label, "sample_index": int(label["sample_index"]), "judge": "human", "time": now}
     with locked(path.parent, f".{path.name}.lock", wait_seconds=30):
         rows = [row for row in _read(path) if any(row[c] != label[c] for c in (*KEY, "labeller"))]
-        write_text(path, "".join(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in [*rows, label]))
+        write_text(
+            path, "".join(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in [*rows, label])
+        )
 
 
 def load(path: str | Path) -> pd.DataFrame:
@@ -118,20 +145,31 @@ def _read(path: str | Path) -> list[dict]:
         try:
             rows.append({c: json.loads(line)[c] for c in COLUMNS})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {n}: not a label ({error}); mend or remove that line") from None
+            raise ValueError(
+                f"{path}, line {n}: not a label ({error}); mend or remove that line"
+            ) from None
     return rows
 
 
 def agreement(labels: pd.DataFrame, first: str, second: str) -> dict[str, float]:
     """Agreement of two labellers on samples that both decided: n, raw share, Cohen's kappa (NaN where undefined)."""
-    by_key, nan = labels.dropna(subset="sound").pivot(index=KEY, columns="labeller", values="sound"), float("nan")
+    by_key, nan = (
+        labels.dropna(subset="sound").pivot(index=KEY, columns="labeller", values="sound"),
+        float("nan"),
+    )
     for name in (first, second):
         if name not in by_key:
-            raise ValueError(f"no decided label by {name!r}; labellers: {', '.join(map(str, by_key.columns))}")
+            raise ValueError(
+                f"no decided label by {name!r}; labellers: {', '.join(map(str, by_key.columns))}"
+            )
     a, b = by_key[[first, second]].dropna().astype(bool).to_numpy().T
     raw = sum(a == b) / len(a) if len(a) else nan
     chance = (sum(a) * sum(b) + sum(~a) * sum(~b)) / len(a) ** 2 if len(a) else nan
-    return {"n": len(a), "raw": float(raw), "kappa": float((raw - chance) / (1 - chance)) if chance < 1 else nan}
+    return {
+        "n": len(a),
+        "raw": float(raw),
+        "kappa": float((raw - chance) / (1 - chance)) if chance < 1 else nan,
+    }
 
 
 def agreement_table(labels: pd.DataFrame) -> pd.DataFrame:
@@ -149,4 +187,6 @@ def judgements(labels: pd.DataFrame) -> pd.DataFrame:
         why = "; ".join(f"{r.labeller}: {r.reason}" for r in group.itertuples() if r.reason)
         why = why if len(said) == 1 else "labellers disagree" if len(said) else "nobody was sure"
         rows.append((*key, bool(said[0]) if len(said) == 1 else None, "human", why))
-    return pd.DataFrame(rows, columns=[*KEY, "sound", "judge", "reason"]).astype({"sound": "boolean"})
+    return pd.DataFrame(rows, columns=[*KEY, "sound", "judge", "reason"]).astype(
+        {"sound": "boolean"}
+    )

@@ -10,7 +10,15 @@ from wcse_lib.matrix import MAIN
 from wcse_lib.records import KEY, read_json, read_parquet, read_pieces, same_problems, sample_pieces
 from wcse_lib.study import Run
 
-PAID = ["problem_id", "sample_index", "n_tokens", "n_prompt_tokens", "finish_reason", "model", "usd"]
+PAID = [
+    "problem_id",
+    "sample_index",
+    "n_tokens",
+    "n_prompt_tokens",
+    "finish_reason",
+    "model",
+    "usd",
+]
 LOST = {"truncated": "length", "failed": "error"}
 
 
@@ -41,15 +49,26 @@ def ledger(run: Run) -> pd.DataFrame:
             whole = drawn[drawn["finish_reason"] != "error"]
             for kind, column in {"sampling": "n_tokens", "prompt": "n_prompt_tokens"}.items():
                 if len(whole) and (whole[f"known_{column}"] == whole["n"]).all():
-                    plan = _planned(run, arm, b, samples) if kind == "sampling" else _planned_prompts(run, arm, b)
+                    plan = (
+                        _planned(run, arm, b, samples)
+                        if kind == "sampling"
+                        else _planned_prompts(run, arm, b)
+                    )
                     book(arm, "02_generate", f"{kind} ({b})", plan, _spent(run, drawn, column))
             for kind in (kind for kind in lost if len(lost[kind])):
                 book(arm, "02_generate", f"{kind} ({b})", {}, _spent(run, lost[kind], "n_tokens"))
         most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
         drawn = rows[rows["budget"] == most]
         took = drawn["n"] * drawn["model"].map(_seconds(run)).astype(float)
-        each = [(k, run.arm(part).get("seconds_per_sample")) for part, k in run.shares(arm, most).items()]
-        plan = sum(k * x for k, x in each) * run.plan["n_problems"]["train"] if all(x for _, x in each) else None
+        each = [
+            (k, run.arm(part).get("seconds_per_sample"))
+            for part, k in run.shares(arm, most).items()
+        ]
+        plan = (
+            sum(k * x for k, x in each) * run.plan["n_problems"]["train"]
+            if all(x for _, x in each)
+            else None
+        )
         seconds = float(took.sum()) if len(took) and took.notna().all() else None
         book(arm, "02_generate", f"sampling ({most})", {"seconds": plan}, {"seconds": seconds})
         if (path := run.path("03", arm, "judge.json")).exists():
@@ -57,21 +76,37 @@ def ledger(run: Run) -> pd.DataFrame:
             tokens = {"tokens": cost.get("n_tokens", 0) + cost.get("n_prompt_tokens", 0)}
             book(arm, "03_verify", "judge", {}, _units(cost) | tokens)
     for arm, found in run.plan.get("pilot", {}).items():
-        book(arm, "01_plan", "pilot", _units(found["spent"]), _units(found["spent"]))  # spent before the plan was made
+        book(
+            arm, "01_plan", "pilot", _units(found["spent"]), _units(found["spent"])
+        )  # spent before the plan was made
     for student, entry in run.plan["students"].items():
         if entry["source"] != "base" and (path := run.path("04", student, "report.json")).exists():
             report = read_json(path)
-            cost = {"tokens": report["n_tokens"], "flops": report["spent_flops"], "seconds": report.get("seconds")}
+            cost = {
+                "tokens": report["n_tokens"],
+                "flops": report["spent_flops"],
+                "seconds": report.get("seconds"),
+            }
             book(student, "04_finetune", "training", {"flops": report["planned_flops"]}, cost)
         if (path := run.path("05", student, "manifest.json")).exists():
             parts = [part for part in read_json(path).values() if isinstance(part, dict)]
             tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
-            cost = {"tokens": tokens, "flops": budget.sampling_flops(entry["n_parameters"], tokens), "seconds": sum(part.get("seconds", 0) for part in parts)}
+            cost = {
+                "tokens": tokens,
+                "flops": budget.sampling_flops(entry["n_parameters"], tokens),
+                "seconds": sum(part.get("seconds", 0) for part in parts),
+            }
             book(student, "05_evaluate", "evaluation", {}, cost)
     table = pd.DataFrame(booked, columns=["who", "stage", "kind", "unit", "planned", "spent"])
     table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
-    matched = ((table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"]).astype("boolean")
-    own = table["who"].isin([arm for arm in samples if _own_length(run, arm)]) & table["kind"].str.startswith("sampling") & (table["unit"] != "seconds")
+    matched = ((table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"]).astype(
+        "boolean"
+    )
+    own = (
+        table["who"].isin([arm for arm in samples if _own_length(run, arm)])
+        & table["kind"].str.startswith("sampling")
+        & (table["unit"] != "seconds")
+    )
     return table.assign(matched=matched.mask(own))
 
 
@@ -87,12 +122,21 @@ def _amounts(run: Run, arm: str) -> pd.DataFrame:
     for rows in sample_pieces(run.path("02", arm), PAID):
         for column in ("n_tokens", "n_prompt_tokens", "usd"):
             known = rows[column].astype(float) >= 0
-            rows[column], rows[f"known_{column}"] = rows[column].astype(float).where(known, 0.0), known
+            rows[column], rows[f"known_{column}"] = (
+                rows[column].astype(float).where(known, 0.0),
+                known,
+            )
         rows["n"] = 1
         for b in run.arm(arm)["samples"]:
             groups = run.drawn(rows, arm, b).groupby(["model", "finish_reason"], as_index=False)
             sums.append(groups.sum(numeric_only=True).assign(budget=b))
-    columns = ["budget", "model", "finish_reason", "n", *(x + c for x in ("", "known_") for c in ("n_tokens", "n_prompt_tokens", "usd"))]
+    columns = [
+        "budget",
+        "model",
+        "finish_reason",
+        "n",
+        *(x + c for x in ("", "known_") for c in ("n_tokens", "n_prompt_tokens", "usd")),
+    ]
     table = pd.concat(sums) if sums else pd.DataFrame(columns=columns)
     return table[columns].groupby(columns[:3], as_index=False).sum()
 
@@ -104,7 +148,11 @@ def _seconds(run: Run) -> dict[str, float]:
         for arm, a in run.plan["arms"].items()
         if run.study.arms[arm].model
     }
-    return {model: found["seconds_per_sample"] for model, found in facts.items() if "seconds_per_sample" in found}
+    return {
+        model: found["seconds_per_sample"]
+        for model, found in facts.items()
+        if "seconds_per_sample" in found
+    }
 
 
 def _units(amounts: dict) -> dict:
@@ -119,8 +167,13 @@ def flops_per_token(run: Run) -> dict[str, float]:
 
 def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
     each, tokens = rows["model"].map(flops_per_token(run)).astype(float), rows[column]
-    known = {"tokens": float(tokens.sum()), "flops": float((each * tokens).sum()) if each.notna().all() else None}
-    if column == "n_prompt_tokens" or rows["known_usd"].any():  # a sample's price holds its prompt's
+    known = {
+        "tokens": float(tokens.sum()),
+        "flops": float((each * tokens).sum()) if each.notna().all() else None,
+    }
+    if (
+        column == "n_prompt_tokens" or rows["known_usd"].any()
+    ):  # a sample's price holds its prompt's
         return known | {"usd": float(rows["usd"].sum()) if column == "n_tokens" else None}
     prices = {a["model"]: a["price"]["output"] for a in run.plan["arms"].values() if a.get("price")}
     priced = rows["model"].map(prices).astype(float)
@@ -129,17 +182,33 @@ def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
 
 def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> dict:
     """Tokens, FLOPs and USD that the plan gives an arm's samples at a budget."""
-    b_, n, out = run.study.budget, run.plan["n_problems"]["train"], {"tokens": 0.0, "flops": 0.0, "usd": 0.0}
+    b_, n, out = (
+        run.study.budget,
+        run.plan["n_problems"]["train"],
+        {"tokens": 0.0, "flops": 0.0, "usd": 0.0},
+    )
     for part, k in run.shares(arm, b).items():
         like, known = (part if b_.lengths == "measured" else b_.reference), run.arm(part)
-        drawn = samples[like].loc[samples[like]["budget"] == b, ["n_tokens", "known_n_tokens"]].sum()
-        mean = drawn["n_tokens"] / drawn["known_n_tokens"] if drawn["known_n_tokens"] else float("nan")
+        drawn = (
+            samples[like].loc[samples[like]["budget"] == b, ["n_tokens", "known_n_tokens"]].sum()
+        )
+        mean = (
+            drawn["n_tokens"] / drawn["known_n_tokens"] if drawn["known_n_tokens"] else float("nan")
+        )
         tokens = n * k * (run.arm(like).get("tokens_per_sample") or mean)
         price = known["price"] and known["price"]["output"] / 1e6
         rate = {"tokens": 1.0, "flops": known["planned_flops_per_token"], "usd": price}
-        bill = dict.fromkeys(out, 0.0) | {"usd": _prompts_usd(run, part, n * k)}  # an endpoint's bill holds its prompts
-        fine = {unit: None not in (out[unit], rate[unit], bill[unit]) and not pd.isna(tokens) for unit in out}
-        out = {unit: out[unit] + tokens * rate[unit] + bill[unit] if fine[unit] else None for unit in out}
+        bill = dict.fromkeys(out, 0.0) | {
+            "usd": _prompts_usd(run, part, n * k)
+        }  # an endpoint's bill holds its prompts
+        fine = {
+            unit: None not in (out[unit], rate[unit], bill[unit]) and not pd.isna(tokens)
+            for unit in out
+        }
+        out = {
+            unit: out[unit] + tokens * rate[unit] + bill[unit] if fine[unit] else None
+            for unit in out
+        }
     return out
 
 
@@ -157,16 +226,29 @@ def _planned_prompts(run: Run, arm: str, b: str) -> dict:
     each = {part: run.arm(part).get("prompt_tokens") for part in run.shares(arm, b)}
     if not all(each.values()):
         return {}
-    n = {part: run.plan["n_problems"]["train"] * k * each[part] for part, k in run.shares(arm, b).items()}
+    n = {
+        part: run.plan["n_problems"]["train"] * k * each[part]
+        for part, k in run.shares(arm, b).items()
+    }
     flops = [run.arm(part)["planned_flops_per_token"] for part in n]
-    return {"tokens": sum(n.values()), "flops": sum(x * f for x, f in zip(n.values(), flops)) if all(flops) else None}
+    return {
+        "tokens": sum(n.values()),
+        "flops": sum(x * f for x, f in zip(n.values(), flops)) if all(flops) else None,
+    }
 
 
 def outcome(run: Run) -> pd.DataFrame:
     """What came of every arm and budget, in the metrics that 01 forecasts: arm, budget, metric, outcome."""
-    n, rows, key = run.plan["n_problems"]["train"], [], UNIQUE[run.study.curation.unique] or UNIQUE["text"]
+    n, rows, key = (
+        run.plan["n_problems"]["train"],
+        [],
+        UNIQUE[run.study.curation.unique] or UNIQUE["text"],
+    )
     for arm, plan in run.plan["arms"].items():
-        verdicts, judgements, chosen = (run.path("03", arm, f"{name}.parquet") for name in ("verdicts", "judgements", "examples"))
+        verdicts, judgements, chosen = (
+            run.path("03", arm, f"{name}.parquet")
+            for name in ("verdicts", "judgements", "examples")
+        )
         judged = any(len(piece) for piece in read_pieces(judgements, KEY))
         for samples in sample_pieces(run.path("02", arm), [*KEY, "text"]):
             near = same_problems(samples)
@@ -178,10 +260,19 @@ def outcome(run: Run) -> pd.DataFrame:
             for b in plan["samples"]:
                 mine = run.drawn(correct, arm, b)
                 sound = mine[~mine["sound"].isin([False])]
-                rows += [(arm, b, "coverage", mine["problem_id"].nunique() / n),
-                         (arm, b, "unique correct per problem", mine.groupby("problem_id")["same"].nunique().sum() / n),
-                         (arm, b, "examples", float((examples["budget"] == b).sum()))]  # fmt: skip
+                rows += [
+                    (arm, b, "coverage", mine["problem_id"].nunique() / n),
+                    (
+                        arm,
+                        b,
+                        "unique correct per problem",
+                        mine.groupby("problem_id")["same"].nunique().sum() / n,
+                    ),
+                    (arm, b, "examples", float((examples["budget"] == b).sum())),
+                ]
                 if judged:
                     rows.append((arm, b, "sound coverage", sound["problem_id"].nunique() / n))
     columns = ["arm", "budget", "metric", "outcome"]
-    return pd.DataFrame(rows, columns=columns).groupby(columns[:3], as_index=False, sort=False).sum()
+    return (
+        pd.DataFrame(rows, columns=columns).groupby(columns[:3], as_index=False, sort=False).sum()
+    )

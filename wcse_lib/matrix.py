@@ -9,7 +9,9 @@ from wcse_lib.study import Machine, Study, resolve_model
 MAIN = "main"  # the recipe that is study.curation
 
 
-def list_students(study: Study, arms: dict[str, dict], sizes: dict | None = None) -> dict[str, dict]:
+def list_students(
+    study: Study, arms: dict[str, dict], sizes: dict | None = None
+) -> dict[str, dict]:
     """Every student to train or test, by name: `base.arm.budget[.recipe][.sSEED]`, and per base its controls.
 
     Args: arms: the plan's, with `model` and `n_parameters` (None where unknown, and for a mix); sizes: of models that
@@ -22,9 +24,17 @@ def list_students(study: Study, arms: dict[str, dict], sizes: dict | None = None
     plain = [a for a in arms if study.arms[a].model is not None]
     for base, student in study.students.items():
         size = (sizes or {}).get(student.model) or budget.read_model(resolve_model(student.model))
-        n_parameters = size.n_non_embedding if study.budget.parameters == "non_embedding" else size.n_parameters
-        common = {"base": base, "model": student.model, "n_parameters": size.n_parameters,
-                  "learning_rate": student.learning_rate or study.training.rate}  # fmt: skip
+        n_parameters = (
+            size.n_non_embedding
+            if study.budget.parameters == "non_embedding"
+            else size.n_parameters
+        )
+        common = {
+            "base": base,
+            "model": student.model,
+            "n_parameters": size.n_parameters,
+            "learning_rate": student.learning_rate or study.training.rate,
+        }
         nothing = dict.fromkeys(("arm", "budget", "recipe", "paradigm", "seed", "amount"))
         _add(out, f"{base}.base", common | nothing | {"source": "base"})
         taught = [a for a in arms if student.arms is None or a in student.arms]
@@ -32,10 +42,12 @@ def list_students(study: Study, arms: dict[str, dict], sizes: dict | None = None
         wanted = [("arm", arm, b, MAIN) for b in study.budget.samples for arm in taught]
         wanted += [
             ("arm", arm, b, name)
-            for name, recipe in study.recipes.items() if recipe.students is None or base in recipe.students
-            for b in study.budget.samples if recipe.budgets is None or b in recipe.budgets
+            for name, recipe in study.recipes.items()
+            if recipe.students is None or base in recipe.students
+            for b in study.budget.samples
+            if recipe.budgets is None or b in recipe.budgets
             for arm in taught
-        ]  # fmt: skip
+        ]
         wanted += [("pooled", None, b, MAIN) for b in study.budget.samples if study.controls.pooled]
         wanted += [("reference", None, most, None)] * study.controls.reference
         wanted += [("wrong", own, most, None)] * (study.controls.wrong and own is not None)
@@ -43,21 +55,37 @@ def list_students(study: Study, arms: dict[str, dict], sizes: dict | None = None
             teachers = _teachers(study, arm, plain) if source in ("arm", "pooled") else []
             teachers = [(_teacher(study, a), arms[a]["n_parameters"]) for a in teachers]
             paradigm = _paradigm(student.model, n_parameters, teachers)
-            name = {"arm": f"{base}.{arm}.{b}", "pooled": f"{base}.pooled.{b}"}.get(source, f"{base}.{source}")
+            name = {"arm": f"{base}.{arm}.{b}", "pooled": f"{base}.pooled.{b}"}.get(
+                source, f"{base}.{source}"
+            )
             name += f".{recipe}" if recipe not in (None, MAIN) else ""
             for seed in study.training.seeds:
-                facts = {"source": source, "arm": arm, "budget": b, "recipe": recipe, "paradigm": paradigm}
+                facts = {
+                    "source": source,
+                    "arm": arm,
+                    "budget": b,
+                    "recipe": recipe,
+                    "paradigm": paradigm,
+                }
                 tail = "" if len(study.training.seeds) == 1 else f".s{seed}"
-                _add(out, name + tail, common | facts | {"seed": seed, "amount": study.training.amount[b]})
+                _add(
+                    out,
+                    name + tail,
+                    common | facts | {"seed": seed, "amount": study.training.amount[b]},
+                )
     for entry in out.values():
         if entry["source"] != "base":
-            settings(study, entry, Machine())  # refused here rather than when all samples are paid for
+            settings(
+                study, entry, Machine()
+            )  # refused here rather than when all samples are paid for
     return out
 
 
 def _add(out: dict, name: str, entry: dict) -> None:
     if name in out:
-        raise StudyError(f"two students would be called {name!r}: rename the arm, recipe or budget that reads like it")
+        raise StudyError(
+            f"two students would be called {name!r}: rename the arm, recipe or budget that reads like it"
+        )
     out[name] = entry
 
 
@@ -78,12 +106,43 @@ def _teacher(study: Study, arm: str) -> str:
 def settings(study: Study, entry: dict, machine: Machine) -> finetune.Settings:
     """The finetuning settings of one student's entry. Raises StudyError naming the key of what cannot be."""
     t = study.training
-    rates = entry["learning_rate"] if isinstance(entry["learning_rate"], list) else [entry["learning_rate"]]
-    same = ("method", "backend", "batch_size", "micro_batch_size", "max_tokens", "warmup", "schedule", "weight_decay", "optimizer",
-            "n_checkpoints", "lora_rank", "lora_dropout", "gradient_checkpointing", "packing")  # fmt: skip
-    own = {"training": t.mode, "amount": entry["amount"], "seed": (1_000_003 * study.seed + entry["seed"]) % 2**32, "merge": t.merged}
-    own |= {"learning_rate": tuple(rates) if len(rates) > 1 else rates[0], "dtype": machine.dtype or "auto", "compile": machine.compile}
-    own |= {"lora_alpha": t.lora_alpha or t.lora_rank, "lora_targets": tuple(t.lora_targets or ()), "report_to": tuple(t.report_to)}
+    rates = (
+        entry["learning_rate"]
+        if isinstance(entry["learning_rate"], list)
+        else [entry["learning_rate"]]
+    )
+    same = (
+        "method",
+        "backend",
+        "batch_size",
+        "micro_batch_size",
+        "max_tokens",
+        "warmup",
+        "schedule",
+        "weight_decay",
+        "optimizer",
+        "n_checkpoints",
+        "lora_rank",
+        "lora_dropout",
+        "gradient_checkpointing",
+        "packing",
+    )
+    own = {
+        "training": t.mode,
+        "amount": entry["amount"],
+        "seed": (1_000_003 * study.seed + entry["seed"]) % 2**32,
+        "merge": t.merged,
+    }
+    own |= {
+        "learning_rate": tuple(rates) if len(rates) > 1 else rates[0],
+        "dtype": machine.dtype or "auto",
+        "compile": machine.compile,
+    }
+    own |= {
+        "lora_alpha": t.lora_alpha or t.lora_rank,
+        "lora_targets": tuple(t.lora_targets or ()),
+        "report_to": tuple(t.report_to),
+    }
     try:
         return finetune.Settings(**own, **{name: getattr(t, name) for name in same})
     except ValueError as error:
@@ -92,11 +151,16 @@ def settings(study: Study, entry: dict, machine: Machine) -> finetune.Settings:
 
 def packages(study: Study, machine: Machine) -> list[str]:
     """Packages that the study's training needs and that are not installed here. Raises StudyError as `settings`."""
-    entries = ({"amount": amount, "learning_rate": study.training.rate, "seed": 0} for amount in study.training.amount.values())
+    entries = (
+        {"amount": amount, "learning_rate": study.training.rate, "seed": 0}
+        for amount in study.training.amount.values()
+    )
     return sorted({name for entry in entries for name in settings(study, entry, machine).missing()})
 
 
-def _paradigm(model: str, n_parameters: int, teachers: list[tuple[str, float | None]]) -> str | None:
+def _paradigm(
+    model: str, n_parameters: int, teachers: list[tuple[str, float | None]]
+) -> str | None:
     """The largest teacher counts: knowledge distillation (kd) when it is another model no smaller than the student, or
     of unknown size; self-improvement when it is the student itself; else weak-to-strong (w2s)."""
     others = [n for name, n in teachers if name != model]

@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 
-from wcse_lib.expressions import FUNCTIONS, MAX_DEPTH, WORDS, Node, Unread, equal, negative, parse, real, symbols
+from wcse_lib.expressions import (
+    FUNCTIONS,
+    MAX_DEPTH,
+    WORDS,
+    Node,
+    Unread,
+    equal,
+    negative,
+    parse,
+    real,
+    symbols,
+)
 
 
 @dataclass(frozen=True)
@@ -32,51 +43,146 @@ class Answer:
 # ---------------------------------------------------------------- one spelling
 
 _ROW, _AND, _OR = "\ue000\ue001\ue002"  # between the rows of a matrix; between parts of a list
-_CHARS = {c: new for new, chars in {
-    "-": "−–—‐", "*": "×·⋅∗", "/": "÷⁄", "\\lfloor ": "⌊", "\\rfloor ": "⌋", "\\lceil ": "⌈", "\\rceil ": "⌉", "\\le ": "≤⩽", "\\ge ": "≥⩾", "\\ne ": "≠", "\\approx ": "≈", "\\infty ": "∞",
-    " sqrt": "√", "°": "º", "\\pm ": "±", "\\mp ": "∓", "\\cup ": "∪", "\\in ": "∈", "\\emptyset ": "∅", "...": "…", "=": "≡",
-    "\\reals ": "ℝ", "'": "′’", " ": "“”", "\\setminus ": "∖", "(": "⟨", ")": "⟩"}.items() for c in chars}  # fmt: skip
-_COMMANDS = {c: new for new, commands in {
-    r"\le ": "le leq leqslant", r"\ge ": "ge geq geqslant", r"\ne ": "ne neq", "<": "lt", ">": "gt",
-    "*": "cdot times ast", "/": "div", ":": "colon", r"\{": "lbrace", r"\}": "rbrace", "(": "langle", ")": "rangle",
-    "|": "vert lvert rvert mid", "...": "dots ldots cdots", r"\setminus ": "backslash", r"\emptyset ": "varnothing",
-    "°": "degree circ", r"\approx ": "sim simeq", r"\frac": "dfrac tfrac cfrac", r"\binom": "dbinom tbinom",
-    r"\reals ": "Reals R", "'": "prime", "=": "equiv", " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
-    limits bf rm it quad qquad angle triangle"""}.items() for c in commands.split()}  # fmt: skip
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]")  # controls, surrogates
-_SCRIPTS = {mark: "".join(c for c in map(chr, range(0xB2, 0x2C80)) if unicodedata.decomposition(c).startswith(name))
-            .translate({ord(c): None for c in "º℠™"}) for mark, name in (("^", "<super>"), ("_", "<sub>"))}  # fmt: skip
+_CHARS = {
+    c: new
+    for new, chars in {
+        "-": "−–—‐",
+        "*": "×·⋅∗",
+        "/": "÷⁄",
+        "\\lfloor ": "⌊",
+        "\\rfloor ": "⌋",
+        "\\lceil ": "⌈",
+        "\\rceil ": "⌉",
+        "\\le ": "≤⩽",
+        "\\ge ": "≥⩾",
+        "\\ne ": "≠",
+        "\\approx ": "≈",
+        "\\infty ": "∞",
+        " sqrt": "√",
+        "°": "º",
+        "\\pm ": "±",
+        "\\mp ": "∓",
+        "\\cup ": "∪",
+        "\\in ": "∈",
+        "\\emptyset ": "∅",
+        "...": "…",
+        "=": "≡",
+        "\\reals ": "ℝ",
+        "'": "′’",
+        " ": "“”",
+        "\\setminus ": "∖",
+        "(": "⟨",
+        ")": "⟩",
+    }.items()
+    for c in chars
+}
+_COMMANDS = {
+    c: new
+    for new, commands in {
+        r"\le ": "le leq leqslant",
+        r"\ge ": "ge geq geqslant",
+        r"\ne ": "ne neq",
+        "<": "lt",
+        ">": "gt",
+        "*": "cdot times ast",
+        "/": "div",
+        ":": "colon",
+        r"\{": "lbrace",
+        r"\}": "rbrace",
+        "(": "langle",
+        ")": "rangle",
+        "|": "vert lvert rvert mid",
+        "...": "dots ldots cdots",
+        r"\setminus ": "backslash",
+        r"\emptyset ": "varnothing",
+        "°": "degree circ",
+        r"\approx ": "sim simeq",
+        r"\frac": "dfrac tfrac cfrac",
+        r"\binom": "dbinom tbinom",
+        r"\reals ": "Reals R",
+        "'": "prime",
+        "=": "equiv",
+        " ": """left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle
+    limits bf rm it quad qquad angle triangle""",
+    }.items()
+    for c in commands.split()
+}
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]"
+)  # controls, surrogates
+_SCRIPTS = {
+    mark: "".join(
+        c for c in map(chr, range(0xB2, 0x2C80)) if unicodedata.decomposition(c).startswith(name)
+    ).translate({ord(c): None for c in "º℠™"})
+    for mark, name in (("^", "<super>"), ("_", "<sub>"))
+}
 _PLAIN = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}")
-_SPELLINGS = [(re.compile(old), new) for old, new in (
-    (r"\s+", " "),
-    (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
-    (r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:checkmark|[hv]fill|q?square|blacksquare)(?=\s*$)", " "),
-    (r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d) ?\{ ?, ?\}(?:\\!)?(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))", ""),  # thousands
-    (r"\\[,;:!> ()\[\]]|~", " "), (r"\\mathb[bf]\s*\{?R\}?", r"\\reals "),
-    (r"<=|=<", r"\\le "), (r">=", r"\\ge "), (r"!=", r"\\ne "),
-    (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
-    (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),  # not \overline{z}
-    (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
-    (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())),
-    (r"\s+", " "),  # runs of spaces would make later rules slow
-    (r"\^ ?(?:\{ ?° ?\}|°)", "°"), (r"\\not ?=", r"\\ne "), (":=", "="),
-    (r"\{([^{}]*)\\(over|choose)(?![a-z])([^{}]*)\}", lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}"),
-    (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", lambda m: "“celsius”" if m.group(1) else "“fahrenheit”"),
-    (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "), (r"\\([%$#&])", r"\1"),
-    (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
-    (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"), (r"\*\*", "^"),
-    (r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)", r" \\pmod{\1}"),
-    (r"(?<=\d)\s*“?\s*(?<![A-Za-z])to\s*”?\s*(?=\d)", ":"),
-    (r"(?<=\d)\s*(?:\^\s*\{?\s*)?“?(?:st|nd|rd|th)”?\s*\}?(?=\s*$)", ""),  # ordinals
-    (r"(?<![\d.,/])(?<![\d./] )\d{1,3}(?:(?: \d{3})+(?!\d)|(?:(?:['_]\d{3})+|(?:\.\d{3}){2,})(?![\d.]))",
-     lambda m: re.sub(r"\D", "", m.group())))]  # fmt: skip
+_TEXT = re.compile(
+    r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}"
+)
+_SPELLINGS = [
+    (re.compile(old), new)
+    for old, new in (
+        (r"\s+", " "),
+        (r"\\\\(?:\[[^\]]*\])?|\\cr\b", _ROW),
+        (
+            r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:checkmark|[hv]fill|q?square|blacksquare)(?=\s*$)",
+            " ",
+        ),
+        (
+            r"(?<=\d),\\!\s*(?=\d{3})|(?<=\d) ?\{ ?, ?\}(?:\\!)?(?=\d{3})|(?<=\d)\\[,!](?=\d{3}(?!\d))",
+            "",
+        ),  # thousands
+        (r"\\[,;:!> ()\[\]]|~", " "),
+        (r"\\mathb[bf]\s*\{?R\}?", r"\\reals "),
+        (r"<=|=<", r"\\le "),
+        (r">=", r"\\ge "),
+        (r"!=", r"\\ne "),
+        (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
+        (
+            r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}",
+            r" \1\2 ",
+        ),  # not \overline{z}
+        (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),  # of functions; `^\circ` is a degree
+        (r"\\([A-Za-z]+)", lambda m: _COMMANDS.get(m.group(1), m.group())),
+        (r"\s+", " "),  # runs of spaces would make later rules slow
+        (r"\^ ?(?:\{ ?° ?\}|°)", "°"),
+        (r"\\not ?=", r"\\ne "),
+        (":=", "="),
+        (
+            r"\{([^{}]*)\\(over|choose)(?![a-z])([^{}]*)\}",
+            lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}",
+        ),
+        (
+            r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)",
+            lambda m: "“celsius”" if m.group(1) else "“fahrenheit”",
+        ),
+        (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "),
+        (r"\\([%$#&])", r"\1"),
+        (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),  # `No. 5`, `__5__`
+        (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"),
+        (r"\*\*", "^"),
+        (
+            r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)",
+            r" \\pmod{\1}",
+        ),
+        (r"(?<=\d)\s*“?\s*(?<![A-Za-z])to\s*”?\s*(?=\d)", ":"),
+        (r"(?<=\d)\s*(?:\^\s*\{?\s*)?“?(?:st|nd|rd|th)”?\s*\}?(?=\s*$)", ""),  # ordinals
+        (
+            r"(?<![\d.,/])(?<![\d./] )\d{1,3}(?:(?: \d{3})+(?!\d)|(?:(?:['_]\d{3})+|(?:\.\d{3}){2,})(?![\d.]))",
+            lambda m: re.sub(r"\D", "", m.group()),
+        ),
+    )
+]
 
 
 def _text_command(m: re.Match) -> str:
     r"""`\text{...}` as words in “ ”, unless it holds a number, a variable or a function."""
     inner = m.group(1).strip()
-    if re.fullmatch(r"(?:[-\d.,/%$\\ ]|and|or)*|\([A-Za-z]\)", inner) or inner in (*FUNCTIONS, "infinity"):
+    if re.fullmatch(r"(?:[-\d.,/%$\\ ]|and|or)*|\([A-Za-z]\)", inner) or inner in (
+        *FUNCTIONS,
+        "infinity",
+    ):
         return f" {inner} "
     if words := re.fullmatch(r"(\\?\$?-?\d[\d.,/]*) ?([A-Za-z]{2}.*)", inner):
         return f" {words.group(1)} “{words.group(2)}”"  # 5 apples
@@ -94,11 +200,27 @@ def normalise(text: str) -> str:
     if boxed := re.fullmatch(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", text, re.S):
         text = boxed.group(1)
     if not text.isascii():
-        text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"), text)
+        text = re.sub(
+            "[¼-¾⅐-⅞]",
+            lambda m: f" {unicodedata.normalize('NFKC', m.group())} ".replace("\u2044", "/"),
+            text,
+        )
         for mark, script in _SCRIPTS.items():
-            text = re.sub(f"[{script}]+", lambda m, mark=mark: f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}", text)
-        text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace("−", "-")
-        text = re.sub("[α-ωΓΔΘΛΞΠΣΦΨΩ]", lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ", text)
+            text = re.sub(
+                f"[{script}]+",
+                lambda m, mark=mark: (
+                    f"{mark}{{{unicodedata.normalize('NFKC', m.group()).replace('−', '-')}}}"
+                ),
+                text,
+            )
+        text = unicodedata.normalize("NFKC", "".join(_CHARS.get(c, c) for c in text)).replace(
+            "−", "-"
+        )
+        text = re.sub(
+            "[α-ωΓΔΘΛΞΠΣΦΨΩ]",
+            lambda m: "\\" + unicodedata.name(m.group()).split()[3].lower() + " ",
+            text,
+        )
     if text.count("$") % 2 == 0 and not re.match(r"\s*\\?\$\d[^$]*,\s*\\?\$\d", text):
         text = re.sub(r"(?<!\\)\$", " ", text)  # formulas, not money
     text = _TEXT.sub(_text_command, text)
@@ -115,45 +237,115 @@ def key(text: str) -> str:
 
 # ---------------------------------------------------------------- units
 
-UNITS = {alias: unit for unit, aliases in {
-    "cm": "centimeter centimetre", "m": "meter metre", "km": "kilometer kilometre", "mm": "millimeter millimetre",
-    "in": "inch inche", "ft": "foot feet", "yd": "yard", "mi": "mile", "kg": "kilogram", "g": "gram", "lb": "pound lbs",
-    "oz": "ounce", "s": "sec second", "min": "minute", "h": "hr hour", "yr": "year", "l": "liter litre", "mi/h": "mph",
-    "ml": "milliliter millilitre", "dollar": "usd buck $ us$", "euro": "eur €", "gbp": "£", "yen": "jpy ¥", "rupee": "inr ₹", "cent": "¢", "deg": "degree °",
-    "%": "percent pct percentage", "": "unit"}.items() for alias in [unit, *aliases.split()]}  # fmt: skip
+UNITS = {
+    alias: unit
+    for unit, aliases in {
+        "cm": "centimeter centimetre",
+        "m": "meter metre",
+        "km": "kilometer kilometre",
+        "mm": "millimeter millimetre",
+        "in": "inch inche",
+        "ft": "foot feet",
+        "yd": "yard",
+        "mi": "mile",
+        "kg": "kilogram",
+        "g": "gram",
+        "lb": "pound lbs",
+        "oz": "ounce",
+        "s": "sec second",
+        "min": "minute",
+        "h": "hr hour",
+        "yr": "year",
+        "l": "liter litre",
+        "mi/h": "mph",
+        "ml": "milliliter millilitre",
+        "dollar": "usd buck $ us$",
+        "euro": "eur €",
+        "gbp": "£",
+        "yen": "jpy ¥",
+        "rupee": "inr ₹",
+        "cent": "¢",
+        "deg": "degree °",
+        "%": "percent pct percentage",
+        "": "unit",
+    }.items()
+    for alias in [unit, *aliases.split()]
+}
 _MEASURES = {*UNITS, *"square sq squared cubic cu cubed per".split()} - {""}
-_SCALES = {"tens": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
-           "billion": 10**9, "trillion": 10**12}  # fmt: skip
-_NO_UNITS = {*WORDS, *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
+_SCALES = {
+    "tens": 10,
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 10**3,
+    "lakh": 10**5,
+    "million": 10**6,
+    "crore": 10**7,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+_NO_UNITS = {
+    *WORDS,
+    *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
     not where than to through except with is are at least most divided by sum each between from until none half halves
     third quarter fourth score gross negative above below zero root repeating recurring undefined halved doubled tripled
-    incorrect wrong false tau mil mln""".split()}
-_PART = re.compile(r"(?:.*(?:teen|tie|llion|hundred|thousand)|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?")  # 3 sevenths
+    incorrect wrong false tau mil mln""".split(),
+}
+_PART = re.compile(
+    r"(?:.*(?:teen|tie|llion|hundred|thousand)|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
+)  # 3 sevenths
 
 
 def _canonical(word: str) -> str:
-    return "/".join(UNITS.get(w, UNITS.get(w.removesuffix("s"), w.removesuffix("s"))) for w in word.split("/"))
+    return "/".join(
+        UNITS.get(w, UNITS.get(w.removesuffix("s"), w.removesuffix("s"))) for w in word.split("/")
+    )
 
 
 def _unit(text: str) -> tuple[str, str, Fraction]:
     """(text without its unit, canonical unit, scale of a word such as "million")."""
     if m := re.match(r"([-+]?)\s*((?:US ?)?\$|[€£¥₹]|USD|EUR|GBP|Rs\.?)\s*(?=[-+.\d])(.+)", text):
         rest, _, scale = _unit(m.group(1) + m.group(3))
-        return rest, UNITS[re.sub(r" |(rs\.?)", lambda m: "₹" * bool(m.group(1)), m.group(2).lower())], scale
-    tail = re.search(r"(?:(?<![A-Za-z\\])|(?=“))(?:“[^“”]*”|[A-Za-z ./%€$£¥¢°])+(\^\s*\{?\s*[23]\s*\}?)?$", text)
+        return (
+            rest,
+            UNITS[re.sub(r" |(rs\.?)", lambda m: "₹" * bool(m.group(1)), m.group(2).lower())],
+            scale,
+        )
+    tail = re.search(
+        r"(?:(?<![A-Za-z\\])|(?=“))(?:“[^“”]*”|[A-Za-z ./%€$£¥¢°])+(\^\s*\{?\s*[23]\s*\}?)?$", text
+    )
     exponent, scale = re.sub(r"\D", "", tail.group(1) or "") if tail else "", Fraction(1)
     found, begin = [], len(text)
-    pieces = list(re.finditer(r"“[^”]*”|[A-Za-z][A-Za-z./]*|[%€$£¥¢°]", tail.group())) if tail else []
+    pieces = (
+        list(re.finditer(r"“[^”]*”|[A-Za-z][A-Za-z./]*|[%€$£¥¢°]", tail.group())) if tail else []
+    )
     for m in reversed(pieces):
         piece, at = m.group().strip("“”. "), tail.start() + m.start()
         words = piece.lower().split()
-        letter = re.fullmatch(r"[-+\d.,/]+ [msghlL]", text)  # elsewhere a single letter is a variable
+        letter = re.fullmatch(
+            r"[-+\d.,/]+ [msghlL]", text
+        )  # elsewhere a single letter is a variable
         sign, trig = piece in "%€$£¥¢°", piece == "°" and re.search("sin|cos|tan|cot|sec|csc", text)
-        free = re.search(r"(?:[\d)}!”.,%$€£¥¢°]|(?<![A-Za-z\\])[A-Za-z]{2,}) $", text[:at])  # not `5abc`, `x+abc`, `\pi abc`
+        free = re.search(
+            r"(?:[\d)}!”.,%$€£¥¢°]|(?<![A-Za-z\\])[A-Za-z]{2,}) $", text[:at]
+        )  # not `5abc`, `x+abc`, `\pi abc`
         free = free or (len(piece) > 4 and text[at - 1 : at].isdigit())  # 12apples
-        named = all((free and w[2:]) or {w, w.removesuffix("s")} & _MEASURES for w in piece.lower().split("/"))
-        known = m.group()[0] == "“" or letter or sign or piece in ("of", "sq", "cu") or (len(piece) > 1 and named)
-        if not known or trig or not words or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}:
+        named = all(
+            (free and w[2:]) or {w, w.removesuffix("s")} & _MEASURES
+            for w in piece.lower().split("/")
+        )
+        known = (
+            m.group()[0] == "“"
+            or letter
+            or sign
+            or piece in ("of", "sq", "cu")
+            or (len(piece) > 1 and named)
+        )
+        if (
+            not known
+            or trig
+            or not words
+            or _NO_UNITS & {*words, *(word.removesuffix("s") for word in words)}
+        ):
             break
         if any(map(_PART.fullmatch, words)):
             break
@@ -165,15 +357,29 @@ def _unit(text: str) -> tuple[str, str, Fraction]:
             else:
                 found.insert(0, _canonical(word))
         begin = at
-    unit = "%" if found[:1] == ["%"] else " ".join(filter(None, found)).replace(" per ", "/").removeprefix("deg ")
-    if not 0 < begin < len(text) or (exponent and not found) or len(found) > 5 or re.search(r"[-+*^=] *$", text[:begin]):
+    unit = (
+        "%"
+        if found[:1] == ["%"]
+        else " ".join(filter(None, found)).replace(" per ", "/").removeprefix("deg ")
+    )
+    if (
+        not 0 < begin < len(text)
+        or (exponent and not found)
+        or len(found) > 5
+        or re.search(r"[-+*^=] *$", text[:begin])
+    ):
         return text, "", Fraction(1)
     return text[:begin].rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
 
 
 # ---------------------------------------------------------------- structure
 
-_BASES = dict(zip("zero one two three four five six seven eight nine ten eleven twelve sixteen".split(), (*range(13), 16)))
+_BASES = dict(
+    zip(
+        "zero one two three four five six seven eight nine ten eleven twelve sixteen".split(),
+        (*range(13), 16),
+    )
+)
 _ENDS = (Answer("expr", ("-∞",)), Answer("expr", ("∞",)))
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)")
 _RELATION = r"\\(?:le|ge|ne|approx)(?![a-z])|[=<>]"
@@ -185,7 +391,9 @@ _FUNCTION = re.compile(rf"(?:{'|'.join(WORDS)})[A-Za-z]?")  # sin x, not since
 _SHORT = "yes no true odd even none both all".split()  # words whose case says nothing
 
 
-def split(text: str, separators: str = f"[,;{_AND}{_OR}]", seen: list[str] | None = None) -> list[str]:
+def split(
+    text: str, separators: str = f"[,;{_AND}{_OR}]", seen: list[str] | None = None
+) -> list[str]:
     """Parts between separators (a regex) outside brackets; `seen` collects these. Raises Unread when unbalanced."""
     parts, depth, begin = [], 0, 0
     for m in re.finditer(rf"{separators}|[()\[\]{{}}]", text):
@@ -209,7 +417,11 @@ def _join_digits(m: re.Match) -> str:
     """Digit groups joined, except inside brackets whose only commas they are (`(1,234)` is a pair)."""
     before = m.string[: m.start()]
     nested = len(re.findall(r"[(\[]|\\\{", before)) - len(re.findall(r"[)\]]|\\\}", before))
-    return m.group() if nested > 0 and not re.search(r",\s|;|,0\d", m.string) else m.group().replace(",", "")
+    return (
+        m.group()
+        if nested > 0 and not re.search(r",\s|;|,0\d", m.string)
+        else m.group().replace(",", "")
+    )
 
 
 @lru_cache(2048)
@@ -234,24 +446,42 @@ def read(text: str, joined: bool = True) -> Answer:
     items = _spread(map(_item, parts))
     if not items:
         raise Unread("empty")
-    if items[0].kind == "eq" and items[0].tag and not {"eq", "interval"} & {one.kind for one in items[1:]}:
-        items = (items[0], *(Answer("eq", (None, one), items[0].tag) for one in items[1:]))  # n = 2, 3, 4
+    if (
+        items[0].kind == "eq"
+        and items[0].tag
+        and not {"eq", "interval"} & {one.kind for one in items[1:]}
+    ):
+        items = (
+            items[0],
+            *(Answer("eq", (None, one), items[0].tag) for one in items[1:]),
+        )  # n = 2, 3, 4
     if all(one.kind == "eq" and one.tag for one in items):
         names = [one.tag for one in items]
         if len(set(names)) == len(names) and len({name.partition("_")[0] for name in names}) > 1:
             return _assign(names, [one.items[1] for one in items])
     if all(one.kind == "interval" for one in items):
         return _pieces(items, seen)
-    if {one.kind for one in items} == {"eq", "interval"} and _OR in seen and len({one.tag if one.kind == "eq" else one.unit for one in items}) == 1:
-        return Answer("union", tuple(Answer("set", one.items[1:]) if one.kind == "eq" else one for one in items))  # x=1 or x>2
-    if len(units := {one.unit for one in items}) == len(items) and any(units <= set(u.split()) for u in ("h min s", "ft in", "lb oz", "dollar cent")):
+    if (
+        {one.kind for one in items} == {"eq", "interval"}
+        and _OR in seen
+        and len({one.tag if one.kind == "eq" else one.unit for one in items}) == 1
+    ):
+        return Answer(
+            "union",
+            tuple(Answer("set", one.items[1:]) if one.kind == "eq" else one for one in items),
+        )  # x=1 or x>2
+    if len(units := {one.unit for one in items}) == len(items) and any(
+        units <= set(u.split()) for u in ("h min s", "ft in", "lb oz", "dollar cent")
+    ):
         raise Unread("one quantity in several units")
     return Answer("list", items)
 
 
 def _spread(answers: Iterable[Answer]) -> tuple[Answer, ...]:
     """The answers, with lists (from plus-minus signs) replaced by their members."""
-    return tuple(one for answer in answers for one in (answer.items if answer.kind == "list" else (answer,)))
+    return tuple(
+        one for answer in answers for one in (answer.items if answer.kind == "list" else (answer,))
+    )
 
 
 def _assign(names: list[str], values: Sequence[Answer]) -> Answer:
@@ -261,12 +491,18 @@ def _assign(names: list[str], values: Sequence[Answer]) -> Answer:
 
 def _pieces(rays: tuple[Answer, ...], words: list[str]) -> Answer:
     """Several inequalities: two overlapping rays are an interval (`x > 1 and x < 3`), all else is a union."""
-    up, down = ([r for r in rays if r.items[i] == _ENDS[i] and r.items[1 - i] not in _ENDS] for i in (1, 0))
+    up, down = (
+        [r for r in rays if r.items[i] == _ENDS[i] and r.items[1 - i] not in _ENDS] for i in (1, 0)
+    )
     if len({ray.unit for ray in rays}) > 1:
         return Answer("list", rays)
     if len(rays) == 2 and up and down and _OR not in words:
         low, high = up[0].items[0], down[0].items[1]
-        if not symbols(low.items[0]) and not symbols(high.items[0]) and real(low.items[0]) < real(high.items[0]):
+        if (
+            not symbols(low.items[0])
+            and not symbols(high.items[0])
+            and real(low.items[0]) < real(high.items[0])
+        ):
             return Answer("interval", (low, high), (up[0].tag[0], down[0].tag[1]), rays[0].unit)
         if _AND in words:
             raise Unread("no number is in both")
@@ -283,14 +519,20 @@ def _unnamed(answer: Answer) -> Answer:
 def _cut(cuts: Sequence[Answer]) -> Answer:
     """The real line without some numbers, in order."""
     ends = (_ENDS[0], *cuts, _ENDS[1])
-    return Answer("union", tuple(Answer("interval", pair, (True, True)) for pair in zip(ends, ends[1:])))
+    return Answer(
+        "union", tuple(Answer("interval", pair, (True, True)) for pair in zip(ends, ends[1:]))
+    )
 
 
 def _item(text: str) -> Answer:
     """Reads what stands between two commas."""
     if member := re.match(r"(?!.{0,30}\\not)([A-Za-z\\_\d, ()]{1,30}?)\\in(?![a-z])(.*)", text):
         inside = read(member.group(2).strip())
-        return replace(inside, unit=member.group(1).strip()) if inside.kind in ("interval", "union", "set") else inside
+        return (
+            replace(inside, unit=member.group(1).strip())
+            if inside.kind in ("interval", "union", "set")
+            else inside
+        )
     if m := re.fullmatch(r"\\\{\s*[a-z]\s*(?:\\in \\reals\s*)?[|:](.*)\\\}", text):
         return _unnamed(read(m.group(1).strip()))
     if len(sides := split(text, _RELATION, relations := [])) > 1:
@@ -301,7 +543,9 @@ def _item(text: str) -> Answer:
         return _cut(sorted(map(_scalar, split(m.group(1))), key=lambda one: real(one.items[0])))
     if text == "\\reals" or re.fullmatch(r"“?all real(?: number)?s”?", text, re.I):
         return Answer("interval", _ENDS, (True, True))
-    if m := re.fullmatch(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", text):
+    if m := re.fullmatch(
+        r"\\begin\{([pbB]?matrix|smallmatrix|array)\}\s*(?:\{[lcr| ]*\})?(.*)\\end\{\1\}", text
+    ):
         rows = [row for row in m.group(2).split(_ROW) if row.strip()]
         return Answer("matrix", tuple(tuple(map(_item, split(row, "&"))) for row in rows))
     if m := re.fullmatch(r"(\\?[({]|\[)(.*?)(\\?[)}]|\])", text):
@@ -310,7 +554,13 @@ def _item(text: str) -> Answer:
         except Unread:
             return _plain(text)  # (a)(b)
         return _bracket(m.group(1), [part for part in parts if part], m.group(3))
-    return Answer("set") if text == "\\emptyset" else Answer("text", tag="...") if set(text) == {"."} else _plain(text)
+    return (
+        Answer("set")
+        if text == "\\emptyset"
+        else Answer("text", tag="...")
+        if set(text) == {"."}
+        else _plain(text)
+    )
 
 
 def _bracket(opening: str, parts: list[str], closing: str) -> Answer:
@@ -324,7 +574,10 @@ def _bracket(opening: str, parts: list[str], closing: str) -> Answer:
         return Answer("matrix", tuple(one.items for one in items))  # [[1,2],[3,4]]
     if pair == "()" and [one.kind for one in items].count("list") == 1:  # (\pm 1, 2)
         i = next(i for i, one in enumerate(items) if one.kind == "list")
-        return Answer("list", tuple(Answer("tuple", (*items[:i], one, *items[i + 1 :])) for one in items[i].items))
+        return Answer(
+            "list",
+            tuple(Answer("tuple", (*items[:i], one, *items[i + 1 :])) for one in items[i].items),
+        )
     if len(items) > 1 and (pair == "()" or (pair == "[]" and len(items) > 2)):
         return Answer("tuple", items)
     if len(items) == 2 and pair in ("[]", "[)", "(]"):
@@ -340,7 +593,9 @@ def as_interval(answer: Answer) -> Answer:
 
 def _relation(sides: list[str], relations: list[str]) -> Answer:
     """Assignments and equations; inequalities."""
-    if "\\approx" in relations:  # what follows an approximation sign is a rounding of what stands before it
+    if (
+        "\\approx" in relations
+    ):  # what follows an approximation sign is a rounding of what stands before it
         keep = relations.index("\\approx")
         if keep == 0 and not re.fullmatch(_NAME, sides[0]):
             return read(sides[0] or sides[1])
@@ -356,8 +611,15 @@ def _relation(sides: list[str], relations: list[str]) -> Answer:
         if value.kind == "tuple" and len(names) == len(value.items) == len(set(names)):
             return _assign(names, value.items)
     elif value:
-        variable = re.fullmatch(r"[A-Za-z]", left) and left not in "ei" and value.kind == "expr" and not value.unit
-        return Answer("eq", (("-", left, value.items[0]) if variable else None, value), left.replace(" ", ""))
+        variable = (
+            re.fullmatch(r"[A-Za-z]", left)
+            and left not in "ei"
+            and value.kind == "expr"
+            and not value.unit
+        )
+        return Answer(
+            "eq", (("-", left, value.items[0]) if variable else None, value), left.replace(" ", "")
+        )
     nodes = [parse(side) for side in sides]
     if any(map(symbols, nodes)):
         return Answer("eq", (("-", nodes[0], nodes[-1]), None))
@@ -370,14 +632,18 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
     """An interval when a side is a lone variable, else a relation of two sides, else a chain to be compared as text."""
     if set(relations) <= {">", "\\ge"}:
         sides, relations = sides[::-1], [{">": "<", "\\ge": "\\le"}[r] for r in reversed(relations)]
-    chain = Answer("chain", tag=" ".join(x for pair in zip(map(key, sides), [*relations, ""]) for x in pair))
+    chain = Answer(
+        "chain", tag=" ".join(x for pair in zip(map(key, sides), [*relations, ""]) for x in pair)
+    )
     try:
         ends = [_plain(side) for side in sides]
     except Unread:
         return chain
     if len(ends) > 3 or any(end.kind != "expr" for end in ends):
         return chain
-    if len(ends) == 2 and any(str(end.items[0]).startswith("('*', Fraction(-1, 1), ") for end in ends):  # -x > -1
+    if len(ends) == 2 and any(
+        str(end.items[0]).startswith("('*', Fraction(-1, 1), ") for end in ends
+    ):  # -x > -1
         ends = [Answer("expr", (negative(end.items[0]),)) for end in reversed(ends)]
     nodes, opened = [end.items[0] for end in ends], tuple(r == "<" for r in relations)
     alone = [isinstance(node, str) and node in symbols(node) for node in nodes]
@@ -402,7 +668,10 @@ def _plain(text: str) -> Answer:
         half = (m.group(3) or ("p" if 12 < hour < 24 else "" if hour % 24 else "a")).lower()
         ratio = tuple(map(_scalar, m.groups()[:2])) if not m.group(3) and minute[0] != "0" else ()
         return Answer("time", ratio, (hour % 12, int(minute), half, bool(m.group(3)), hour))
-    if m := re.fullmatch(r"(-?\d[\dA-Fa-f.]*)\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ?([\da-z]+)\)?)", re.sub(r"^\((\w+)\)(?= ?_)", r"\1", words)):
+    if m := re.fullmatch(
+        r"(-?\d[\dA-Fa-f.]*)\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ?([\da-z]+)\)?)",
+        re.sub(r"^\((\w+)\)(?= ?_)", r"\1", words),
+    ):
         base = str(_BASES.get(m.group(2) or m.group(3), m.group(2) or m.group(3)))
         if base != "10":
             return Answer("base", tag=(re.sub(r"^0+(?=[^.])", "", m.group(1).upper()), base))
@@ -410,15 +679,30 @@ def _plain(text: str) -> Answer:
     if words.lower() in _BASES:
         words = text = str(_BASES[words.lower()])
     letter = words.strip("().: ") if len(words) < 9 else ""
-    if len(letter) == 1 and letter.isalpha() and letter not in "ei" and (letter.isupper() or "“" in text):
+    if (
+        len(letter) == 1
+        and letter.isalpha()
+        and letter not in "ei"
+        and (letter.isupper() or "“" in text)
+    ):
         return Answer("expr", (letter,))
-    if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and ("“" in text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)):
+    if re.fullmatch(r"[A-Za-z][A-Za-z'. -]*", words) and (
+        "“" in text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)
+    ):
         rest = _FUNCTION.sub("\0", words)
         if "“" in text or "\0" not in rest or re.search(r"[A-Za-z]{3}|[A-Za-z]\0|\0[A-Za-z]", rest):
-            tag = re.sub(r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})", " ", re.sub(r"^(?:the|an?) ", "", words.lower()))
-            named = re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT  # `ABC` is not `abc`
+            tag = re.sub(
+                r"(?<=[a-z]{4})-(?=[a-z])|(?<=[a-z])-(?=[a-z]{4})",
+                " ",
+                re.sub(r"^(?:the|an?) ", "", words.lower()),
+            )
+            named = (
+                re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in _SHORT
+            )  # `ABC` is not `abc`
             return Answer("text", tag=words if named else re.sub(r"[^a-z'-]+", " ", tag).strip())
-    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not (_FUNCTION.search(words) or _unit(text)[1]):
+    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*", words) and not (
+        _FUNCTION.search(words) or _unit(text)[1]
+    ):
         return Answer("text", tag=words.lower())  # June 20
     parts = split(text, ":")
     return Answer("ratio", tuple(map(_item, parts))) if len(parts) > 1 else _scalar(text)
@@ -428,7 +712,11 @@ def _scalar(text: str) -> Answer:
     """An expression with its unit, or with its modulus for a unit; plus-minus signs give the list of its values."""
     if m := re.fullmatch(r"(.+) \\pmod\{(\d+)\}", text):
         one = _scalar(m.group(1))
-        return replace(one, unit=f"mod {int(m.group(2))}") if one.kind == "expr" and not one.unit else one
+        return (
+            replace(one, unit=f"mod {int(m.group(2))}")
+            if one.kind == "expr" and not one.unit
+            else one
+        )
     text, unit, scale = _unit(text)
     if "°" in text and not unit and not re.search("sin|cos|tan|cot|sec|csc", text):
         text, unit = text.replace("°", " "), "deg"  # 180°/7
@@ -438,13 +726,22 @@ def _scalar(text: str) -> Answer:
         linked = len(signs) == 1 or "mp" in signs  # else each sign is free
         values = []
         for k in range(2 if linked else 2 ** len(signs)):
-            chosen = iter("+-"[(k if linked else k >> j) & 1 ^ (sign == "mp")] for j, sign in enumerate(signs))
+            chosen = iter(
+                "+-"[(k if linked else k >> j) & 1 ^ (sign == "mp")] for j, sign in enumerate(signs)
+            )
             one = re.sub(r"\\(?:pm|mp)(?![a-z])", lambda _, chosen=chosen: next(chosen), text)
             values.append(Answer("expr", (("*", parse(one), scale),), unit=unit))
         return Answer("list", tuple(values))
-    if m := re.fullmatch(r"(-?)(\d*)\.(\d*?)(?:\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?|(\d)\5\5+\.\.\.)", text):
-        head, cycle = (m.group(2) or "0") + m.group(3), m.group(4) or m.group(5)  # a repeating decimal
-        value = Fraction(int(head + cycle) - int(head), 10 ** len(m.group(3)) * (10 ** len(cycle) - 1))
+    if m := re.fullmatch(
+        r"(-?)(\d*)\.(\d*?)(?:\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?|(\d)\5\5+\.\.\.)", text
+    ):
+        head, cycle = (
+            (m.group(2) or "0") + m.group(3),
+            m.group(4) or m.group(5),
+        )  # a repeating decimal
+        value = Fraction(
+            int(head + cycle) - int(head), 10 ** len(m.group(3)) * (10 ** len(cycle) - 1)
+        )
         return Answer("expr", (-value * scale if m.group(1) else value * scale,), unit=unit)
     node: Node = parse(text)
     return Answer("expr", (node if scale == 1 else ("*", node, scale),), tag=text, unit=unit)

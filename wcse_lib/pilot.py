@@ -43,7 +43,11 @@ class ArmPilot:
     @property
     def sound(self) -> tuple[np.ndarray, np.ndarray] | None:
         """As `pair`, of samples that no judge finds fault with; None where some correct ones were not judged."""
-        return (self.counts["n"].to_numpy(), self.counts["s"].to_numpy()) if "s" in self.counts else None
+        return (
+            (self.counts["n"].to_numpy(), self.counts["s"].to_numpy())
+            if "s" in self.counts
+            else None
+        )
 
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +67,23 @@ def pilot_study(study: Study) -> Study:
     if study.verification.judge == "human":
         kept["verification"]["judge"] = "none"
     kept["arms"] = {name: data["arms"][name] for name, arm in study.arms.items() if arm.model}
-    budget_ = {"reference": study.budget.reference, "samples": {"pilot": pilot.n_samples}, "match": "count"}
-    return check_study(kept | {"study": f"{study.study[:34]}-pilot", "budget": budget_}, f"the pilot of {study.study}")
+    budget_ = {
+        "reference": study.budget.reference,
+        "samples": {"pilot": pilot.n_samples},
+        "match": "count",
+    }
+    return check_study(
+        kept | {"study": f"{study.study[:34]}-pilot", "budget": budget_},
+        f"the pilot of {study.study}",
+    )
 
 
 def pilot_folder(study: Study, outputs: str | Path) -> Path:
-    return resolve(study.pilot.folder) if study.pilot.folder else resolve(outputs) / pilot_study(study).study
+    return (
+        resolve(study.pilot.folder)
+        if study.pilot.folder
+        else resolve(outputs) / pilot_study(study).study
+    )
 
 
 def read_pilot(folder: Path, study: Study) -> dict[str, ArmPilot]:
@@ -94,22 +109,35 @@ def read_pilot(folder: Path, study: Study) -> dict[str, ArmPilot]:
 def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
     rows = read_samples(run.path("02", name))
     rows = rows[rows["sample_index"] < max(run.arm(name)["samples"].values())]
-    rows = rows.merge(read_parquet(run.path("03", name, "verdicts.parquet"), [*KEY, "verdict"]), on=KEY)
-    drawn, facts = rows[rows["finish_reason"] != "error"], read_json(run.path("02", name, "manifest.json"))
+    rows = rows.merge(
+        read_parquet(run.path("03", name, "verdicts.parquet"), [*KEY, "verdict"]), on=KEY
+    )
+    drawn, facts = (
+        rows[rows["finish_reason"] != "error"],
+        read_json(run.path("02", name, "manifest.json")),
+    )
     rows = rows[rows["verdict"] != "unverifiable"].assign(correct=rows["verdict"] == "correct")
     if rows["problem_id"].nunique() < 2:
         raise StudyError(
             f"{run.path('03', name)}: the pilot has verdicts on fewer than two problems; enlarge pilot.n_problems"
         )
     right = rows[rows["correct"]]
-    sizes = right.assign(same=[key(t) for t in right["text"]]).groupby(["problem_id", "same"]).size()
+    sizes = (
+        right.assign(same=[key(t) for t in right["text"]]).groupby(["problem_id", "same"]).size()
+    )
     counts = rows.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum").astype(int)
     by_problem = sizes.groupby(level=0).agg(list)
-    judged = right[KEY].merge(read_parquet(run.path("03", name, "judgements.parquet")).drop_duplicates(KEY), on=KEY)
+    judged = right[KEY].merge(
+        read_parquet(run.path("03", name, "judgements.parquet")).drop_duplicates(KEY), on=KEY
+    )
     judged = judged[decided(judged)]
     faults = judged[judged["sound"].isin([False])]
-    if len(judged) == len(right):  # every correct one: then sound ones can be counted, and need not be estimated
-        counts["s"] = counts["c"] - faults.groupby("problem_id").size().reindex(counts.index, fill_value=0)
+    if len(judged) == len(
+        right
+    ):  # every correct one: then sound ones can be counted, and need not be estimated
+        counts["s"] = counts["c"] - faults.groupby("problem_id").size().reindex(
+            counts.index, fill_value=0
+        )
     means = {
         c: float(drawn[c].mean()) if len(drawn) and (drawn[c] >= 0).all() else None
         for c in ("n_tokens", "n_prompt_tokens")
@@ -119,13 +147,34 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
             f"arms.{name}: its {len(drawn)} pilot samples hold no token at all; check prompt and sampling.stop"
         )
     seconds = facts.get("seconds_per_sample")
-    spent = {"tokens": drawn["n_tokens"].clip(lower=0).sum(), "prompt_tokens": drawn["n_prompt_tokens"].clip(lower=0).sum(),
-             "seconds": facts.get("seconds") or 0, "usd": drawn["usd"].sum(), "samples": len(drawn)}  # fmt: skip
-    path, asked, judge = run.path("03", name, "judge.json"), run.study.verification.model_judge, None
+    spent = {
+        "tokens": drawn["n_tokens"].clip(lower=0).sum(),
+        "prompt_tokens": drawn["n_prompt_tokens"].clip(lower=0).sum(),
+        "seconds": facts.get("seconds") or 0,
+        "usd": drawn["usd"].sum(),
+        "samples": len(drawn),
+    }
+    path, asked, judge = (
+        run.path("03", name, "judge.json"),
+        run.study.verification.model_judge,
+        None,
+    )
     if asked and not asked.n_per_arm and len(drawn) and path.exists():
-        judge = {unit: x / len(drawn) for unit, x in read_json(path).items() if unit in ("flops", "usd") and x}
-    return ArmPilot(counts, [by_problem.get(p, []) for p in counts.index], (len(faults), len(judged)),
-                    means["n_tokens"], means["n_prompt_tokens"], seconds, judge, {k: float(v) for k, v in spent.items()})  # fmt: skip
+        judge = {
+            unit: x / len(drawn)
+            for unit, x in read_json(path).items()
+            if unit in ("flops", "usd") and x
+        }
+    return ArmPilot(
+        counts,
+        [by_problem.get(p, []) for p in counts.index],
+        (len(faults), len(judged)),
+        means["n_tokens"],
+        means["n_prompt_tokens"],
+        seconds,
+        judge,
+        {k: float(v) for k, v in spent.items()},
+    )
 
 
 def joined(pilot: dict[str, ArmPilot]) -> dict[str, tuple]:
@@ -133,33 +182,55 @@ def joined(pilot: dict[str, ArmPilot]) -> dict[str, tuple]:
     common = sorted(set.intersection(*(set(found.counts.index) for found in pilot.values())))
     if len(common) < 2:
         raise StudyError("pilot: its arms have no two problems in common, and a mix needs them")
-    return {a: (f.counts.loc[common, "n"].to_numpy(), f.counts.loc[common, "c"].to_numpy()) for a, f in pilot.items()}
+    return {
+        a: (f.counts.loc[common, "n"].to_numpy(), f.counts.loc[common, "c"].to_numpy())
+        for a, f in pilot.items()
+    }
 
 
 def facts(found: ArmPilot, arm: dict) -> dict:
     n, c = found.pair
-    flops = arm["planned_flops_per_token"] * found.spent["tokens"] if arm["planned_flops_per_token"] else 0.0
+    flops = (
+        arm["planned_flops_per_token"] * found.spent["tokens"]
+        if arm["planned_flops_per_token"]
+        else 0.0
+    )
     fit = forecast.fit_pilot(n, c)
     return {
-        "n_problems": len(n), "n_samples": int(n.sum()), "pass_at_1": float((c / n).mean()), "n_false": found.false[0],
-        "n_judged": found.false[1], "never_solved": fit.zero, "p_never_solved": fit.p_value, "spent": found.spent | {"flops": flops},
-    }  # fmt: skip
+        "n_problems": len(n),
+        "n_samples": int(n.sum()),
+        "pass_at_1": float((c / n).mean()),
+        "n_false": found.false[0],
+        "n_judged": found.false[1],
+        "never_solved": fit.zero,
+        "p_never_solved": fit.p_value,
+        "spent": found.spent | {"flops": flops},
+    }
 
 
 def forecast_table(study: Study, arms: dict, pilot: dict[str, ArmPilot], n: int) -> pd.DataFrame:
     """What every arm should give at every budget in a study of n problems: arm, budget, k, metric, value, low, high, n."""
     rows: list[tuple] = []
     plain = {
-        name: _expected(study, pilot[name], arm["samples"], n) for name, arm in arms.items() if study.arms[name].model
+        name: _expected(study, pilot[name], arm["samples"], n)
+        for name, arm in arms.items()
+        if study.arms[name].model
     }
     for name, arm in arms.items():
         spec = study.arms[name].adaptive
         if spec:  # as the same samples spread evenly, and what the rule gains on them
             gains = _gains(spec, arm["samples"], pilot[spec.of].pair, min(n, 500), study.seed)
             even = {b: np.array(plain[spec.of][b]["coverage"]) for b in arm["samples"]}
-            rows += [(name, b, k, "coverage", *np.clip(even[b] + gains[b], 0, 1)) for b, k in arm["samples"].items()]
+            rows += [
+                (name, b, k, "coverage", *np.clip(even[b] + gains[b], 0, 1))
+                for b, k in arm["samples"].items()
+            ]
         elif name in plain:
-            rows += [(name, b, k, *cells) for b, k in arm["samples"].items() for cells in _named(plain[name][b])]
+            rows += [
+                (name, b, k, *cells)
+                for b, k in arm["samples"].items()
+                for cells in _named(plain[name][b])
+            ]
         else:
             for b, part in arm["parts"].items():
                 rows.append(
@@ -171,7 +242,9 @@ def forecast_table(study: Study, arms: dict, pilot: dict[str, ArmPilot], n: int)
                         *forecast.forecast_mix(joined(pilot), part, n, study.seed),
                     )
                 )
-    table = pd.DataFrame(rows, columns=["arm", "budget", "k", "metric", "value", "low", "high"]).astype({"k": float})
+    table = pd.DataFrame(
+        rows, columns=["arm", "budget", "k", "metric", "value", "low", "high"]
+    ).astype({"k": float})
     return table.assign(n=n)
 
 
@@ -183,7 +256,8 @@ def curves(pilot: dict[str, ArmPilot], k_most: int) -> pd.DataFrame:
     """Expected coverage of every arm after k = 1 … `k_most` samples: arm, k, value, low, high."""
     ks = np.unique(np.geomspace(1, k_most, 60).round(1))
     return pd.concat(
-        [forecast.forecast_coverage(*f.pair, ks).assign(arm=a) for a, f in pilot.items()], ignore_index=True
+        [forecast.forecast_coverage(*f.pair, ks).assign(arm=a) for a, f in pilot.items()],
+        ignore_index=True,
     )
 
 
@@ -194,29 +268,44 @@ def correlation(pilot: dict[str, ArmPilot]) -> float:
     return float(np.clip(np.corrcoef(solved)[0, 1], 0, 0.95)) if usable else 0.5
 
 
-def _expected(study: Study, found: ArmPilot, samples: dict[str, int], n: int) -> dict[str, dict[str, list[float]]]:
+def _expected(
+    study: Study, found: ArmPilot, samples: dict[str, int], n: int
+) -> dict[str, dict[str, list[float]]]:
     """What a plain arm should give in a study of n problems: {budget: {metric: [value, low, high]}}."""
     c, ks, how = study.curation, [*samples.values(), 1], {"seed": study.seed, "n_problems": n}
     metrics = {"coverage": forecast.forecast_coverage(*found.pair, ks, **how)}
     if found.sound:
         metrics["sound coverage"] = forecast.forecast_coverage(*found.sound, ks, **how)
     elif found.false[1]:
-        metrics["sound coverage"] = forecast.forecast_coverage(*found.pair, ks, **how, false_positives=found.false)
-    metrics["unique correct per problem"] = forecast.forecast_unique(*found.pair, found.groups, ks, study.seed, n_problems=n)
-    cells = {metric: frame[["value", "low", "high"]].to_numpy(float) for metric, frame in metrics.items()}
+        metrics["sound coverage"] = forecast.forecast_coverage(
+            *found.pair, ks, **how, false_positives=found.false
+        )
+    metrics["unique correct per problem"] = forecast.forecast_unique(
+        *found.pair, found.groups, ks, study.seed, n_problems=n
+    )
+    cells = {
+        metric: frame[["value", "low", "high"]].to_numpy(float) for metric, frame in metrics.items()
+    }
     if (
         c.filter == "gold"
         and c.per_problem in (None, 1)
         and not (c.n_samples or c.n_problems or c.n_examples or c.noise)
     ):
         every = (
-            cells["coverage"][-1] * np.array(ks)[:, None] if c.unique == "none" else cells["unique correct per problem"]
+            cells["coverage"][-1] * np.array(ks)[:, None]
+            if c.unique == "none"
+            else cells["unique correct per problem"]
         )
         cells["examples"] = n * (every if c.per_problem is None else cells["coverage"])
-    return {b: {metric: values[i].tolist() for metric, values in cells.items()} for i, b in enumerate(samples)}
+    return {
+        b: {metric: values[i].tolist() for metric, values in cells.items()}
+        for i, b in enumerate(samples)
+    }
 
 
-def _gains(spec, ks: dict[str, int], pair: tuple, n: int, seed: int, size: int = 16) -> dict[str, float]:
+def _gains(
+    spec, ks: dict[str, int], pair: tuple, n: int, seed: int, size: int = 16
+) -> dict[str, float]:
     """Coverage that an adaptive rule gains over k samples of every problem, from playing it on populations that could
     have given the pilot."""
     rng, gains = np.random.default_rng(seed), []
@@ -249,40 +338,69 @@ def cost_each(spend: dict, b: str) -> dict[str, float]:
     """What a sample of every arm costs on average when a whole budget goes to it, prompts that are paid once included."""
     money = spend["budgets"][b]
     once = {a: spend["costs"][a] - more for a, more in spend["more"].items()}
-    return {a: money * more / max(money - once[a], 1e-9 * money) for a, more in spend["more"].items()}
+    return {
+        a: money * more / max(money - once[a], 1e-9 * money) for a, more in spend["more"].items()
+    }
 
 
 def advise(study: Study, spend: dict, pilot: dict[str, ArmPilot]) -> dict:
     """`sentences`: what to buy at every budget and how sure that is, where curves cross, how far to trust forecasts; and
     `crossings`: arms, value, low and high in samples of the reference, p (the chance of one)."""
-    pairs, more, out, crossings = {a: found.pair for a, found in pilot.items()}, spend["more"], [], []
+    pairs, more, out, crossings = (
+        {a: found.pair for a, found in pilot.items()},
+        spend["more"],
+        [],
+        [],
+    )
     for b in sorted(study.budget.samples, key=study.budget.samples.get):
         each, judged = cost_each(spend, b), {a: found.false for a, found in pilot.items()}
         table = forecast.recommend(pairs, each, spend["budgets"][b], study.seed)
-        best, rest = table.iloc[0], "; ".join(f"{r.arm}, k = {r.k}: {_percent(r)}" for r in table.iloc[1:].itertuples())
-        out.append(f"At the budget “{b}” buy {best.arm} with k = {best.k}: coverage {_percent(best)} is expected"
-                   + (f" ({rest}); the chance that it is the best single arm is {100 * best.p_best:.0f} %." if rest else "."))  # fmt: skip
+        best, rest = (
+            table.iloc[0],
+            "; ".join(f"{r.arm}, k = {r.k}: {_percent(r)}" for r in table.iloc[1:].itertuples()),
+        )
+        out.append(
+            f"At the budget “{b}” buy {best.arm} with k = {best.k}: coverage {_percent(best)} is expected"
+            + (
+                f" ({rest}); the chance that it is the best single arm is {100 * best.p_best:.0f} %."
+                if rest
+                else "."
+            )
+        )
         if len(pilot) > 1 and all(n for _, n in judged.values()):
             counted = all(found.sound for found in pilot.values())
             sure = {a: found.sound if counted else found.pair for a, found in pilot.items()}
             rates = None if counted else judged
-            sound = forecast.recommend(sure, each, spend["budgets"][b], study.seed, false_positives=rates).iloc[0]
-            out.append(f"Counting sound solutions alone it is {sound.arm}, k = {sound.k}: {_percent(sound)}, the best with a "
-                       f"chance of {100 * sound.p_best:.0f} %.")  # fmt: skip
+            sound = forecast.recommend(
+                sure, each, spend["budgets"][b], study.seed, false_positives=rates
+            ).iloc[0]
+            out.append(
+                f"Counting sound solutions alone it is {sound.arm}, k = {sound.k}: {_percent(sound)}, the best with a "
+                f"chance of {100 * sound.p_best:.0f} %."
+            )
         if len(pilot) > 1:
             mixes = forecast.best_mix(joined(pilot), each, spend["budgets"][b], study.seed)
-            mix, single = mixes.iloc[0], mixes[(mixes[list(pilot)] > 0).sum(axis=1) == 1]["value"].max()
+            mix, single = (
+                mixes.iloc[0],
+                mixes[(mixes[list(pilot)] > 0).sum(axis=1) == 1]["value"].max(),
+            )
             counts = " + ".join(f"{int(mix[a])} {a}" for a in pilot)
             alone = [a for a in pilot if mix[a] > 0]
-            out.append(f"No mix of arms is forecast to do better there than {alone[0]} alone." if len(alone) == 1 else
-                       f"The best mix there is {counts} samples per problem: coverage {100 * (mix.value - single):.1f} points above "
-                       f"the best single arm, with a chance of {100 * mix.p_beats_single:.0f} % to beat every one.")  # fmt: skip
+            out.append(
+                f"No mix of arms is forecast to do better there than {alone[0]} alone."
+                if len(alone) == 1
+                else f"The best mix there is {counts} samples per problem: coverage {100 * (mix.value - single):.1f} points above "
+                f"the best single arm, with a chance of {100 * mix.p_beats_single:.0f} % to beat every one."
+            )
     reference, most = study.budget.reference, 3 * max(spend["budgets"].values())
     for other in (a for a in pilot if a != reference):
         start = max(more[reference], more[other])
         two = {a: pairs[a] for a in (reference, other)}
         found = forecast.crossing(two, more, np.geomspace(start, most, 60), study.seed)
-        unit, ends = more[reference], f"between 1 and {most / more[reference]:.0f} samples of {reference}"
+        unit, ends = (
+            more[reference],
+            f"between 1 and {most / more[reference]:.0f} samples of {reference}",
+        )
         ahead = found["p_ahead"]
         text = f"{other} is ahead of {reference} with a chance of {100 * ahead[0]:.0f} % at the smallest and {100 * ahead[-1]:.0f} % at the largest budget {ends}"
         cross = [float(found[k] / unit) for k in ("value", "low", "high")]
@@ -294,16 +412,18 @@ def advise(study: Study, spend: dict, pilot: dict[str, ArmPilot]) -> dict:
                     "p": float(found["p_crossing"]),
                 }
             )
-            text += (
-                f"; the curves cross at about {cross[0]:.1f} samples of {reference} ({cross[1]:.1f} to {cross[2]:.1f})"
-            )
+            text += f"; the curves cross at about {cross[0]:.1f} samples of {reference} ({cross[1]:.1f} to {cross[2]:.1f})"
         out.append(f"{text}; the chance of a crossing there is {100 * found['p_crossing']:.0f} %.")
     fits = {a: forecast.fit_pilot(*pair) for a, pair in pairs.items()}
     never = "; ".join(
-        f"{a}: {100 * f.zero:.0f} % (p = {f.p_value:.2g})" if f.zero else f"{a}: none (p = {f.p_value:.2g})"
+        f"{a}: {100 * f.zero:.0f} % (p = {f.p_value:.2g})"
+        if f.zero
+        else f"{a}: none (p = {f.p_value:.2g})"
         for a, f in fits.items()
     )
-    out.append(f"Problems that an arm would never solve, where a likelihood-ratio test finds such: {never}.")
+    out.append(
+        f"Problems that an arm would never solve, where a likelihood-ratio test finds such: {never}."
+    )
     return {"sentences": [*out, CAVEAT], "crossings": crossings}
 
 
@@ -313,8 +433,14 @@ def refuse_other(path: Path, study: Study) -> None:
         return
     old, new = (_identity(s) for s in (check_study(read_json(path)["study"], str(path)), study))
     both = set(old["arms"]) & set(new["arms"])
-    old, new = (_leaves(data | {"arms": {name: data["arms"][name] for name in both}}) for data in (old, new))
-    differs = [f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old | new) if old.get(k) != new.get(k)]
+    old, new = (
+        _leaves(data | {"arms": {name: data["arms"][name] for name in both}}) for data in (old, new)
+    )
+    differs = [
+        f"{k}: {old.get(k)!r} there, {new.get(k)!r} now"
+        for k in sorted(old | new)
+        if old.get(k) != new.get(k)
+    ]
     if differs:
         raise StudyError(
             f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differs)}); "
@@ -331,11 +457,21 @@ def _identity(study: Study) -> dict:
     prompt = {k: v for k, v in data["prompt"].items() if k != "answer_style"}
     drawn = ("model", "engine", "path", "columns", "tokenizer", "temperature")
     arms = {name: {k: arm[k] for k in drawn} for name, arm in data["arms"].items() if arm["model"]}
-    return {"seed": data["seed"], "dataset": dataset, "prompt": prompt, "sampling": data["sampling"], "arms": arms}
+    return {
+        "seed": data["seed"],
+        "dataset": dataset,
+        "prompt": prompt,
+        "sampling": data["sampling"],
+        "arms": arms,
+    }
 
 
 def _leaves(data, prefix: str = "") -> dict:
     """Nested mappings as one, with dotted keys."""
     if not isinstance(data, dict):
         return {prefix: data}
-    return {k: v for key, part in data.items() for k, v in _leaves(part, f"{prefix}.{key}" if prefix else key).items()}
+    return {
+        k: v
+        for key, part in data.items()
+        for k, v in _leaves(part, f"{prefix}.{key}" if prefix else key).items()
+    }

@@ -23,11 +23,23 @@ from wcse_lib.matching import unspent
 from wcse_lib.matrix import packages
 from wcse_lib.preview import preview
 from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_json, write_json
-from wcse_lib.study import STAGES, Run, Study, load_machine, load_study, named_files, read_yaml, resolve, write_yaml
+from wcse_lib.study import (
+    STAGES,
+    Run,
+    Study,
+    load_machine,
+    load_study,
+    named_files,
+    read_yaml,
+    resolve,
+    write_yaml,
+)
 
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 AHEAD = 2  # kernels that start before their turn: the step between two long ones is often short
-MODULES = dict(zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis")))
+MODULES = dict(
+    zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis"))
+)
 LESS = "lower batch_size (or gpu_memory_utilization) in the machine file"
 DIED = "the kernel died, most often for want of memory: lower batch_size in the machine file"
 HINTS = {
@@ -58,7 +70,9 @@ def is_done(folder: Path, study: Study, stage: str, arm: str | None) -> bool:
     plan = read_json(path) if path.exists() else {}
     if plan.get("study") != json.loads(json.dumps(study.model_dump())):
         return False
-    return (stage != STAGES[0] or plan.get("files") == named_files(study)) and Run(folder).complete(stage, arm or "")
+    return (stage != STAGES[0] or plan.get("files") == named_files(study)) and Run(folder).complete(
+        stage, arm or ""
+    )
 
 
 def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "") -> Path:
@@ -94,9 +108,13 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
         print(f"== {pilot.study}", flush=True)
         _run(pilot, _written(pilot, outputs), machine, outputs, "03_verify")  # 01 needs all of it
     todo, kernels = [step for step in steps(study) if step[0] <= last], {}
-    untrained = any(stage == "04_finetune" and not is_done(folder, study, stage, arm) for stage, arm in todo)
+    untrained = any(
+        stage == "04_finetune" and not is_done(folder, study, stage, arm) for stage, arm in todo
+    )
     if untrained and (lacking := packages(study, load_machine(machine))):
-        raise StudyError(f"not installed here, and needed for the training: {', '.join(lacking)}; install them, or change training in {params}")
+        raise StudyError(
+            f"not installed here, and needed for the training: {', '.join(lacking)}; install them, or change training in {params}"
+        )
     with locked(folder):
         try:
             for i, (stage, arm) in enumerate(todo):
@@ -118,9 +136,21 @@ def _run(study: Study, params: str, machine: str, outputs: str, last: str) -> Pa
                     _execute(folder, stage, arm, given, label, kernels[stage, arm], last=True)
                 kernels.pop((stage, arm)).close()
                 print(f"{label}: done in {time.monotonic() - clock:.0f} s", flush=True)
-                if stage == STAGES[0]:  # before anything is drawn: what this study could not show, and which arms spend less than their share
+                if (
+                    stage == STAGES[0]
+                ):  # before anything is drawn: what this study could not show, and which arms spend less than their share
                     opened = Run(folder)
-                    print(*(f"  {told}" for told in [*planning.power_sentences(opened), *unspent(opened.plan["arms"])]), sep="\n", flush=True)
+                    print(
+                        *(
+                            f"  {told}"
+                            for told in [
+                                *planning.power_sentences(opened),
+                                *unspent(opened.plan["arms"]),
+                            ]
+                        ),
+                        sep="\n",
+                        flush=True,
+                    )
         finally:
             for kernel in kernels.values():
                 kernel.close()
@@ -139,7 +169,9 @@ def _written(study: Study, outputs: str) -> str:
     return str(path)
 
 
-def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs: str, study: Study) -> dict:
+def _parameters(
+    stage: str, arm: str | None, params: str, machine: str, outputs: str, study: Study
+) -> dict:
     if stage == "01_plan":
         return {"params": params, "outputs": outputs}
     run_folder = str(Path(outputs) / study.study)
@@ -148,7 +180,13 @@ def _parameters(stage: str, arm: str | None, params: str, machine: str, outputs:
     return {"folder": run_folder, "machine": machine} | ({"arm": arm} if arm else {})
 
 
-SPENT = {"n_samples": "samples", "n_tokens": "tokens", "spent_flops": "FLOPs of training", "seconds": "seconds of drawing and training", "usd": "USD"}
+SPENT = {
+    "n_samples": "samples",
+    "n_tokens": "tokens",
+    "spent_flops": "FLOPs of training",
+    "seconds": "seconds of drawing and training",
+    "usd": "USD",
+}
 
 
 class _Kernel:
@@ -159,21 +197,40 @@ class _Kernel:
         from jupyter_core.utils import run_sync
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self.manager, self.idle, self._sync, where = AsyncKernelManager(kernel_name="python3"), True, run_sync, load_machine(machine)
-        self.manager.shutdown_wait_time = 60  # seconds before a kernel that ends is killed: Ray takes some of them
+        self.manager, self.idle, self._sync, where = (
+            AsyncKernelManager(kernel_name="python3"),
+            True,
+            run_sync,
+            load_machine(machine),
+        )
+        self.manager.shutdown_wait_time = (
+            60  # seconds before a kernel that ends is killed: Ray takes some of them
+        )
         # Registered first, so called last: by then all is flushed, and taking PyTorch apart takes a second.
         lines = ["__import__('atexit').register(__import__('os')._exit, 0);"]
-        lines += [f"__import__({module!r}, fromlist=[{name!r}]);" for module, name in _imports(study, where.engine, stage, arm)]
-        lines += ["__import__('gc').freeze();"]  # what is imported stays; each training's end would look through all of it
-        options = [f"--IPKernelApp.exec_lines={line}" for line in lines] + ["--IPKernelApp.log_level=50", "--HistoryManager.hist_file=:memory:"]
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if where.device == "cpu" else {}  # before an import looks for a GPU
+        lines += [
+            f"__import__({module!r}, fromlist=[{name!r}]);"
+            for module, name in _imports(study, where.engine, stage, arm)
+        ]
+        lines += [
+            "__import__('gc').freeze();"
+        ]  # what is imported stays; each training's end would look through all of it
+        options = [f"--IPKernelApp.exec_lines={line}" for line in lines] + [
+            "--IPKernelApp.log_level=50",
+            "--HistoryManager.hist_file=:memory:",
+        ]
+        hidden = (
+            {"CUDA_VISIBLE_DEVICES": ""} if where.device == "cpu" else {}
+        )  # before an import looks for a GPU
         run_sync(self.manager.start_kernel)(extra_arguments=options, env=os.environ | hidden)
 
     def alive(self) -> bool:
         return self._sync(self.manager.is_alive)()
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):  # of a kernel that never spoke: its failure has been told
+        with contextlib.suppress(
+            Exception
+        ):  # of a kernel that never spoke: its failure has been told
             self._sync(self.manager.shutdown_kernel)(now=self.idle)
 
 
@@ -184,17 +241,35 @@ class _NeverStarted(Exception):
 def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tuple[str, str]]:
     """(module, name in it) for what a stage will import anyway; nothing that an engine or Unsloth wants to go before."""
     out = [("wcse_lib", MODULES[stage])]
-    samples = stage == "05_evaluate" or (stage == "02_generate" and study.arms[arm].engine == "local")
+    samples = stage == "05_evaluate" or (
+        stage == "02_generate" and study.arms[arm].engine == "local"
+    )
     if engine == "hf" and samples:
         out += [("transformers", "AutoModelForCausalLM"), ("transformers", "LlamaForCausalLM")]
     if stage == "04_finetune" and study.training.backend == "trl":
-        out += [("transformers", "AutoModelForCausalLM"), ("transformers", "LlamaForCausalLM"), ("trl", "SFTTrainer")]
+        out += [
+            ("transformers", "AutoModelForCausalLM"),
+            ("transformers", "LlamaForCausalLM"),
+            ("trl", "SFTTrainer"),
+        ]
     if stage == "06_analyze":
-        out += [("wcse_lib", "figures"), ("matplotlib.backends", "backend_svg"), ("matplotlib.backends", "backend_agg")]
+        out += [
+            ("wcse_lib", "figures"),
+            ("matplotlib.backends", "backend_svg"),
+            ("matplotlib.backends", "backend_agg"),
+        ]
     return out
 
 
-def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label: str, kernel: _Kernel, last: bool = False) -> None:
+def _execute(
+    folder: Path,
+    stage: str,
+    arm: str | None,
+    parameters: dict,
+    label: str,
+    kernel: _Kernel,
+    last: bool = False,
+) -> None:
     import papermill
 
     here = folder / stage / (arm or "")
@@ -216,13 +291,17 @@ def _execute(folder: Path, stage: str, arm: str | None, parameters: dict, label:
     except (papermill.PapermillExecutionError, RuntimeError, OSError) as error:
         if stop.asked:
             raise KeyboardInterrupt from error
-        if type(error) is RuntimeError and not last:  # what jupyter_client raises, before anything ran
+        if (
+            type(error) is RuntimeError and not last
+        ):  # what jupyter_client raises, before anything ran
             raise _NeverStarted from error
         _fail(here, label, error)
     finally:
         stop.done()
     if not (here / "manifest.json").exists():
-        raise StudyError(f"{label}: the notebook ended without a manifest; see {here / f'{stage}.ipynb'}")
+        raise StudyError(
+            f"{label}: the notebook ended without a manifest; see {here / f'{stage}.ipynb'}"
+        )
 
 
 class _Stop:
@@ -232,7 +311,11 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked, self.timer = False, None
-        self.before = signal.signal(signal.SIGINT, self) if threading.current_thread() is threading.main_thread() else None
+        self.before = (
+            signal.signal(signal.SIGINT, self)
+            if threading.current_thread() is threading.main_thread()
+            else None
+        )
 
     def __call__(self, *_) -> None:
         kernels = [p for p in psutil.Process().children() if "ipykernel" in " ".join(p.cmdline())]
@@ -258,14 +341,29 @@ class _Stop:
 
 def _fail(here: Path, label: str, error: Exception) -> None:
     """Stamp a failed step and say what to do; papermill's own notebook may claim that all went well."""
-    name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
+    name, value = (
+        getattr(error, "ename", type(error).__name__),
+        getattr(error, "evalue", str(error)),
+    )
     cell = getattr(error, "exec_count", None)
     hint = next((h for sign, h in HINTS.items() if sign in f"{name} {value}"), "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with contextlib.suppress(StudyError):  # a full disk
-        write_json(here / "failed.json", {"step": label, "cell": cell, "error": name, "message": value, "hint": hint, "when": now})
+        write_json(
+            here / "failed.json",
+            {
+                "step": label,
+                "cell": cell,
+                "error": name,
+                "message": value,
+                "hint": hint,
+                "when": now,
+            },
+        )
     where = f"cell {cell}: " if cell else ""
-    raise StudyError(f"{label} failed: {where}{name}: {value}" + (f"\nhint: {hint}" if hint else "")) from error
+    raise StudyError(
+        f"{label} failed: {where}{name}: {value}" + (f"\nhint: {hint}" if hint else "")
+    ) from error
 
 
 class _Live:
@@ -306,23 +404,39 @@ def status(folder: Path) -> str:
         state = "not yet"
         if opened.complete(stage, arm or ""):
             manifest = read_json(here / "manifest.json")
-            for facts in [manifest, *map(read_json, here.glob("*/manifest.json"))] if not arm else [manifest]:
+            for facts in (
+                [manifest, *map(read_json, here.glob("*/manifest.json"))] if not arm else [manifest]
+            ):
                 spent.update(_amounts(facts))
-            counts = [f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}" for k, v in manifest.items()
-                      if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")]  # fmt: skip
+            counts = [
+                f"{v:,.4g} {k}" if isinstance(v, float) else f"{v:,} {k}"
+                for k, v in manifest.items()
+                if k in ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")
+            ]
             state = f"complete {', '.join(counts)}"
         elif is_complete(here, opened.plan_id):
-            state = "out of date: what it reads was made anew after it, or some of its files are gone"
+            state = (
+                "out of date: what it reads was made anew after it, or some of its files are gone"
+            )
         elif rows := count_rows(here):
             state = f"under way: {rows:,} samples on disk"
         if (here / "failed.json").exists():
             failed = read_json(here / "failed.json")
-            state = f"failed: {failed['error']}: {failed['message']}" + f" ({failed['hint']})" * bool(failed.get("hint"))
+            state = (
+                f"failed: {failed['error']}: {failed['message']}"
+                + f" ({failed['hint']})" * bool(failed.get("hint"))
+            )
         waiting += [label] * (not state.startswith("complete"))
         lines.append(f"{label:<28} {state}")
-    told = [f"{spent[k]:,.4g} {words}" if k == "spent_flops" else f"{spent[k]:,.0f} {words}" for k, words in SPENT.items() if spent[k]]
+    told = [
+        f"{spent[k]:,.4g} {words}" if k == "spent_flops" else f"{spent[k]:,.0f} {words}"
+        for k, words in SPENT.items()
+        if spent[k]
+    ]
     lines += [f"spent so far: {', '.join(told)}"] * bool(told)
-    lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {folder / 'report.html'}")
+    lines.append(
+        f"next: {waiting[0]}" if waiting else f"all done; report: {folder / 'report.html'}"
+    )
     return "\n".join(lines)
 
 
@@ -336,24 +450,52 @@ def _amounts(facts: dict) -> Counter:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m wcse_lib.pipeline", description=__doc__, epilog="Call it again after a stop: it goes on from there."
+        prog="python -m wcse_lib.pipeline",
+        description=__doc__,
+        epilog="Call it again after a stop: it goes on from there.",
     )
-    parser.add_argument("params", help="a study's file, such as params/nano.yaml, or a grid of studies")
     parser.add_argument(
-        "--machine", default="", help="where it runs, such as params/machine/cpu.yaml (default: this machine)"
+        "params", help="a study's file, such as params/nano.yaml, or a grid of studies"
     )
-    parser.add_argument("--outputs", default="outputs", help="folder that gets the study's folder (default: outputs)")
-    parser.add_argument("--until", default="", metavar="STAGE", help=f"stop after this stage: {', '.join(STAGES)}")
-    parser.add_argument("--status", action="store_true", help="only show what is done, what it took and what is next")
-    parser.add_argument("--dry-run", action="store_true", help="only show plan, cost, memory, time and what is missing")
+    parser.add_argument(
+        "--machine",
+        default="",
+        help="where it runs, such as params/machine/cpu.yaml (default: this machine)",
+    )
+    parser.add_argument(
+        "--outputs",
+        default="outputs",
+        help="folder that gets the study's folder (default: outputs)",
+    )
+    parser.add_argument(
+        "--until", default="", metavar="STAGE", help=f"stop after this stage: {', '.join(STAGES)}"
+    )
+    parser.add_argument(
+        "--status",
+        action="store_true",
+        help="only show what is done, what it took and what is next",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only show plan, cost, memory, time and what is missing",
+    )
     args = parser.parse_args(argv)
     try:
         if args.status or args.dry_run:
-            os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # looks at what is here, fetches nothing
+            os.environ.update(
+                HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1"
+            )  # looks at what is here, fetches nothing
             machine = load_machine(args.machine)
-            studies = expand(args.params, args.outputs) if is_grid(args.params) else {"": load_study(args.params)}
+            studies = (
+                expand(args.params, args.outputs)
+                if is_grid(args.params)
+                else {"": load_study(args.params)}
+            )
             told = [
-                _status_of(resolve(args.outputs) / study.study, study) if args.status else preview(study, machine)
+                _status_of(resolve(args.outputs) / study.study, study)
+                if args.status
+                else preview(study, machine)
                 for study in studies.values()
             ]
             print("\n\n".join(told))

@@ -12,7 +12,15 @@ import pandas as pd
 
 from wcse_lib import budget, forecast
 from wcse_lib.explorer import explorer, paper_curves, plain_arms
-from wcse_lib.matching import cost_of, describe, flops_way, match_arms, matched_costs, uneven, unspent
+from wcse_lib.matching import (
+    cost_of,
+    describe,
+    flops_way,
+    match_arms,
+    matched_costs,
+    uneven,
+    unspent,
+)
 from wcse_lib.matrix import list_students
 from wcse_lib.pilot import (
     MEASURED,
@@ -28,11 +36,36 @@ from wcse_lib.pilot import (
 )
 from wcse_lib.problems import check_splits, load_problems
 from wcse_lib.records import read_parquet, write_json, write_parquet
-from wcse_lib.study import Run, Study, check_study, fingerprint, load_study, named_files, read_yaml, resolve
+from wcse_lib.study import (
+    Run,
+    Study,
+    check_study,
+    fingerprint,
+    load_study,
+    named_files,
+    read_yaml,
+    resolve,
+)
 
-__all__ = ["explorer", "paper_curves", "pilot_study", "read_pilot"]  # of the floor, for notebook 01 and the pipeline
+__all__ = [
+    "explorer",
+    "paper_curves",
+    "pilot_study",
+    "read_pilot",
+]  # of the floor, for notebook 01 and the pipeline
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "vllm", "unsloth", "pandas", "papermill", "math-verify")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "vllm",
+    "unsloth",
+    "pandas",
+    "papermill",
+    "math-verify",
+)
 SPLITS = ("train", "validation", "held_out")
 UNKNOWN = "the arms' lengths are not known; run a pilot, or set the arms' tokens_per_sample"
 
@@ -46,13 +79,23 @@ def study_from(namespace: dict, params: str) -> Study:
     """
     plain = (str, int, float, bool, list, dict)
     given = {k: v for k, v in namespace.items() if not k.startswith("_") and isinstance(v, plain)}
-    for own in ("params", "outputs", "interactive", "In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"):
+    for own in (
+        "params",
+        "outputs",
+        "interactive",
+        "In",
+        "Out",
+        "PAPERMILL_INPUT_PATH",
+        "PAPERMILL_OUTPUT_PATH",
+    ):
         given.pop(own, None)
     if "study" in given:
         return check_study(given, "parameters")
     if not given:
         return load_study(params)
-    return check_study({**read_yaml(resolve(params)), **given}, f"{params} with parameters {', '.join(given)}")
+    return check_study(
+        {**read_yaml(resolve(params)), **given}, f"{params} with parameters {', '.join(given)}"
+    )
 
 
 def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
@@ -69,7 +112,8 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         known[name] |= {k: getattr(found, k) for k in MEASURED if getattr(found, k) is not None}
     spend = match_arms(study, known, pilot)
     arms = {
-        name: known[name] if arm.model else uneven(study, name, known, spend, pilot) for name, arm in study.arms.items()
+        name: known[name] if arm.model else uneven(study, name, known, spend, pilot)
+        for name, arm in study.arms.items()
     }
     students = list_students(study, arms)
     if students:
@@ -87,15 +131,23 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
         "files": named_files(study),
         "versions": versions(),
     }
-    rows = {name: {k: v for k, v in arm.items() if k != "seconds_per_sample"} for name, arm in arms.items()}
+    rows = {
+        name: {k: v for k, v in arm.items() if k != "seconds_per_sample"}
+        for name, arm in arms.items()
+    }
     imported = {arm.path: plan["files"].get(arm.path) for arm in study.arms.values() if arm.path}
-    plan["plan_id"] = fingerprint([plan["study"], rows, students, plan["problems_sha256"], imported])
+    plan["plan_id"] = fingerprint(
+        [plan["study"], rows, students, plan["problems_sha256"], imported]
+    )
     refuse_other(folder / "01_plan" / "plan.json", study)
     if pilot:
         plan["pilot"] = {name: facts(found, known[name]) for name, found in pilot.items()}
         plan["pilot_correlation"], told = correlation(pilot), advise(study, spend, pilot)
         plan["forecast"], plan["crossings"] = told["sentences"], told["crossings"]
-        write_parquet(folder / "01_plan" / "forecast.parquet", forecast_table(study, arms, pilot, len(splits["train"])))
+        write_parquet(
+            folder / "01_plan" / "forecast.parquet",
+            forecast_table(study, arms, pilot, len(splits["train"])),
+        )
         most = max(100, 2 * max(n for arm in known.values() for n in arm["samples"].values()))
         write_parquet(folder / "01_plan" / "curves.parquet", curves(pilot, most))
     for split in SPLITS:
@@ -127,10 +179,15 @@ def problems_table(run: Run) -> pd.DataFrame:
     for split in SPLITS:
         frame = read_parquet(run.path("01", f"{split}.parquet"))
         levels = frame["level"].replace("", "none").value_counts().sort_index()
-        rows.append({
-            "split": split, "n_problems": len(frame), "levels": ", ".join(f"{k}: {n}" for k, n in levels.items()),
-            "words_per_question": frame["question"].str.split().str.len().mean(), "n_with_solution": int((frame["solution"] != "").sum()),
-        })  # fmt: skip
+        rows.append(
+            {
+                "split": split,
+                "n_problems": len(frame),
+                "levels": ", ".join(f"{k}: {n}" for k, n in levels.items()),
+                "words_per_question": frame["question"].str.split().str.len().mean(),
+                "n_with_solution": int((frame["solution"] != "").sum()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -153,23 +210,42 @@ def arms_table(run: Run) -> pd.DataFrame:
     for name, arm in run.plan["arms"].items():
         for budget_name in arm["samples"]:
             parts = run.shares(name, budget_name)
-            rows.append({"arm": name, "budget": budget_name, "model": arm["model"] or " + ".join(parts),
-                         "samples_per_problem": sum(parts.values()), "n_samples": round(n * sum(parts.values())),
-                         **_planned(run, parts, n), "part_of_budget": arm["budget_used"][budget_name]})  # fmt: skip
+            rows.append(
+                {
+                    "arm": name,
+                    "budget": budget_name,
+                    "model": arm["model"] or " + ".join(parts),
+                    "samples_per_problem": sum(parts.values()),
+                    "n_samples": round(n * sum(parts.values())),
+                    **_planned(run, parts, n),
+                    "part_of_budget": arm["budget_used"][budget_name],
+                }
+            )
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
-    return table.assign(matched=(table["part_of_budget"] - 1).abs() <= 0.01) if b.match != "count" else table
+    return (
+        table.assign(matched=(table["part_of_budget"] - 1).abs() <= 0.01)
+        if b.match != "count"
+        else table
+    )
 
 
 def _planned(run: Run, parts: dict[str, float], n_problems: int) -> dict[str, float]:
     """Planned amounts of the samples per problem that are drawn from each arm, as the budget counts them; NaN where a
     length, size or price is not known."""
-    out, known, ways = {}, plain_arms(run), {"tokens": "tokens", "flops": flops_way(run.study), "usd": "price", "seconds": "seconds"}
+    out, known, ways = (
+        {},
+        plain_arms(run),
+        {"tokens": "tokens", "flops": flops_way(run.study), "usd": "price", "seconds": "seconds"},
+    )
     costs = matched_costs(run.study, known)
     for unit, way in ways.items():
         try:
             if any(known[a]["tokens_per_sample"] is None for a in parts):
                 raise ValueError(UNKNOWN)
-            each = sum(budget.cost(costs[a], way, k, run.study.budget.prompt_tokens) for a, k in parts.items())
+            each = sum(
+                budget.cost(costs[a], way, k, run.study.budget.prompt_tokens)
+                for a, k in parts.items()
+            )
             out[f"planned_{unit}"] = n_problems * each
         except ValueError:
             out[f"planned_{unit}"] = np.nan
@@ -183,13 +259,23 @@ def exchange_table(run: Run) -> pd.DataFrame:
     costs = {name: cost_of(arm, b.batch) for name, arm in arms.items()}
     table = budget.exchange(b.reference, costs, max(b.samples.values()), b.prompt_tokens)
     ratios = table.pivot(index="convention", columns="arm", values="exchange_ratio")[list(arms)]
-    notes = table[(table["arm"] != b.reference) | (len(arms) == 1)].groupby("convention")["leaves_out"].last()
+    notes = (
+        table[(table["arm"] != b.reference) | (len(arms) == 1)]
+        .groupby("convention")["leaves_out"]
+        .last()
+    )
     prompts = ratios.index.str.startswith("prompt·") | (ratios.index == "attention")
     lengths = any(arm["tokens_per_sample"] is None for arm in arms.values())
     unread = prompts & any(arm["prompt_tokens"] is None for arm in arms.values())
     lacking = unread | lengths & (ratios.index == "tokens")
-    notes = notes.mask(lacking, UNKNOWN if lengths else "the prompts' lengths are not known; run a pilot")
-    assumed = ratios.index.isin(["flops", "non_embedding", "active", "price"]) & lengths & ratios.notna().all(axis=1)
+    notes = notes.mask(
+        lacking, UNKNOWN if lengths else "the prompts' lengths are not known; run a pilot"
+    )
+    assumed = (
+        ratios.index.isin(["flops", "non_embedding", "active", "price"])
+        & lengths
+        & ratios.notna().all(axis=1)
+    )
     notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
     ratios[lacking] = np.nan
     out = ratios.assign(leaves_out=notes).loc[table["convention"].unique()].reset_index()
@@ -198,7 +284,9 @@ def exchange_table(run: Run) -> pd.DataFrame:
 
 def students_table(run: Run) -> pd.DataFrame:
     """One row per student: who learns from whom, at which budget, under which paradigm."""
-    frame = pd.DataFrame([{"student": name, **entry} for name, entry in run.plan["students"].items()]).astype(object)
+    frame = pd.DataFrame(
+        [{"student": name, **entry} for name, entry in run.plan["students"].items()]
+    ).astype(object)
     return frame.where(frame.notna(), "")
 
 
@@ -215,9 +303,22 @@ def power_table(run: Run) -> pd.DataFrame:
     """
     pilot, n, given = run.plan.get("pilot", {}), run.plan["n_problems"]["train"], run.study.power
     table, seeds = read_forecast(run), len(run.study.training.seeds)
-    rows, named = [], {} if table is None else table[table["metric"] == "coverage"].groupby("arm")["value"].last()
+    rows, named = (
+        [],
+        {}
+        if table is None
+        else table[table["metric"] == "coverage"].groupby("arm")["value"].last(),
+    )
     p = named.get(run.study.budget.reference, given.rate)
-    rows.append(("coverage of arms", n, p, run.plan.get("pilot_correlation", given.correlation), "training problems"))
+    rows.append(
+        (
+            "coverage of arms",
+            n,
+            p,
+            run.plan.get("pilot_correlation", given.correlation),
+            "training problems",
+        )
+    )
     least = [
         (min(a["samples"].values()) * n * pilot[name]["pass_at_1"], name)
         for name, a in plain_arms(run).items()
@@ -226,20 +327,47 @@ def power_table(run: Run) -> pd.DataFrame:
     if least and (judged := min(least))[0] >= 2 and pilot[judged[1]]["n_judged"]:
         rate = pilot[judged[1]]["n_false"] / pilot[judged[1]]["n_judged"]
         rows.append(
-            ("false positives of arms", int(judged[0]), rate, None, f"correct samples of {judged[1]} (expected)")
+            (
+                "false positives of arms",
+                int(judged[0]),
+                rate,
+                None,
+                f"correct samples of {judged[1]} (expected)",
+            )
         )
     rows += [
-        ("students", n, given.rate, given.correlation, "held-out problems" if s == "held_out" else f"problems of {s}")
+        (
+            "students",
+            n,
+            given.rate,
+            given.correlation,
+            "held-out problems" if s == "held_out" else f"problems of {s}",
+        )
         for s, n in run.plan["n_held_out"].items()
         if run.plan["students"]
     ]
     out = []
     for what, items, p, r, items_are in (row for row in rows if row[1] > 1):
-        p, ways = float(np.clip(p, 0.02, 0.98)), {"unpaired": {}, "paired": {"paired_correlation": r}}
-        ways["paired_with_seeds"] = ways["paired"] | {"n_seeds": seeds, "seed_sd": given.seed_sd_points / 100}
-        asked = ["unpaired", *["paired"] * (r is not None), *["paired_with_seeds"] * (what == "students" and seeds > 1)]
-        points = {f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **ways[k]) for k in asked}
-        out.append({"what": what, "n": items, "items": items_are, "rate": p, "correlation": r, **points})
+        p, ways = (
+            float(np.clip(p, 0.02, 0.98)),
+            {"unpaired": {}, "paired": {"paired_correlation": r}},
+        )
+        ways["paired_with_seeds"] = ways["paired"] | {
+            "n_seeds": seeds,
+            "seed_sd": given.seed_sd_points / 100,
+        }
+        asked = [
+            "unpaired",
+            *["paired"] * (r is not None),
+            *["paired_with_seeds"] * (what == "students" and seeds > 1),
+        ]
+        points = {
+            f"{k}_points": 100 * forecast.minimum_detectable_effect(items, p, **ways[k])
+            for k in asked
+        }
+        out.append(
+            {"what": what, "n": items, "items": items_are, "rate": p, "correlation": r, **points}
+        )
     return pd.DataFrame(out)
 
 
@@ -249,7 +377,9 @@ def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
     for row in power_table(run).itertuples():
         test = {} if pd.isna(row.correlation) else {"paired_correlation": row.correlation}
         paired = f", paired (correlation {row.correlation:.2g})," if test else ""
-        told = forecast.power_sentence(row.n, row.rate, wanted, f"{row.items}{paired} at a rate of {row.rate:.2g}", **test)
+        told = forecast.power_sentence(
+            row.n, row.rate, wanted, f"{row.items}{paired} at a rate of {row.rate:.2g}", **test
+        )
         if row.what == "students" and seeds == 1:
             told += " One training seed cannot tell a difference of the arms from one of seeds: what holds is that of these two students."
         elif row.what == "students":
@@ -262,7 +392,15 @@ def checks(run: Run) -> dict:
     """Facts about the plan, and where its arms are not matched. Raises AssertionError when splits overlap or an arm gets
     no sample."""
     keys = [set(read_parquet(run.path("01", f"{s}.parquet"))["problem_id"]) for s in SPLITS]
-    assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2], "splits share problems"
-    assert all(n >= 1 for a in run.plan["arms"].values() for n in a["samples"].values()), "an arm gets no sample"
-    found = {"n_arms": len(run.plan["arms"]), "n_students": len(run.plan["students"]), **run.plan["n_problems"]}
+    assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2], (
+        "splits share problems"
+    )
+    assert all(n >= 1 for a in run.plan["arms"].values() for n in a["samples"].values()), (
+        "an arm gets no sample"
+    )
+    found = {
+        "n_arms": len(run.plan["arms"]),
+        "n_students": len(run.plan["students"]),
+        **run.plan["n_problems"],
+    }
     return found | {"not_matched": unspent(run.plan["arms"])}

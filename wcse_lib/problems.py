@@ -19,7 +19,9 @@ from wcse_lib.records import StudyError, encodable, read_table
 from wcse_lib.study import Dataset, Study, resolve
 
 COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
-MARKED = re.compile(r"####|\\(?:boxed|fbox)|\banswer\b\W{0,3}(?:is\b|:|=)", re.I)  # a line that holds its answer, not only that
+MARKED = re.compile(
+    r"####|\\(?:boxed|fbox)|\banswer\b\W{0,3}(?:is\b|:|=)", re.I
+)  # a line that holds its answer, not only that
 FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
@@ -32,13 +34,19 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
     that stayed although a held-out one is much like them. Raises StudyError when a file or hub cannot be read, lacks a
     column, or holds fewer problems than asked for.
     """
-    sizes = {"held_out": dataset.n_held_out or 0, "validation": dataset.n_validation, "train": dataset.n_train}
+    sizes = {
+        "held_out": dataset.n_held_out or 0,
+        "validation": dataset.n_validation,
+        "train": dataset.n_train,
+    }
     dropped, near = [], pd.DataFrame(columns=decontamination.PAIRS)
     if dataset.name in ("nano", "reasoning_gym"):
         splits, seen = {}, frozenset()
         for split, n in sizes.items():  # the last can grow without changing the others
             if dataset.name == "nano":
-                rows = make_problems(n, f"{seed}:{split}", tuple(dataset.levels or (1, 2, 3, 4)), seen)
+                rows = make_problems(
+                    n, f"{seed}:{split}", tuple(dataset.levels or (1, 2, 3, 4)), seen
+                )
             else:
                 rows = _gym(dataset, f"{seed}:{split}", split, n, seen, dropped)
             splits[split] = pd.DataFrame([{"tests": "", **row} for row in rows], columns=COLUMNS)
@@ -47,18 +55,34 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
         return {**splits, "near_duplicates": near}, dropped
     train = _shuffled(_read(dataset, "train", dropped), dataset, f"{seed}:train")
     names = ["held_out"] * bool(dataset.held_out) + list(dataset.transfer)
-    sets = {name: _shuffled(_read(dataset, name, dropped), dataset, f"{seed}:{name}").assign(set=name) for name in names}
+    sets = {
+        name: _shuffled(_read(dataset, name, dropped), dataset, f"{seed}:{name}").assign(set=name)
+        for name in names
+    }
     none = pd.DataFrame(columns=[*COLUMNS, "set"]).astype(str)
     n_read = len(train)
-    train, near = _apart(train, pd.concat([none, *sets.values()], ignore_index=True), dataset, dropped)
+    train, near = _apart(
+        train, pd.concat([none, *sets.values()], ignore_index=True), dataset, dropped
+    )
     if train.empty:
-        raise StudyError(f"dataset.train: all {n_read} problems are held out too ({dropped[-1]['reason']}); give another file, or split this one")
+        raise StudyError(
+            f"dataset.train: all {n_read} problems are held out too ({dropped[-1]['reason']}); give another file, or split this one"
+        )
     if len(train) <= dataset.n_validation:
-        raise StudyError(f"dataset.n_validation = {dataset.n_validation}: only {len(train)} training problems are usable")
+        raise StudyError(
+            f"dataset.n_validation = {dataset.n_validation}: only {len(train)} training problems are usable"
+        )
     cut = len(train) - dataset.n_validation
-    wanted = {"held_out": ("n_held_out", dataset.n_held_out)} | {k: (f"transfer.{k}.n", v.n) for k, v in dataset.transfer.items()}
-    splits = {"train": _first(train.iloc[:cut], "train", "n_train", dataset.n_train, dropped), "validation": train.iloc[cut:]}
-    splits["held_out"] = pd.concat([none, *(_first(sets[name], name, *wanted[name], dropped) for name in sets)])
+    wanted = {"held_out": ("n_held_out", dataset.n_held_out)} | {
+        k: (f"transfer.{k}.n", v.n) for k, v in dataset.transfer.items()
+    }
+    splits = {
+        "train": _first(train.iloc[:cut], "train", "n_train", dataset.n_train, dropped),
+        "validation": train.iloc[cut:],
+    }
+    splits["held_out"] = pd.concat(
+        [none, *(_first(sets[name], name, *wanted[name], dropped) for name in sets)]
+    )
     used = set().union(*(splits[split]["problem_id"] for split in splits))
     splits["near_duplicates"] = near[near["problem_id"].isin(used) & near["held_out_id"].isin(used)]
     return {name: frame.reset_index(drop=True) for name, frame in splits.items()}, dropped
@@ -73,10 +97,16 @@ def check_splits(study: Study, splits: dict[str, pd.DataFrame]) -> None:
         raise StudyError(f"controls.reference: {why}")
 
 
-def _gym(dataset: Dataset, seed: str, split: str, n: int, seen: frozenset[str], dropped: list[dict]) -> list[dict]:
+def _gym(
+    dataset: Dataset, seed: str, split: str, n: int, seen: frozenset[str], dropped: list[dict]
+) -> list[dict]:
     """Draw n problems of a reasoning-gym task whose own answer its scorer accepts; none twice, none in two splits."""
     number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") >> 1
-    rows, seen, source = [], set(seen), _task(dataset.task, json.dumps(dataset.options), number, 20 * n + 20)
+    rows, seen, source = (
+        [],
+        set(seen),
+        _task(dataset.task, json.dumps(dataset.options), number, 20 * n + 20),
+    )
     for i in range(len(source) if n else 0):
         entry = source[i]
         question, answer = entry["question"], str(entry["answer"] or "")
@@ -96,8 +126,12 @@ def _gym(dataset: Dataset, seed: str, split: str, n: int, seen: frozenset[str], 
         if len(rows) == n:
             return rows
     if n:
-        why = f"only {len(rows)} of {n} problems for {split} could be drawn ({dropped[-1]['reason']})"
-        raise StudyError(f"dataset.task = {dataset.task!r}: {why}; ask for fewer, or choose another task")
+        why = (
+            f"only {len(rows)} of {n} problems for {split} could be drawn ({dropped[-1]['reason']})"
+        )
+        raise StudyError(
+            f"dataset.task = {dataset.task!r}: {why}; ask for fewer, or choose another task"
+        )
     return rows
 
 
@@ -119,30 +153,42 @@ def _task(task: str, options: str, seed: int, size: int) -> Any:
     try:
         import reasoning_gym
     except ImportError as error:
-        raise StudyError(f"dataset.name: reasoning_gym: {error}; pip install -e '.[gym]'") from error
+        raise StudyError(
+            f"dataset.name: reasoning_gym: {error}; pip install -e '.[gym]'"
+        ) from error
     try:
         return reasoning_gym.create_dataset(task, seed=seed, size=size, **json.loads(options))
     except (TypeError, ValueError, AssertionError) as error:
-        raise StudyError(f"dataset.task = {task!r}, dataset.options = {options}: refused ({error})") from error
+        raise StudyError(
+            f"dataset.task = {task!r}, dataset.options = {options}: refused ({error})"
+        ) from error
 
 
 def _read(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
     """The usable problems of the training file, the held-out one or a transfer set, in their order."""
     held = dataset.transfer.get(split)
-    columns, style = (held and held.columns) or dataset.columns, (held and held.answer_style) or dataset.answer_style
+    columns, style = (
+        (held and held.columns) or dataset.columns,
+        (held and held.answer_style) or dataset.answer_style,
+    )
     where, source = _rows(dataset, split)
     prefix, rows, ids, questions = f"{split}:" if held else "", [], set(), set()
     levels = None if dataset.levels is None else {str(level) for level in dataset.levels}
     for number, row in enumerate(source, 1):
         question = _text(row, columns.question, where, number)
-        problem_id = prefix + (_text(row, columns.problem_id, where, number) if columns.problem_id else _id(question))
+        problem_id = prefix + (
+            _text(row, columns.problem_id, where, number) if columns.problem_id else _id(question)
+        )
         level, solution, tests = (
-            _text(row, name, where, number) if name else "" for name in (columns.level, columns.solution, columns.tests)
+            _text(row, name, where, number) if name else ""
+            for name in (columns.level, columns.solution, columns.tests)
         )
         if columns.entry_point:
             tests += f"\n\ncheck({_text(row, columns.entry_point, where, number)})\n"
         gold = "" if columns.tests else _text(row, columns.answer, where, number)
-        sought = "\n" in gold or style != "auto"  # a bare value stands as it is, be it one that `extract` would cut
+        sought = (
+            "\n" in gold or style != "auto"
+        )  # a bare value stands as it is, be it one that `extract` would cut
         answer = answers.extract(gold, style) if sought or MARKED.search(gold) else gold
         answer = answer if answer or sought else gold
         reason = ""
@@ -166,7 +212,9 @@ def _read(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
         rows.append((problem_id, question, answer, level, solution, tests))
     if not rows:
         why = dropped[-1]["reason"] if dropped else "it is empty"
-        raise StudyError(f"{where}: no usable problem in it ({why}); check dataset.columns and levels")
+        raise StudyError(
+            f"{where}: no usable problem in it ({why}); check dataset.columns and levels"
+        )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -181,22 +229,36 @@ def _rows(dataset: Dataset, split: str) -> tuple[str, Iterable[dict]]:
     hub, config = (held.hub, held.config) if held and held.hub else (dataset.path, dataset.config)
     where = f"{hub}{f' ({config})' if config else ''}, split {path}"
     try:
-        return where, datasets.load_dataset(str(resolve(hub)) if resolve(hub).is_dir() else hub, config, split=path)
+        return where, datasets.load_dataset(
+            str(resolve(hub)) if resolve(hub).is_dir() else hub, config, split=path
+        )
     except Exception as error:  # the library raises a dozen kinds
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         hint = "check id, config, split, network and, for gated sets, your login; a local folder of the same form will do too"
         raise StudyError(f"dataset.path: {where} cannot be loaded ({why}); {hint}") from error
 
 
-def _apart(train: pd.DataFrame, held: pd.DataFrame, dataset: Dataset, dropped: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _apart(
+    train: pd.DataFrame, held: pd.DataFrame, dataset: Dataset, dropped: list[dict]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training problems without copies of held-out ones, and the near-duplicates that stayed."""
     if dataset.decontaminate:
         copies, near = decontamination.compare(train, held, dataset.ngram)
-        found = [(c.problem_id, f"{c.reason} a problem of {c.set}", c.held_out_id) for c in copies.itertuples()]
+        found = [
+            (c.problem_id, f"{c.reason} a problem of {c.set}", c.held_out_id)
+            for c in copies.itertuples()
+        ]
     else:  # the very same question is never trained on
-        near, known = pd.DataFrame(columns=decontamination.PAIRS), dict(zip(held["question"].map(_key), held["problem_id"]))
+        near, known = (
+            pd.DataFrame(columns=decontamination.PAIRS),
+            dict(zip(held["question"].map(_key), held["problem_id"])),
+        )
         rows = [(r.problem_id, known.get(_key(r.question))) for r in train.itertuples()]
-        found = [(problem_id, "its very question is held out", other) for problem_id, other in rows if other]
+        found = [
+            (problem_id, "its very question is held out", other)
+            for problem_id, other in rows
+            if other
+        ]
     dropped += [_drop("train", *row) for row in found]
     return train[~train["problem_id"].isin([problem_id for problem_id, *_ in found])], near
 
@@ -217,7 +279,9 @@ def field(row: dict, name: str, path: str | Path, number: int) -> Any:
     value = row
     for part in name.split("."):
         if not isinstance(value, dict) or part not in value:
-            raise StudyError(f"{path}, line {number}: no column {name!r}; columns are {', '.join(map(str, row))}")
+            raise StudyError(
+                f"{path}, line {number}: no column {name!r}; columns are {', '.join(map(str, row))}"
+            )
         value = value[part]
     return value
 
@@ -227,11 +291,18 @@ def _shuffled(frame: pd.DataFrame, dataset: Dataset, seed: str) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True) if dataset.shuffle else frame
 
 
-def _first(frame: pd.DataFrame, split: str, key: str, n: int | None, dropped: list[dict]) -> pd.DataFrame:
+def _first(
+    frame: pd.DataFrame, split: str, key: str, n: int | None, dropped: list[dict]
+) -> pd.DataFrame:
     n = len(frame) if n is None else n
     if n > len(frame):
-        raise StudyError(f"dataset.{key} = {n}: only {len(frame)} problems are usable; ask for fewer, or leave the key out")
-    dropped += [_drop(split, problem_id, f"beyond dataset.{key} = {n}") for problem_id in frame["problem_id"][n:]]
+        raise StudyError(
+            f"dataset.{key} = {n}: only {len(frame)} problems are usable; ask for fewer, or leave the key out"
+        )
+    dropped += [
+        _drop(split, problem_id, f"beyond dataset.{key} = {n}")
+        for problem_id in frame["problem_id"][n:]
+    ]
     return frame.iloc[:n]
 
 

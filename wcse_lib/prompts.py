@@ -28,9 +28,13 @@ def shots(prompt: Prompt) -> str:
         text = path.read_text(encoding="utf-8").rstrip()
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(sorted(p.stem for p in SHOTS.glob("*.txt")))
-        raise StudyError(f"prompt.shots = {prompt.shots!r}: no text file ({error}); bundled: {known}") from error
+        raise StudyError(
+            f"prompt.shots = {prompt.shots!r}: no text file ({error}); bundled: {known}"
+        ) from error
     if text.count(QUESTION) > 1:
-        raise StudyError(f"prompt.shots: {path} has {QUESTION} {text.count(QUESTION)} times; once, at its end, is right")
+        raise StudyError(
+            f"prompt.shots: {path} has {QUESTION} {text.count(QUESTION)} times; once, at its end, is right"
+        )
     return text if QUESTION in text else f"{text}\n\n{QUESTION}"
 
 
@@ -60,16 +64,29 @@ def prompt_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
     """
     if prompt.style == "chat":
         if not tokenizer.chat_template:
-            raise ValueError("prompt.style: chat, but this tokenizer has no chat template; write prompt.style: plain")
+            raise ValueError(
+                "prompt.style: chat, but this tokenizer has no chat template; write prompt.style: plain"
+            )
         how = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
         try:
-            ids = tokenizer.apply_chat_template(messages(question, prompt), enable_thinking=prompt.thinking, **how)
+            ids = tokenizer.apply_chat_template(
+                messages(question, prompt), enable_thinking=prompt.thinking, **how
+            )
         except Exception as error:  # jinja's, raised by the template itself
-            hint = "; leave prompt.system out, or put it into prompt.template" if prompt.system else ""
-            raise ValueError(f"the model's chat template refuses this conversation: {error}{hint}") from error
+            hint = (
+                "; leave prompt.system out, or put it into prompt.template" if prompt.system else ""
+            )
+            raise ValueError(
+                f"the model's chat template refuses this conversation: {error}{hint}"
+            ) from error
     else:
-        ids, bos = tokenizer(prompt_text(question, prompt), add_special_tokens=True)["input_ids"], tokenizer.bos_token_id
-        if bos not in (None, tokenizer.eos_token_id, *ids[:1]) and "bos_token" in (tokenizer.chat_template or ""):
+        ids, bos = (
+            tokenizer(prompt_text(question, prompt), add_special_tokens=True)["input_ids"],
+            tokenizer.bos_token_id,
+        )
+        if bos not in (None, tokenizer.eos_token_id, *ids[:1]) and "bos_token" in (
+            tokenizer.chat_template or ""
+        ):
             ids = [bos, *ids]  # some tokenizers leave their BOS to the chat template
     check_bos(tokenizer, ids)
     return list(ids)
@@ -84,7 +101,9 @@ def check_bos(tokenizer: Any, ids: list[int]) -> None:
     if bos is None or bos == tokenizer.eos_token_id:
         return
     n = list(ids).count(bos)
-    wants = tokenizer("", add_special_tokens=True)["input_ids"][:1] == [bos] or "bos_token" in (tokenizer.chat_template or "")
+    wants = tokenizer("", add_special_tokens=True)["input_ids"][:1] == [bos] or "bos_token" in (
+        tokenizer.chat_template or ""
+    )
     if (n != 1 or ids[0] != bos) if wants else list(ids[:2]) == [bos, bos]:
         raise ValueError(
             f"a prompt must hold exactly one BOS ({tokenizer.bos_token!r}), at its start; this one has {n}: "
@@ -95,13 +114,23 @@ def check_bos(tokenizer: Any, ids: list[int]) -> None:
 def prompt_hash(prompt: Prompt, chat_template: str | None) -> str:
     """A short hash of everything that turns a question into a prompt; stands on every sample."""
     text = prompt_text(QUESTION, prompt)
-    data = [prompt.style, text, prompt.system, prompt.thinking, chat_template if prompt.style == "chat" else None]
+    data = [
+        prompt.style,
+        text,
+        prompt.system,
+        prompt.thinking,
+        chat_template if prompt.style == "chat" else None,
+    ]
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
 
 
 def without_thinking(text: str) -> str:
     """A sample without its `<think>` part; empty when that was never closed."""
-    return text.rpartition("</think>")[2].lstrip() if "</think>" in text else text.partition("<think>")[0].strip()
+    return (
+        text.rpartition("</think>")[2].lstrip()
+        if "</think>" in text
+        else text.partition("<think>")[0].strip()
+    )
 
 
 def load_tokenizer(model: str) -> Any:

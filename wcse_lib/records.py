@@ -23,10 +23,20 @@ import pandas as pd
 
 KEY = ["author", "problem_id", "sample_index"]
 SAMPLE_COLUMNS = {
-    "author": "string", "problem_id": "string", "sample_index": "int64", "seed": "int64", "text": "string",
-    "n_prompt_tokens": "int64", "n_tokens": "int64", "finish_reason": "string", "engine": "string", "model": "string",
-    "prompt_hash": "string", "error": "string", "usd": "double",
-}  # fmt: skip
+    "author": "string",
+    "problem_id": "string",
+    "sample_index": "int64",
+    "seed": "int64",
+    "text": "string",
+    "n_prompt_tokens": "int64",
+    "n_tokens": "int64",
+    "finish_reason": "string",
+    "engine": "string",
+    "model": "string",
+    "prompt_hash": "string",
+    "error": "string",
+    "usd": "double",
+}
 PIECE = 20_000  # rows that are held at a time where there may be millions
 
 
@@ -97,10 +107,17 @@ def appending(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.Data
     import pyarrow.parquet as pq
 
     types = {"string": pa.string(), "int64": pa.int64(), "boolean": pa.bool_()}
-    nullable = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items() if kind == "boolean"})
-    metadata = pa.Schema.from_pandas(nullable, preserve_index=False).metadata  # so that None does not come back as an object
+    nullable = pd.DataFrame(
+        {name: pd.Series(dtype=kind) for name, kind in columns.items() if kind == "boolean"}
+    )
+    metadata = pa.Schema.from_pandas(
+        nullable, preserve_index=False
+    ).metadata  # so that None does not come back as an object
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata)
-    with _replacing(path) as file, pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+    with (
+        _replacing(path) as file,
+        pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
+    ):
 
         def add(frame: pd.DataFrame) -> None:
             if len(frame):
@@ -110,7 +127,9 @@ def appending(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.Data
         yield add
 
 
-def read_parquet(path: Path, columns: list[str] | None = None, filters: list[tuple] | None = None) -> pd.DataFrame:
+def read_parquet(
+    path: Path, columns: list[str] | None = None, filters: list[tuple] | None = None
+) -> pd.DataFrame:
     """Read one Parquet file, or those of its rows that match all `filters` (column, operator, value).
 
     Raises StudyError naming the file when it is missing or damaged.
@@ -118,7 +137,13 @@ def read_parquet(path: Path, columns: list[str] | None = None, filters: list[tup
     import pyarrow.parquet as pq
 
     with _reading(path):
-        table = pq.read_table(path, columns=columns, filters=filters, partitioning=None, page_checksum_verification=True)
+        table = pq.read_table(
+            path,
+            columns=columns,
+            filters=filters,
+            partitioning=None,
+            page_checksum_verification=True,
+        )
         return table.to_pandas()
 
 
@@ -139,7 +164,14 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise StudyError(f"{path}: not there; run the stage that writes it first") from None
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError) as error:  # pandas reads its own note
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # pandas reads its own note
         raise StudyError(
             f"{path}: damaged ({error}); delete it and run its stage again: only its rows are made anew"
         ) from error
@@ -147,7 +179,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 def same_problems(rows: pd.DataFrame) -> list[tuple]:
     """Filters for `read_parquet` that give other files' rows of the problems of a piece, and of none far from them."""
-    return [("problem_id", ">=", rows["problem_id"].min()), ("problem_id", "<=", rows["problem_id"].max())]
+    return [
+        ("problem_id", ">=", rows["problem_id"].min()),
+        ("problem_id", "<=", rows["problem_id"].max()),
+    ]
 
 
 def parts(folder: Path) -> list[Path]:
@@ -166,22 +201,37 @@ def _by_key(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     keys = [c for c in KEY if c in frame]
     twice = frame.duplicated(keys)
     if len(keys) == len(KEY) and twice.any():
-        raise StudyError(f"{folder}: sample {tuple(frame.loc[twice, KEY].iloc[0])} stands there twice; remove one part")
+        raise StudyError(
+            f"{folder}: sample {tuple(frame.loc[twice, KEY].iloc[0])} stands there twice; remove one part"
+        )
     return frame.sort_values(keys, ignore_index=True)
 
 
-def sample_pieces(folder: Path, columns: list[str] | None = None, n_rows: int = PIECE) -> Iterator[pd.DataFrame]:
+def sample_pieces(
+    folder: Path, columns: list[str] | None = None, n_rows: int = PIECE
+) -> Iterator[pd.DataFrame]:
     """What `read_samples` gives of one author, in the same order, in pieces of about `n_rows` rows and whole problems.
 
     Memory does not grow with the number of samples, but for their problems' ids. Raises StudyError as `read_samples`.
     """
-    ids = [(path, read_parquet(path, ["problem_id"])["problem_id"].value_counts()) for path in parts(folder)]
-    sizes = pd.concat([n for _, n in ids] or [pd.Series(dtype="int64")]).groupby(level=0).sum().sort_index()
+    ids = [
+        (path, read_parquet(path, ["problem_id"])["problem_id"].value_counts())
+        for path in parts(folder)
+    ]
+    sizes = (
+        pd.concat([n for _, n in ids] or [pd.Series(dtype="int64")])
+        .groupby(level=0)
+        .sum()
+        .sort_index()
+    )
     piece_of = (sizes.cumsum() - sizes) // n_rows
     held = [(path, set(piece_of[n.index])) for path, n in ids]
     for piece, problems in piece_of.groupby(piece_of):
         frames = (read_parquet(path, columns) for path, pieces in held if piece in pieces)
-        yield _by_key(pd.concat([f[f["problem_id"].isin(problems.index)] for f in frames], ignore_index=True), folder)
+        yield _by_key(
+            pd.concat([f[f["problem_id"].isin(problems.index)] for f in frames], ignore_index=True),
+            folder,
+        )
 
 
 def sha256(path: Path) -> str:
@@ -215,7 +265,9 @@ def locked(folder: Path, name: str = ".lock", wait_seconds: float = 0.0) -> Iter
         folder.mkdir(parents=True, exist_ok=True)
         opened = open(folder / name, "a+")
     except OSError as error:
-        raise StudyError(f"{folder}: cannot be written ({error.strerror}); free or unlock the disk, or choose another folder") from error
+        raise StudyError(
+            f"{folder}: cannot be written ({error.strerror}); free or unlock the disk, or choose another folder"
+        ) from error
     with opened as file:
         while True:
             try:
@@ -227,9 +279,13 @@ def locked(folder: Path, name: str = ".lock", wait_seconds: float = 0.0) -> Iter
                     continue
                 file.seek(0)
                 who = file.read().strip() or "a process that does not say its name"
-                raise StudyError(f"{folder}: in use by another run ({who}); wait for it, or stop it") from error
+                raise StudyError(
+                    f"{folder}: in use by another run ({who}); wait for it, or stop it"
+                ) from error
         file.truncate(0)
-        file.write(f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
+        file.write(
+            f"process {os.getpid()}, since {datetime.now(UTC).isoformat(timespec='seconds')}"
+        )
         file.flush()
         yield
 
@@ -242,7 +298,9 @@ class SampleWriter:
     `part-errors.parquet` at the end of the block. Writers of one folder at the same time (`shard`) leave none.
     """
 
-    def __init__(self, folder: Path, every_rows: int = 4096, every_seconds: float = 15.0, shard: str = ""):
+    def __init__(
+        self, folder: Path, every_rows: int = 4096, every_seconds: float = 15.0, shard: str = ""
+    ):
         self.folder, self.every_rows, self.every_seconds = folder, every_rows, every_seconds
         self.name = f"part-{shard}-" if shard else "part-"
         self.errors: Path | None = None if shard else folder / "part-errors.parquet"
@@ -272,7 +330,9 @@ class SampleWriter:
 
     def _now_and_then(self) -> None:
         while not self.ended.wait(self.every_seconds):
-            with contextlib.suppress(StudyError):  # it is tried again, and told, where the samples are drawn
+            with contextlib.suppress(
+                StudyError
+            ):  # it is tried again, and told, where the samples are drawn
                 self.flush()
 
     def __enter__(self) -> SampleWriter:
@@ -292,7 +352,9 @@ def _write_rows(path: Path, rows: list[dict]) -> None:
 
     types = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}
     schema = pa.schema([(name, types[kind]) for name, kind in SAMPLE_COLUMNS.items()])
-    table = pa.Table.from_pylist([{**row, "text": encodable(row["text"])} for row in rows], schema=schema)
+    table = pa.Table.from_pylist(
+        [{**row, "text": encodable(row["text"])} for row in rows], schema=schema
+    )
     _replace(path, lambda file: pq.write_table(table, file, write_page_checksum=True))
 
 
@@ -306,15 +368,30 @@ def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     (folder / "failed.json").unlink(missing_ok=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     code = {"commit": found} if (found := commit()) else {}
-    write_json(folder / "manifest.json", {"plan_id": plan_id, "finished": now, "machine": machine(), **code, **facts})
+    write_json(
+        folder / "manifest.json",
+        {"plan_id": plan_id, "finished": now, "machine": machine(), **code, **facts},
+    )
 
 
 def commit() -> str:
     """The git commit of the checkout that this package runs from, and whether its code was changed since; "" where there is none."""
     folder, git = Path(__file__).resolve().parents[1], shutil.which("git")
-    asked = ["rev-parse", "--show-toplevel"], ["rev-parse", "HEAD"], ["status", "--porcelain", "-uno", "--", "wcse_lib", "notebooks"]
-    told = [subprocess.run([git, *words], cwd=folder, capture_output=True, text=True, timeout=60).stdout.strip() for words in asked if git]
-    if not told or not told[0] or Path(told[0]).resolve() != folder:  # installed somewhere inside another repository
+    asked = (
+        ["rev-parse", "--show-toplevel"],
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "-uno", "--", "wcse_lib", "notebooks"],
+    )
+    told = [
+        subprocess.run(
+            [git, *words], cwd=folder, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
+        for words in asked
+        if git
+    ]
+    if (
+        not told or not told[0] or Path(told[0]).resolve() != folder
+    ):  # installed somewhere inside another repository
         return ""
     return told[1] + " with uncommitted changes" * bool(told[2])
 
@@ -323,11 +400,19 @@ def machine() -> str:
     """This machine in a line: processors, memory, GPUs, system."""
     info, nvidia = Path("/proc/cpuinfo"), shutil.which("nvidia-smi")
     names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    parts = [f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"]
+    parts = [
+        f"{os.cpu_count()} × {names[0] if names else platform.processor() or platform.machine()}"
+    ]
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory")
+        parts.append(
+            f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory"
+        )
     query = [nvidia, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    gpus = subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.splitlines() if nvidia else []
+    gpus = (
+        subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.splitlines()
+        if nvidia
+        else []
+    )
     return ", ".join([*parts, *(gpus or ["no GPU"]), platform.system()])
 
 
@@ -336,7 +421,9 @@ def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = ()) -> bool
     path = folder / "manifest.json"
     if not path.exists() or (manifest := read_json(path)).get("plan_id") != plan_id:
         return False
-    read = [read_json(other / "manifest.json") for other in inputs if (other / "manifest.json").exists()]
+    read = [
+        read_json(other / "manifest.json") for other in inputs if (other / "manifest.json").exists()
+    ]
     return all(manifest.get("finished", "") >= other.get("finished", "") for other in read)
 
 
@@ -355,7 +442,12 @@ def read_table(path: Path) -> Iterator[dict]:
     Raises StudyError naming the file, and the line or row where one is torn.
     """
     kind = Path(path).suffix.lower()
-    readers = {".jsonl": read_jsonl, ".json": read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet_rows}
+    readers = {
+        ".jsonl": read_jsonl,
+        ".json": read_jsonl,
+        ".csv": _read_csv,
+        ".parquet": _read_parquet_rows,
+    }
     if kind not in readers:
         raise StudyError(f"{path}: cannot tell its form; files end in .jsonl, .csv or .parquet")
     return readers[kind](path)
@@ -369,12 +461,18 @@ def _read_csv(path: Path) -> Iterator[dict]:
             for row in reader:
                 if None in row or None in row.values():
                     n = len(reader.fieldnames)
-                    raise StudyError(f"{path}, line {reader.line_num}: not {n} values as in the first line; mend the line")
+                    raise StudyError(
+                        f"{path}, line {reader.line_num}: not {n} values as in the first line; mend the line"
+                    )
                 yield row
     except csv.Error as error:
-        raise StudyError(f"{path}, line {reader.reader.line_num}: no valid CSV ({error}); mend the line") from error
+        raise StudyError(
+            f"{path}, line {reader.reader.line_num}: no valid CSV ({error}); mend the line"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read ({error}); check the path and that it is UTF-8 text") from error
+        raise StudyError(
+            f"{path}: cannot be read ({error}); check the path and that it is UTF-8 text"
+        ) from error
 
 
 def _read_parquet_rows(path: Path) -> Iterator[dict]:
@@ -386,7 +484,9 @@ def _read_parquet_rows(path: Path) -> Iterator[dict]:
             for batch in file.iter_batches(4096):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise StudyError(f"{path}: cannot be read as Parquet ({error}); check the path, or write the file anew") from error
+        raise StudyError(
+            f"{path}: cannot be read as Parquet ({error}); check the path, or write the file anew"
+        ) from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict]:
@@ -402,7 +502,11 @@ def read_jsonl(path: Path) -> Iterator[dict]:
                             f"{path}, line {number}: no valid JSON ({error}); mend or remove the line"
                         ) from error
                     if not isinstance(row, dict):
-                        raise StudyError(f"{path}, line {number}: a JSON object is needed, not {type(row).__name__}")
+                        raise StudyError(
+                            f"{path}, line {number}: a JSON object is needed, not {type(row).__name__}"
+                        )
                     yield row
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read ({error}); check the path and that it is UTF-8 text") from error
+        raise StudyError(
+            f"{path}: cannot be read ({error}); check the path and that it is UTF-8 text"
+        ) from error

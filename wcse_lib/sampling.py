@@ -14,7 +14,15 @@ from tqdm import tqdm
 from wcse_lib import cluster
 from wcse_lib.engines import Engine, Output, Request, Sampling
 from wcse_lib.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
-from wcse_lib.records import KEY, SampleWriter, StudyError, locked, read_json, read_samples, write_json
+from wcse_lib.records import (
+    KEY,
+    SampleWriter,
+    StudyError,
+    locked,
+    read_json,
+    read_samples,
+    write_json,
+)
 from wcse_lib.study import Prompt, fingerprint, sample_seed
 
 CHUNK = 50_000  # requests handed to the engine at once
@@ -26,7 +34,10 @@ def _same_questions(folder: Path, problems: pd.DataFrame) -> None:
     Raises StudyError naming the first such problem.
     """
     path = folder / "questions.json"
-    old, now = read_json(path) if path.exists() else {}, {p.problem_id: fingerprint(p.question) for p in problems.itertuples()}
+    old, now = (
+        read_json(path) if path.exists() else {},
+        {p.problem_id: fingerprint(p.question) for p in problems.itertuples()},
+    )
     if changed := [i for i in now if old.get(i, now[i]) != now[i]]:
         raise StudyError(
             f"{folder}: holds samples of other questions under the ids of {len(changed)} problems, such as {changed[0]}; give "
@@ -64,7 +75,9 @@ def opened(folder: Path, engine: str, model: str, machine: dict) -> Iterator[Eng
     path = folder / "spending.json"
     if engine == "openai":
         noted = read_json(path)["usd"] if path.exists() else 0.0
-        machine = machine | {"spent_usd": max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))}
+        machine = machine | {
+            "spent_usd": max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))
+        }
     live = cluster.open_engine(engine, model, machine)
     try:
         if engine == "openai":
@@ -101,34 +114,60 @@ def draw(
     only. What fails again stays as a row with finish_reason `error` and its reason.
     """
     name = f"s{shard[0]}of{shard[1]}" if shard else ""
-    with locked(folder, f".lock{name}", 10):  # an orphaned kernel of a killed run lives a moment longer
+    with locked(
+        folder, f".lock{name}", 10
+    ):  # an orphaned kernel of a killed run lives a moment longer
         digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
         sampling = replace(sampling, stop=sampling.stop or stops(prompt))
         described = {**asdict(sampling), "stop": list(sampling.stop)}
-        claim(folder, {"model": model, "weights": weights, "prompt_hash": digest, "seed": seed, "sampling": described})
+        claim(
+            folder,
+            {
+                "model": model,
+                "weights": weights,
+                "prompt_hash": digest,
+                "seed": seed,
+                "sampling": described,
+            },
+        )
         _same_questions(folder, problems)
         done = read_samples(folder, [*KEY, "finish_reason"])
         if not shard:
             done = done[done["finish_reason"] != "error"]
         have = set(zip(done["problem_id"], done["sample_index"]))
-        wanted = list(problems.itertuples())[slice(shard[0], None, shard[1]) if shard else slice(None)]
+        wanted = list(problems.itertuples())[
+            slice(shard[0], None, shard[1]) if shard else slice(None)
+        ]
         count = counts(problems, n)
         todo = []
         for row in wanted:
-            if missing := [i for i in range(count[row.problem_id]) if (row.problem_id, i) not in have]:
+            if missing := [
+                i for i in range(count[row.problem_id]) if (row.problem_id, i) not in have
+            ]:
                 asked = _asked(tokenizer, row.question, prompt)
                 seeds = (sample_seed(seed, model, row.problem_id, i) for i in missing)
-                todo += [Request((author, row.problem_id, i), seed=s, **asked) for i, s in zip(missing, seeds)]
+                todo += [
+                    Request((author, row.problem_id, i), seed=s, **asked)
+                    for i, s in zip(missing, seeds)
+                ]
         seeds, total = {r.key: r.seed for r in todo}, sum(count[row.problem_id] for row in wanted)
-        every = 2.0 if engine_name == "openai" else 15.0  # seconds: what is paid for by the sample must not be lost
-        with SampleWriter(folder, every_seconds=every, shard=name) as writer, progress(author, total, total - len(todo)) as bar:
+        every = (
+            2.0 if engine_name == "openai" else 15.0
+        )  # seconds: what is paid for by the sample must not be lost
+        with (
+            SampleWriter(folder, every_seconds=every, shard=name) as writer,
+            progress(author, total, total - len(todo)) as bar,
+        ):
             tokens = 0
             for start in range(0, len(todo), CHUNK):
                 for out in engine.generate(todo[start : start + CHUNK], sampling):
                     writer.add(row_of(out, seeds[out.key], engine_name, model, digest))
                     tokens += max(0, out.n_tokens)
                     bar.update(1)
-                    bar.set_postfix_str(f"{tokens / max(1e-9, bar.format_dict['elapsed']):,.0f} tok/s", refresh=False)
+                    bar.set_postfix_str(
+                        f"{tokens / max(1e-9, bar.format_dict['elapsed']):,.0f} tok/s",
+                        refresh=False,
+                    )
         return pd.DataFrame() if shard else complete(folder, author, problems, n)
 
 
@@ -142,20 +181,36 @@ def _asked(tokenizer, question: str, prompt: Prompt) -> dict:
     chat = messages(question, prompt) if prompt.style == "chat" else None
     if tokenizer is not None:
         return {"prompt_ids": prompt_ids(tokenizer, question, prompt), "messages": chat}
-    return {"prompt_ids": [], "messages": chat, "text": "" if chat else prompt_text(question, prompt)}
+    return {
+        "prompt_ids": [],
+        "messages": chat,
+        "text": "" if chat else prompt_text(question, prompt),
+    }
 
 
 def row_of(out: Output, seed: int, engine_name: str, model: str, digest: str) -> dict:
     """A sample's row as it lies on disk."""
     author, problem_id, sample_index = out.key
     return {
-        "author": author, "problem_id": problem_id, "sample_index": sample_index, "seed": seed, "text": out.text,
-        "n_prompt_tokens": out.n_prompt_tokens, "n_tokens": out.n_tokens, "finish_reason": out.finish_reason,
-        "engine": engine_name, "model": model, "prompt_hash": digest, "error": out.error, "usd": out.usd,
-    }  # fmt: skip
+        "author": author,
+        "problem_id": problem_id,
+        "sample_index": sample_index,
+        "seed": seed,
+        "text": out.text,
+        "n_prompt_tokens": out.n_prompt_tokens,
+        "n_tokens": out.n_tokens,
+        "finish_reason": out.finish_reason,
+        "engine": engine_name,
+        "model": model,
+        "prompt_hash": digest,
+        "error": out.error,
+        "usd": out.usd,
+    }
 
 
-def complete(folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]) -> pd.DataFrame:
+def complete(
+    folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]
+) -> pd.DataFrame:
     """The rows `(author, problem, 0…n-1)` of a folder. Raises StudyError naming the first that is missing."""
     rows, count = read_samples(folder), counts(problems, n)
     rows = rows[rows["sample_index"] < rows["problem_id"].map(count).fillna(0)]

@@ -43,7 +43,9 @@ class Limits:
     n_files: int = 64
 
 
-def run_tests(code: str, tests: str, limits: Limits = Limits(), entry_point: str = "") -> tuple[str, str]:
+def run_tests(
+    code: str, tests: str, limits: Limits = Limits(), entry_point: str = ""
+) -> tuple[str, str]:
     """Run code, then its tests; returns (verdict, reason) as on verdict rows.
 
     Args: `tests`: source text, such as MBPP's assert statements; with `entry_point` it is HumanEval's, and its
@@ -54,33 +56,68 @@ def run_tests(code: str, tests: str, limits: Limits = Limits(), entry_point: str
     if not tests.strip():
         return "unverifiable", "the problem has no tests"
     try:
-        parts = [ast.unparse(statement) for statement in ast.parse(tests).body]  # one by one, to name the one that fails
+        parts = [
+            ast.unparse(statement) for statement in ast.parse(tests).body
+        ]  # one by one, to name the one that fails
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "unverifiable", f"the tests do not compile: {error}"
-    return _run(code, parts + [f"check({entry_point})"] * bool(entry_point), limits, containment() == "namespaces")
+    return _run(
+        code,
+        parts + [f"check({entry_point})"] * bool(entry_point),
+        limits,
+        containment() == "namespaces",
+    )
 
 
 @cache
 def containment() -> str:
     """How code is contained on this machine, tried out once: "namespaces" or "limits only" (see the module's text)."""
-    return "namespaces" if _run("", ["pass"], Limits(), namespaces=True)[0] == "correct" else "limits only"
+    return (
+        "namespaces"
+        if _run("", ["pass"], Limits(), namespaces=True)[0] == "correct"
+        else "limits only"
+    )
 
 
 def extract_code(text: str, which: str = "last") -> str:
     """The code in a model's answer: its `last` or `first` fenced block (```python before others), or the whole text."""
-    blocks = re.findall(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", text, re.DOTALL | re.MULTILINE
+    )
     python = [body for name, body in blocks if name.lower() in ("python", "python3", "py")]
     return (python or [body for _, body in blocks] or [text])[{"first": 0, "last": -1}[which]]
 
 
 def _run(code: str, tests: list[str], limits: Limits, namespaces: bool) -> tuple[str, str]:
     wall, *rest = astuple(limits)
-    job = {"code": code, "tests": tests, "token": os.urandom(16).hex(), "namespaces": namespaces, "wall": wall}
+    job = {
+        "code": code,
+        "tests": tests,
+        "token": os.urandom(16).hex(),
+        "namespaces": namespaces,
+        "wall": wall,
+    }
     job["limits"] = dict(zip(("CPU", "AS", "FSIZE", "NPROC", "NOFILE"), rest), CORE=0)
-    python = [getattr(sys, "_base_executable", sys.executable), "-I", "-S", "-X", "utf8", os.path.abspath(__file__)]
-    own = {"env": {"PATH": "/usr/bin:/bin"}, "start_new_session": True, "stderr": subprocess.DEVNULL}
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        with subprocess.Popen(python, stdin=subprocess.PIPE, stdout=out, cwd=folder, **own) as process:
+    python = [
+        getattr(sys, "_base_executable", sys.executable),
+        "-I",
+        "-S",
+        "-X",
+        "utf8",
+        os.path.abspath(__file__),
+    ]
+    own = {
+        "env": {"PATH": "/usr/bin:/bin"},
+        "start_new_session": True,
+        "stderr": subprocess.DEVNULL,
+    }
+    with (
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+    ):
+        with subprocess.Popen(
+            python, stdin=subprocess.PIPE, stdout=out, cwd=folder, **own
+        ) as process:
             try:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.communicate(json.dumps(job).encode(), timeout=wall + 10)
@@ -96,9 +133,13 @@ def _run(code: str, tests: list[str], limits: Limits, namespaces: bool) -> tuple
     return "incorrect", said[:300] or "the code ended its process before the tests had passed"
 
 
-def _system(name: str, *args) -> None:  # from here on inside the sandbox's own process, which runs this file alone
+def _system(
+    name: str, *args
+) -> None:  # from here on inside the sandbox's own process, which runs this file alone
     """A C library call that raises OSError when it fails (prctl, which only Linux has, does nothing elsewhere)."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name, lambda *_: 0 if name == "prctl" else -1)
+    function = getattr(
+        ctypes.CDLL(None, use_errno=True), name, lambda *_: 0 if name == "prctl" else -1
+    )
     if function(*[a.encode() if isinstance(a, str) else a for a in args]) == -1:
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
@@ -106,14 +147,23 @@ def _system(name: str, *args) -> None:  # from here on inside the sandbox's own 
 def _enter_namespaces(file_bytes: int) -> None:
     """New mounts, processes, network and (unless root) users, and a root folder that holds the system read-only."""
     uid, gid, root = os.getuid(), os.getgid(), os.getcwd()
-    _system("unshare", 0x6C020000 | (0x10000000 if uid else 0))  # NEWNS NEWUTS NEWIPC NEWPID NEWNET, NEWUSER
-    for name, text in {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}.items():
+    _system(
+        "unshare", 0x6C020000 | (0x10000000 if uid else 0)
+    )  # NEWNS NEWUTS NEWIPC NEWPID NEWNET, NEWUSER
+    for name, text in {
+        "setgroups": "deny",
+        "uid_map": f"{uid} {uid} 1",
+        "gid_map": f"{gid} {gid} 1",
+    }.items():
         if uid:
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     _system("mount", None, "/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
     _system("mount", "tmpfs", root, "tmpfs", 6, "size=1m,mode=755")  # MS_NOSUID | MS_NODEV
-    for path in (*BIND, *(p for p in {sys.base_prefix, sys.base_exec_prefix} if not p.startswith("/usr"))):
+    for path in (
+        *BIND,
+        *(p for p in {sys.base_prefix, sys.base_exec_prefix} if not p.startswith("/usr")),
+    ):
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         if os.path.islink(path):
             os.symlink(os.readlink(path), root + path)
@@ -121,9 +171,13 @@ def _enter_namespaces(file_bytes: int) -> None:
             os.mkdir(root + path) if os.path.isdir(path) else open(root + path, "w").close()
             _system("mount", path, root + path, None, 0x5000, None)  # MS_BIND | MS_REC
     os.makedirs(root + "/tmp", exist_ok=True)
-    read_only = (ctypes.c_uint64 * 4)(3)  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, by mount_setattr (Linux 5.12)
+    read_only = (ctypes.c_uint64 * 4)(
+        3
+    )  # MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, by mount_setattr (Linux 5.12)
     _system("syscall", 442, -100, root, 0x8000, read_only, 32)
-    _system("mount", "tmpfs", root + "/tmp", "tmpfs", 6, f"size={file_bytes},nr_inodes=1k,mode=1777")
+    _system(
+        "mount", "tmpfs", root + "/tmp", "tmpfs", 6, f"size={file_bytes},nr_inodes=1k,mode=1777"
+    )
     os.chroot(root)
     os.chdir("/tmp")
 
@@ -136,13 +190,17 @@ def _give_up_rights(job: dict) -> None:
         os.chown(".", uid := job["uid"], uid)
         for give_up, rights in ((os.setgroups, []), (os.setgid, uid), (os.setuid, uid)):
             give_up(rights)
-        os.stat(os.__file__)  # fails where only root can read this Python's library; then nothing is run
+        os.stat(
+            os.__file__
+        )  # fails where only root can read this Python's library; then nothing is run
     _system("prctl", 1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG: end with the supervisor
     if job["namespaces"]:
         _system("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
         _system("capset", (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
     else:
-        socket.socket.connect = socket.socket.connect_ex = socket.socket.bind = socket.socket.sendto = None
+        socket.socket.connect = socket.socket.connect_ex = socket.socket.bind = (
+            socket.socket.sendto
+        ) = None
 
 
 def _candidate(code: str, tests: list[str], out: int, said: list[str]) -> None:
@@ -173,7 +231,9 @@ def _main() -> object:
         if not (child := os.fork()):
             os.setpgid(0, 0)
             _give_up_rights(job)
-            thread = threading.Thread(target=_candidate, args=(job["code"], job["tests"], out, said := ["no end"]))
+            thread = threading.Thread(
+                target=_candidate, args=(job["code"], job["tests"], out, said := ["no end"])
+            )
             thread.start()
             thread.join()
             os.write(out, (said[0] or job["token"])[:1000].encode("utf-8", "replace"))
@@ -188,7 +248,9 @@ def _main() -> object:
             os.write(out, f"killed by {signal.Signals(end.si_status).name}".encode())
     except KeyboardInterrupt:
         os.write(out, f"time limit of {job['wall']:g} s".encode())
-    with contextlib.suppress(OSError):  # its process group, then what left it: orphans, until none is left
+    with contextlib.suppress(
+        OSError
+    ):  # its process group, then what left it: orphans, until none is left
         os.killpg(child, signal.SIGKILL)
         while children := open(f"/proc/self/task/{os.getpid()}/children").read().split():
             os.kill(int(children[0]), signal.SIGKILL)

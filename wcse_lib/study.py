@@ -14,16 +14,34 @@ from typing import Annotated, Any, Literal, get_args
 
 import pandas as pd
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from wcse_lib.answers import Policy
 from wcse_lib.extraction import STYLES
 from wcse_lib.nano import MODELS
-from wcse_lib.records import StudyError, count_rows, is_complete, read_json, read_parquet, sha256, write_text
+from wcse_lib.records import (
+    StudyError,
+    count_rows,
+    is_complete,
+    read_json,
+    read_parquet,
+    sha256,
+    write_text,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
 def _known_style(value: str) -> str:
     if value not in STYLES:
         raise ValueError(f"no such answer style; styles are {', '.join(STYLES)}")
@@ -48,8 +66,12 @@ class Columns(Strict):
     solution: str | None = None  # a reference solution, for the control students
     level: str | None = None  # difficulty, for dataset.levels and tables
     problem_id: str | None = None  # numbered by their place when left out
-    tests: str | None = None  # code tasks: tests to run after the answer's code; `answer` is then not read
-    entry_point: str | None = None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
+    tests: str | None = (
+        None  # code tasks: tests to run after the answer's code; `answer` is then not read
+    )
+    entry_point: str | None = (
+        None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
+    )
 
     @model_validator(mode="after")
     def _check(self):
@@ -61,8 +83,12 @@ class Columns(Strict):
 class Held(Strict):
     """A further held-out set that students are tested on, beside the dataset's own (transfer)."""
 
-    path: Annotated[str, Field(min_length=1)]  # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
-    hub: str | None = None  # that dataset's hub id or folder; the study's own (path, config) when left out
+    path: Annotated[
+        str, Field(min_length=1)
+    ]  # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
+    hub: str | None = (
+        None  # that dataset's hub id or folder; the study's own (path, config) when left out
+    )
     config: str | None = None  # with hub
     columns: Columns | None = None  # the dataset's when left out
     answer_style: Style | None = None  # likewise
@@ -77,25 +103,37 @@ class Dataset(Strict):
     config: str | None = None  # hub: the dataset's configuration
     task: str | None = None  # reasoning_gym: the task's name
     options: dict[str, Any] = {}  # reasoning_gym: the task's own parameters
-    train: str | None = None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    train: str | None = (
+        None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    )
     held_out: str | None = None  # likewise, of the problems that students are tested on
     transfer: dict[Name, Held] = {}  # further held-out sets
     columns: Columns = Columns()  # which fields hold what
     answer_style: Style = "auto"  # how the gold answer is read out of the answer field
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
-    n_held_out: Annotated[int, Field(ge=0)] | None = None  # all when left out; nano and reasoning_gym: needed where there are students
+    n_held_out: Annotated[int, Field(ge=0)] | None = (
+        None  # all when left out; nano and reasoning_gym: needed where there are students
+    )
     shuffle: bool = False  # by the study's seed, before subsets are taken
-    levels: list[int | str] | None = None  # only these, as they stand in columns.level; nano: 1 to 4
+    levels: list[int | str] | None = (
+        None  # only these, as they stand in columns.level; nano: 1 to 4
+    )
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
     ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
 
     @model_validator(mode="after")
     def _check(self):
         if self.name in ("files", "hub") and not self.train:
-            raise ValueError(f"train: needed for name: {self.name} ({'a path' if self.name == 'files' else 'a split'})")
-        if self.name in ("nano", "reasoning_gym") and (self.train or self.held_out or self.transfer):
-            raise ValueError("train, held_out, transfer: only for name: files or hub; this dataset draws its own problems")
+            raise ValueError(
+                f"train: needed for name: {self.name} ({'a path' if self.name == 'files' else 'a split'})"
+            )
+        if self.name in ("nano", "reasoning_gym") and (
+            self.train or self.held_out or self.transfer
+        ):
+            raise ValueError(
+                "train, held_out, transfer: only for name: files or hub; this dataset draws its own problems"
+            )
         if self.name in ("nano", "reasoning_gym") and self.n_train is None:
             raise ValueError(f"n_train: a number is needed for name: {self.name}")
         for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
@@ -107,7 +145,9 @@ class Dataset(Strict):
             raise ValueError(f"transfer.{min(reserved)}: this name is taken; choose another")
         for name, held in self.transfer.items():
             if held.columns and bool(held.columns.tests) != bool(self.columns.tests):
-                raise ValueError(f"transfer.{name}.columns.tests: needed where dataset.columns.tests is set, and only there")
+                raise ValueError(
+                    f"transfer.{name}.columns.tests: needed where dataset.columns.tests is set, and only there"
+                )
         if self.levels is not None and not self.levels:
             raise ValueError("levels: at least one level is needed; leave the key out to take all")
         if self.name == "nano" and not set(self.levels or []) <= {1, 2, 3, 4}:
@@ -122,15 +162,21 @@ class SampleColumns(Strict):
     question: str | None = None  # joins a row to its problem by the question's text …
     problem_id: str | None = None  # … or by its id
     n_tokens: str | None = None  # its length; counted by `tokenizer` when left out
-    sample_index: str | None = None  # a problem's samples in this order; the file's order when left out
-    finish_reason: str | None = None  # length marks a truncated sample; all others count as finished
+    sample_index: str | None = (
+        None  # a problem's samples in this order; the file's order when left out
+    )
+    finish_reason: str | None = (
+        None  # length marks a truncated sample; all others count as finished
+    )
 
 
 class Adaptive(Strict):
     """An arm that spends another arm's budget unevenly over the problems, by what its first samples say."""
 
     of: Name  # the arm whose model and budget it has
-    rule: Literal["difficulty", "stop"] = "difficulty"  # shares follow the failure rate (DART-Math) | stop at `correct`
+    rule: Literal["difficulty", "stop"] = (
+        "difficulty"  # shares follow the failure rate (DART-Math) | stop at `correct`
+    )
     first: Count = 2  # samples of every problem before anything is decided
     correct: Count = 4  # stop: enough correct samples of a problem
 
@@ -139,19 +185,33 @@ class Arm(Strict):
     """One generator at its share of the budget; or a mix of other arms, or an adaptive arm, at the same budget."""
 
     model: str | None = None  # nano name, checkpoint folder, hub id or endpoint model name
-    engine: Literal["local", "openai", "import"] = "local"  # local: the machine file says which engine
+    engine: Literal["local", "openai", "import"] = (
+        "local"  # local: the machine file says which engine
+    )
     path: str | None = None  # import: a JSONL, CSV or Parquet file
     columns: SampleColumns | None = None  # import
     tokenizer: str | None = None  # import: counts the tokens where the file does not
-    mix: dict[Name, Positive] | Literal["best"] | None = None  # budget shares of other arms; best: by the pilot's forecast
+    mix: dict[Name, Positive] | Literal["best"] | None = (
+        None  # budget shares of other arms; best: by the pilot's forecast
+    )
     adaptive: Adaptive | None = None  # spend another arm's budget unevenly over problems
-    once: Name | None = None  # the student that this model became in an earlier round of self-improvement
-    temperature: Annotated[float, Field(ge=0, le=5)] | None = None  # instead of sampling.temperature
+    once: Name | None = (
+        None  # the student that this model became in an earlier round of self-improvement
+    )
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = (
+        None  # instead of sampling.temperature
+    )
     n_parameters: Positive | None = None  # where no checkpoint can be read
     n_active_parameters: Positive | None = None  # of a mixture of experts: what one token uses
-    usd_per_million_tokens: Positive | None = None  # output price, for match: price; else from params/prices.yaml
-    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = None  # input price; goes with the key above
-    tokens_per_sample: Positive | None = None  # for budget.lengths: measured, where there is no pilot
+    usd_per_million_tokens: Positive | None = (
+        None  # output price, for match: price; else from params/prices.yaml
+    )
+    usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = (
+        None  # input price; goes with the key above
+    )
+    tokens_per_sample: Positive | None = (
+        None  # for budget.lengths: measured, where there is no pilot
+    )
 
     @model_validator(mode="after")
     def _check(self):
@@ -159,10 +219,16 @@ class Arm(Strict):
             raise ValueError("exactly one of model, mix and adaptive is needed")
         if (self.engine == "import") != bool(self.path):
             raise ValueError("path: needed with engine: import, and only there")
-        if self.engine == "import" and not (self.columns and (self.columns.question or self.columns.problem_id)):
-            raise ValueError("columns: an imported arm needs columns.text and columns.question or columns.problem_id")
+        if self.engine == "import" and not (
+            self.columns and (self.columns.question or self.columns.problem_id)
+        ):
+            raise ValueError(
+                "columns: an imported arm needs columns.text and columns.question or columns.problem_id"
+            )
         if self.usd_per_million_prompt_tokens is not None and self.usd_per_million_tokens is None:
-            raise ValueError("usd_per_million_prompt_tokens: goes with usd_per_million_tokens; give both, or neither to take the price table's")
+            raise ValueError(
+                "usd_per_million_prompt_tokens: goes with usd_per_million_tokens; give both, or neither to take the price table's"
+            )
         return self
 
 
@@ -170,15 +236,22 @@ class Budget(Strict):
     """What arms may spend: the reference arm's samples per problem at each named budget, and how others are matched."""
 
     reference: Name  # the arm whose samples are counted in `samples`
-    samples: Annotated[dict[Name, Count], Field(min_length=1)] = {"low": 1, "high": 10}  # samples a problem of the reference arm, at each budget by name
+    samples: Annotated[dict[Name, Count], Field(min_length=1)] = {
+        "low": 1,
+        "high": 10,
+    }  # samples a problem of the reference arm, at each budget by name
     match: Literal["flops", "price", "seconds", "count", "examples", "coverage"] = "flops"
     parameters: Literal["all", "non_embedding"] = "all"
-    lengths: Literal["equal", "measured"] = "equal"  # the paper's rule | the pilot's mean tokens of each arm
+    lengths: Literal["equal", "measured"] = (
+        "equal"  # the paper's rule | the pilot's mean tokens of each arm
+    )
     # charge prompts: not | once a problem | with every sample | in full once and then from a cache (USD: at that price)
     prompt_tokens: Literal["none", "once", "each", "cached"] = "none"
     attention: bool = False  # add attention FLOPs
     prices: str = "params/prices.yaml"  # a dated price table, for arms without a price of their own
-    price_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None  # as of then; newest when left out
+    price_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = (
+        None  # as of then; newest when left out
+    )
     batch: bool = False  # at the price table's batch discount
 
     @field_validator("samples")
@@ -193,15 +266,23 @@ class Pilot(Strict):
 
     n_problems: Annotated[int, Field(ge=10)] = 50  # training problems that it takes
     n_samples: Annotated[int, Field(ge=2)] = 8  # of every problem and arm
-    folder: str | None = None  # a finished study's folder whose samples of the same arms serve instead
+    folder: str | None = (
+        None  # a finished study's folder whose samples of the same arms serve instead
+    )
 
 
 class Power(Strict):
     """What 01 assumes when it says which differences the study could see."""
 
-    correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5  # of two students' answers to the same problems; of two arms', a pilot tells
-    rate: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of success: 0.5 is the hardest case; of arms, a pilot tells
-    seed_sd_points: Annotated[float, Field(ge=0)] = 1.0  # spread of a student's accuracy over training seeds
+    correlation: Annotated[float, Field(gt=-1, lt=1)] = (
+        0.5  # of two students' answers to the same problems; of two arms', a pilot tells
+    )
+    rate: Annotated[float, Field(gt=0, lt=1)] = (
+        0.5  # of success: 0.5 is the hardest case; of arms, a pilot tells
+    )
+    seed_sd_points: Annotated[float, Field(ge=0)] = (
+        1.0  # spread of a student's accuracy over training seeds
+    )
 
 
 class SamplingParams(Strict):
@@ -211,7 +292,9 @@ class SamplingParams(Strict):
     top_k: Annotated[int, Field(ge=0)] = 3  # 0: off
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
-    stop: list[Annotated[str, Field(min_length=1)]] = []  # texts that end a sample, beside the prompt style's own
+    stop: list[
+        Annotated[str, Field(min_length=1)]
+    ] = []  # texts that end a sample, beside the prompt style's own
 
 
 class Prompt(Strict):
@@ -219,10 +302,14 @@ class Prompt(Strict):
 
     style: Literal["chat", "plain"] = "chat"
     template: str = "{question}"  # the user's turn, or the plain text
-    shots: str | None = None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
+    shots: str | None = (
+        None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
+    )
     system: str | None = None  # chat: a system message
     answer_style: Style = "auto"  # how final answers are read out of samples
-    thinking: bool = False  # samples hold a <think> part: max_tokens covers it, students do not learn it
+    thinking: bool = (
+        False  # samples hold a <think> part: max_tokens covers it, students do not learn it
+    )
 
     @field_validator("template")
     @classmethod
@@ -251,10 +338,16 @@ class ModelJudge(Strict):
 class Verification(Strict):
     """How samples are judged."""
 
-    by: Literal["answer", "tests", "task"] = "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
-    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = "auto"  # auto: exact for nano, else arithmetic
+    by: Literal["answer", "tests", "task"] = (
+        "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
+    )
+    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = (
+        "auto"  # auto: exact for nano, else arithmetic
+    )
     model_judge: ModelJudge | None = None  # also judge by a model
-    policy: dict[str, bool | int | str] = {}  # where reasonable people differ: see answers.POLICY_TABLE
+    policy: dict[
+        str, bool | int | str
+    ] = {}  # where reasonable people differ: see answers.POLICY_TABLE
     seconds: Positive = 5.0  # per sample: symbolic comparison or test run
 
     @model_validator(mode="after")
@@ -264,7 +357,9 @@ class Verification(Strict):
         if self.judge == "none" and self.model_judge:
             raise ValueError("model_judge: of no use with judge: none; leave one of them out")
         if unknown := set(self.policy) - set(names := [field.name for field in fields(Policy)]):
-            raise ValueError(f"policy.{min(unknown)}: no such policy; policies are {', '.join(names)}")
+            raise ValueError(
+                f"policy.{min(unknown)}: no such policy; policies are {', '.join(names)}"
+            )
         if self.policy and self.by != "answer":
             raise ValueError("policy: only for by: answer")
         Policy(**self.policy)
@@ -277,9 +372,13 @@ class Curation(Strict):
     filter: Literal["gold", "judge", "none"] = "gold"
     unique: Literal["none", "text", "normalised", "equations"] = "text"
     per_problem: Count | None = None  # at most so many of a problem; all when left out
-    n_samples: Count | Literal["reference"] | None = None  # only the first n samples a problem; reference: number-matched
+    n_samples: Count | Literal["reference"] | None = (
+        None  # only the first n samples a problem; reference: number-matched
+    )
     n_problems: Count | None = None  # only so many problems
-    n_examples: Count | Literal["equal"] | None = None  # exactly so many; equal: as many as the arm with fewest
+    n_examples: Count | Literal["equal"] | None = (
+        None  # exactly so many; equal: as many as the arm with fewest
+    )
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of wrong examples
 
     @model_validator(mode="after")
@@ -316,20 +415,26 @@ class Training(Strict):
     learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
     optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"  # a name that transformers knows
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
-    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"  # of the learning rate
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = (
+        "linear"  # of the learning rate
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW's
     packing: bool = False  # rows end to end instead of padded; each sees itself alone (trl)
     gradient_checkpointing: bool = False  # less memory, more time
     n_checkpoints: Count = 10  # equally spaced; validation chooses among them
     max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
-    micro_batch_size: Annotated[int, Field(ge=0)] = 0  # rows in memory at a time, a divisor of batch_size; 0: all of it
+    micro_batch_size: Annotated[int, Field(ge=0)] = (
+        0  # rows in memory at a time, a divisor of batch_size; 0: all of it
+    )
     lora_rank: Count = 16  # of lora and qlora
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # likewise
     lora_alpha: Positive | None = None  # the rank when left out
     lora_targets: list[str] | None = None  # all linear layers when left out
     merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [0]  # a student is trained once with each
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [
+        0
+    ]  # a student is trained once with each
 
     @property
     def rate(self) -> float | list[float]:
@@ -393,18 +498,30 @@ class Study(Strict):
     @model_validator(mode="after")
     def _check(self):
         if self.budget.reference not in self.arms:
-            raise ValueError(f"budget.reference: {self.budget.reference!r} is no arm; arms are {', '.join(self.arms)}")
+            raise ValueError(
+                f"budget.reference: {self.budget.reference!r} is no arm; arms are {', '.join(self.arms)}"
+            )
         for name, student in self.students.items():
             for arm in student.arms or []:
                 if arm not in self.arms:
-                    raise ValueError(f"students.{name}.arms: {arm!r} is no arm; arms are {', '.join(self.arms)}")
-        named = {arm for s in self.students.values() for arm in (s.arms if s.arms is not None else self.arms)}
+                    raise ValueError(
+                        f"students.{name}.arms: {arm!r} is no arm; arms are {', '.join(self.arms)}"
+                    )
+        named = {
+            arm
+            for s in self.students.values()
+            for arm in (s.arms if s.arms is not None else self.arms)
+        }
         if self.students and set(self.arms) - named:
-            raise ValueError(f"arms.{min(set(self.arms) - named)}: no student names this arm; name it or remove it")
+            raise ValueError(
+                f"arms.{min(set(self.arms) - named)}: no student names this arm; name it or remove it"
+            )
         if self.students and (missing := set(self.budget.samples) - set(self.training.amount)):
             raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
         if self.budget.match in ("examples", "coverage") and self.pilot is None:
-            raise ValueError(f"budget.match = {self.budget.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
+            raise ValueError(
+                f"budget.match = {self.budget.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
+            )
         if self.students and not self.dataset.n_held_out and not self.dataset.held_out:
             raise ValueError("dataset.n_held_out: students need held-out problems")
         for name, arm in self.arms.items():
@@ -413,25 +530,44 @@ class Study(Strict):
             for key, known in (("students", self.students), ("budgets", self.budget.samples)):
                 for value in getattr(recipe, key) or []:
                     if value not in known:
-                        raise ValueError(f"recipes.{name}.{key}: {value!r} is not among {', '.join(known) or 'none'}")
+                        raise ValueError(
+                            f"recipes.{name}.{key}: {value!r} is not among {', '.join(known) or 'none'}"
+                        )
         rates = [self.training.rate, *(s.learning_rate for s in self.students.values())]
-        if any(isinstance(rate, list) and len(rate) > 1 for rate in rates) and not self.dataset.n_validation:
-            raise ValueError("dataset.n_validation: several learning rates need validation problems to choose by")
-        if self.budget.batch and (live := [name for name, arm in self.arms.items() if arm.engine == "openai"]):
-            raise ValueError(f"budget.batch: {live[0]} is drawn call by call, at the full price; only imported samples can have been bought in batches")
+        if (
+            any(isinstance(rate, list) and len(rate) > 1 for rate in rates)
+            and not self.dataset.n_validation
+        ):
+            raise ValueError(
+                "dataset.n_validation: several learning rates need validation problems to choose by"
+            )
+        if self.budget.batch and (
+            live := [name for name, arm in self.arms.items() if arm.engine == "openai"]
+        ):
+            raise ValueError(
+                f"budget.batch: {live[0]} is drawn call by call, at the full price; only imported samples can have been bought in batches"
+            )
         if self.evaluation.merged and not (self.training.merged and self.training.method != "full"):
-            raise ValueError("evaluation.merged: needs training.merged: true, and training.method: lora or qlora")
+            raise ValueError(
+                "evaluation.merged: needs training.merged: true, and training.method: lora or qlora"
+            )
         if (self.verification.by == "task") != (self.dataset.name == "reasoning_gym"):
-            raise ValueError("verification.by: task goes with dataset.name: reasoning_gym, and only with it")
+            raise ValueError(
+                "verification.by: task goes with dataset.name: reasoning_gym, and only with it"
+            )
         if self.verification.by == "tests" and not self.dataset.columns.tests:
             raise ValueError("dataset.columns.tests: needed for verification.by: tests")
         if self.verification.judge == "exact" and self.dataset.name != "nano":
-            raise ValueError("verification.judge: exact is for the nano lab; write arithmetic, model, human or none")
+            raise ValueError(
+                "verification.judge: exact is for the nano lab; write arithmetic, model, human or none"
+            )
         needs_judge = [f"recipes.{n}" for n, r in self.recipes.items() if r.filter == "judge"]
         needs_judge += ["curation"] * (self.curation.filter == "judge")
         no_judge = "none", "human", *(["auto"] if self.verification.by == "tests" else [])
         if needs_judge and self.verification.judge in no_judge:
-            raise ValueError(f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model")
+            raise ValueError(
+                f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model"
+            )
         return self
 
     @property
@@ -444,18 +580,36 @@ class Study(Strict):
 
     def _check_arm(self, name: str, arm: Arm) -> None:
         plain = [n for n, a in self.arms.items() if a.model is not None]
-        parts = list(arm.mix) if isinstance(arm.mix, dict) else [arm.adaptive.of] if arm.adaptive else []
+        parts = (
+            list(arm.mix)
+            if isinstance(arm.mix, dict)
+            else [arm.adaptive.of]
+            if arm.adaptive
+            else []
+        )
         if lost := [part for part in parts if part not in plain]:
-            raise ValueError(f"arms.{name}: {lost[0]!r} is no arm with a model; such arms are {', '.join(plain)}")
+            raise ValueError(
+                f"arms.{name}: {lost[0]!r} is no arm with a model; such arms are {', '.join(plain)}"
+            )
         if isinstance(arm.mix, dict) and abs(sum(arm.mix.values()) - 1) > 1e-6:
-            raise ValueError(f"arms.{name}.mix: the shares sum to {sum(arm.mix.values()):g}; they must sum to 1")
+            raise ValueError(
+                f"arms.{name}.mix: the shares sum to {sum(arm.mix.values()):g}; they must sum to 1"
+            )
         if arm.mix == "best" and self.pilot is None:
-            raise ValueError(f"arms.{name}.mix: best needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}")
+            raise ValueError(
+                f"arms.{name}.mix: best needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
+            )
         if arm.adaptive and self.arms[arm.adaptive.of].engine == "import":
-            raise ValueError(f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from")
+            raise ValueError(
+                f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
+            )
         if self.budget.reference == name and arm.model is None:
             raise ValueError(f"budget.reference: {name!r} has no model of its own")
-        if self.temperature(arm) == 0 and arm.engine != "import" and any(n > 1 for n in self.budget.samples.values()):
+        if (
+            self.temperature(arm) == 0
+            and arm.engine != "import"
+            and any(n > 1 for n in self.budget.samples.values())
+        ):
             raise ValueError(
                 f"arms.{name}: temperature 0 draws the same sample every time, but budgets ask for several; raise it"
             )
@@ -465,16 +619,24 @@ class Endpoint(Strict):
     """How an endpoint is called (arms and judges with `engine: openai`)."""
 
     base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
-    api_key_variable: str | None = "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    api_key_variable: str | None = (
+        "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    )
     concurrency: Count = 8  # calls at a time
-    timeout_seconds: Positive = 600.0  # of one call, all in all; also the longest Retry-After waited for
+    timeout_seconds: Positive = (
+        600.0  # of one call, all in all; also the longest Retry-After waited for
+    )
     max_retries: Annotated[int, Field(ge=0)] = 6  # of one call
-    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0  # before the first retry, doubled at each up to 64-fold, with jitter
+    backoff_seconds: Annotated[float, Field(ge=0)] = (
+        1.0  # before the first retry, doubled at each up to 64-fold, with jitter
+    )
     max_failures: Count = 20  # so many failed calls in a row, and the endpoint counts as down
     n_per_call: Count = 1  # samples of one problem asked for together
     max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
     extra_body: dict[str, Any] = {}  # sent along with every call
-    limit_usd: Positive | None = None  # hard stop of one arm's spending, over all its runs; a judge's likewise
+    limit_usd: Positive | None = (
+        None  # hard stop of one arm's spending, over all its runs; a judge's likewise
+    )
 
 
 class Machine(Endpoint):
@@ -483,21 +645,33 @@ class Machine(Endpoint):
     engine: Literal["hf", "vllm"] = "hf"  # what draws samples of local models
     device: Literal["cpu", "cuda"] | None = None  # the GPU where there is one
     device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None  # bfloat16 on a GPU, float32 on a CPU
+    dtype: Literal["float32", "bfloat16", "float16"] | None = (
+        None  # bfloat16 on a GPU, float32 on a CPU
+    )
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
     workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None  # vllm: share of a GPU that it takes
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = (
+        None  # vllm: share of a GPU that it takes
+    )
     tensor_parallel_size: Count | None = None  # vllm: GPUs that share one model
     max_model_len: Count | None = None  # vllm: longest prompt and answer together, in tokens
     enforce_eager: bool | None = None  # vllm: no CUDA graphs; slower, opens faster
-    kv_cache_gib: Positive | None = None  # vllm: this much for the cache, instead of a share (CPU: 2)
+    kv_cache_gib: Positive | None = (
+        None  # vllm: this much for the cache, instead of a share (CPU: 2)
+    )
     max_num_seqs: Count | None = None  # vllm: samples drawn at a time
-    checkers: Annotated[int, Field(ge=1)] = Field(default_factory=lambda: min(8, os.cpu_count() or 1))  # processes that check answers and run tests
-    address: str | None = None  # Ray: an existing cluster's address; a local cluster is started when left out
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None  # Ray: GPUs that each of `workers` gets
+    checkers: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1)
+    )  # processes that check answers and run tests
+    address: str | None = (
+        None  # Ray: an existing cluster's address; a local cluster is started when left out
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = (
+        None  # Ray: GPUs that each of `workers` gets
+    )
 
     @property
     def devices(self) -> float:
@@ -508,7 +682,9 @@ class Machine(Endpoint):
     @classmethod
     def _compiler(cls, value: bool) -> bool:
         if value and not shutil.which(compiler := os.environ.get("CXX", "g++")):
-            raise ValueError(f"there is no {compiler} here, which torch.compile needs: install a C++ compiler, or leave compile out")
+            raise ValueError(
+                f"there is no {compiler} here, which torch.compile needs: install a C++ compiler, or leave compile out"
+            )
         return value
 
 
@@ -521,7 +697,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=deep)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands twice", key_node.start_mark
+            )
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep)
 
@@ -538,7 +716,9 @@ def read_yaml(path: Path) -> dict:
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise StudyError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise StudyError(f"{path}: a mapping of keys to values is needed, found {type(data).__name__}")
+        raise StudyError(
+            f"{path}: a mapping of keys to values is needed, found {type(data).__name__}"
+        )
     return data
 
 
@@ -571,7 +751,9 @@ def validate(kind: type[Strict], data: dict, where: str):
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        faults: dict[tuple, str] = {}  # a value of a union fails once for every member: the first says enough
+        faults: dict[
+            tuple, str
+        ] = {}  # a value of a union fails once for every member: the first says enough
         for e in error.errors():
             faults.setdefault(_key(e["loc"]), _fault(kind, where, e))
         raise StudyError("\n".join(faults.values())) from None
@@ -579,7 +761,11 @@ def validate(kind: type[Strict], data: dict, where: str):
 
 def _key(loc: tuple) -> tuple:
     """An error's place without the names of a union's members."""
-    return tuple(p for p in loc if not re.match(r"(constrained-|list\[|dict\[|literal\[|(int|float|str|bool)$)", str(p)))
+    return tuple(
+        p
+        for p in loc
+        if not re.match(r"(constrained-|list\[|dict\[|literal\[|(int|float|str|bool)$)", str(p))
+    )
 
 
 def _fault(kind: type[Strict], where: str, error: dict) -> str:
@@ -623,7 +809,14 @@ def _model_in(annotation: Any) -> Any:
 def project_root() -> Path:
     """The nearest folder upward from here that holds `notebooks/` and `params/`; else the current folder."""
     here = Path.cwd()
-    return next((d for d in [here, *here.parents] if (d / "notebooks").is_dir() and (d / "params").is_dir()), here)
+    return next(
+        (
+            d
+            for d in [here, *here.parents]
+            if (d / "notebooks").is_dir() and (d / "params").is_dir()
+        ),
+        here,
+    )
 
 
 def resolve(path: str | Path) -> Path:
@@ -640,7 +833,9 @@ def resolve_model(model: str) -> str:
     if local.is_dir():
         return str(local)
     if model.startswith((".", "/", "~")) or model.startswith("nano-"):
-        raise StudyError(f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())}")
+        raise StudyError(
+            f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())}"
+        )
     return model
 
 
@@ -654,7 +849,9 @@ def weights_mark(model: str) -> str:
         with open(path, "rb") as file:
             first = file.read(1 << 20)
             file.seek(max(0, path.stat().st_size - (1 << 20)))
-            marks.append([path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()])
+            marks.append(
+                [path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()]
+            )
     return fingerprint(marks) if marks else ""
 
 
@@ -665,7 +862,11 @@ def bundled() -> list[str]:
 def named_files(study: Study) -> dict[str, str]:
     """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts, prices."""
     d = study.dataset
-    paths = [d.train, d.held_out, *(held.path for held in d.transfer.values())] if d.name == "files" else []
+    paths = (
+        [d.train, d.held_out, *(held.path for held in d.transfer.values())]
+        if d.name == "files"
+        else []
+    )
     paths += [*(arm.path for arm in study.arms.values()), study.prompt.shots, study.budget.prices]
     out = {}
     for name in dict.fromkeys(filter(None, paths)):
@@ -676,7 +877,9 @@ def named_files(study: Study) -> dict[str, str]:
 
 def fingerprint(data: Any) -> str:
     """A short stable hash of JSON-able data."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(data, sort_keys=True, ensure_ascii=False).encode()
+    ).hexdigest()[:16]
 
 
 def sample_seed(study_seed: int, model: str, problem_id: str, sample_index: int) -> int:
@@ -708,14 +911,21 @@ class Run:
         tested = [self.path("05")] if self.plan["students"] else verified
         if stage.startswith("02"):
             return [self.path("02", part) for part in self.parts(name)]
-        return {"03": [self.path("02", name)], "04": verified, "05": [self.path("04", name)], "06": tested}.get(stage[:2], [])
+        return {
+            "03": [self.path("02", name)],
+            "04": verified,
+            "05": [self.path("04", name)],
+            "06": tested,
+        }.get(stage[:2], [])
 
     def complete(self, stage: str, name: str = "") -> bool:
         """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds all its samples."""
         folder = self.path(stage, name)
         if not is_complete(folder, self.plan_id, self.inputs(stage, name)):
             return False
-        return not stage.startswith("02") or count_rows(folder) >= read_json(folder / "manifest.json").get("n_samples", 0)
+        return not stage.startswith("02") or count_rows(folder) >= read_json(
+            folder / "manifest.json"
+        ).get("n_samples", 0)
 
     def parts(self, arm: str) -> list[str]:
         """The arms that a mix or an adaptive arm draws from; none of any other arm."""
@@ -725,12 +935,20 @@ class Run:
     def shares(self, arm: str, budget: str) -> dict[str, float]:
         """Samples per problem at a budget, by the arm whose model draws them."""
         plan = self.arm(arm)
-        return plan["parts"][budget] if "parts" in plan else {(self.parts(arm) or [arm])[0]: plan["samples"][budget]}
+        return (
+            plan["parts"][budget]
+            if "parts" in plan
+            else {(self.parts(arm) or [arm])[0]: plan["samples"][budget]}
+        )
 
     def sets(self) -> pd.Series:
         """Held-out problem -> its set (transfer sets have names of their own)."""
         problems = read_parquet(self.path("01", "held_out.parquet"))
-        return pd.Series(problems.get("set", "held_out"), problems.index).set_axis(problems["problem_id"]).astype(object)
+        return (
+            pd.Series(problems.get("set", "held_out"), problems.index)
+            .set_axis(problems["problem_id"])
+            .astype(object)
+        )
 
     def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
         """Those of an arm's rows (KEY columns and more) that belong to a budget.
@@ -753,5 +971,7 @@ class Run:
 
     def _named(self, kind: str, name: str) -> dict:
         if name not in self.plan[kind]:
-            raise StudyError(f"{self.folder}: {name!r} is not among the plan's {kind}: {', '.join(self.plan[kind])}")
+            raise StudyError(
+                f"{self.folder}: {name!r} is not among the plan's {kind}: {', '.join(self.plan[kind])}"
+            )
         return self.plan[kind][name]

@@ -23,7 +23,13 @@ from wcse_lib.study import Endpoint
 
 AHEAD = 20  # calls whose price is noted ahead, so that not every call writes a file; but at most …
 SHARE = 0.01  # … this share of the limit, which a killed run may leave unused
-ENDS = {"stop": "stop", "eos": "stop", "eos_token": "stop", "length": "length", "max_tokens": "length"}
+ENDS = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
 
 
 class SpendingLimit(ValueError):
@@ -68,14 +74,21 @@ class ApiEngine:
             where = f"{keys}, or a row for {model!r} with input and output into the price table (budget.prices)"
             raise ValueError(f"limit_usd: {options.limit_usd} needs both prices: write {where}")
         self.spent_usd, self._reserved, self._quiet_until = options.spent_usd, 0.0, 0.0
-        self.note: Callable[[float], None] = lambda usd: None  # told ahead what may be spent, for when nobody lives to tell
+        self.note: Callable[[float], None] = lambda usd: (
+            None
+        )  # told ahead what may be spent, for when nobody lives to tell
         self._noted = options.spent_usd
         self._key = _read_key(options)
         try:
             from openai import AsyncOpenAI
         except ImportError as error:
-            raise ValueError("engine: 'openai' needs the openai client: pip install -e '.[api]'") from error
-        once = {"max_retries": 0, "timeout": options.timeout_seconds}  # retries are made here, where the limit is known
+            raise ValueError(
+                "engine: 'openai' needs the openai client: pip install -e '.[api]'"
+            ) from error
+        once = {
+            "max_retries": 0,
+            "timeout": options.timeout_seconds,
+        }  # retries are made here, where the limit is known
         self._client = AsyncOpenAI(base_url=options.base_url, api_key=self._key or "none", **once)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
@@ -88,7 +101,9 @@ class ApiEngine:
         calls, flying, failures, price = deque(_calls(requests, self._o.n_per_call)), {}, 0, 0.0
         try:
             while calls or flying:
-                while calls and len(flying) < self._o.concurrency and failures < self._o.max_failures:
+                while (
+                    calls and len(flying) < self._o.concurrency and failures < self._o.max_failures
+                ):
                     price = self._worst(calls[0], sampling)
                     if not self._reserve(price):
                         break
@@ -107,29 +122,48 @@ class ApiEngine:
                 future.cancel()
         n_left = sum(map(len, calls))
         if calls and failures >= self._o.max_failures:
-            why = f"{failures} calls in a row failed (the rows say why), {n_left} samples are undone"
+            why = (
+                f"{failures} calls in a row failed (the rows say why), {n_left} samples are undone"
+            )
             raise EndpointDown(f"{self._o.base_url}: {why}: run again when it answers")
         if calls:
             why = f"{self.spent_usd:.6f} USD are spent, the next call may cost {price:.6f}, {n_left} samples are undone"
-            raise SpendingLimit(f"limit_usd: {self._o.limit_usd}: {why}: raise the limit and run again")
+            raise SpendingLimit(
+                f"limit_usd: {self._o.limit_usd}: {why}: raise the limit and run again"
+            )
 
     async def _draw(self, call: list[Request], sampling: Sampling, price: float):
         """One call with its retries: (outputs, requests that are still undone, success)."""
         held, spent, tries = price, 0.0, 0
         try:
             while True:
-                await asyncio.sleep(max(0.0, self._quiet_until - time.monotonic()) * random.uniform(1, 1.1))
+                await asyncio.sleep(
+                    max(0.0, self._quiet_until - time.monotonic()) * random.uniform(1, 1.1)
+                )
                 try:
-                    body = await asyncio.wait_for(self._post(call, sampling), self._o.timeout_seconds)
+                    body = await asyncio.wait_for(
+                        self._post(call, sampling), self._o.timeout_seconds
+                    )
                     outputs, bill = self._read(call, body, sampling)
                     spent += price if bill is None else bill
                     return outputs, call[len(outputs) :], True
                 except Exception as error:
                     tries += 1
-                    pause, reason, billed = self._pause(error, tries), self._say(error), _maybe_billed(error)
+                    pause, reason, billed = (
+                        self._pause(error, tries),
+                        self._say(error),
+                        _maybe_billed(error),
+                    )
                 spent += price if billed else 0.0
                 if pause is None or tries > self._o.max_retries:
-                    return [Output(r.key, "", -1, -1, "error", f"{reason} (try {tries})") for r in call], [], False
+                    return (
+                        [
+                            Output(r.key, "", -1, -1, "error", f"{reason} (try {tries})")
+                            for r in call
+                        ],
+                        [],
+                        False,
+                    )
                 if billed and not self._reserve(price):
                     return [], call, False
                 held += price if billed else 0.0
@@ -146,7 +180,11 @@ class ApiEngine:
         first, chat = call[0], call[0].messages is not None
         door = self._client.chat.completions if chat else self._client.completions
         body = {"messages": first.messages} if chat else {"prompt": first.prompt_ids or first.text}
-        body |= {"model": self._model, "temperature": sampling.temperature, "seed": first.seed % 2**31}
+        body |= {
+            "model": self._model,
+            "temperature": sampling.temperature,
+            "seed": first.seed % 2**31,
+        }
         body |= {"n": len(call)} if len(call) > 1 else {}
         wanted = {"top_k": sampling.top_k, "top_p": sampling.top_p % 1, "stop": list(sampling.stop)}
         wanted[self._o.max_tokens_name if chat else "max_tokens"] = sampling.max_tokens
@@ -154,32 +192,55 @@ class ApiEngine:
         extra = self._o.extra_body | {name: value for name, value in wanted.items() if value}
         return json.loads((await door.with_raw_response.create(**body, extra_body=extra)).text)
 
-    def _read(self, call: list[Request], body: dict, sampling: Sampling) -> tuple[list[Output], float | None]:
+    def _read(
+        self, call: list[Request], body: dict, sampling: Sampling
+    ) -> tuple[list[Output], float | None]:
         """Outputs of the choices that came, and the bill in USD (None: unknown); ValueError for a torn answer."""
-        if not isinstance(body, dict) or not isinstance(body.get("choices"), list) or not body["choices"]:
+        if (
+            not isinstance(body, dict)
+            or not isinstance(body.get("choices"), list)
+            or not body["choices"]
+        ):
             raise ValueError(f"no choices in the answer: {body}")
         choices = body["choices"][: len(call)]
         texts = [_text(choice) for choice in choices]
-        n_prompt, n_tokens, note = _usage(body, call[0], any(texts), len(choices) * sampling.max_tokens)
-        bill = None if note or not self._prices else n_prompt * self._prices[0] + n_tokens * self._prices[1]
+        n_prompt, n_tokens, note = _usage(
+            body, call[0], any(texts), len(choices) * sampling.max_tokens
+        )
+        bill = (
+            None
+            if note or not self._prices
+            else n_prompt * self._prices[0] + n_tokens * self._prices[1]
+        )
         if len(choices) > 1:
-            n_tokens, note = -1, note or "n_tokens unknown: usage has only the sum over n_per_call samples"
+            n_tokens, note = (
+                -1,
+                note or "n_tokens unknown: usage has only the sum over n_per_call samples",
+            )
         ends = [choice.get("finish_reason") for choice in choices]
         notes = [note if end in ENDS else f"the server ended it with {end!r}" for end in ends]
         share, counts = bill and bill / len(choices), (n_prompt, n_tokens)
         rows = zip(call, texts, ends, notes)
-        return [Output(r.key, text, *counts, ENDS.get(end, "error"), why, share) for r, text, end, why in rows], bill
+        return [
+            Output(r.key, text, *counts, ENDS.get(end, "error"), why, share)
+            for r, text, end, why in rows
+        ], bill
 
     def _worst(self, call: list[Request], sampling: Sampling) -> float:
         """Upper bound of a call's price in USD: a token has at least one byte; 16 more tokens per message."""
-        text = sum(len(json.dumps(m, ensure_ascii=False).encode()) + 16 for m in call[0].messages or [])
+        text = sum(
+            len(json.dumps(m, ensure_ascii=False).encode()) + 16 for m in call[0].messages or []
+        )
         text = text or (len(call[0].text.encode()) + 16 if call[0].text else 0)
         n_in, n_out = text or len(call[0].prompt_ids), len(call) * sampling.max_tokens
         return n_in * self._prices[0] + n_out * self._prices[1] if self._prices else 0.0
 
     def _reserve(self, usd: float) -> bool:
         with self._lock:
-            fits = self._o.limit_usd is None or self.spent_usd + self._reserved + usd <= self._o.limit_usd
+            fits = (
+                self._o.limit_usd is None
+                or self.spent_usd + self._reserved + usd <= self._o.limit_usd
+            )
             self._reserved += usd if fits else 0.0
             if (most := self.spent_usd + self._reserved) > self._noted:
                 limit = math.inf if self._o.limit_usd is None else self._o.limit_usd
@@ -194,10 +255,14 @@ class ApiEngine:
             return None
         if status == 429:  # the other calls hold back too
             self._quiet_until = max(self._quiet_until, time.monotonic() + asked)
-        return max(asked, self._o.backoff_seconds * 2 ** min(tries - 1, 6) * random.uniform(0.5, 1.5))
+        return max(
+            asked, self._o.backoff_seconds * 2 ** min(tries - 1, 6) * random.uniform(0.5, 1.5)
+        )
 
     def _say(self, error: Exception) -> str:
-        text = f"{type(error).__name__}: {error}" + (f" ({type(error.__cause__).__name__})" if error.__cause__ else "")
+        text = f"{type(error).__name__}: {error}" + (
+            f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+        )
         if isinstance(error, TimeoutError):
             text = f"no answer within {self._o.timeout_seconds} seconds"
         return (text.replace(self._key, "***") if self._key else text)[:500]
@@ -220,7 +285,10 @@ def _calls(requests: list[Request], n: int) -> Iterator[list[Request]]:
 def _text(choice: dict) -> str:
     """The answer, after the reasoning that some servers send apart, as <think>…</think>."""
     message = choice.get("message") or {"content": choice["text"]}
-    thought, content = message.get("reasoning_content") or message.get("reasoning") or "", message.get("content") or ""
+    thought, content = (
+        message.get("reasoning_content") or message.get("reasoning") or "",
+        message.get("content") or "",
+    )
     if not isinstance(content, str) or not isinstance(thought, str):
         raise ValueError(f"the content is no text: {message}")
     return f"<think>{thought}</think>{content}" if thought else content
@@ -235,7 +303,11 @@ def _usage(body: dict, request: Request, any_text: bool, most: int) -> tuple[int
     n_out = n_out if type(n_out) is int and any_text <= n_out <= most else -1
     if total is not None and -1 not in (n_in, n_out) and total != n_in + n_out:
         n_out = -1
-    return n_in, n_out, f"usage missing or impossible: {body.get('usage')}"[:200] if -1 in (n_in, n_out) else ""
+    return (
+        n_in,
+        n_out,
+        f"usage missing or impossible: {body.get('usage')}"[:200] if -1 in (n_in, n_out) else "",
+    )
 
 
 def _retry_after(error: Exception) -> float:
@@ -258,10 +330,16 @@ def _maybe_billed(error: Exception) -> bool:
 def _read_key(options: Options) -> str:
     url, name = urlsplit(options.base_url), options.api_key_variable
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
-        raise ValueError("base_url: must be http(s)://host[:port]/path, without user, password or query")
+        raise ValueError(
+            "base_url: must be http(s)://host[:port]/path, without user, password or query"
+        )
     key = os.environ.get(name, "").strip() if name else ""
     if name and not key and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise ValueError(f"api_key_variable: the environment variable {name} is not set; {url.hostname} wants a key")
+        raise ValueError(
+            f"api_key_variable: the environment variable {name} is not set; {url.hostname} wants a key"
+        )
     if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"api_key_variable: the value of {name} has characters that no header can hold")
+        raise ValueError(
+            f"api_key_variable: the value of {name} has characters that no header can hold"
+        )
     return key

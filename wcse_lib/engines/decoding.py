@@ -9,14 +9,25 @@ import numpy as np
 
 from wcse_lib.engines import Request, Sampling
 
-PREFILL_TOKENS = {"cpu": 4096, "cuda": 8192}  # prompt tokens that are read in one forward pass, at most
-CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # at most for keys and values, unless a batch size is given
+PREFILL_TOKENS = {
+    "cpu": 4096,
+    "cuda": 8192,
+}  # prompt tokens that are read in one forward pass, at most
+CACHE_BYTES = {
+    "cpu": 2 << 30,
+    "cuda": 16 << 30,
+}  # at most for keys and values, unless a batch size is given
 SLOTS = {"cpu": 96, "cuda": 512}  # more rows at once do not pay on one CPU core
 
 
 def decode(
-    model, requests: list[Request], sampling: Sampling, eos: set[int], n_slots: int | None = None,
-    stopped: Callable | None = None, step: Callable | None = None,
+    model,
+    requests: list[Request],
+    sampling: Sampling,
+    eos: set[int],
+    n_slots: int | None = None,
+    stopped: Callable | None = None,
+    step: Callable | None = None,
 ) -> Iterator[tuple[Request, list[int]]]:
     """Yield every request with its sampled token ids (the end token included), as soon as it is finished.
 
@@ -27,7 +38,9 @@ def decode(
     """
     import torch
 
-    queue = sorted(requests, key=lambda r: (len(r.prompt_ids), r.prompt_ids))  # the samples of a problem side by side
+    queue = sorted(
+        requests, key=lambda r: (len(r.prompt_ids), r.prompt_ids)
+    )  # the samples of a problem side by side
     if not queue:
         return
     length = len(queue[-1].prompt_ids) + sampling.max_tokens
@@ -36,7 +49,9 @@ def decode(
     prompts, prompt, step = _read(model, queue, n), (None, []), step or stepper(model)
     held: list[Request | None] = [None] * n
     seeds, n_prompt, n_out = np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.int64)
-    tokens = np.zeros((n, sampling.max_tokens + 1), np.int64)  # the prompt's last token, then the sample's
+    tokens = np.zeros(
+        (n, sampling.max_tokens + 1), np.int64
+    )  # the prompt's last token, then the sample's
     free, active, at = list(range(n)), np.zeros(n, bool), 0
     with torch.inference_mode():
         keys, values = _cache_of(model, n, length)
@@ -49,14 +64,23 @@ def decode(
                     held[row], tokens[row, 0] = request, request.prompt_ids[-1]
                 seeds[rows], n_out[rows], active[rows] = [r.seed for r in new], 0, True
                 n_prompt[rows] = [len(r.prompt_ids) for r in new]
-            elif at >= len(queue) and 1 < active.sum() <= len(active) // 2:  # the rest in fewer rows; one would compile anew
+            elif (
+                at >= len(queue) and 1 < active.sum() <= len(active) // 2
+            ):  # the rest in fewer rows; one would compile anew
                 live = np.flatnonzero(active)
                 index = torch.from_numpy(live).to(device)
                 keys, values = ([x.index_select(0, index) for x in part] for part in (keys, values))
                 held = [held[i] for i in live]
-                seeds, n_prompt, n_out, tokens, active = (a[live] for a in (seeds, n_prompt, n_out, tokens, active))
+                seeds, n_prompt, n_out, tokens, active = (
+                    a[live] for a in (seeds, n_prompt, n_out, tokens, active)
+                )
                 free = []
-            scores = step(tokens[np.arange(len(held)), n_out], np.where(active, n_prompt + n_out - 1, 0), keys, values)
+            scores = step(
+                tokens[np.arange(len(held)), n_out],
+                np.where(active, n_prompt + n_out - 1, 0),
+                keys,
+                values,
+            )
             picked = pick(scores, sampling, seeds, n_out).cpu().numpy()
             rows = np.flatnonzero(active)
             n_out[rows] += 1
@@ -88,7 +112,9 @@ def pick(scores, sampling: Sampling, seeds: np.ndarray, position: np.ndarray | i
     if sampling.top_p < 1:
         scores = TopPLogitsWarper(sampling.top_p)(None, scores)
     cumulative = torch.softmax(scores.double(), dim=-1).cumsum(-1)
-    target = torch.from_numpy(uniform(seeds, position)).to(scores.device)[:, None] * cumulative[:, -1:]
+    target = (
+        torch.from_numpy(uniform(seeds, position)).to(scores.device)[:, None] * cumulative[:, -1:]
+    )
     place = torch.searchsorted(cumulative, target, right=True).clamp(max=scores.shape[1] - 1)
     return (place if index is None else index.gather(1, place))[:, 0]
 
@@ -96,7 +122,9 @@ def pick(scores, sampling: Sampling, seeds: np.ndarray, position: np.ndarray | i
 def uniform(seeds: np.ndarray, position: np.ndarray | int) -> np.ndarray:
     """One number in [0, 1) per seed and position: SplitMix64's finaliser over both (Steele et al. 2014)."""
     with np.errstate(over="ignore"):
-        z = seeds + (np.asarray(position).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = seeds + (np.asarray(position).astype(np.uint64) + np.uint64(1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
@@ -121,7 +149,10 @@ def suits(model) -> bool:
             step = stepper(model)
             step(np.array([r.prompt_ids[-1] for r in requests]), last - 1, keys, values)
             found = step(np.array([ids[-1] for ids in texts]), last, keys, values)
-            whole = [model(input_ids=torch.tensor([ids], device=found.device)).logits[0, -1] for ids in texts]
+            whole = [
+                model(input_ids=torch.tensor([ids], device=found.device)).logits[0, -1]
+                for ids in texts
+            ]
     except (TypeError, ValueError, AttributeError, IndexError, RuntimeError):
         return False
     tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
@@ -133,14 +164,21 @@ def _cache_of(model, n: int, length: int) -> tuple[list, list]:
     import torch
 
     layers, heads, size = _shape(model)
-    make = [torch.zeros(n, heads, length, size, dtype=model.dtype, device=model.device) for _ in range(2 * layers)]
+    make = [
+        torch.zeros(n, heads, length, size, dtype=model.dtype, device=model.device)
+        for _ in range(2 * layers)
+    ]
     return make[:layers], make[layers:]
 
 
 def _shape(model) -> tuple[int, int, int]:
     c = model.config.get_text_config()
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
-    return c.num_hidden_layers, heads, getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    return (
+        c.num_hidden_layers,
+        heads,
+        getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads,
+    )
 
 
 def slots(model, length: int) -> int:
@@ -166,7 +204,11 @@ def _read(model, queue: list[Request], most: int) -> Iterator[tuple[list[int], l
     budget, at = min(PREFILL_TOKENS[kind], CACHE_BYTES[kind] // 16 // a_token), 0
     while at < len(prompts):
         width, n = len(prompts[at]), 1
-        while n < most and at + n < len(prompts) and (n + 1) * max(width, len(prompts[at + n])) <= budget:
+        while (
+            n < most
+            and at + n < len(prompts)
+            and (n + 1) * max(width, len(prompts[at + n])) <= budget
+        ):
             width, n = max(width, len(prompts[at + n])), n + 1
         part, at = prompts[at : at + n], at + n
         read = DynamicCache()
@@ -175,10 +217,18 @@ def _read(model, queue: list[Request], most: int) -> Iterator[tuple[list[int], l
             ids = torch.tensor([[*p, *[0] * (width - len(p))] for p in part], device=model.device)
             model(input_ids=ids, past_key_values=read, use_cache=True, logits_to_keep=1)
         for i, p in enumerate(part):
-            yield p, [(layer.keys[i, :, : len(p)], layer.values[i, :, : len(p)]) for layer in read.layers]
+            yield (
+                p,
+                [
+                    (layer.keys[i, :, : len(p)], layer.values[i, :, : len(p)])
+                    for layer in read.layers
+                ],
+            )
 
 
-def _fill(new: list[Request], rows: np.ndarray, keys: list, values: list, prompts: Iterator, prompt: tuple) -> tuple:
+def _fill(
+    new: list[Request], rows: np.ndarray, keys: list, values: list, prompts: Iterator, prompt: tuple
+) -> tuple:
     """Put the prompts of new requests into the given rows; returns the last one, whose samples may go on in the next call."""
     for ids, group in groupby(zip(rows, new), lambda pair: pair[1].prompt_ids[:-1]):
         prompt, to = prompt if prompt[0] == ids else next(prompts), [int(row) for row, _ in group]
@@ -222,9 +272,12 @@ def stepper(model, compiled: bool = False) -> Callable:
         mask = torch.zeros(len(ids), len(columns), dtype=model.dtype, device=ids.device)
         mask = mask.masked_fill(columns > at[:, None], torch.finfo(model.dtype).min)
         return model(
-            input_ids=ids[:, None], position_ids=at[:, None], attention_mask=mask[:, None, None],
-            past_key_values=Slots(keys, values, at, len(columns)), use_cache=True,
-        ).logits[:, -1]  # fmt: skip
+            input_ids=ids[:, None],
+            position_ids=at[:, None],
+            attention_mask=mask[:, None, None],
+            past_key_values=Slots(keys, values, at, len(columns)),
+            use_cache=True,
+        ).logits[:, -1]
 
     if compiled:
         kept_by_processor()
@@ -232,6 +285,8 @@ def stepper(model, compiled: bool = False) -> Callable:
 
     def step(tokens: np.ndarray, position: np.ndarray, keys: list, values: list):
         ids, at = (torch.from_numpy(x).to(keys[0].device) for x in (tokens, position))
-        return forward(ids, at, torch.arange(int(position.max()) + 1, device=at.device), keys, values)
+        return forward(
+            ids, at, torch.arange(int(position.max()) + 1, device=at.device), keys, values
+        )
 
     return step

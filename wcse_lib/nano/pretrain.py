@@ -13,23 +13,64 @@ import time
 from pathlib import Path
 
 from wcse_lib.nano import MODELS
-from wcse_lib.nano.corpus import FAMILIES, POLISH, STORY_LEVELS, TERSE_RIGHT, TEXTBOOKS, WEB, document
+from wcse_lib.nano.corpus import (
+    FAMILIES,
+    POLISH,
+    STORY_LEVELS,
+    TERSE_RIGHT,
+    TEXTBOOKS,
+    WEB,
+    document,
+)
 from wcse_lib.nano.world import check, make_problems
 from wcse_lib.prompts import prompt_ids
 from wcse_lib.study import Prompt
 
 SEED = 20241123
 WEB_SHARE = 0.25  # the last part of training, read from the web
-QUESTION_WEIGHT = 0.3  # of the loss on questions: without it, copying names out of the text is learnt late
+QUESTION_WEIGHT = (
+    0.3  # of the loss on questions: without it, copying names out of the text is learnt late
+)
 BATCH = 32  # documents a step
-BUCKET = 16  # steps whose documents are sorted by length together, so that a batch holds little padding
+BUCKET = (
+    16  # steps whose documents are sorted by length together, so that a batch holds little padding
+)
 POLISH_RATE = 0.5  # of the learning rate, where polishing begins
 MODEL_SIZES = {  # head size 32 throughout; the generators' parameter ratio is about three, as 9B to 27B
-    "nano-student": {"width": 64, "inner": 192, "heads": 2, "layers": 4, "steps": 7000, "polish": 0, "lr": 4e-3},
-    "nano-wc": {"width": 96, "inner": 256, "heads": 3, "layers": 4, "steps": 7000, "polish": 2000, "lr": 3e-3},
-    "nano-se": {"width": 160, "inner": 512, "heads": 5, "layers": 4, "steps": 5500, "polish": 2000, "lr": 3e-3},
+    "nano-student": {
+        "width": 64,
+        "inner": 192,
+        "heads": 2,
+        "layers": 4,
+        "steps": 7000,
+        "polish": 0,
+        "lr": 4e-3,
+    },
+    "nano-wc": {
+        "width": 96,
+        "inner": 256,
+        "heads": 3,
+        "layers": 4,
+        "steps": 7000,
+        "polish": 2000,
+        "lr": 3e-3,
+    },
+    "nano-se": {
+        "width": 160,
+        "inner": 512,
+        "heads": 5,
+        "layers": 4,
+        "steps": 5500,
+        "polish": 2000,
+        "lr": 3e-3,
+    },
 }
-SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|end|>", "unk_token": "<|unk|>"}
+SPECIAL = {
+    "pad_token": "<|pad|>",
+    "bos_token": "<|bos|>",
+    "eos_token": "<|end|>",
+    "unk_token": "<|unk|>",
+}
 ROLES = ["<|user|>", "<|assistant|>"]
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}"
@@ -47,7 +88,10 @@ def make_tokenizer():
     tok = Tokenizer(models.BPE(unk_token=None))
     units = Regex(r"\d|[A-Za-z]+ ?|#+ |[^\sA-Za-z\d] ?|\s|.")
     tok.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(units, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(units, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tok.decoder = decoders.ByteLevel()
     rng = random.Random(SEED)
@@ -85,7 +129,9 @@ def batches(tokenizer, start: int, steps: int):
     while True:
         rng = random.Random(f"{SEED}:{bucket}")
         first = bucket * BUCKET
-        authors = POLISH if first >= steps else WEB if first >= (1 - WEB_SHARE) * steps else TEXTBOOKS
+        authors = (
+            POLISH if first >= steps else WEB if first >= (1 - WEB_SHARE) * steps else TEXTBOOKS
+        )
         docs = [document(rng, authors) for _ in range(BATCH * BUCKET)]
         questions = tokenizer([q for q, _ in docs], add_special_tokens=False)["input_ids"]
         solutions = tokenizer([s for _, s in docs], add_special_tokens=False)["input_ids"]
@@ -152,14 +198,20 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
     for step, ids, labels in batches(tokenizer, start, steps):
         if step >= steps + polish:
             break
-        at, of, peak = (step, steps, lr) if step < steps else (step - steps, polish, POLISH_RATE * lr)
+        at, of, peak = (
+            (step, steps, lr) if step < steps else (step - steps, polish, POLISH_RATE * lr)
+        )
         warm = min(1.0, (at + 1) / 200)
         rate = peak * warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * at / of)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        logits = forward(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1]
+        logits = forward(
+            input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()
+        ).logits[:, :-1]
         targets, in_solution = ids[:, 1:], labels[:, 1:] != -100
-        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+        losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+            targets.shape
+        )
         solution_loss = losses[in_solution].mean()
         in_question = ~in_solution & (targets != tokenizer.pad_token_id)
         loss = solution_loss + QUESTION_WEIGHT * losses[in_question].mean()
@@ -194,7 +246,9 @@ def pretrain(name: str, work: Path, out: Path, steps: int | None = None) -> None
     _write_card(folder, name, model, n_tokens, steps, polish, log)
 
 
-def _write_card(folder: Path, name: str, model, n_tokens: int, steps: int, polish: int, log: list) -> None:
+def _write_card(
+    folder: Path, name: str, model, n_tokens: int, steps: int, polish: int, log: list
+) -> None:
     facts = {
         "name": name,
         "n_parameters": sum(p.numel() for p in model.parameters()),
@@ -233,19 +287,33 @@ def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
     lines = []
     for title, n, sampling in (
         ("greedy", 1, Sampling(temperature=0.0, max_tokens=80)),
-        ("sampled at T = 0.7, top-k 3", n_samples, Sampling(temperature=0.7, top_k=3, max_tokens=80)),
+        (
+            "sampled at T = 0.7, top-k 3",
+            n_samples,
+            Sampling(temperature=0.7, top_k=3, max_tokens=80),
+        ),
     ):
         requests = [
-            Request((facts["name"], key, i), prompt_ids(engine.tokenizer, row["question"], Prompt()),
-                    random.Random(f"{SEED}:{facts['name']}:{key}:{i}").getrandbits(63))
-            for key, row in problems.items() for i in range(n)
-        ]  # fmt: skip
+            Request(
+                (facts["name"], key, i),
+                prompt_ids(engine.tokenizer, row["question"], Prompt()),
+                random.Random(f"{SEED}:{facts['name']}:{key}:{i}").getrandbits(63),
+            )
+            for key, row in problems.items()
+            for i in range(n)
+        ]
         outputs = list(engine.generate(requests, sampling))
         right = [o for o in outputs if o.text.endswith(f"#### {problems[o.key[1]]['answer']}")]
         unsound = sum(not check(problems[o.key[1]]["question"], o.text).sound for o in right)
-        lines.append(f"| {title} | {len(outputs)} | {len(right) / len(outputs):.3f} | {unsound / max(1, len(right)):.3f} |")
+        lines.append(
+            f"| {title} | {len(outputs)} | {len(right) / len(outputs):.3f} | {unsound / max(1, len(right)):.3f} |"
+        )
     n_polish = facts.get("polish_steps", 0)
-    polish = f", and for the last {n_polish:,} steps mostly worked solutions, good and bad" if n_polish else ""
+    polish = (
+        f", and for the last {n_polish:,} steps mostly worked solutions, good and bad"
+        if n_polish
+        else ""
+    )
     card = f"""---
 license: apache-2.0
 library_name: transformers
@@ -271,11 +339,23 @@ On {n_problems} study problems of levels 1 to 3, which pretraining never saw:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "names", nargs="*", default=list(MODEL_SIZES), help=f"of {', '.join(MODEL_SIZES)} (default all)"
+        "names",
+        nargs="*",
+        default=list(MODEL_SIZES),
+        help=f"of {', '.join(MODEL_SIZES)} (default all)",
     )
-    parser.add_argument("--steps", type=int, help="train this many steps instead of the planned number")
-    parser.add_argument("--work", type=Path, default=Path("outputs/nano-models"), help="where unfinished training lies")
-    parser.add_argument("--card", action="store_true", help="only measure finished models and write their cards")
+    parser.add_argument(
+        "--steps", type=int, help="train this many steps instead of the planned number"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("outputs/nano-models"),
+        help="where unfinished training lies",
+    )
+    parser.add_argument(
+        "--card", action="store_true", help="only measure finished models and write their cards"
+    )
     parser.add_argument("--out", type=Path, default=MODELS, help="where finished checkpoints go")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

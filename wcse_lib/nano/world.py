@@ -19,9 +19,7 @@ import random
 import re
 from dataclasses import dataclass
 
-NAMES = (
-    "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe".split()
-)
+NAMES = "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe".split()
 ITEMS = "pens cups books coins shells keys stamps cards nuts beads maps rings".split()
 MAX_VALUE = 199
 LEVELS = (1, 2, 3, 4)
@@ -34,7 +32,8 @@ _FACT = re.compile(
     re.ASCII,
 )
 _ASK = re.compile(
-    r"How many (?P<item>\w+) (?:does (?P<one>\w+) have|do (?P<many>\w+(?: and \w+)+) have in total)\?", re.ASCII
+    r"How many (?P<item>\w+) (?:does (?P<one>\w+) have|do (?P<many>\w+(?: and \w+)+) have in total)\?",
+    re.ASCII,
 )
 _TERM = r"(?:\d{1,6}|[A-Za-z]+ )"
 _STEP = re.compile(
@@ -98,7 +97,9 @@ class Puzzle:
     def values(self) -> dict[str, int]:
         known: dict[str, int] = {}
         while len(known) < len(self.facts):
-            ready = [f for f in self.facts if f.name not in known and all(r in known for r in f.refs)]
+            ready = [
+                f for f in self.facts if f.name not in known and all(r in known for r in f.refs)
+            ]
             if not ready:
                 raise ValueError("the facts refer to each other in a circle or to nobody")
             known.update({f.name: f.value(known) for f in ready})
@@ -140,7 +141,9 @@ def parse(question: str) -> Puzzle | None:
         if m["given"]:
             out.append(Fact(m["name"], "", int(m["given"])))
         elif m["diff"]:
-            out.append(Fact(m["name"], "+" if m["sign"] == "more" else "-", int(m["diff"]), (m["ref"],)))
+            out.append(
+                Fact(m["name"], "+" if m["sign"] == "more" else "-", int(m["diff"]), (m["ref"],))
+            )
         elif m["factor"]:
             out.append(Fact(m["name"], "*", int(m["factor"]), (m["base"],)))
         else:
@@ -194,7 +197,9 @@ def _draw_fact(rng: random.Random, name: str, values: dict[str, int], given: boo
     ref = rng.choice(sorted(values))
     if op == "*":
         return Fact(name, "*", rng.randint(2, 4), (ref,))
-    return Fact(name, op, rng.randint(2, max(2, min(40, values[ref] - 2)) if op == "-" else 40), (ref,))
+    return Fact(
+        name, op, rng.randint(2, max(2, min(40, values[ref] - 2)) if op == "-" else 40), (ref,)
+    )
 
 
 def is_study_question(question: str) -> bool:
@@ -318,7 +323,13 @@ def check(question: str, text: str) -> Soundness:
     final = _FINAL.fullmatch(lines[-1])
     if not final:
         return Soundness(False, "no final answer in the last line")
-    wanted = puzzle.asked[0] if len(puzzle.asked) == 1 else "total" if summed == set(puzzle.asked) else None
+    wanted = (
+        puzzle.asked[0]
+        if len(puzzle.asked) == 1
+        else "total"
+        if summed == set(puzzle.asked)
+        else None
+    )
     if known.get(wanted) != int(final["answer"]):
         return Soundness(False, "the final answer does not follow from the steps")
     return Soundness(True, "")
