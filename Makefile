@@ -34,7 +34,7 @@ gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml
 
 publish: setup ## write a finished study's examples as dataset folders, as in: make publish STUDY=outputs/nano
-	$(PY) -m wcse_lib.publish $(STUDY) --out outputs/datasets
+	$(PY) -m wcse_lib.report.publish $(STUDY) --out outputs/datasets
 
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
@@ -72,7 +72,7 @@ benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with o
 	.venv-engines/bin/python benchmarks/workers.py --kill
 
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
-	$(PY) -m wcse_lib.nano.pretrain
+	$(PY) -m tools.nano_models.pretrain
 
 lint: setup ## check the style
 	$(PY) -m ruff check .

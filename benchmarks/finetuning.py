@@ -19,10 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from wcse_lib import finetune
-from wcse_lib.problems import load_problems
-from wcse_lib.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study import Dataset, Prompt, resolve_model
+from wcse_lib.plan.problems import load_problems
+from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
+from wcse_lib.study.params import Dataset, Prompt, resolve_model
+from wcse_lib.train import trainer as finetune
 
 
 def main() -> None:

@@ -19,9 +19,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib import analysis, publish, records, training, verification
-from wcse_lib.prompts import load_tokenizer
-from wcse_lib.study import Machine, Run, check_study, resolve_model
+from wcse_lib.analyze import stage as analysis
+from wcse_lib.report import publish
+from wcse_lib.sample.prompts import load_tokenizer
+from wcse_lib.store import records
+from wcse_lib.study.params import Machine, Run, check_study, resolve_model
+from wcse_lib.train import stage as training
+from wcse_lib.verify import stage as verification
 
 BUDGETS, ARMS, PART = ("low", "high"), ("se", "wc"), 4096
 STUDENT = {
@@ -128,7 +132,7 @@ def stage_06(run: Run) -> None:
 
 
 def stage_publish(run: Run) -> None:
-    publish.publish(run, run.folder / "published")
+    publish.publish_study(run, run.folder / "published")
 
 
 STAGES = {"03": stage_03, "04": stage_04, "06": stage_06, "publish": stage_publish}

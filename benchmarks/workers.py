@@ -20,10 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psutil
 from sampling import SAMPLING, work
 
-from wcse_lib.cluster import RayEngine
-from wcse_lib.engines import Engine, open_engine
 from wcse_lib.nano import MODELS
-from wcse_lib.prompts import load_tokenizer
+from wcse_lib.sample.cluster import RayEngine
+from wcse_lib.sample.engines import Engine, open_engine
+from wcse_lib.sample.prompts import load_tokenizer
 
 MACHINE = {"device": "cpu", "threads": 1, "dtype": "float32"}
 

@@ -34,7 +34,7 @@ def tiny_model(tmp_path_factory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from wcse_lib.nano.pretrain import make_tokenizer
+    from tools.nano_models.pretrain import make_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
     tokenizer = make_tokenizer()

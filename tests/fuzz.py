@@ -17,7 +17,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib import answers, extraction, judges, notation, prompts, records, report, sandbox, study
+from wcse_lib.answers import equal as answers
+from wcse_lib.answers import extraction, notation
+from wcse_lib.report import page as report
+from wcse_lib.sample import prompts
+from wcse_lib.store import records
+from wcse_lib.study import params as study
+from wcse_lib.verdicts import code
+from wcse_lib.verify import judges
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 5.0  # no text of a few kB may hold a stage longer
@@ -91,7 +98,7 @@ def sample(text: str) -> None:
         None,
     )
     assert judges.parse_judgement(text) in (True, False, None)
-    assert isinstance(sandbox.extract_code(text), str) and isinstance(
+    assert isinstance(code.extract_code(text), str) and isinstance(
         prompts.without_thinking(text), str
     )
     assert time.process_time() - clock < SECONDS, "too slow"

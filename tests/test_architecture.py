@@ -1,156 +1,144 @@
-"""The house's rules, held by reading the source: doors, storeys, notebook form, and nothing heavy on import."""
+"""The house's rules, held by reading the source: floors, doors, notebook form, and nothing heavy on import."""
 
 import ast
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from conftest import ROOT
 
 LIBRARY = ROOT / "wcse_lib"
-FLOOR = {
-    "records",
-    "study",
-    "budget",
-    "prompts",
-    "problems",
-    "answers",
-    "notation",
-    "expressions",
-    "extraction",
-    "judges",
-    "verdicts",
-    "metrics",
-    "intervals",
-    "forecast",
-    "sampling",
-    "curation",
-    "decontamination",
-    "matrix",
-    "allocation",
-    "pilot",
-    "matching",
-    "preview",
-    "grid",
-    "ledger",
-    "explorer",
-    "explanation",
-    "sandbox",
-    "labelling",
-    "finetune",
-    "engines",
-    "nano",
-}
-ROOMS = {"planning", "generation", "verification", "training", "evaluation", "analysis"}
-PICTURES = {"figures", "report", "comparison", "publish"}
-DOORS = {  # heavy package: the only files that may import it
-    "vllm": {"engines/vllm"},
-    "openai": {"engines/api"},
-    "ray": {"cluster"},
-    "torch": {"engines/hf", "engines/decoding", "finetune", "nano/pretrain"},
-    "transformers": {"engines/hf", "engines/decoding", "finetune", "prompts", "nano/pretrain"},
-    "tokenizers": {"nano/pretrain"},
-    "datasets": {"problems", "finetune"},
-    "reasoning_gym": {"problems"},
-    "math_verify": {"answers"},
-    "sympy": {"answers"},
-    "unsloth": {"finetune"},
-    "trl": {"finetune"},
-    "peft": {"finetune", "engines/hf"},
-    "matplotlib": {"figures"},
+MOST_FLOORS = 9
+HEAVY = {  # heavy package: the only modules that may import it, inside functions
+    "vllm": {"sample.engines.vllm"},
+    "openai": {"sample.engines.api"},
+    "ray": {"sample.cluster"},
+    "torch": {"sample.engines.hf", "sample.engines.decoding", "train.trainer"},
+    "transformers": {
+        "sample.engines.hf",
+        "sample.engines.decoding",
+        "sample.prompts",
+        "train.trainer",
+    },
+    "datasets": {"plan.problems", "train.trainer"},
+    "reasoning_gym": {"verdicts.tasks"},
+    "math_verify": {"answers.equal"},
+    "sympy": {"answers.equal"},
+    "unsloth": {"train.trainer"},
+    "trl": {"train.trainer"},
+    "peft": {"train.trainer", "sample.engines.hf"},
+    "matplotlib": {"report.figures"},
     "papermill": {"pipeline"},
-    "nbconvert": {"report"},
-    "nbformat": {"report"},
-    "pyarrow": {"records"},
-    "ipywidgets": {"labelling", "explorer"},
+    "nbconvert": {"report.page"},
+    "nbformat": {"report.page"},
+    "pyarrow": {"store.records"},
+    "ipywidgets": {"verify.labelling", "plan.explorer"},
 }
-LIGHT_AT_TOP = {
-    "nbconvert",
-    "nbformat",
-}  # nothing heavy may be imported at a module's top but these, in their door
+LIGHT_AT_TOP = {"nbconvert", "nbformat"}
 
 
-def modules():
-    return {
-        str(p.relative_to(LIBRARY).with_suffix("")): ast.parse(p.read_text())
-        for p in LIBRARY.rglob("*.py")
-    }
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Dotted name below `wcse_lib` -> its parsed source; read once for all tests."""
+    found = {}
+    for path in sorted(LIBRARY.rglob("*.py")):
+        name = str(path.relative_to(LIBRARY).with_suffix("")).replace("/", ".")
+        found[name.removesuffix(".__init__")] = ast.parse(path.read_text())
+    return found
 
 
 def imports(tree, top_only=False):
+    """(module, name) for every imported name; the name is empty for `import module`."""
     for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            if node.module and node.module.startswith("wcse_lib"):
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((node.module or "", alias.name) for alias in node.names)
 
 
-@pytest.mark.parametrize("package", DOORS)
+def room_of(module: str) -> str:
+    """The folder below `wcse_lib`, or the file that stands for itself."""
+    return module.split(".")[0]
+
+
+def rooms_used(name: str, tree) -> set[str]:
+    used = set()
+    for module, imported in imports(tree):
+        if module == "wcse_lib":
+            used.add(imported)
+        elif module.startswith("wcse_lib."):
+            used.add(module.split(".")[1])
+    return used - {room_of(name), "__version__"}
+
+
+@cache
+def floors() -> dict[str, int]:
+    """Room -> its floor: one above the highest room that it imports. Raises AssertionError for a cycle."""
+    graph: dict[str, set[str]] = {}
+    for name, tree in modules().items():
+        graph.setdefault(room_of(name), set()).update(rooms_used(name, tree))
+
+    def floor(room: str, trail: tuple = ()) -> int:
+        assert room not in trail, f"cycle: {' > '.join([*trail, room])}"
+        return 1 + max((floor(other, (*trail, room)) for other in graph.get(room, ())), default=0)
+
+    return {room: floor(room) for room in graph}
+
+
+def test_few_floors_and_no_cycle():
+    assert max(floors().values()) <= MOST_FLOORS, floors()
+
+
+def test_answers_and_the_arrays_need_nothing_else_of_the_kit():
+    for room in ("answers", "store", "nano", "metrics", "intervals", "forecast"):
+        assert floors()[room] == 1, room
+
+
+def test_rooms_use_each_other_through_their_doors():
+    """From another folder only names that its `__init__` lists are imported."""
+    for name, tree in modules().items():
+        for module, imported in imports(tree):
+            parts = module.split(".")
+            if parts[0] != "wcse_lib" or len(parts) == 1 or parts[1] == room_of(name):
+                continue
+            assert len(parts) == 2 or parts[1] == "nano", f"{name} goes past the door of {parts[1]}"
+            if (LIBRARY / parts[1]).is_dir() and parts[1] != "nano":
+                assert imported in listed(parts[1]), (
+                    f"{name}: {imported} is not in {parts[1]}'s door"
+                )
+
+
+@cache
+def listed(room: str) -> set[str]:
+    """The `__all__` of a folder."""
+    for node in modules()[room].body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{room}/__init__.py lists nothing in __all__")
+
+
+@pytest.mark.parametrize("package", HEAVY)
 def test_each_heavy_package_has_its_door(package):
     users = {
         name
         for name, tree in modules().items()
-        if any(i.split(".")[0] == package for i in imports(tree))
+        if any(module.split(".")[0] == package for module, _ in imports(tree))
     }
-    assert users <= DOORS[package], (
-        f"{package} is imported outside its door: {users - DOORS[package]}"
-    )
+    assert users <= HEAVY[package], f"{package} is imported by {users - HEAVY[package]}"
 
 
 def test_heavy_packages_are_imported_inside_functions():
     for name, tree in modules().items():
-        at_top = {i.split(".")[0] for i in imports(tree, top_only=True)} & set(DOORS)
+        at_top = {module.split(".")[0] for module, _ in imports(tree, top_only=True)} & set(HEAVY)
         assert at_top <= LIGHT_AT_TOP, f"{name} imports {at_top} at its top"
 
 
-def test_every_module_has_its_storey():
-    known = FLOOR | ROOMS | PICTURES | {"pipeline", "cluster", "__init__"}
-    assert {name.split("/")[0] for name in modules()} <= known
-
-
-def test_no_upward_import_and_no_cycle():
-    graph = {}
-    for name, tree in modules().items():
-        used = {
-            i.split(".")[1]
-            for i in imports(tree)
-            if i.startswith("wcse_lib.") and len(i.split(".")) > 1
-        }
-        here = (
-            "pretrain" if name == "nano/pretrain" else name.split("/")[0]
-        )  # a program of its own, above the floor
-        graph.setdefault(here, set()).update(used - {here, "__version__"})
-    for room in ROOMS:
-        assert not graph[room] & (ROOMS | PICTURES | {"pipeline"}), (
-            f"{room} opens into {graph[room] & ROOMS}"
-        )
-    for floor in FLOOR & set(graph):
-        assert not graph[floor] & (ROOMS | PICTURES | {"pipeline"}), f"{floor} imports upward"
-    assert graph["report"] & (ROOMS | PICTURES) <= {"figures"}
-    assert not {"metrics", "intervals", "figures"} & (
-        graph["metrics"] | graph["intervals"] | graph["figures"]
-    )
-    done: set[str] = set()
-
-    def visit(name, trail):
-        assert name not in trail, f"cycle: {' > '.join([*trail, name])}"
-        if name not in done:
-            for other in graph.get(name, ()):
-                visit(other, [*trail, name])
-            done.add(name)
-
-    for name in graph:
-        visit(name, [])
-
-
 def test_library_imports_without_anything_heavy():
-    code = "import sys, wcse_lib, wcse_lib.study, wcse_lib.records, wcse_lib.budget, wcse_lib.metrics, wcse_lib.answers\n"
-    code += (
-        f"print(sorted({set(DOORS) - {'pyarrow'}!r} & set(sys.modules)))"  # pandas brings pyarrow
-    )
+    rooms = ", ".join(f"wcse_lib.{room}" for room in sorted(floors()) if room != "__init__")
+    code = f"import sys, {rooms}\n"
+    code += f"print(sorted({set(HEAVY) - LIGHT_AT_TOP - {'pyarrow'}!r} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 
@@ -203,7 +191,7 @@ def test_no_data_becomes_markup_in_a_notebook(path):
                 or "escape(" in line
                 or "Markdown(answers.POLICY_TABLE)" in line
             ), line
-            assert "HTML(" not in line or "HTML(training.shown_rows(" in line, line
+            assert "HTML(" not in line or "HTML(train.shown_rows(" in line, line
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

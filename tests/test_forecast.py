@@ -10,8 +10,10 @@ from conftest import ROOT
 from scipy import stats
 
 from wcse_lib import forecast, intervals
-from wcse_lib.forecast import Fit, best_mix, fit_curve, fit_pilot, forecast_coverage, items_needed
-from wcse_lib.forecast import minimum_detectable_effect as detectable
+from wcse_lib.forecast import Fit, best_mix, fit_curve, fit_pilot, forecast_coverage
+from wcse_lib.plan import power
+from wcse_lib.plan.power import items_needed
+from wcse_lib.plan.power import minimum_detectable_effect as detectable
 
 CURVES = {  # FACTS §3, read from figures (± 0.001): k = 1 … 10, and at 3k for the 9B model
     "MATH 27B": ".327 .434 .495 .534 .563 .587 .606 .621 .635 .647",
@@ -308,13 +310,13 @@ def test_the_papers_gaps_need_thousands_of_items():
     assert detectable(500, 0.4) == pytest.approx(0.088, abs=0.001)
     assert detectable(items_needed(0.02, 0.4), 0.4) == pytest.approx(0.02, abs=1e-5)
     assert items_needed(0.02, 0.4, paired_correlation=0.6) < items_needed(0.02, 0.4) / 2
-    sentence = forecast.power_sentence(500, 0.4)
+    sentence = power.power_sentence(500, 0.4)
     assert sentence.startswith(
         "500 test items cannot see 2 points: the smallest difference seen with 80% power is 8.8 points"
     )
-    assert "can see 2 points" in forecast.power_sentence(
+    assert "can see 2 points" in power.power_sentence(
         20_000, 0.4
-    ) and "no difference at all" in forecast.power_sentence(2, 0.5)
+    ) and "no difference at all" in power.power_sentence(2, 0.5)
 
 
 @pytest.mark.parametrize(

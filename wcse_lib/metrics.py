@@ -329,3 +329,11 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
         0,
         1,
     )
+
+
+UNIQUE = {
+    "none": None,
+    "text": str.strip,
+    "normalised": normalised_key,
+    "equations": equation_key,
+}  # what counts as the same solution

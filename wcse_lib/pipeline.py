@@ -17,12 +17,10 @@ from pathlib import Path
 import psutil
 
 import wcse_lib
-from wcse_lib import planning
-from wcse_lib.grid import expand, is_grid
-from wcse_lib.matching import unspent
-from wcse_lib.matrix import packages
-from wcse_lib.preview import preview
-from wcse_lib.records import StudyError, count_rows, is_complete, locked, read_json, write_json
+from wcse_lib import plan as planning
+from wcse_lib.budget import unspent
+from wcse_lib.plan import expand, is_grid, packages, preview
+from wcse_lib.store import StudyError, count_rows, is_complete, locked, read_json, write_json
 from wcse_lib.study import (
     STAGES,
     Run,
@@ -37,9 +35,7 @@ from wcse_lib.study import (
 
 NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 AHEAD = 2  # kernels that start before their turn: the step between two long ones is often short
-MODULES = dict(
-    zip(STAGES, ("planning", "generation", "verification", "training", "evaluation", "analysis"))
-)
+MODULES = dict(zip(STAGES, ("plan", "sample", "verify", "train", "evaluate", "analyze")))
 LESS = "lower batch_size (or gpu_memory_utilization) in the machine file"
 DIED = "the kernel died, most often for want of memory: lower batch_size in the machine file"
 HINTS = {
@@ -92,7 +88,7 @@ def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "
         folders.append(_run(study, _written(study, outputs), machine, outputs, last))
     if last < STAGES[-1]:
         return resolve(outputs)
-    from wcse_lib.comparison import compare
+    from wcse_lib.report import compare
 
     folder = resolve(outputs) / read_yaml(resolve(params))["study"]
     compare(folders, folder)
@@ -254,7 +250,7 @@ def _imports(study: Study, engine: str, stage: str, arm: str | None) -> list[tup
         ]
     if stage == "06_analyze":
         out += [
-            ("wcse_lib", "figures"),
+            ("wcse_lib", "report"),
             ("matplotlib.backends", "backend_svg"),
             ("matplotlib.backends", "backend_agg"),
         ]

@@ -1,0 +1,98 @@
+"""A dry run says what a study would do, cost and need, and neither writes nor fetches anything."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT
+
+from wcse_lib import pipeline
+from wcse_lib.plan.grid import expand, is_grid
+from wcse_lib.plan.preview import preview
+from wcse_lib.study.params import Machine, check_study, load_study, read_yaml
+
+STUDIES = sorted(
+    p
+    for p in ROOT.glob("params/**/*.yaml")
+    if p.parent.name != "machine" and p.name != "prices.yaml"
+)
+
+
+def test_numbers_are_the_plan_s():
+    text = preview(load_study("params/nano.yaml"), Machine(tflops=0.01))
+    assert "240 train, 60 validation, 300 held out" in text
+    assert "wc (nano-wc): samples a problem low 3, high 30" in text
+    tokens = 240 * 30 * 80
+    assert f"at most {tokens:,} tokens, {tokens * 2 * 484320:.2g} FLOPs" in text
+    assert "17 trained, 20 tested" in text and "missing   nothing" in text
+    assert re.search(r"at most [\d.]+ (h|min) at 0.01 TFLOP/s", text)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: str(p.relative_to(ROOT / "params")))
+def test_every_params_file_can_be_previewed_offline(path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    studies = expand(path) if is_grid(path) else {"": load_study(path)}
+    name, study = next(iter(studies.items()))
+    text = preview(study, Machine())
+    assert text.startswith(f"study     {study.study}") and "students" in text or not study.students
+    assert all(arm in text for arm in study.arms)
+
+
+def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["arms"]["wc"] = {"model": "some/model", "n_parameters": 1.0e9}
+    data["arms"]["se"] = {
+        "model": "big",
+        "engine": "openai",
+        "n_parameters": 3.0e9,
+        "usd_per_million_tokens": 10.0,
+    }
+    text = preview(check_study(data, "f"), Machine(dtype="bfloat16"))
+    assert "model some/model: not on this machine; fetched from the hub when it runs" in text
+    assert "environment variable OPENAI_API_KEY" in text
+    assert "weights 2 GB" in text
+    assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
+
+
+def test_a_study_of_unknown_problems_is_told_by_the_problem(monkeypatch):
+    """Prices and sizes are known where only the dataset is not here; a part of the sum is not called the whole."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    text = preview(load_study("params/math_gemini.yaml"), Machine())
+    assert (
+        re.search(r"arm       se .*tokens a problem.*USD a problem", text) and "in all" not in text
+    )
+    data = read_yaml(ROOT / "params/nano.yaml") | {
+        "training": {"amount": {"low": 1, "high": 2}, "mode": "epochs"}
+    }
+    assert "without prompts, training, whose epochs" in preview(check_study(data, "f"), Machine())
+
+
+def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
+    assert pipeline.main(["params/smoke.yaml", "--dry-run", "--outputs", str(tmp_path)]) == 0
+    assert "arm       se" in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert pipeline.main(["params/smoke.yaml", "--status", "--outputs", str(tmp_path)]) == 0
+    assert "nothing planned yet" in capsys.readouterr().out
+
+
+def test_what_the_plan_would_refuse_or_leave_out_is_told_before(tmp_path):
+    rows = [{"question": f"{i} + {i}?", "answer": str(2 * i) if i > 2 else None} for i in range(20)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "h.jsonl").write_text('{"question": "1 + 2?", "answer": "3"}\n')
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["dataset"] = {
+        "name": "files",
+        "train": str(tmp_path / "t.jsonl"),
+        "held_out": str(tmp_path / "h.jsonl"),
+    }
+    text = preview(check_study(data, "f"), Machine())
+    assert "controls.reference: the training problems have no solutions" in text
+    text = preview(check_study(data | {"controls": {"reference": False}}, "f"), Machine())
+    assert (
+        "left out  3 of train: no answer can be read from the answer field" in text
+        and "17 train" in text
+    )

@@ -1,0 +1,161 @@
+"""Several studies joined: pooled by hand, honest about few and dependent studies, one page without requests."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from scipy import stats
+from test_report import EVIL
+from test_report import make_study as make_report
+
+from wcse_lib.report import comparison
+from wcse_lib.store.records import StudyError, read_json, write_json
+
+
+def make(folder, seed, dataset="nano", problems="a", **frames):
+    make_report(folder, **frames)
+    plan = read_json(folder / "01_plan/plan.json")
+    plan["study"] |= {"study": folder.name, "seed": seed}
+    plan["plan_id"] = f"{folder.name}-{seed}"
+    plan["study"]["dataset"]["name"] = dataset
+    manifest = folder / "06_analyze/manifest.json"
+    write_json(folder / "01_plan/plan.json", plan | {"problems_sha256": {"held_out": problems}})
+    write_json(manifest, {"plan_id": plan["plan_id"]})
+    return folder
+
+
+def test_tables_of_an_earlier_plan_are_refused(tmp_path):
+    folders = [make(tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    write_json(folders[1] / "06_analyze/manifest.json", {"plan_id": "earlier"})
+    with pytest.raises(StudyError, match="b/06_analyze/tables: of an earlier plan"):
+        comparison.compare(folders, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    root = tmp_path_factory.mktemp("out")
+    folders = [
+        make(root / f"s{i}", seed=i, dataset="nano" if i else EVIL, problems="ab"[i // 2])
+        for i in range(3)
+    ]
+    return comparison.compare(folders, root / "joined"), root / "joined", folders
+
+
+def test_every_difference_of_every_study_is_there_with_what_sets_studies_apart(joined):
+    table, out, folders = joined
+    for folder in folders:
+        own = pd.read_csv(folder / "06_analyze/tables/differences.csv").query(
+            "metric == 'greedy pass@1'"
+        )
+        rows = table[(table["study"] == folder.name) & (table["metric"] == "greedy pass@1")]
+        assert np.allclose(rows["value"], own["value"]) and len(own) == 6
+    file = pd.read_csv(out / "comparison.csv")
+    assert (
+        set(file["seed"]) == {0, 1, 2}
+        and file["dataset.name"].nunique() == 2
+        and "sampling.top_k" not in file
+    )
+    accuracies = pd.read_csv(out / "accuracies.csv")
+    assert set(accuracies["study"]) == {f.name for f in folders} and {
+        "seed",
+        "training_seed",
+        "base",
+        "arm",
+        "budget",
+        "value",
+    } <= set(accuracies)
+    assert {p.name for p in (out / "figures").iterdir()} == {"studies.svg", "studies.png"}
+
+
+def test_the_page_stands_alone_and_says_what_is_not_independent(joined):
+    page = (joined[1] / "comparison.html").read_text()
+    assert (
+        not re.search(r"""(?:src|href)=["'](?!#|data:)""", page)
+        and page.count("<script>") == 1
+        and EVIL not in page
+    )
+    assert "not independent" in page and "over 3 studies" in page and "sign test p = " in page
+
+
+def test_the_page_begins_with_what_was_found_and_has_a_figure_for_phones(joined):
+    soup = BeautifulSoup((joined[1] / "comparison.html").read_text(), "html.parser")
+    head = [th.get_text() for th in soup.find("table")("th")]
+    assert head[:3] == ["study", "metric", "difference, points [95 % interval]"] and head.index(
+        "dataset.name"
+    ) > head.index("base")
+    assert (
+        soup.select_one("figure.plot source")["srcset"] != soup.select_one("figure.plot img")["src"]
+    )
+
+
+def rows(values, half=0.04):
+    values = np.array(values)
+    facts = dict(who="students", metric="m", arm_a="wc", arm_b="se", budget="low", base="b")
+    return pd.DataFrame({**facts, "value": values, "low": values - half, "high": values + half})
+
+
+def test_pooling_equals_the_formulas():
+    y = np.array([0.10, 0.02, -0.06, 0.20])
+    row = comparison.pool(rows(y)).iloc[0]
+    error = 0.08 / 3.92
+    tau2 = (
+        y.var(ddof=1) - error**2
+    )  # equal weights: DerSimonian and Laird's is the moment estimator
+    assert row["value"] == pytest.approx(y.mean()) and row["tau"] == pytest.approx(np.sqrt(tau2))
+    half = stats.t.ppf(0.975, 3) * np.sqrt((error**2 + tau2) / 4)
+    assert (row["low"], row["high"]) == pytest.approx((y.mean() - half, y.mean() + half))
+    assert (row["n_studies"], row["n_positive"]) == (4, 3) and row["p_sign"] == pytest.approx(
+        stats.binomtest(3, 4).pvalue
+    )
+    assert comparison.pool(rows([0.1])).empty
+
+
+def test_a_difference_of_nothing_but_rounding_has_no_sign():
+    row = comparison.pool(rows([0.1, 0.3 - 0.1 - 0.2, 0.1 + 0.2 - 0.3])).iloc[0]
+    assert (row["n_studies"], row["n_positive"]) == (3, 1) and row["p_sign"] == 1
+
+
+def test_two_studies_are_counted_and_not_pooled():
+    row = next(comparison.pool(rows([0.1, -0.02])).itertuples())
+    assert (row.n_studies, row.n_positive) == (2, 1) and np.isnan(
+        [row.value, row.low, row.high, row.p_sign]
+    ).all()
+    assert "too few" in comparison._sentence(row) and "1 of 2 positive" in comparison._sentence(row)
+
+
+def test_pooled_intervals_cover():
+    """1,000 simulated sets of 5 studies: nominal 95 % intervals hold the mean in at least 93 %, few and spread or alike."""
+    rng = np.random.default_rng(0)
+    for tau in (0.0, 0.05):
+        sets = 0.03 + tau * rng.normal(size=(1000, 5)) + 0.02 * rng.normal(size=(1000, 5))
+        table = pd.concat(
+            [rows(y, half=0.02 * 1.96).assign(base=str(i)) for i, y in enumerate(sets)]
+        )
+        pooled = comparison.pool(table)
+        assert ((pooled["low"] <= 0.03) & (pooled["high"] >= 0.03)).mean() >= 0.93
+
+
+def test_studies_without_students_and_bad_folders(joined, tmp_path):
+    from test_figures import tables
+
+    empty = dict.fromkeys(tables())
+    data = [
+        make(tmp_path / n, i, **(empty | {"arm_differences": tables()["arm_differences"]}))
+        for i, n in enumerate("ab")
+    ]
+    table = comparison.compare(data, tmp_path / "joined")
+    assert set(table["who"]) == {"samples"} and "coverage" in set(table["metric"])
+    with pytest.raises(StudyError, match="two or more different"):
+        comparison.compare([data[0], data[0]], tmp_path)
+    copy = shutil.copytree(data[0], tmp_path / "copy")
+    with pytest.raises(StudyError, match="one and the same plan"):
+        comparison.compare([data[0], copy], tmp_path)
+    with pytest.raises(StudyError, match="no tables there"):
+        comparison.compare([data[0], make(tmp_path / "bare", 3, **empty)], tmp_path)
+    assert comparison.main([str(data[0]), str(tmp_path / "lost"), "--out", str(tmp_path)]) == 1
+    assert comparison.main([*map(str, data), "--out", str(tmp_path / "x")]) == 0
+    assert json.loads((data[0] / "01_plan/plan.json").read_text())["study"]["study"] == "a"

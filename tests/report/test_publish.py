@@ -1,0 +1,106 @@
+"""Dataset folders: the examples and nothing else, read back by `datasets`, with a card that says where they come from."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from test_analysis import make_study
+
+from wcse_lib.analyze import stage as analysis
+from wcse_lib.report import publish
+from wcse_lib.store.records import KEY
+from wcse_lib.study.params import Run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    run = Run(make_study(tmp_path_factory.mktemp("out") / "tiny", seeds=(0,)))
+    run.path("06", "tables").mkdir(parents=True)
+    analysis.ledger_table(run).to_csv(run.path("06", "tables", "ledger.csv"), index=False)
+    return run
+
+
+def test_folders_read_back_as_the_examples_of_their_arm_budget_and_recipe(study, tmp_path):
+    from datasets import load_dataset
+
+    folders = publish.publish_study(study, tmp_path / "data")
+    assert len(folders) == 3 * 2 * 3 and {"tiny-wc-low", "tiny-se-high-one"} <= {
+        f.name for f in folders
+    }
+    data = load_dataset(str(tmp_path / "data" / "tiny-wc-low"), cache_dir=str(tmp_path / "cache"))[
+        "train"
+    ].to_pandas()
+    own = pd.read_parquet(study.path("03", "wc", "examples.parquet")).query(
+        "budget == 'low' and recipe == 'main'"
+    )
+    assert sorted(zip(data["problem_id"], data["sample_index"])) == sorted(
+        zip(own["problem_id"], own["sample_index"])
+    )
+    assert (
+        list(data.columns) == list(publish.MEANINGS)
+        and set(data["model"]) == {"nano-wc"}
+        and set(data["answer"]) == {"7"}
+    )
+    judged = pd.read_parquet(study.path("03", "wc", "judgements.parquet")).merge(own[KEY], on=KEY)
+    assert data["sound"].sum() == judged["sound"].sum()
+    before = {p: p.read_bytes() for p in (tmp_path / "data").rglob("*") if p.is_file()}
+    publish.publish_study(study, tmp_path / "data")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "data").rglob("*") if p.is_file()}
+
+
+def test_the_card_tells_the_source(study, tmp_path):
+    folder = next(f for f in publish.publish_study(study, tmp_path) if f.name == "tiny-wc-high-one")
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    front = yaml.safe_load(front)
+    assert (
+        front["configs"][0]["data_files"] == [{"split": "train", "path": "data/*.parquet"}]
+        and front["license"] == "unknown"
+    )
+    rows = pd.read_parquet(folder / "data/train.parquet")
+    share = f"{(~rows['sound'].astype(bool)).mean():.1%} of {len(rows):,} judged examples are unsound (95 % interval over problems "
+    for needed in (
+        share,
+        "recipe one",
+        "'per_problem': 1",
+        study.plan_id,
+        "| v |",
+        "12 samples a problem",
+        f"{len(rows):,} for",
+    ):
+        assert needed in text, needed
+    assert str(study.folder.parent) not in text + (folder / "plan.json").read_text()
+    assert (folder / "ledger.csv").read_text().startswith("who,stage") and study.plan_id in (
+        folder / "plan.json"
+    ).read_text()
+
+
+def test_the_card_of_imported_samples_claims_no_settings(study, tmp_path):
+    found = {
+        "n": 3,
+        "n_problems": 2,
+        "judged": [np.array([[2, 1], [1, 0]])],
+        "model": {"m": None},
+        "verifier": {},
+        "judge": {"human": None},
+    }
+    told = {
+        kind: publish._card(study, "wc", "low", "main", found | {"engine": dict.fromkeys(kind)})
+        for kind in (("import",), ("hf",), ("hf", "import"))
+    }
+    assert [("| Sampling |" in card, "not known here" in card) for card in told.values()] == [
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+    assert re.search(
+        r"33\.3% of 3 judged examples are unsound \(95 % interval over problems \d+\.\d% to \d+\.\d%; judge: human\)",
+        told["hf",],
+    )
+
+
+def test_an_unfinished_study_is_refused(tmp_path):
+    folder = make_study(tmp_path / "open", seeds=(0,), recipes=False)
+    with pytest.raises(SystemExit, match="tables: no tables there; run the study to its end"):
+        publish.main([str(folder), "--out", str(tmp_path / "d")])

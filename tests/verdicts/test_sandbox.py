@@ -1,0 +1,197 @@
+"""The sandbox: honest code passes, dishonest or broken code does not, and nothing gets out."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from wcse_lib.verdicts import sandbox
+from wcse_lib.verdicts.code import extract_code
+from wcse_lib.verdicts.sandbox import Limits, run_tests
+
+OK = "def f(x):\n    return x + 1\n"
+TESTS = "assert f(1) == 2\nassert f(-1) == 0"
+SHORT = Limits(wall_seconds=1.5, cpu_seconds=1)
+CONTAINED = pytest.mark.skipif(
+    sandbox.containment() != "namespaces", reason="needs namespaces: see containment()"
+)
+if run_tests(OK, TESTS)[0] == "unverifiable":
+    pytestmark = pytest.mark.skip(
+        reason="no sandbox: root without namespaces, and a Python that only root can read"
+    )
+
+
+def processes(marker: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [path.parent.name] if marker.encode() in path.read_bytes() else []
+        except OSError:
+            pass
+    return found
+
+
+def test_mbpp_style():
+    assert run_tests(OK, TESTS) == ("correct", "the tests passed")
+    verdict, reason = run_tests("def f(x):\n    return x", TESTS)
+    assert verdict == "incorrect" and reason == "AssertionError in the tests: assert f(1) == 2"
+    verdict, reason = run_tests(OK, "assert f(1) == 2\nassert f(1) == 3, 'no'")
+    assert (verdict, reason) == (
+        "incorrect",
+        "AssertionError in the tests: assert f(1) == 3, 'no' (no)",
+    )
+
+
+def test_human_eval_style():
+    tests = "METADATA = {}\n\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n"
+    assert (
+        run_tests("def total(xs):\n    return sum(xs)", tests, entry_point="total")[0] == "correct"
+    )
+    assert (
+        run_tests("def total(xs):\n    return max(xs)", tests, entry_point="total")[0]
+        == "incorrect"
+    )
+    assert run_tests("def other(xs):\n    return 0", tests, entry_point="total")[0] == "incorrect"
+
+
+def test_data_faults_are_unverifiable():
+    assert run_tests(OK, "") == ("unverifiable", "the problem has no tests")
+    assert run_tests(OK, " \n")[0] == "unverifiable"
+    assert run_tests(OK, "assert f(1 == 2")[0] == "unverifiable"
+
+
+@pytest.mark.parametrize(
+    "code,reason",
+    {
+        "def f(:": "SyntaxError in the code",
+        "import nothing_like_this\n" + OK: "ModuleNotFoundError in the code",
+        OK + "import sys; sys.exit(0)": "SystemExit in the code (0)",
+        OK + "import os; os._exit(0)": "ended its process",
+        "import os\ndef f(x): os._exit(0)": "ended its process",
+        "def f(x): raise SystemExit": "SystemExit in the tests",
+        "def f(x): return f(x)": "RecursionError in the tests",
+        OK + "import ctypes; ctypes.string_at(0)": "killed by SIGSEGV",
+        OK + "input()": "EOFError",
+        OK + "\0": "null bytes",
+        OK + "x = 'a' * 10**10": "MemoryError",
+        OK + "open('a', 'w').write('x' * 10**8)": "File too large",
+        OK + "files = [open(str(i), 'w') for i in range(100)]": "Too many open files",
+        OK
+        + "import threading as t\nfor _ in range(99): t.Thread(target=t.Event().wait).start()": "start new",
+        OK
+        + "import os\nfor i in range(3, 64):\n try: os.write(i, b'ready\\ncorrect')\n except OSError: pass": "ready",
+    }.items(),
+)
+def test_code_cannot_pass_without_passing(code, reason):
+    verdict, said = run_tests(code, TESTS, Limits(wall_seconds=20, cpu_seconds=10))
+    assert verdict == "incorrect" and reason in said, said
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import time; time.sleep(60)",
+        "while True: print('x' * 10**6)",
+        "import os\nwhile True:\n try: os.fork()\n except OSError: pass",
+        "class E(Exception):\n def __str__(self):\n  while True: pass\nraise E",
+    ],
+)
+def test_what_does_not_end_is_ended(code):
+    start = time.monotonic()
+    verdict, reason = run_tests(OK + code, TESTS, SHORT)
+    assert verdict == "incorrect" and ("time limit of 1.5 s" in reason or "SIGXCPU" in reason), (
+        reason
+    )
+    assert time.monotonic() - start < 12
+
+
+def test_nothing_stays_behind(tmp_path, monkeypatch):
+    marker = f"wcse-stray-{os.getpid()}"
+    code = "import os\nif os.fork() == 0:\n os.setsid()\n if os.fork() == 0:\n"
+    code += f"  os.execv('/bin/sh', ['sh', '-c', 'sleep 60; : {marker}'])\n os._exit(0)\n" + OK
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    os.chmod(tmp_path, 0o777)
+    assert run_tests(code, TESTS)[0] == "correct"
+    assert not processes(marker) and not list(tmp_path.iterdir())
+
+
+def test_no_environment_and_a_folder_of_its_own(monkeypatch):
+    monkeypatch.setenv("WCSE_SECRET", "xyzzy")
+    code = (
+        OK
+        + "import os\nassert 'WCSE_SECRET' not in os.environ and os.listdir() == []\nopen('a', 'w').write('b')\n"
+    )
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
+    assert run_tests(code, TESTS) == (
+        "correct",
+        "the tests passed",
+    )  # the file of the first run is gone
+
+
+def test_no_network():
+    code = OK + "import socket\ns = socket.socket()\ns.settimeout(3)\ns.connect(('127.0.0.1', 1))\n"
+    verdict, reason = run_tests(code, TESTS)
+    assert verdict == "incorrect" and "ConnectionRefusedError" not in reason
+
+
+@CONTAINED
+def test_the_rest_of_the_machine_is_out_of_reach(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    os.chmod(tmp_path, 0o777)
+    code = OK + (
+        f"import os, shutil\nshutil.rmtree({str(tmp_path)!r}, ignore_errors=True)\n"
+        f"assert not os.path.exists({str(tmp_path)!r}) and not os.path.exists({str(Path(__file__))!r})\n"
+        "wrote = []\n"
+        "for folder in ('/', '/usr', '/usr/lib', '/dev', os.path.dirname(os.__file__)):\n"
+        " try: open(folder + '/wcse-probe', 'w'); wrote.append(folder)\n"
+        " except OSError: pass\n"
+        "assert not wrote, wrote\n"
+        "assert not os.path.exists('/proc/self') and os.getuid() != 0\n"
+        "for pid in (1, os.getppid()):\n"
+        " try: os.kill(pid, 9)\n"
+        " except OSError: pass\n"
+        "import ctypes\n"
+        "assert ctypes.CDLL(None).mount(b'tmpfs', b'/tmp', b'tmpfs', 0, None) == -1\n"
+        "assert ctypes.CDLL(None).unshare(0x10000000) == -1\n"
+    )
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
+    assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_ordinary_programs_run():
+    code = (
+        "from __future__ import annotations\nimport asyncio, bisect, collections, dataclasses, enum, functools\n"
+        "import hashlib, heapq, itertools, math, random, re, ssl, statistics, subprocess, tempfile, typing, unittest\n"
+        "@dataclasses.dataclass\nclass Point:\n    x: int\n"
+        "P = collections.namedtuple('P', 'x')\nE = enum.Enum('E', 'a b')\n"
+        "async def g(x): return x + 1\n"
+        "def f(x):\n    with tempfile.TemporaryFile() as file: file.write(b'1')\n"
+        "    return asyncio.run(g(P(Point(x).x).x))\n"
+        "print('printing is fine')\nif __name__ == '__main__':\n    while True: pass\n"
+    )
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
+
+
+def test_token_is_in_no_frame_below_the_code():
+    code = OK + "import sys\nframe = sys._getframe()\nwhile frame:\n"
+    code += " assert not {'token', 'job'} & set(frame.f_locals)\n frame = frame.f_back\n"
+    assert run_tests(code, TESTS) == ("correct", "the tests passed")
+
+
+def test_extract_code():
+    text = (
+        "First:\n```python\na = 1\n```\nThen\n```\nnot this\n```\nbetter:\n```py\nb = 2\n```\nDone."
+    )
+    assert extract_code(text) == "b = 2\n" and extract_code(text, "first") == "a = 1\n"
+    assert extract_code("```\nc = 3\n```") == "c = 3\n"
+    assert extract_code("d = 4") == "d = 4"
+    assert (
+        extract_code("cut off: ```python\nnot at a line's start")
+        == "cut off: ```python\nnot at a line's start"
+    )
+    assert extract_code("```python\ne = 5\n") == "e = 5\n"
+    start = time.process_time()
+    extract_code("```python\n" * 50_000)
+    assert time.process_time() - start < 5

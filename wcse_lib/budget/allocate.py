@@ -1,0 +1,88 @@
+"""How a budget is shared out unevenly over problems: whole counts for mixes, rounds for adaptive arms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib import forecast
+from wcse_lib.study import Adaptive
+
+MOST = 8  # "stop" gives no problem more than this many times the mean: some are never solved
+
+
+def mix_counts(
+    parts: Mapping[str, Mapping[str, float]], problem_ids: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """Samples that a mix takes from its parts: rows of budget, part, problem_id, n.
+
+    Args: parts: {budget: {part: mean samples per problem}}. A mean's fraction becomes whole samples at random but fixed
+    places, so that totals are exact to half a sample and a larger mean only adds; every other part is rounded the other
+    way round: a problem that gets more of one gets less of the next.
+    """
+    keys = [hashlib.sha256(f"{seed}:{problem}".encode()).hexdigest() for problem in problem_ids]
+    place, frames = (np.argsort(np.argsort(keys)) + 0.5) / len(keys), []
+    for budget, means in parts.items():
+        for i, (part, mean) in enumerate(means.items()):
+            n = np.floor(mean + (place if i % 2 == 0 else 1 - place) + 1e-9).astype(int)
+            frames.append(
+                pd.DataFrame(
+                    {"budget": budget, "part": part, "problem_id": list(problem_ids), "n": n}
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
+    """Samples per problem after one more round, from n drawn and c correct [problems]: never fewer, together at most `total`.
+
+    difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure rate that
+    a beta-binomial fit expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every problem short of
+    `correct` correct samples gets what it lacks; when none is left, one more correct sample is asked for.
+    """
+    if spec.rule == "difficulty":
+        weights = np.maximum(1 - forecast.fit_pilot(n, c).rates(n, c).mean(1), 1e-6)
+        total, free = min(total, 2 * int(n.sum())), np.ones(len(n), bool)
+        while (
+            True
+        ):  # problems that hold more than their share keep it, and the rest is shared by the others
+            exact = np.where(free, weights / weights[free].sum() * (total - n[~free].sum()), n)
+            if not (over := free & (exact < n)).any():
+                return _rounded(exact, n, total)
+            free &= ~over
+    wanted = spec.correct
+    while not (short := (c < wanted) & (n < MOST * total / len(n))).any():
+        wanted += 1
+    lack = np.where(short, wanted - c, 0)
+    return (
+        n + lack
+        if n.sum() + lack.sum() <= total
+        else _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
+    )
+
+
+def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:
+    """Whole counts that sum to `total`: rounded down, then one more where most was cut off."""
+    counts = np.maximum(np.floor(exact + 1e-9).astype(int), least)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    return counts
+
+
+def decide(
+    spec: Adaptive, totals: Mapping[str, int], n_problems: int, draw: Callable
+) -> dict[str, np.ndarray]:
+    """Samples per problem at every budget [problems], each total spent exactly; a larger budget goes on from a smaller.
+
+    `draw`: takes samples per problem and returns how many of those are correct: from engines, from rows on disk after a
+    kill, or simulated; equal answers give equal decisions.
+    """
+    n, out = np.zeros(n_problems, int), {}
+    for budget, total in sorted(totals.items(), key=lambda item: item[1]):
+        n = np.maximum(n, min(spec.first, total // n_problems))
+        while (c := draw(n)) is not None and n.sum() < total:
+            n = next_counts(spec, n, c, total)
+        out[budget] = n
+    return out

@@ -1,0 +1,31 @@
+"""02: draw samples."""
+
+from wcse_lib.sample.cluster import each_student, open_engine
+from wcse_lib.sample.drawing import draw, opened, progress
+from wcse_lib.sample.engines import Request, Sampling
+from wcse_lib.sample.engines.decoding import kept_by_processor
+from wcse_lib.sample.engines.hf import HFEngine, set_threads
+from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, stops, without_thinking
+from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
+
+__all__ = [
+    "HFEngine",
+    "Request",
+    "Sampling",
+    "checks",
+    "draw",
+    "each_student",
+    "first_prompt",
+    "generate",
+    "kept_by_processor",
+    "load_tokenizer",
+    "losses",
+    "open_engine",
+    "opened",
+    "progress",
+    "prompt_ids",
+    "set_threads",
+    "stops",
+    "three_rows",
+    "without_thinking",
+]

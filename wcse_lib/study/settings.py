@@ -1,0 +1,88 @@
+"""How one student is trained: every setting, checked."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+CHOICES = {
+    "backend": ("trl", "unsloth"),
+    "method": ("full", "lora", "qlora"),
+    "training": ("steps", "epochs", "tokens"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
+}
+
+
+POSITIVE = ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one student is trained; nothing is left to a library's default (LoRA's defaults: Unsloth's notebooks).
+
+    `training` says what `amount` counts: optimiser steps, epochs (a fraction is allowed) or tokens (prompt and
+    completion, no padding). `warmup` below 1 is a share of the steps, else their number. `micro_batch_size` 0 means
+    the whole batch. dtype "bfloat16" computes in bfloat16, yet full fine-tuning keeps float32 weights (a step of 1e-6
+    would vanish in bfloat16); "auto" is bfloat16 on a GPU, else float32. Of several learning rates validation chooses.
+    `packing` lays the rows of a micro batch end to end instead of padding them; each still sees itself alone, so the
+    steps and losses stay the same. Raises ValueError naming the field.
+    """
+
+    method: str
+    training: str
+    amount: float
+    learning_rate: float | tuple[float, ...]
+    backend: str = "trl"
+    batch_size: int = 32
+    micro_batch_size: int = 0
+    max_tokens: int = 2048
+    warmup: float = 5
+    schedule: str = "linear"
+    weight_decay: float = 0.001
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw_torch_fused"
+    seed: int = 3407
+    n_checkpoints: int = 10  # equally spaced; each is validated and can be resumed from
+    lora_rank: int = 16
+    lora_alpha: float = 16
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ()  # layers by name; none: all linear ones
+    merge: bool = False  # also write the adapter merged into its base, in 16 bit
+    dtype: str = "auto"
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    compile: bool = (
+        False  # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
+    )
+    report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if (name in CHOICES and value not in CHOICES[name]) or (
+                name in POSITIVE and np.min(value) <= 0
+            ):
+                raise ValueError(
+                    f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}"
+                )
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
+            )
+        if self.packing and self.backend == "unsloth":
+            raise ValueError(
+                "packing is True: only backend trl is known to keep packed rows from seeing each other"
+            )
+        if self.training == "steps" and self.amount < 1:
+            raise ValueError(f"amount is {self.amount!r}: at least one step is needed")
+
+    def missing(self) -> list[str]:
+        """Packages that such a training needs and that are not installed here."""
+        needed = [
+            *self.report_to,
+            *["unsloth"] * (self.backend == "unsloth"),
+            *["bitsandbytes"] * (self.method == "qlora"),
+        ]
+        return [name for name in needed if importlib.util.find_spec(name) is None]
