@@ -17,11 +17,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from wcse_lib.nano import MODELS
 from wcse_lib.nano.world import make_problems
-from wcse_lib.sample.engines import Request, Sampling, open_engine
+from wcse_lib.sample.engines import Decoding, Request, open_engine
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study.params import Prompt
 
-SAMPLING = Sampling(0.7, 3, 1.0, 80)
+SAMPLING = Decoding(0.7, 3, 1.0, 80)
 
 
 def cpu_seconds() -> float:

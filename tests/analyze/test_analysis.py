@@ -20,7 +20,7 @@ from wcse_lib.store import records
 from wcse_lib.store.records import (
     KEY,
     StudyError,
-    sample_pieces,
+    iter_samples,
     write_json,
     write_manifest,
     write_parquet,
@@ -204,7 +204,7 @@ def make_study(folder, seeds=(0, 1), recipes=True, study=STUDY):
             for r in ("main", *study["recipes"])
         ]
         write_parquet(
-            folder / f"03_verify/{arm}/examples.parquet", pd.concat(examples).assign(completion="x")
+            folder / f"03_verify/{arm}/examples.parquet", pd.concat(examples).assign(text="x")
         )
         write_parquet(
             folder / f"03_verify/{arm}/flow.parquet",
@@ -316,7 +316,7 @@ def test_every_table_is_there_tidy_and_within_its_interval(study, tables):
 
 def test_pieces_give_the_tables_of_the_whole(study, tables, monkeypatch):
     for module in (analysis, ledger):
-        monkeypatch.setattr(module, "sample_pieces", partial(sample_pieces, n_rows=50))
+        monkeypatch.setattr(module, "iter_samples", partial(iter_samples, n_rows=50))
     monkeypatch.setattr(records, "PIECE", 70)
     before = {path.name: path.read_bytes() for path in study.path("06", "tables").iterdir()}
     for name, frame in analysis.analyze(study).items():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from wcse_lib.budget import costs as budget
 from wcse_lib.budget.costs import (
-    ArmCost,
     ModelSize,
+    SampleCost,
     cost,
     exchange,
     match,
@@ -114,7 +114,7 @@ def test_training_flops_and_usd_by_hand():
 
 
 def test_unequal_lengths_by_hand():
-    arms = {"se": ArmCost(300, 100, GEMMA_27B), "wc": ArmCost(450, 100, GEMMA_9B)}
+    arms = {"se": SampleCost(300, 100, GEMMA_27B), "wc": SampleCost(450, 100, GEMMA_9B)}
     table = exchange("se", arms, 10, "once").query("arm == 'wc'").set_index("convention")
     ratio = table["exchange_ratio"]
     assert ratio["paper"] == 3 and ratio["flops"] == pytest.approx(27 * 300 / (9 * 450)) == 2
@@ -134,7 +134,7 @@ def test_unequal_lengths_by_hand():
 
 
 def test_judges_are_charged_and_conventions_named():
-    arm = ArmCost(
+    arm = SampleCost(
         100,
         0,
         1e9,
@@ -148,7 +148,7 @@ def test_judges_are_charged_and_conventions_named():
         and cost(arm, "prompt") == 2e11 + 1e9
         and cost(arm, "flops") == 2e11
     )
-    both = {"se": arm, "wc": ArmCost(100, 0, 1e9)}
+    both = {"se": arm, "wc": SampleCost(100, 0, 1e9)}
     notes = exchange("se", both).set_index(["convention", "arm"])["leaves_out"]
     assert "judging" in notes["price", "se"] and not any(
         "judging" in note for note in notes.xs("wc", level="arm")
@@ -158,24 +158,27 @@ def test_judges_are_charged_and_conventions_named():
     with pytest.raises(ValueError, match="checkpoint"):
         cost(arm, "attention")
     with pytest.raises(ValueError, match="n_tokens"):
-        ArmCost(0)
+        SampleCost(0)
     with pytest.raises(ValueError, match="device_seconds"):
-        ArmCost(1, device_seconds=0)
+        SampleCost(1, device_seconds=0)
     with pytest.raises(ValueError, match="wc: another sample costs nothing"):
         match(
-            "price", "se", {"se": arm, "wc": ArmCost(10, price={"model": "free", "output": 0.0})}, 1
+            "price",
+            "se",
+            {"se": arm, "wc": SampleCost(10, price={"model": "free", "output": 0.0})},
+            1,
         )
     with pytest.raises(ValueError, match="m: price 'output' = -10"):
-        cost(ArmCost(100, price={"model": "m", "output": -10}), "price")
+        cost(SampleCost(100, price={"model": "m", "output": -10}), "price")
     with pytest.raises(ValueError, match="judge.usd"):
-        ArmCost(1, judge={"usd": -1})
+        SampleCost(1, judge={"usd": -1})
 
 
 # ------------------------------------------------------------------------------------------------ matching
 
 
 def test_match_spends_all_but_part_of_a_sample():
-    arms = {"se": ArmCost(300, 0, GEMMA_27B), "wc": ArmCost(280, 0, GEMMA_9B)}
+    arms = {"se": SampleCost(300, 0, GEMMA_27B), "wc": SampleCost(280, 0, GEMMA_9B)}
     table = match("flops", "se", arms, {"low": 1, "high": 10}).set_index(["budget", "arm"])
     row = table.loc[("high", "wc")]
     assert row.n_samples == 10 * 27 * 300 // (9 * 280)
@@ -185,7 +188,7 @@ def test_match_spends_all_but_part_of_a_sample():
 
 
 def test_any_number_of_arms_and_prompts_counted_once():
-    arms = {f"m{p}": ArmCost(100, 300, p * 1e9) for p in (27, 9, 3)}
+    arms = {f"m{p}": SampleCost(100, 300, p * 1e9) for p in (27, 9, 3)}
     table = match("prompt", "m27", arms, 2, prompt="once").set_index("arm")
     assert table.loc["m3", "n_samples"] == (27 * (300 + 200) - 3 * 300) // (3 * 100)
     assert (table["planned"] <= table["reference"] * (1 + 1e-12)).all()
@@ -194,7 +197,7 @@ def test_any_number_of_arms_and_prompts_counted_once():
 
 
 def test_match_by_examples_and_coverage():
-    arms = {"se": ArmCost(1), "wc": ArmCost(1)}
+    arms = {"se": SampleCost(1), "wc": SampleCost(1)}
     k = np.arange(1, 41)
     table = match("examples", "se", arms, 10, curves={"se": 0.6 * k, "wc": 0.2 * k}).set_index(
         "arm"

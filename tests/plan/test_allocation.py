@@ -166,7 +166,7 @@ def test_a_mix_is_made_of_its_parts_first_samples(mixed):
     ).all()
     ratio = mixed.arm("wc")["exchange_ratio"]
     for b, n in mixed.study.budget.samples.items():
-        mine = mixed.drawn(rows, "mix", b)
+        mine = mixed.rows_of_budget(rows, "mix", b)
         cost = mine["model"].map({"nano-se": ratio, "nano-wc": 1.0}).sum()
         assert cost == pytest.approx(40 * n * ratio, rel=0.01), (
             "a mix spends the reference arm's budget within 1 %"
@@ -182,7 +182,8 @@ def test_a_mix_is_made_of_its_parts_first_samples(mixed):
             source = read_samples(mixed.path("02", part)).groupby("problem_id")["text"].apply(list)
             assert all(texts == source[p][: len(texts)] for p, texts in own.items())
     low, high = (
-        set(map(tuple, mixed.drawn(rows, "mix", b)[KEY].to_numpy())) for b in ("low", "high")
+        set(map(tuple, mixed.rows_of_budget(rows, "mix", b)[KEY].to_numpy()))
+        for b in ("low", "high")
     )
     assert low < high
 
@@ -256,7 +257,9 @@ def test_adaptive_arm_copies_what_its_arm_drew(mixed):
     for b in ("low", "high"):
         total = 40 * mixed.arm("wc")["samples"][b]
         assert (
-            table[table["budget"] == b]["n"].sum() == total == len(mixed.drawn(rows, "adaptive", b))
+            table[table["budget"] == b]["n"].sum()
+            == total
+            == len(mixed.rows_of_budget(rows, "adaptive", b))
         )
     both = rows.merge(source, on=KEY[1:], suffixes=("", "_of"))
     assert (both["text"] == both["text_of"]).all() and len(both) > 0.5 * len(rows)
@@ -298,7 +301,7 @@ def test_ledger_charges_copies_and_stays_matched(mixed):
     samples = {a: read_samples(mixed.path("02", a)) for a in mixed.plan["arms"]}
     for arm in mixed.plan["arms"]:
         for b in ("low", "high"):
-            mine = mixed.drawn(samples[arm], arm, b)
+            mine = mixed.rows_of_budget(samples[arm], arm, b)
             assert (
                 table.loc[(arm, f"sampling ({b})", "tokens"), "spent"] == mine["n_tokens"].sum() > 0
             )
@@ -359,7 +362,9 @@ def test_outcome_counts_problems_without_a_sample(mixed):
     out = outcome.outcomes(mixed).set_index(["arm", "budget", "metric"])["outcome"]
     verdicts = read_parquet(mixed.path("03", "mix", "verdicts.parquet"))
     solved = (
-        mixed.drawn(verdicts, "mix", "low").query("verdict == 'correct'")["problem_id"].nunique()
+        mixed.rows_of_budget(verdicts, "mix", "low")
+        .query("verdict == 'correct'")["problem_id"]
+        .nunique()
     )
     assert out["mix", "low", "coverage"] == solved / 40
     assert out["wc", "high", "sound coverage"] <= out["wc", "high", "coverage"]

@@ -22,7 +22,7 @@ from transformers import (
 
 from wcse_lib.nano import MODELS
 from wcse_lib.nano.world import make_problems
-from wcse_lib.sample.engines import Request, Sampling
+from wcse_lib.sample.engines import Decoding, Request
 from wcse_lib.sample.engines.decoding import decode, pick, stepper, suits, uniform
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study.params import Prompt
@@ -67,7 +67,7 @@ def requests_of(tokenizer, n_problems, n):
 
 def test_a_sample_does_not_depend_on_its_neighbours(nano):
     model, tokenizer = nano
-    requests, sampling = requests_of(tokenizer, 4, 3), Sampling(0.7, 3, 1.0, 30)
+    requests, sampling = requests_of(tokenizer, 4, 3), Decoding(0.7, 3, 1.0, 30)
     alone = {
         r.key: next(decode(model, [r], sampling, {tokenizer.eos_token_id}))[1] for r in requests
     }
@@ -84,7 +84,7 @@ def test_greedy_equals_generate(nano):
     for request, ids in decode(
         model,
         requests_of(tokenizer, 12, 1),
-        Sampling(0.0, max_tokens=40),
+        Decoding(0.0, max_tokens=40),
         {tokenizer.eos_token_id},
         5,
     ):
@@ -105,7 +105,7 @@ def test_every_prompt_is_read_once_and_no_more_at_once_than_rows(nano):
         decode(
             model,
             requests_of(tokenizer, 12, 2),
-            Sampling(0.0, max_tokens=3),
+            Decoding(0.0, max_tokens=3),
             {tokenizer.eos_token_id},
             4,
         )
@@ -120,7 +120,7 @@ def test_compiled_steps_draw_the_same_samples(nano):
     model, tokenizer = nano
     requests, sampling, eos = (
         requests_of(tokenizer, 20, 5),
-        Sampling(0.7, 3, 1.0, 30),
+        Decoding(0.7, 3, 1.0, 30),
         {tokenizer.eos_token_id},
     )
     plain = {r.key: ids for r, ids in decode(model, requests, sampling, eos, 24)}
@@ -156,7 +156,7 @@ def test_distribution_of_the_first_token_is_the_model_s(nano):
     (request,) = requests_of(tokenizer, 1, 1)
     requests = [Request(("a", "p", i), request.prompt_ids, i * 7919) for i in range(3000)]
     drawn = np.array(
-        [ids[0] for _, ids in decode(model, requests, Sampling(1.5, 0, 1.0, 1), set(), 500)]
+        [ids[0] for _, ids in decode(model, requests, Decoding(1.5, 0, 1.0, 1), set(), 500)]
     )
     with torch.inference_mode():
         p = torch.softmax(model(torch.tensor([request.prompt_ids])).logits[0, -1] / 1.5, -1).numpy()
@@ -181,7 +181,7 @@ def test_architectures_with_full_attention_suit_and_agree(kind):
     assert suits(model)
     prompts = [[2, 3, 4, 5, 6, 7], [9, 8], [11], [12, 13, 14]]
     requests = [Request(("a", str(i), 0), p, i) for i, p in enumerate(prompts)]
-    for request, ids in decode(model, requests, Sampling(0.0, max_tokens=12), {1}, 3):
+    for request, ids in decode(model, requests, Decoding(0.0, max_tokens=12), {1}, 3):
         whole = model.generate(
             torch.tensor([request.prompt_ids]),
             do_sample=False,
@@ -221,12 +221,12 @@ def test_a_model_whose_steps_disagree_does_not_suit(nano):
 def test_stop_and_length(nano):
     model, tokenizer = nano
     (request,) = requests_of(tokenizer, 1, 1)
-    ((_, free),) = decode(model, [request], Sampling(0.0, max_tokens=30), set())
+    ((_, free),) = decode(model, [request], Decoding(0.0, max_tokens=30), set())
     assert len(free) == 30
     ((_, cut),) = decode(
         model,
         [request],
-        Sampling(0.0, max_tokens=30),
+        Decoding(0.0, max_tokens=30),
         set(),
         stopped=lambda rows, n: rows[np.arange(len(rows)), n] == free[4],
     )
@@ -236,10 +236,10 @@ def test_stop_and_length(nano):
 def test_top_k_top_p_and_greedy_picks():
     scores = torch.tensor([[0.0, 3.0, 1.0, 2.0]]).repeat(4000, 1)
     seeds = np.arange(4000, dtype=np.uint64) * np.uint64(2**40)
-    assert set(pick(scores, Sampling(0.0), seeds, 0).tolist()) == {1}
-    assert set(pick(scores, Sampling(5.0, 2), seeds, 0).tolist()) == {1, 3}
-    assert set(pick(scores, Sampling(1.0, 0, 0.6), seeds, 0).tolist()) == {1}
-    share = (pick(scores, Sampling(1.0, 2), seeds, 0) == 1).float().mean().item()
+    assert set(pick(scores, Decoding(0.0), seeds, 0).tolist()) == {1}
+    assert set(pick(scores, Decoding(5.0, 2), seeds, 0).tolist()) == {1, 3}
+    assert set(pick(scores, Decoding(1.0, 0, 0.6), seeds, 0).tolist()) == {1}
+    share = (pick(scores, Decoding(1.0, 2), seeds, 0) == 1).float().mean().item()
     assert abs(share - 1 / (1 + np.exp(-1))) < 4 * np.sqrt(0.2 / 4000)
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from wcse_lib.sample.engines import Request, Sampling, open_engine
+from wcse_lib.sample.engines import Decoding, Request, open_engine
 from wcse_lib.sample.engines import api as door
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra: api)")
@@ -111,7 +111,7 @@ def chat(n, problem="p"):
 
 
 def draw(engine, requests, **sampling):
-    outputs = list(engine.generate(requests, Sampling(max_tokens=8, **sampling)))
+    outputs = list(engine.generate(requests, Decoding(max_tokens=8, **sampling)))
     assert KEY not in repr(outputs)
     return sorted(outputs, key=lambda o: o.key)
 
@@ -202,7 +202,7 @@ def test_trouble_is_tried_again(serve, trouble):
     (output,) = draw(engine, chat(1))
     done.set()
     assert output.finish_reason == "stop" and len(server.seen) == 3
-    worst = engine._worst(chat(1), Sampling(max_tokens=8))
+    worst = engine._worst(chat(1), Decoding(max_tokens=8))
     assert engine.spent_usd == 5.0 + (
         0 if trouble == "500" else 2 * worst
     )  # what may have been billed, counts
@@ -233,7 +233,7 @@ def test_dead_port_and_the_rest_is_undone(monkeypatch):
     )
     engine, outputs = open_engine("openai", "m", machine), []
     with pytest.raises(door.EndpointDown, match="undone"):
-        for output in engine.generate(chat(50), Sampling(max_tokens=8)):
+        for output in engine.generate(chat(50), Decoding(max_tokens=8)):
             outputs.append(output)
     engine.close()
     assert 5 <= len(outputs) <= 5 + FAST["concurrency"] and {o.finish_reason for o in outputs} == {
@@ -261,18 +261,18 @@ def test_bad_usage_is_unknown(serve, usage):
     (output,) = draw(engine, chat(1))
     assert output.finish_reason == "stop" and output.text and output.usd is None
     assert -1 in (output.n_prompt_tokens, output.n_tokens) and "usage" in output.error
-    assert engine.spent_usd == engine._worst(chat(1), Sampling(max_tokens=8))
+    assert engine.spent_usd == engine._worst(chat(1), Decoding(max_tokens=8))
 
 
 def test_spending_limit_is_never_crossed(serve):
     engine, server = serve(
         lambda i, body: time.sleep(0.02) or answer(body), limit_usd=500, spent_usd=100, **PRICES
     )
-    worst = engine._worst(chat(1), Sampling(max_tokens=8))
+    worst = engine._worst(chat(1), Decoding(max_tokens=8))
     assert worst > 5
     outputs = []
     with pytest.raises(door.SpendingLimit, match="limit_usd: 500") as caught:
-        for output in engine.generate(chat(200), Sampling(max_tokens=8)):
+        for output in engine.generate(chat(200), Decoding(max_tokens=8)):
             outputs.append(output)
     assert engine.spent_usd == 100 + 5 * len(outputs) <= 500 < engine.spent_usd + worst
     assert len(server.seen) == len(outputs) and f"{200 - len(outputs)} samples" in str(caught.value)
@@ -283,7 +283,7 @@ def test_spending_limit_holds_with_torn_answers(serve):
     engine, server = serve(
         lambda i, body: (200, b"{"), limit_usd=300, concurrency=3, max_retries=50, **PRICES
     )
-    worst = engine._worst(chat(1), Sampling(max_tokens=8))
+    worst = engine._worst(chat(1), Decoding(max_tokens=8))
     with pytest.raises(door.SpendingLimit):
         draw(engine, chat(20))
     assert len(server.seen) == 300 // worst and engine.spent_usd == len(server.seen) * worst
@@ -319,7 +319,7 @@ def test_reader_may_stop_and_loop_may_run(serve):
     engine, server = serve(lambda i, body: time.sleep(0.05) or answer(body), concurrency=2)
 
     async def inside_a_running_loop():
-        outputs = engine.generate(chat(50), Sampling(max_tokens=8))
+        outputs = engine.generate(chat(50), Decoding(max_tokens=8))
         next(outputs)
         outputs.close()
         return draw(engine, chat(3))

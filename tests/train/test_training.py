@@ -229,15 +229,13 @@ def lay(tmp_path, **changes) -> Run:
         for recipe in ["main", *run.study.recipes]:
             for b, k in (("low", 1), ("high", 2)):
                 one = [
-                    rows.assign(
-                        sample_index=i, budget=b, recipe=recipe, completion=rows["solution"]
-                    )
+                    rows.assign(sample_index=i, budget=b, recipe=recipe, text=rows["solution"])
                     for i in range(k)
                 ]
                 frames += [frame.assign(author=arm) for frame in one]
         write_parquet(
             run.path("03", arm, "examples.parquet"),
-            pd.concat(frames)[[*KEY, "budget", "recipe", "completion"]],
+            pd.concat(frames)[[*KEY, "budget", "recipe", "text"]],
         )
     with SampleWriter(run.path("02", "wc")) as writer:
         for i, problem in enumerate(problems["problem_id"]):
@@ -305,9 +303,7 @@ def test_every_source_gives_its_examples(made):
     ):
         frame, cut = training.examples_of(made, name)
         count[name] = len(frame)
-        assert (
-            not len(cut) and not frame.duplicated(KEY).any() and list(frame) == [*KEY, "completion"]
-        )
+        assert not len(cut) and not frame.duplicated(KEY).any() and list(frame) == [*KEY, "text"]
     n = len(read_parquet(made.path("01", "train.parquet")))
     assert count == {
         "small.se.low": 8,
@@ -395,7 +391,7 @@ def test_long_examples_are_dropped_whole_and_counted(made, tmp_path):
     shutil.copytree(made.folder, tmp_path / "made")
     path = tmp_path / "made/03_verify/se/examples.parquet"
     examples = read_parquet(path)
-    examples.loc[examples["problem_id"] == examples["problem_id"].iloc[0], "completion"] = (
+    examples.loc[examples["problem_id"] == examples["problem_id"].iloc[0], "text"] = (
         "total is 1+1=2\n" * 100
     )
     write_parquet(path, examples)

@@ -21,9 +21,9 @@ from wcse_lib.store.records import (
     KEY,
     SampleWriter,
     StudyError,
+    iter_samples,
     read_json,
     read_samples,
-    sample_pieces,
     write_json,
     write_parquet,
 )
@@ -125,20 +125,20 @@ def test_pieces_are_the_whole(tmp_path):
     run = make_run(tmp_path, sums(), PROBLEMS)
     whole, pieces = (
         read_samples(run.path("02", "wc")),
-        list(sample_pieces(run.path("02", "wc"), n_rows=10)),
+        list(iter_samples(run.path("02", "wc"), n_rows=10)),
     )
     assert len(pieces) > 4 and all(len(p) < 17 for p in pieces)
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)
-    assert list(sample_pieces(tmp_path / "nothing")) == []
+    assert list(iter_samples(tmp_path / "nothing")) == []
     with SampleWriter(run.path("02", "wc")) as writer:
         writer.add(sums()[0])
     with pytest.raises(StudyError, match="twice"):
-        list(sample_pieces(run.path("02", "wc")))
+        list(iter_samples(run.path("02", "wc")))
 
 
 @pytest.mark.parametrize("n_rows", [20_000, 13])
 def test_every_recipe_accounts_for_every_row(tmp_path, monkeypatch, n_rows):
-    monkeypatch.setattr(verification, "sample_pieces", partial(sample_pieces, n_rows=n_rows))
+    monkeypatch.setattr(verification, "iter_samples", partial(iter_samples, n_rows=n_rows))
     monkeypatch.setattr(records, "PIECE", n_rows)
     recipes = {
         "one": {"per_problem": 1, "unique": "equations"},
@@ -159,8 +159,7 @@ def test_every_recipe_accounts_for_every_row(tmp_path, monkeypatch, n_rows):
             ["wc", p, i] for p, *_ in PROBLEMS for i in range(n)
         )
         assert all(
-            row.completion == texts[row.problem_id, row.sample_index]["text"]
-            for row in part.itertuples()
+            row.text == texts[row.problem_id, row.sample_index]["text"] for row in part.itertuples()
         )
         flow = verified.flow.query("budget == @budget and recipe == @recipe").set_index(
             ["step", "reason"]

@@ -278,18 +278,18 @@ def _write_card(
 
 def write_card(folder: Path, n_problems: int = 300, n_samples: int = 4) -> None:
     """Measure a finished model on fresh study problems and write its model card, `README.md`."""
-    from wcse_lib.sample import HFEngine, Request, Sampling
+    from wcse_lib.sample import Decoding, HFEngine, Request
 
     facts = json.loads((folder / "training.json").read_text())
     problems = {row["problem_id"]: row for row in make_problems(n_problems, "card", (1, 2, 3))}
     engine = HFEngine(str(folder), {"device": "cpu"})
     lines = []
     for title, n, sampling in (
-        ("greedy", 1, Sampling(temperature=0.0, max_tokens=80)),
+        ("greedy", 1, Decoding(temperature=0.0, max_tokens=80)),
         (
             "sampled at T = 0.7, top-k 3",
             n_samples,
-            Sampling(temperature=0.7, top_k=3, max_tokens=80),
+            Decoding(temperature=0.7, top_k=3, max_tokens=80),
         ),
     ):
         requests = [

@@ -6,7 +6,7 @@ import pandas as pd
 
 from wcse_lib.metrics import UNIQUE
 from wcse_lib.plan import MAIN
-from wcse_lib.store import KEY, read_parquet, read_pieces, same_problems, sample_pieces
+from wcse_lib.store import KEY, iter_samples, problem_range_filter, read_parquet, read_pieces
 from wcse_lib.study import Run
 
 
@@ -23,15 +23,15 @@ def outcomes(run: Run) -> pd.DataFrame:
             for name in ("verdicts", "judgements", "examples")
         )
         judged = any(len(piece) for piece in read_pieces(judgements, KEY))
-        for samples in sample_pieces(run.path("02", arm), [*KEY, "text"]):
-            near = same_problems(samples)
+        for samples in iter_samples(run.path("02", arm), [*KEY, "text"]):
+            near = problem_range_filter(samples)
             right = read_parquet(verdicts, KEY, [*near, ("verdict", "==", "correct")])
             sound = read_parquet(judgements, [*KEY, "sound"], near).drop_duplicates(KEY)
             correct = samples.merge(right, on=KEY).merge(sound, on=KEY, how="left")
             correct["same"] = [key(text) for text in correct["text"]]
             examples = read_parquet(chosen, ["budget"], [*near, ("recipe", "==", MAIN)])
             for b in plan["samples"]:
-                mine = run.drawn(correct, arm, b)
+                mine = run.rows_of_budget(correct, arm, b)
                 sound = mine[~mine["sound"].isin([False])]
                 rows += [
                     (arm, b, "coverage", mine["problem_id"].nunique() / n),

@@ -20,11 +20,11 @@ from wcse_lib.plan import MAIN
 from wcse_lib.store import (
     KEY,
     StudyError,
+    iter_samples,
+    problem_range_filter,
     read_json,
     read_parquet,
     read_pieces,
-    same_problems,
-    sample_pieces,
 )
 from wcse_lib.study import Run
 from wcse_lib.verdicts import JUDGEMENT_COLUMNS, decided
@@ -51,7 +51,7 @@ VOTES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmTables:
     """An arm's samples as small tables, by problem or counted; gathered a few problems at a time (`_gather`).
 
     Of the samples that numbers at k come from (`_first`), sorted by problem: `problems` (n, c correct, sound, agreement, and
@@ -129,7 +129,7 @@ def _row(estimate, **facts) -> dict:
     return facts | dict(zip(("value", "low", "high"), map(float, estimate)))
 
 
-def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
+def _gather(run: Run, arm: str, ngrams: bool) -> ArmTables:
     """Read an arm's samples, a few problems at a time, and keep of them what the tables need."""
     (limit, least), problems = (
         _first(run, arm),
@@ -158,7 +158,7 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
         found["unique"].append(_unique(even, {k for k in budgets.values() if k <= least}, ngrams))
         found["flops"].append(even["flops"].agg(["sum", "count"]))
         for b in budgets:
-            drawn, own = run.drawn(rows, arm, b), examples[examples["budget"] == b]
+            drawn, own = run.rows_of_budget(rows, arm, b), examples[examples["budget"] == b]
             known = _known(drawn)
             lost[b] |= set(drawn["problem_id"]) - set(known["problem_id"])
             found["at", b].append(_profile(known))
@@ -173,10 +173,10 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
                     "n_flops": known["flops"].count(),
                     "examples": len(own),
                     "problems": own["problem_id"].nunique(),
-                    "repeated_examples": own.duplicated(["problem_id", "completion"]).sum(),
+                    "repeated_examples": own.duplicated(["problem_id", "text"]).sum(),
                 }
             )
-            own = run.drawn(judged, arm, b)
+            own = run.rows_of_budget(judged, arm, b)
             found["judged"].append(judges.by_problem(own).assign(budget=b))
             if (own["judge"] == "model").any():
                 found["judged"].append(judges.calibration(own).assign(budget=b))
@@ -204,7 +204,7 @@ def _gather(run: Run, arm: str, ngrams: bool) -> Arm:
         table["sound"] = np.nan
         at = {b: profile.assign(sound=np.nan) for b, profile in at.items()}
     flops, n = sum(found["flops"])
-    return Arm(
+    return ArmTables(
         table,
         pd.concat(found["unique"]),
         at,
@@ -235,10 +235,10 @@ def _pieces(
         run.path("03", arm, f"{name}.parquet")
         for name in ("verdicts", "judgements", "other_judgements", "examples")
     )
-    for frame in sample_pieces(
+    for frame in iter_samples(
         run.path("02", arm), [*KEY, "text", "n_tokens", "finish_reason", "model"]
     ):
-        near = same_problems(frame)
+        near = problem_range_filter(frame)
         frame = frame[frame["problem_id"].isin(problems["problem_id"])]
         frame = frame.merge(
             read_parquet(verdicts, [*KEY, "extracted", "verdict"], near),
@@ -309,7 +309,7 @@ def _first(run: Run, arm: str) -> tuple[float, int]:
 
 
 def _by_problem(rows: pd.DataFrame, votes: list[int]) -> pd.DataFrame:
-    """What `Arm.problems` holds of these samples."""
+    """What `ArmTables.problems` holds of these samples."""
     out = rows.groupby("problem_id").agg(
         n=("correct", "size"), c=("correct", "sum"), sound=("sound", "sum")
     )
@@ -323,7 +323,7 @@ def _by_problem(rows: pd.DataFrame, votes: list[int]) -> pd.DataFrame:
 
 
 def _unique(rows: pd.DataFrame, ks: set[int], ngrams: bool) -> pd.DataFrame:
-    """What `Arm.unique` holds of these samples."""
+    """What `ArmTables.unique` holds of these samples."""
     correct, n, out = rows[rows["correct"]], rows.groupby("problem_id").size(), {}
     kinds = {kind: correct[f"kind_{kind}"] for kind in KINDS}
     if ngrams:
@@ -340,7 +340,7 @@ def _unique(rows: pd.DataFrame, ks: set[int], ngrams: bool) -> pd.DataFrame:
 
 
 def _profile(known: pd.DataFrame) -> pd.DataFrame:
-    """What `Arm.at` holds of a budget's samples, but for the level. A problem to which the budget gives no sample is then
+    """What `ArmTables.at` holds of a budget's samples, but for the level. A problem to which the budget gives no sample is then
     unsolved; one all of whose samples are unverifiable is left out."""
     kinds = {kind: (f"kind_{kind}", "nunique") for kind in ("text", "equations")}
     sums = {name: (name, "sum") for name in ("judged", "false", "sound")}

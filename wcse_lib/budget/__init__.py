@@ -2,8 +2,8 @@
 
 from wcse_lib.budget.allocate import decide, mix_counts
 from wcse_lib.budget.costs import (
-    ArmCost,
     ModelSize,
+    SampleCost,
     cost,
     exchange,
     matched_samples,
@@ -22,11 +22,11 @@ from wcse_lib.budget.matching import (
     uneven,
     unspent,
 )
-from wcse_lib.budget.measured import ArmPilot, cost_each, joined
+from wcse_lib.budget.measured import PilotCounts, cost_each, joined
 
 __all__ = [
-    "ArmCost",
-    "ArmPilot",
+    "SampleCost",
+    "PilotCounts",
     "ModelSize",
     "cost",
     "cost_each",

@@ -313,7 +313,7 @@ def _size(config: dict, tensors: Mapping[str, tuple], path: str) -> ModelSize:
 
 
 @dataclass(frozen=True)
-class ArmCost:
+class SampleCost:
     """What one sample of an arm takes: mean lengths in tokens; `size`: a ModelSize or a number of parameters; measured
     device-seconds; a row of the price table; `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
 
@@ -338,7 +338,7 @@ class ArmCost:
         _check(0, **{key: x for key, x in given.items() if x is not None})
 
 
-def cost(arm: ArmCost, convention: str, n_samples: float = 1, prompt: str = "each") -> float:
+def cost(arm: SampleCost, convention: str, n_samples: float = 1, prompt: str = "each") -> float:
     """Cost of `n_samples` samples for one problem, in the convention's unit; CONVENTIONS tells what each leaves out.
 
     Raises ValueError naming what the arm lacks for it (its size, its checkpoint's layers, device-seconds, a price).
@@ -403,7 +403,7 @@ def _known(reference: str, arms) -> None:
 def match(
     mode: str,
     reference: str,
-    arms: Mapping[str, ArmCost],
+    arms: Mapping[str, SampleCost],
     n_samples: int | Mapping[str, int],
     prompt="each",
     curves: Mapping[str, np.ndarray] | None = None,
@@ -453,7 +453,7 @@ def match(
 
 
 def exchange(
-    reference: str, arms: Mapping[str, ArmCost], n_samples: int = 1, prompt: str = "each"
+    reference: str, arms: Mapping[str, SampleCost], n_samples: int = 1, prompt: str = "each"
 ) -> pd.DataFrame:
     """Convention × arm, side by side: samples (fractions too) for one of the reference's when it draws `n_samples` of a
     problem, and what the convention leaves out, or, with NaN, what the arm lacks for it. The convention "prompt" stands

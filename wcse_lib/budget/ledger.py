@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.budget import costs as budget
-from wcse_lib.store import read_json, sample_pieces
+from wcse_lib.store import iter_samples, read_json
 from wcse_lib.study import Run
 
 PAID = [
@@ -117,7 +117,7 @@ def _amounts(run: Run, arm: str) -> pd.DataFrame:
     """An arm's samples added up by budget, model and finish_reason: `n`, and of tokens and USD the sum of the known ones
     and how many are known (`known_n_tokens`, …)."""
     sums = []
-    for rows in sample_pieces(run.path("02", arm), PAID):
+    for rows in iter_samples(run.path("02", arm), PAID):
         for column in ("n_tokens", "n_prompt_tokens", "usd"):
             known = rows[column].astype(float) >= 0
             rows[column], rows[f"known_{column}"] = (
@@ -126,7 +126,9 @@ def _amounts(run: Run, arm: str) -> pd.DataFrame:
             )
         rows["n"] = 1
         for b in run.arm(arm)["samples"]:
-            groups = run.drawn(rows, arm, b).groupby(["model", "finish_reason"], as_index=False)
+            groups = run.rows_of_budget(rows, arm, b).groupby(
+                ["model", "finish_reason"], as_index=False
+            )
             sums.append(groups.sum(numeric_only=True).assign(budget=b))
     columns = [
         "budget",

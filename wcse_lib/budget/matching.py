@@ -9,7 +9,7 @@ import numpy as np
 
 from wcse_lib import forecast
 from wcse_lib.budget import costs as budget
-from wcse_lib.budget.measured import ArmPilot, cost_each, joined
+from wcse_lib.budget.measured import PilotCounts, cost_each, joined
 from wcse_lib.store import StudyError
 from wcse_lib.study import Study, resolve, resolve_model
 
@@ -88,7 +88,7 @@ def _size(study: Study, name: str) -> budget.ModelSize | None:
     return size
 
 
-def cost_of(arm: dict, batch: bool = False, **changes) -> budget.ArmCost:
+def cost_of(arm: dict, batch: bool = False, **changes) -> budget.SampleCost:
     """An arm's cost as the budget module counts it; unknown lengths count as one token."""
     size = budget.ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
     lengths = {
@@ -101,10 +101,10 @@ def cost_of(arm: dict, batch: bool = False, **changes) -> budget.ArmCost:
         "price": arm["price"],
         "judge": arm["judge"] or {},
     }
-    return budget.ArmCost(**(lengths | facts | {"batch": batch} | changes))
+    return budget.SampleCost(**(lengths | facts | {"batch": batch} | changes))
 
 
-def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.ArmCost]:
+def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.SampleCost]:
     """Every arm's cost as the study's budget says it is counted. Raises StudyError naming what is not known for it."""
     b, out = study.budget, {}
     for name, arm in known.items():
@@ -147,7 +147,7 @@ def unspent(arms: dict[str, dict]) -> list[str]:
     ]
 
 
-def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, ArmPilot]) -> dict:
+def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, PilotCounts]) -> dict:
     """Add every arm's samples per problem at every budget; returns how they are paid for, per problem.
 
     Returns unit; costs: by arm, of one sample; more: by arm, of each further one; budgets: by name, the reference arm's.
@@ -205,7 +205,7 @@ def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, ArmPilot])
     }
 
 
-def _curve(study: Study, pilot: ArmPilot, most: int) -> np.ndarray:
+def _curve(study: Study, pilot: PilotCounts, most: int) -> np.ndarray:
     """What the pilot lets expect of 1 … `most` samples per problem: coverage, or examples."""
     ks = np.unique(np.geomspace(1, most, 30).astype(int))
     if study.budget.match == "coverage":
@@ -216,7 +216,7 @@ def _curve(study: Study, pilot: ArmPilot, most: int) -> np.ndarray:
 
 
 def uneven(
-    study: Study, name: str, known: dict[str, dict], spend: dict, pilot: dict[str, ArmPilot]
+    study: Study, name: str, known: dict[str, dict], spend: dict, pilot: dict[str, PilotCounts]
 ) -> dict:
     """The plan of a mix or an adaptive arm, from the arms that it draws from."""
     arm, names = study.arms[name], sorted(study.budget.samples, key=study.budget.samples.get)
@@ -266,7 +266,7 @@ def uneven(
     }
 
 
-def _best_shares(spend: dict, pilot: dict[str, ArmPilot], b: str) -> dict[str, float]:
+def _best_shares(spend: dict, pilot: dict[str, PilotCounts], b: str) -> dict[str, float]:
     """Budget shares of the mix whose forecast coverage at a budget is best (the same at every budget, so that they nest)."""
     each = cost_each(spend, b)
     best = forecast.best_mix(joined(pilot), each, spend["budgets"][b]).iloc[0]

@@ -11,7 +11,7 @@ from wcse_lib.store import StudyError
 
 
 @dataclass(frozen=True)
-class ArmPilot:
+class PilotCounts:
     """One arm's pilot: counts by problem_id (n, c; s of them sound, where all were judged), sizes of its groups of equal
     correct solutions per problem, unsound and judged ones, means per sample, what judging cost per sample drawn (by unit;
     by a model, where all correct ones were judged), and what all of it cost by unit."""
@@ -39,7 +39,7 @@ class ArmPilot:
         return self.counts["n"].to_numpy(), self.counts["c"].to_numpy()
 
 
-def joined(pilot: dict[str, ArmPilot]) -> dict[str, tuple]:
+def joined(pilot: dict[str, PilotCounts]) -> dict[str, tuple]:
     """(n, c) of every arm over the problems that all of them have, in one order."""
     common = sorted(set.intersection(*(set(found.counts.index) for found in pilot.values())))
     if len(common) < 2:

@@ -12,7 +12,7 @@ import pandas as pd
 from wcse_lib import intervals, metrics
 from wcse_lib import verify as judges
 from wcse_lib.sample import (
-    Sampling,
+    Decoding,
     draw,
     each_student,
     load_tokenizer,
@@ -77,8 +77,8 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
         run.study.evaluation,
     )
     settings = {
-        "greedy": (1, Sampling(temperature=0.0, max_tokens=e.max_tokens)),
-        "sampled": (e.n_samples, Sampling(e.temperature, e.top_k, e.top_p, e.max_tokens)),
+        "greedy": (1, Decoding(temperature=0.0, max_tokens=e.max_tokens)),
+        "sampled": (e.n_samples, Decoding(e.temperature, e.top_k, e.top_p, e.max_tokens)),
     }
     _forget_other_weights(run, student, folder)
     tokenizer, counts = load_tokenizer(adapter or model), {}

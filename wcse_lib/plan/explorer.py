@@ -84,7 +84,7 @@ def _crossings(frame: pd.DataFrame, reference: str) -> list[float]:
     return found
 
 
-def _told(costs: dict[str, budget.ArmCost], way: str, prompt: str) -> bool:
+def _told(costs: dict[str, budget.SampleCost], way: str, prompt: str) -> bool:
     """Whether every arm's samples have a cost by this convention."""
     try:
         return all(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import forecast
-from wcse_lib.budget import ArmPilot, cost_each, decide, joined
+from wcse_lib.budget import PilotCounts, cost_each, decide, joined
 from wcse_lib.metrics import UNIQUE
 from wcse_lib.store import KEY, StudyError, is_complete, read_json, read_parquet, read_samples
 from wcse_lib.study import Run, Study, check_study, resolve
@@ -56,7 +56,7 @@ def pilot_folder(study: Study, outputs: str | Path) -> Path:
     )
 
 
-def read_pilot(folder: Path, study: Study) -> dict[str, ArmPilot]:
+def read_pilot(folder: Path, study: Study) -> dict[str, PilotCounts]:
     """Every arm's pilot, from a finished study's 02 and 03. Raises StudyError when it is missing or drawn otherwise."""
     remedy = "python -m wcse_lib.pipeline <the study's file> --until 01_plan draws the pilot first"
     if not (folder / "01_plan" / "plan.json").exists():
@@ -76,7 +76,7 @@ def read_pilot(folder: Path, study: Study) -> dict[str, ArmPilot]:
     return out
 
 
-def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
+def _read_arm(run: Run, name: str, key: Callable) -> PilotCounts:
     rows = read_samples(run.path("02", name))
     rows = rows[rows["sample_index"] < max(run.arm(name)["samples"].values())]
     rows = rows.merge(
@@ -135,7 +135,7 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
             for unit, x in read_json(path).items()
             if unit in ("flops", "usd") and x
         }
-    return ArmPilot(
+    return PilotCounts(
         counts,
         [by_problem.get(p, []) for p in counts.index],
         (len(faults), len(judged)),
@@ -147,7 +147,7 @@ def _read_arm(run: Run, name: str, key: Callable) -> ArmPilot:
     )
 
 
-def facts(found: ArmPilot, arm: dict) -> dict:
+def facts(found: PilotCounts, arm: dict) -> dict:
     n, c = found.pair
     flops = (
         arm["planned_flops_per_token"] * found.spent["tokens"]
@@ -167,7 +167,7 @@ def facts(found: ArmPilot, arm: dict) -> dict:
     }
 
 
-def forecast_table(study: Study, arms: dict, pilot: dict[str, ArmPilot], n: int) -> pd.DataFrame:
+def forecast_table(study: Study, arms: dict, pilot: dict[str, PilotCounts], n: int) -> pd.DataFrame:
     """What every arm should give at every budget in a study of n problems: arm, budget, k, metric, value, low, high, n."""
     rows: list[tuple] = []
     plain = {
@@ -211,7 +211,7 @@ def _named(cells: dict[str, list[float]]) -> list[tuple]:
     return [(metric, *values) for metric, values in cells.items()]
 
 
-def curves(pilot: dict[str, ArmPilot], k_most: int) -> pd.DataFrame:
+def curves(pilot: dict[str, PilotCounts], k_most: int) -> pd.DataFrame:
     """Expected coverage of every arm after k = 1 … `k_most` samples: arm, k, value, low, high."""
     ks = np.unique(np.geomspace(1, k_most, 60).round(1))
     return pd.concat(
@@ -220,7 +220,7 @@ def curves(pilot: dict[str, ArmPilot], k_most: int) -> pd.DataFrame:
     )
 
 
-def correlation(pilot: dict[str, ArmPilot]) -> float:
+def correlation(pilot: dict[str, PilotCounts]) -> float:
     """How much the first two arms solve the same problems of the pilot (0/1 outcomes); 0.5 where that cannot be told."""
     solved = [c > 0 for _, c in joined(pilot).values()][:2]
     usable = len(solved) == 2 and all(0 < s.mean() < 1 for s in solved)
@@ -228,7 +228,7 @@ def correlation(pilot: dict[str, ArmPilot]) -> float:
 
 
 def _expected(
-    study: Study, found: ArmPilot, samples: dict[str, int], n: int
+    study: Study, found: PilotCounts, samples: dict[str, int], n: int
 ) -> dict[str, dict[str, list[float]]]:
     """What a plain arm should give in a study of n problems: {budget: {metric: [value, low, high]}}."""
     c, ks, how = study.curation, [*samples.values(), 1], {"seed": study.seed, "n_problems": n}
@@ -293,7 +293,7 @@ def _percent(row) -> str:
     return f"{100 * row.value:.0f} % ({100 * row.low:.0f} to {100 * row.high:.0f} %)"
 
 
-def advise(study: Study, spend: dict, pilot: dict[str, ArmPilot]) -> dict:
+def advise(study: Study, spend: dict, pilot: dict[str, PilotCounts]) -> dict:
     """`sentences`: what to buy at every budget and how sure that is, where curves cross, how far to trust forecasts; and
     `crossings`: arms, value, low and high in samples of the reference, p (the chance of one)."""
     pairs, more, out, crossings = (

@@ -20,12 +20,12 @@ from wcse_lib.report.page import without_paths
 from wcse_lib.store import (
     KEY,
     StudyError,
-    appending,
     check_tables,
+    iter_samples,
+    parquet_writer,
+    problem_range_filter,
     read_parquet,
     read_pieces,
-    same_problems,
-    sample_pieces,
     write_json,
     write_text,
 )
@@ -93,10 +93,10 @@ def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[
     }
     written, n = {}, sum(map(len, read_pieces(files["examples"], KEY)))
     with ExitStack() as stack:
-        for samples in sample_pieces(run.path("02", arm), [*KEY, "model", "engine"]):
-            near = same_problems(samples)
+        for samples in iter_samples(run.path("02", arm), [*KEY, "model", "engine"]):
+            near = problem_range_filter(samples)
             examples = read_parquet(files["examples"], None, near).rename(
-                columns={"completion": "solution"}
+                columns={"text": "solution"}
             )
             examples = examples if "recipe" in examples else examples.assign(recipe="main")
             judgements = read_parquet(
@@ -116,7 +116,9 @@ def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[
                     folder = out / "-".join(
                         [run.study.study, arm, b, *([recipe] if recipe != "main" else [])]
                     )
-                    add = stack.enter_context(appending(folder / "data" / "train.parquet", COLUMNS))
+                    add = stack.enter_context(
+                        parquet_writer(folder / "data" / "train.parquet", COLUMNS)
+                    )
                     written[b, recipe] = {
                         "folder": folder,
                         "add": add,

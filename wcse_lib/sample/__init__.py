@@ -2,7 +2,7 @@
 
 from wcse_lib.sample.cluster import each_student, open_engine
 from wcse_lib.sample.drawing import draw, opened, progress
-from wcse_lib.sample.engines import Request, Sampling
+from wcse_lib.sample.engines import Decoding, Request
 from wcse_lib.sample.engines.decoding import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, stops, without_thinking
@@ -11,7 +11,7 @@ from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_
 __all__ = [
     "HFEngine",
     "Request",
-    "Sampling",
+    "Decoding",
     "checks",
     "draw",
     "each_student",

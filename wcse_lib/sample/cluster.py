@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from wcse_lib.sample import engines
-from wcse_lib.sample.engines import Engine, Output, Request, Sampling
+from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.study import Machine, Run
 
 DEATHS = 3  # a worker is started anew, and its work done again, so many times
@@ -45,7 +45,7 @@ class RayEngine:
             self.close()
             raise ValueError(f"{what}: {_cause(error)}") from error
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         """Yield one Output per request. Raises ValueError when a worker has died too often."""
         import ray
         from ray.util import ActorPool
@@ -81,7 +81,7 @@ class _Worker:
     def pid(self) -> int:
         return os.getpid()
 
-    def draw(self, requests: list[Request], sampling: Sampling) -> list[Output]:
+    def draw(self, requests: list[Request], sampling: Decoding) -> list[Output]:
         return list(self.engine.generate(requests, sampling))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from wcse_lib.sample import cluster
-from wcse_lib.sample.engines import Engine, Output, Request, Sampling
+from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
 from wcse_lib.store import (
     KEY,
@@ -98,7 +98,7 @@ def draw(
     engine: Engine,
     tokenizer,
     prompt: Prompt,
-    sampling: Sampling,
+    sampling: Decoding,
     seed: int,
     model: str,
     engine_name: str,

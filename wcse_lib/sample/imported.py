@@ -17,11 +17,11 @@ from wcse_lib.store import (
     read_table,
     write_json,
 )
-from wcse_lib.study import Arm, resolve, resolve_model
+from wcse_lib.study import ArmParams, resolve, resolve_model
 
 
 def import_samples(
-    folder: Path, author: str, arm: Arm, problems: pd.DataFrame, n: int | None = None
+    folder: Path, author: str, arm: ArmParams, problems: pd.DataFrame, n: int | None = None
 ) -> dict[str, int]:
     """Write an imported arm's samples; a problem's rows get sample_index 0, 1, … in the file's (or its column's) order.
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from wcse_lib.sample import uneven as allocation
 from wcse_lib.sample.drawing import draw, opened
-from wcse_lib.sample.engines import Sampling
+from wcse_lib.sample.engines import Decoding
 from wcse_lib.sample.imported import import_samples
 from wcse_lib.sample.prompts import (
     load_tokenizer,
@@ -64,7 +64,7 @@ def draw_arm(
     """
     spec, folder = run.study.arms[source], run.path("02", author or source)
     problems, s = read_parquet(run.path("01", "train.parquet")), run.study.sampling
-    sampling = Sampling(run.study.temperature(spec), s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
+    sampling = Decoding(run.study.temperature(spec), s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
     options = machine.model_dump()
     if spec.engine == "openai":
         if shard and machine.limit_usd:

@@ -100,7 +100,7 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 
 
 @contextlib.contextmanager
-def appending(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+def parquet_writer(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds a frame with these columns (name: string, int64 or boolean) to one Parquet file, which
     is there, whole, when the block ends without an error."""
     import pyarrow as pa
@@ -177,7 +177,7 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def same_problems(rows: pd.DataFrame) -> list[tuple]:
+def problem_range_filter(rows: pd.DataFrame) -> list[tuple]:
     """Filters for `read_parquet` that give other files' rows of the problems of a piece, and of none far from them."""
     return [
         ("problem_id", ">=", rows["problem_id"].min()),
@@ -207,7 +207,7 @@ def _by_key(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
     return frame.sort_values(keys, ignore_index=True)
 
 
-def sample_pieces(
+def iter_samples(
     folder: Path, columns: list[str] | None = None, n_rows: int = PIECE
 ) -> Iterator[pd.DataFrame]:
     """What `read_samples` gives of one author, in the same order, in pieces of about `n_rows` rows and whole problems.

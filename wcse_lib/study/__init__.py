@@ -3,7 +3,7 @@
 from wcse_lib.study.params import (
     STAGES,
     Adaptive,
-    Arm,
+    ArmParams,
     Count,
     Curation,
     Dataset,
@@ -33,7 +33,7 @@ from wcse_lib.study.settings import Settings
 
 __all__ = [
     "Adaptive",
-    "Arm",
+    "ArmParams",
     "Count",
     "Curation",
     "Dataset",

@@ -180,7 +180,7 @@ class Adaptive(Strict):
     correct: Count = 4  # stop: enough correct samples of a problem
 
 
-class Arm(Strict):
+class ArmParams(Strict):
     """One generator at its share of the budget; or a mix of other arms, or an adaptive arm, at the same budget."""
 
     model: str | None = None  # nano name, checkpoint folder, hub id or endpoint model name
@@ -284,7 +284,7 @@ class Power(Strict):
     )
 
 
-class SamplingParams(Strict):
+class Sampling(Strict):
     """How arms sample."""
 
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.7  # 0 is greedy
@@ -481,11 +481,11 @@ class Study(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of problems, samples and training
     dataset: Dataset  # the problems
     prompt: Prompt = Prompt()  # what models are shown
-    arms: Annotated[dict[Name, Arm], Field(min_length=1)]  # the generators
+    arms: Annotated[dict[Name, ArmParams], Field(min_length=1)]  # the generators
     budget: Budget  # what arms may spend, and how they are matched
     pilot: Pilot | None = None  # sampled first, for forecasts
     power: Power = Power()  # assumptions about what it could see
-    sampling: SamplingParams = SamplingParams()  # how arms sample
+    sampling: Sampling = Sampling()  # how arms sample
     verification: Verification = Verification()  # how samples are judged
     curation: Curation = Curation()  # which samples become examples
     recipes: dict[Name, Recipe] = {}  # further ways of choosing: ablations
@@ -574,10 +574,10 @@ class Study(Strict):
         """The arms as they have to be drawn: those that draw from others come after these."""
         return sorted(self.arms, key=lambda name: self.arms[name].model is None)
 
-    def temperature(self, arm: Arm) -> float:
+    def temperature(self, arm: ArmParams) -> float:
         return self.sampling.temperature if arm.temperature is None else arm.temperature
 
-    def _check_arm(self, name: str, arm: Arm) -> None:
+    def _check_arm(self, name: str, arm: ArmParams) -> None:
         plain = [n for n, a in self.arms.items() if a.model is not None]
         parts = (
             list(arm.mix)
@@ -799,7 +799,7 @@ def _keys_at(kind: Any, loc: tuple) -> list[str]:
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model class somewhere inside an annotation such as `dict[Name, Arm]` or `Columns | None`."""
+    """The model class somewhere inside an annotation such as `dict[Name, ArmParams]` or `Columns | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for found in map(_model_in, get_args(annotation)) if found), None)
@@ -949,7 +949,7 @@ class Run:
             .astype(object)
         )
 
-    def drawn(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
+    def rows_of_budget(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
         """Those of an arm's rows (KEY columns and more) that belong to a budget.
 
         A problem's first n samples: the same n for all problems, or where the arm spends unevenly (mix, adaptive) what

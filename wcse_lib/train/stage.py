@@ -16,9 +16,9 @@ from wcse_lib import intervals
 from wcse_lib import store as records
 from wcse_lib.plan import MAIN, settings
 from wcse_lib.sample import (
+    Decoding,
     HFEngine,
     Request,
-    Sampling,
     each_student,
     load_tokenizer,
     progress,
@@ -31,10 +31,10 @@ from wcse_lib.store import (
     KEY,
     StudyError,
     is_complete,
+    iter_samples,
+    problem_range_filter,
     read_json,
     read_parquet,
-    same_problems,
-    sample_pieces,
 )
 from wcse_lib.study import Machine, Run, resolve_model, sample_seed
 from wcse_lib.train import trainer as finetune
@@ -53,22 +53,23 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     if source == "reference":
         frame = read_parquet(run.path("01", "train.parquet")).query("solution != ''")
         frame = frame.assign(author="reference", sample_index=0).rename(
-            columns={"solution": "completion"}
+            columns={"solution": "text"}
         )
     elif source == "wrong":
         path, frames = run.path("03", arm, "verdicts.parquet"), []
-        for samples in sample_pieces(run.path("02", arm), [*KEY, "text"]):
+        for samples in iter_samples(run.path("02", arm), [*KEY, "text"]):
             verdicts = read_parquet(
-                path, [*KEY, "extracted"], [*same_problems(samples), ("verdict", "==", "incorrect")]
+                path,
+                [*KEY, "extracted"],
+                [*problem_range_filter(samples), ("verdict", "==", "incorrect")],
             )
             frames.append(
                 samples.merge(
-                    run.drawn(verdicts.dropna(subset="extracted"), arm, budget)[KEY], on=KEY
+                    run.rows_of_budget(verdicts.dropna(subset="extracted"), arm, budget)[KEY],
+                    on=KEY,
                 )
             )
-        frame = pd.concat(frames or [pd.DataFrame(columns=[*KEY, "text"])]).rename(
-            columns={"text": "completion"}
-        )
+        frame = pd.concat(frames or [pd.DataFrame(columns=[*KEY, "text"])])
     elif source == "pooled":
         plain = [name for name, spec in run.study.arms.items() if spec.model is not None]
         frame = pd.concat([_examples(run, name, budget, MAIN) for name in plain])
@@ -92,7 +93,7 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         raise StudyError(
             f"{student}: no examples to train on; see 03_verify for why samples were dropped"
         )
-    frame = frame[[*KEY, "completion"]].reset_index(drop=True)
+    frame = frame[[*KEY, "text"]].reset_index(drop=True)
     cut = pd.Series(False, frame.index) if cut is None else cut.reset_index(drop=True)
     return frame[~cut].reset_index(drop=True), frame[cut].reset_index(drop=True)
 
@@ -101,9 +102,7 @@ def _examples(
     run: Run, arm: str, budget: str, recipe: str, columns: list[str] | None = None
 ) -> pd.DataFrame:
     chosen = [("budget", "==", budget), ("recipe", "==", recipe)]
-    return read_parquet(
-        run.path("03", arm, "examples.parquet"), columns or [*KEY, "completion"], chosen
-    )
+    return read_parquet(run.path("03", arm, "examples.parquet"), columns or [*KEY, "text"], chosen)
 
 
 def encoded_rows(
@@ -137,7 +136,7 @@ def encoded_rows(
         [],
     )
     for row in examples.itertuples():
-        text = without_thinking(row.completion)
+        text = without_thinking(row.text)
         rows.append(
             finetune.encode(tokenizer, prompts[row.problem_id], text, limit, end_id)
             if text
@@ -254,7 +253,7 @@ def _validator(run: Run, verify: Callable) -> Callable | None:
     if problems.empty:
         return None
     p = run.study.prompt
-    sampling = Sampling(temperature=0.0, max_tokens=run.study.evaluation.max_tokens, stop=stops(p))
+    sampling = Decoding(temperature=0.0, max_tokens=run.study.evaluation.max_tokens, stop=stops(p))
 
     def validate(model, tokenizer, step: int) -> float:
         asked = zip(problems["problem_id"], problems["question"])

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.sample import Sampling, draw, load_tokenizer, opened, without_thinking
+from wcse_lib.sample import Decoding, draw, load_tokenizer, opened, without_thinking
 from wcse_lib.store import (
     KEY,
     StudyError,
-    appending,
+    iter_samples,
+    parquet_writer,
+    problem_range_filter,
     read_parquet,
     read_pieces,
     read_samples,
-    same_problems,
-    sample_pieces,
     write_json,
     write_parquet,
 )
@@ -87,7 +87,7 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
             verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification)
         )
         add = {
-            name: files.enter_context(appending(folder / f"{name}.parquet", columns))
+            name: files.enter_context(parquet_writer(folder / f"{name}.parquet", columns))
             for name, columns in kinds.items()
         }
         add |= {
@@ -159,25 +159,21 @@ def _curate(run: Run, arm: str, recipes: dict, problems: pd.DataFrame) -> pd.Dat
     }
     bounds, reasons = _bounds(run, arm, choices, problems), {at: Counter() for at in choices}
     with (
-        appending(folder / "dropped.parquet", CHOSEN | {"reason": "string"}) as drop,
-        appending(folder / "examples.parquet", CHOSEN | {"completion": "string"}) as keep,
+        parquet_writer(folder / "dropped.parquet", CHOSEN | {"reason": "string"}) as drop,
+        parquet_writer(folder / "examples.parquet", CHOSEN | {"text": "string"}) as keep,
     ):
         for samples, light in _light(run, arm, choices, problems):
             kept, left = [], []
             for (b, name), chosen in choices.items():
                 examples, dropped = select(
-                    run.drawn(light, arm, b), **chosen, bounds=bounds[b, name]
+                    run.rows_of_budget(light, arm, b), **chosen, bounds=bounds[b, name]
                 )
                 kept.append(examples[KEY].assign(budget=b, recipe=name))
                 left.append(dropped.assign(budget=b, recipe=name))
                 reasons[b, name].update({"": len(examples)})
                 reasons[b, name].update(dropped["reason"])
             drop(pd.concat(left))
-            keep(
-                pd.concat(kept)
-                .merge(samples[[*KEY, "text"]], on=KEY)
-                .rename(columns={"text": "completion"})
-            )
+            keep(pd.concat(kept).merge(samples[[*KEY, "text"]], on=KEY))
     for (b, name), n in reasons.items():
         steps, n_examples = [("samples", n.total(), "")], n.pop("")
         steps += [("dropped", n_dropped, why) for why, n_dropped in n.most_common()]
@@ -201,14 +197,16 @@ def _bounds(
         there = {b: set() for b, _ in counted}
         for keys in read_pieces(run.path("03", arm, "verdicts.parquet"), KEY):
             for b, ids in there.items():
-                ids.update(run.drawn(keys, arm, b)["problem_id"])
+                ids.update(run.rows_of_budget(keys, arm, b)["problem_id"])
         last |= {
             at: last_problem(there[at[0]], choices[at]["n_problems"], run.study.seed)
             for at in counted
         }
     for _, light in _light(run, arm, {at: choices[at] for at in places}, problems):
         for at, found in places.items():
-            found.append(left_places(run.drawn(light, arm, at[0]), last[at], **choices[at]))
+            found.append(
+                left_places(run.rows_of_budget(light, arm, at[0]), last[at], **choices[at])
+            )
     bounds = {at: Bounds(place) for at, place in last.items()}
     for (b, name), found in places.items():
         try:
@@ -229,8 +227,10 @@ def _light(
     )
     kinds = {c["unique"] for c in choices.values()}
     for samples in _pieces(run, arm, problems) if choices else ():
-        known = read_parquet(verdicts, [*KEY, "extracted", "verdict"], same_problems(samples))
-        sound = read_parquet(judgements, [*KEY, "sound"], same_problems(samples))
+        known = read_parquet(
+            verdicts, [*KEY, "extracted", "verdict"], problem_range_filter(samples)
+        )
+        sound = read_parquet(judgements, [*KEY, "sound"], problem_range_filter(samples))
         rows = samples[[*KEY, "text", "finish_reason"]].merge(known, on=KEY, validate="one_to_one")
         yield (
             samples,
@@ -242,7 +242,7 @@ def _light(
 
 def _pieces(run: Run, arm: str, problems: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """An arm's samples of the plan's problems, a few problems at a time; what was only thought is left out."""
-    for samples in sample_pieces(run.path("02", arm), [*KEY, "text", "finish_reason"]):
+    for samples in iter_samples(run.path("02", arm), [*KEY, "text", "finish_reason"]):
         if len(samples := samples[samples["problem_id"].isin(problems["problem_id"])]):
             yield samples.assign(text=samples["text"].map(without_thinking)).reset_index(drop=True)
 
@@ -307,7 +307,7 @@ def _ask_model(
         )
         name, sampling = (
             "openai" if remote else machine.engine,
-            Sampling(m.temperature, max_tokens=m.max_tokens),
+            Decoding(m.temperature, max_tokens=m.max_tokens),
         )
         with opened(folder, name, model, options) as engine:
             draw(
@@ -351,7 +351,10 @@ def false_positives(run: Run, arm: str) -> pd.DataFrame:
     sums, said = [], []
     for verdicts in read_pieces(run.path("03", arm, "verdicts.parquet"), [*KEY, "verdict"]):
         judged = pd.concat(
-            [read_parquet(file, JUDGEMENT_COLUMNS, same_problems(verdicts)) for file in files],
+            [
+                read_parquet(file, JUDGEMENT_COLUMNS, problem_range_filter(verdicts))
+                for file in files
+            ],
             ignore_index=True,
         )
         rows = judged.merge(verdicts.loc[verdicts["verdict"] == "correct", KEY], on=KEY)
@@ -389,7 +392,7 @@ def three_rows(run: Run, arm: str) -> str:
     found = []
     for rows in read_pieces(run.path("03", arm, "verdicts.parquet")):
         sound = read_parquet(
-            run.path("03", arm, "judgements.parquet"), filters=same_problems(rows)
+            run.path("03", arm, "judgements.parquet"), filters=problem_range_filter(rows)
         ).rename(columns={"reason": "judge_reason"})
         found.append(
             three_kinds(rows.merge(sound[[*KEY, "sound", "judge_reason"]], on=KEY, how="left"))

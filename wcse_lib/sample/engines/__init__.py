@@ -34,7 +34,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Decoding:
     """How samples are drawn; temperature 0 is greedy, top_k 0 and top_p 1 are off."""
 
     temperature: float = 0.7
@@ -47,7 +47,7 @@ class Sampling:
 class Engine(Protocol):
     """Draws samples from one model; yields each as soon as it is finished."""
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]: ...
+    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]: ...
 
     def close(self) -> None: ...
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from wcse_lib.sample.engines import Output, Request, Sampling
+from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.study import Endpoint
 
 AHEAD = 20  # calls whose price is noted ahead, so that not every call writes a file; but at most …
@@ -94,7 +94,7 @@ class ApiEngine:
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         """Yield samples as they come; calls that fail for good become error rows. May raise this module's errors."""
         if empty := [r.key for r in requests if not (r.messages or r.prompt_ids or r.text)]:
             raise ValueError(f"request {empty[0]} has neither messages nor prompt_ids nor text")
@@ -132,7 +132,7 @@ class ApiEngine:
                 f"limit_usd: {self._o.limit_usd}: {why}: raise the limit and run again"
             )
 
-    async def _draw(self, call: list[Request], sampling: Sampling, price: float):
+    async def _draw(self, call: list[Request], sampling: Decoding, price: float):
         """One call with its retries: (outputs, requests that are still undone, success)."""
         held, spent, tries = price, 0.0, 0
         try:
@@ -176,7 +176,7 @@ class ApiEngine:
                 self._reserved -= held
                 self.spent_usd += spent
 
-    async def _post(self, call: list[Request], sampling: Sampling) -> dict:
+    async def _post(self, call: list[Request], sampling: Decoding) -> dict:
         first, chat = call[0], call[0].messages is not None
         door = self._client.chat.completions if chat else self._client.completions
         body = {"messages": first.messages} if chat else {"prompt": first.prompt_ids or first.text}
@@ -193,7 +193,7 @@ class ApiEngine:
         return json.loads((await door.with_raw_response.create(**body, extra_body=extra)).text)
 
     def _read(
-        self, call: list[Request], body: dict, sampling: Sampling
+        self, call: list[Request], body: dict, sampling: Decoding
     ) -> tuple[list[Output], float | None]:
         """Outputs of the choices that came, and the bill in USD (None: unknown); ValueError for a torn answer."""
         if (
@@ -226,7 +226,7 @@ class ApiEngine:
             for r, text, end, why in rows
         ], bill
 
-    def _worst(self, call: list[Request], sampling: Sampling) -> float:
+    def _worst(self, call: list[Request], sampling: Decoding) -> float:
         """Upper bound of a call's price in USD: a token has at least one byte; 16 more tokens per message."""
         text = sum(
             len(json.dumps(m, ensure_ascii=False).encode()) + 16 for m in call[0].messages or []

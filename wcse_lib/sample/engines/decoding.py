@@ -7,7 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from wcse_lib.sample.engines import Request, Sampling
+from wcse_lib.sample.engines import Decoding, Request
 
 PREFILL_TOKENS = {
     "cpu": 4096,
@@ -23,7 +23,7 @@ SLOTS = {"cpu": 96, "cuda": 512}  # more rows at once do not pay on one CPU core
 def decode(
     model,
     requests: list[Request],
-    sampling: Sampling,
+    sampling: Decoding,
     eos: set[int],
     n_slots: int | None = None,
     stopped: Callable | None = None,
@@ -94,7 +94,7 @@ def decode(
                 free.append(int(row))
 
 
-def pick(scores, sampling: Sampling, seeds: np.ndarray, position: np.ndarray | int):
+def pick(scores, sampling: Decoding, seeds: np.ndarray, position: np.ndarray | int):
     """One token per row: the likeliest at temperature 0, else drawn by the row's own stream at its position.
 
     Temperature and top-p are transformers' own; the draw inverts the cumulative distribution in double precision.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wcse_lib.sample.engines import Output, Request, Sampling, decoding
+from wcse_lib.sample.engines import Decoding, Output, Request, decoding
 
 
 def open_engine(model: str, machine: dict) -> HFEngine:
@@ -64,12 +64,12 @@ class HFEngine:
         self.device, self.grows, self.continuous, self.step = str(model.device), True, None, None
         return self
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         if self.continuous is None:
             self.continuous = decoding.suits(self.model)
         yield from (self._continuous if self.continuous else self._in_batches)(requests, sampling)
 
-    def _continuous(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def _continuous(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         todo, eos = {r.key: r for r in requests}, self._eos()
         length = max((len(r.prompt_ids) for r in requests), default=0) + sampling.max_tokens
         n_slots = decoding.slots(self.model, length) if self.grows else self.batch_size
@@ -96,7 +96,7 @@ class HFEngine:
                 print(f"out of memory: batch size lowered to {n_slots}")
                 self._free()
 
-    def _stopped(self, sampling: Sampling):
+    def _stopped(self, sampling: Decoding):
         """Says which rows of tokens end in a stop string; None where there is no such string."""
         if not sampling.stop:
             return None
@@ -109,7 +109,7 @@ class HFEngine:
 
         return stopped
 
-    def _in_batches(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def _in_batches(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         todo = sorted(
             requests, key=lambda r: len(r.prompt_ids)
         )  # neighbours in length share a batch: little padding
@@ -137,7 +137,7 @@ class HFEngine:
             ):
                 self.batch_size *= 2
 
-    def _batch(self, batch: list[Request], sampling: Sampling) -> list[Output]:
+    def _batch(self, batch: list[Request], sampling: Decoding) -> list[Output]:
         import torch
 
         eos = self._eos()
@@ -169,7 +169,7 @@ class HFEngine:
         ]
 
     def _output(
-        self, request: Request, row: list[int], sampling: Sampling, eos: set[int]
+        self, request: Request, row: list[int], sampling: Decoding, eos: set[int]
     ) -> Output:
         end = next((i for i, t in enumerate(row) if t in eos), None)
         n_tokens = len(row) if end is None else end + 1
@@ -197,7 +197,7 @@ class HFEngine:
         ids = known if isinstance(known, list) else [known]
         return {i for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
 
-    def _config(self, sampling: Sampling):
+    def _config(self, sampling: Decoding):
         from transformers import GenerationConfig
 
         # Never the checkpoint's own sampling defaults: what a study says is what is done.
@@ -236,7 +236,7 @@ def set_threads(n: int | None) -> None:
         torch.set_num_threads(n)
 
 
-def _processors(sampling: Sampling, seeds: np.ndarray, prompt_length: int):
+def _processors(sampling: Decoding, seeds: np.ndarray, prompt_length: int):
     """A draw by each row's own stream."""
     import torch
     from transformers import LogitsProcessor, LogitsProcessorList

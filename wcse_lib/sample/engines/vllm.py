@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
-from wcse_lib.sample.engines import Output, Request, Sampling
+from wcse_lib.sample.engines import Decoding, Output, Request
 
 KEYS = (
     "dtype",
@@ -91,7 +91,7 @@ class VLLMEngine:
         self._max_len = config.model_config.max_model_len
         self._in_flight = 2 * config.scheduler_config.max_num_seqs  # a full batch and the next one
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> Iterator[Output]:
+    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
         """Yield one Output per request in the order in which they finish; impossible requests come out as errors."""
         engine, flying, todo = self._llm.llm_engine, {}, iter(enumerate(requests))
         try:
@@ -108,7 +108,7 @@ class VLLMEngine:
             if flying and self._llm is not None:
                 engine.abort_request(list(flying))
 
-    def _add(self, request_id: str, request: Request, sampling: Sampling) -> str:
+    def _add(self, request_id: str, request: Request, sampling: Decoding) -> str:
         """Hand one request to vLLM; the reason why it cannot be sampled, or an empty string."""
         from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind, SamplingParams
