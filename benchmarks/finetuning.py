@@ -21,7 +21,7 @@ import numpy as np
 
 from wcse_lib.plan.problems import load_problems
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study.params import Dataset, Prompt, resolve_model
+from wcse_lib.study import Dataset, Prompt, resolve_model
 from wcse_lib.train import trainer as finetune
 
 

@@ -23,7 +23,7 @@ from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import records
-from wcse_lib.study.params import Machine, Run, check_study, resolve_model
+from wcse_lib.study import Machine, Run, check_study, resolve_model
 from wcse_lib.train import stage as training
 from wcse_lib.verify import stage as verification
 

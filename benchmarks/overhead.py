@@ -24,7 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from wcse_lib.pipeline import steps
 from wcse_lib.store.records import read_json
-from wcse_lib.study.params import Run, load_study
+from wcse_lib.study import Run, load_study
 
 ROOT = Path(__file__).parents[1]
 AIM = 0.10

@@ -19,7 +19,7 @@ from wcse_lib.nano import MODELS
 from wcse_lib.nano.world import make_problems
 from wcse_lib.sample.engines import Decoding, Request, open_engine
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study.params import Prompt
+from wcse_lib.study import Prompt
 
 SAMPLING = Decoding(0.7, 3, 1.0, 80)
 

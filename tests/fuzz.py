@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib import study
 from wcse_lib.answers import equal as answers
 from wcse_lib.answers import extraction, notation
 from wcse_lib.report import page as report
 from wcse_lib.sample import prompts
 from wcse_lib.store import records
-from wcse_lib.study import params as study
 from wcse_lib.verdicts import code
 from wcse_lib.verify import judges
 

@@ -25,7 +25,7 @@ from wcse_lib.store.records import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study.params import Run, check_study
+from wcse_lib.study import Run, check_study
 from wcse_lib.verify import stage as verification
 
 BUDGETS = {"low": {"se": 1, "wc": 3, "ada": 1}, "high": {"se": 4, "wc": 12, "ada": 4}}
@@ -662,7 +662,7 @@ def test_openai_solutions_give_the_published_accuracies(root, real_data, tmp_pat
     difference with its interval is the paired one of the official labels."""
     from wcse_lib.plan import stage as planning
     from wcse_lib.sample import stage as generation
-    from wcse_lib.study.params import Machine, load_study
+    from wcse_lib.study import Machine, load_study
     from wcse_lib.verify import stage as verification
 
     run = planning.make_plan(load_study("params/gsm8k_openai.yaml"), tmp_path)

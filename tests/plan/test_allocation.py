@@ -21,7 +21,7 @@ from wcse_lib.store.records import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study.params import Adaptive, Run, check_study
+from wcse_lib.study import Adaptive, Run, check_study
 from wcse_lib.verdicts.check import verdict_rows
 from wcse_lib.verify.judging import judgement_rows
 

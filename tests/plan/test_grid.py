@@ -6,7 +6,7 @@ from conftest import ROOT
 
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.store.records import StudyError
-from wcse_lib.study.params import load_study, write_yaml
+from wcse_lib.study import load_study, write_yaml
 
 
 def write(tmp_path, **data):

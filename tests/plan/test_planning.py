@@ -18,7 +18,7 @@ from wcse_lib.plan import explorer, pilot, power
 from wcse_lib.plan import stage as planning
 from wcse_lib.report import figures
 from wcse_lib.store.records import StudyError, read_json, read_parquet, write_json
-from wcse_lib.study.params import Run, check_study
+from wcse_lib.study import Run, check_study
 
 GEMMA = {
     "se": {"model": "gemma-27b", "engine": "openai", "n_parameters": 27.0e9},
@@ -764,7 +764,7 @@ def test_crossings_of_curves():
 
 
 def test_the_four_arm_study_says_what_it_does(root, tmp_path):
-    from wcse_lib.study.params import load_study
+    from wcse_lib.study import load_study
 
     study = load_study("params/nano_mix.yaml")
     assert list(study.arms) == ["se", "wc", "mix", "adaptive"] and study.pilot.n_problems == 50

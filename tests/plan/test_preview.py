@@ -9,7 +9,7 @@ from conftest import ROOT
 from wcse_lib import pipeline
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.preview import preview
-from wcse_lib.study.params import Machine, check_study, load_study, read_yaml
+from wcse_lib.study import Machine, check_study, load_study, read_yaml
 
 STUDIES = sorted(
     p

@@ -11,7 +11,7 @@ from test_analysis import make_study
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
 from wcse_lib.store.records import KEY
-from wcse_lib.study.params import Run
+from wcse_lib.study import Run
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from test_figures import ALL, BUDGETS, tables
 
 from wcse_lib.report import page as report
 from wcse_lib.store.records import StudyError, write_json
-from wcse_lib.study.params import load_study
+from wcse_lib.study import load_study
 
 ROOT = Path(__file__).parents[2]
 EVIL = "<script>fetch('https://evil.example/x')</script>"

@@ -16,7 +16,7 @@ from wcse_lib.plan import stage as planning
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.store.records import KEY, SampleWriter, read_samples
-from wcse_lib.study.params import Machine, Run, check_study
+from wcse_lib.study import Machine, Run, check_study
 from wcse_lib.train import stage as training
 from wcse_lib.verify import stage as verification
 

@@ -25,7 +25,7 @@ from wcse_lib.nano.world import make_problems
 from wcse_lib.sample.engines import Decoding, Request
 from wcse_lib.sample.engines.decoding import decode, pick, stepper, suits, uniform
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study.params import Prompt
+from wcse_lib.study import Prompt
 
 TINY = dict(
     vocab_size=64,

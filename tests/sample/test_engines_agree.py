@@ -15,7 +15,7 @@ from wcse_lib.plan import stage as planning
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.store.records import KEY, read_parquet, write_manifest
-from wcse_lib.study.params import Machine, Prompt, Run, check_study, load_machine
+from wcse_lib.study import Machine, Prompt, Run, check_study, load_machine
 from wcse_lib.verify import stage as verification
 
 N_PROBLEMS, N_SAMPLES, MAX_TOKENS = 20, 2, 160

@@ -15,7 +15,7 @@ from wcse_lib.sample.prompts import (
     without_thinking,
 )
 from wcse_lib.store.records import StudyError, read_jsonl
-from wcse_lib.study.params import Prompt
+from wcse_lib.study import Prompt
 
 FAMILIES = {  # name: BOS, whether the tokenizer adds it, further special tokens, chat template of that form
     "llama3": (

@@ -17,7 +17,7 @@ from wcse_lib.sample.engines.hf import HFEngine
 from wcse_lib.sample.prompts import check_bos, load_tokenizer, prompt_ids
 from wcse_lib.store import records
 from wcse_lib.store.records import StudyError, read_samples
-from wcse_lib.study.params import Prompt, sample_seed, weights_mark
+from wcse_lib.study import Prompt, sample_seed, weights_mark
 
 PROBLEMS = pd.DataFrame(
     {

@@ -8,7 +8,7 @@ import pytest
 
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.study.params import STAGES, Study, load_study
+from wcse_lib.study import STAGES, Study, load_study
 
 from conftest import ROOT  # isort: skip
 

@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wcse_lib import study
 from wcse_lib.plan import stage as planning
+from wcse_lib.store import StudyError
 from wcse_lib.store.records import StudyError
-from wcse_lib.study import params as study
 
 GOOD = {
     "study": "mine",
@@ -51,7 +52,7 @@ def test_shipped_studies_load(root, path):
 def test_compiling_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not study.check_machine({"compile": False}).compile
-    with pytest.raises(study.StudyError, match="compile.*no-such-compiler"):
+    with pytest.raises(StudyError, match="compile.*no-such-compiler"):
         study.check_machine({"compile": True})
 
 

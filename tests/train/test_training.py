@@ -23,7 +23,7 @@ from wcse_lib.store.records import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study.params import Machine, Run, check_study, resolve_model, write_yaml
+from wcse_lib.study import Machine, Run, check_study, resolve_model, write_yaml
 from wcse_lib.train import stage as training
 from wcse_lib.train import trainer as finetune
 

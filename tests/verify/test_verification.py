@@ -27,7 +27,7 @@ from wcse_lib.store.records import (
     write_json,
     write_parquet,
 )
-from wcse_lib.study.params import Machine, Run, Verification, check_study, write_yaml
+from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
 from wcse_lib.verdicts import check as verdicts
 from wcse_lib.verify import labelling
 from wcse_lib.verify import stage as verification

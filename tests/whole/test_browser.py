@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from conftest import ROOT
 
-from wcse_lib.study.params import STAGES
+from wcse_lib.study import STAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600)]
 playwright = pytest.importorskip(

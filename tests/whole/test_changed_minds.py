@@ -11,7 +11,7 @@ from wcse_lib.plan import stage as planning
 from wcse_lib.sample import stage as generation
 from wcse_lib.store import records
 from wcse_lib.store.records import StudyError
-from wcse_lib.study.params import Machine, check_study
+from wcse_lib.study import Machine, check_study
 
 STUDY = {
     "study": "minds",

@@ -19,7 +19,7 @@ from wcse_lib import pipeline
 from wcse_lib.nano.world import check
 from wcse_lib.report import page as report
 from wcse_lib.store.records import StudyError, locked, read_samples
-from wcse_lib.study.params import Run
+from wcse_lib.study import Run
 
 pytestmark = pytest.mark.dag
 TABLES = "quality coverage diversity false_positives levels arm_differences flow students differences controls training ledger".split()

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from wcse_lib.store.records import KEY, parts, read_parquet, read_samples
-from wcse_lib.study.params import load_study
+from wcse_lib.study import load_study
 
 PARAMS = ("params/smoke.yaml", "--machine", "params/machine/cpu.yaml")
 N_KILLS = 20

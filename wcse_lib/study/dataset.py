@@ -1,0 +1,106 @@
+"""Where problems come from, and which fields of a file hold what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from wcse_lib.study.fields import Count, Name, Strict, Style
+
+
+class Columns(Strict):
+    """Which fields of a file hold what; `a.b` reaches into nested objects, a list's items become lines."""
+
+    question: str = "question"  # a field, or a text with fields in it: "{text}\n{test_list}"
+    answer: str = "answer"  # the gold answer, or a text that it is read out of
+    solution: str | None = None  # a reference solution, for the control students
+    level: str | None = None  # difficulty, for dataset.levels and tables
+    problem_id: str | None = None  # numbered by their place when left out
+    tests: str | None = (
+        None  # code tasks: tests to run after the answer's code; `answer` is then not read
+    )
+    entry_point: str | None = (
+        None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
+    )
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.entry_point and not self.tests:
+            raise ValueError("entry_point: goes with tests")
+        return self
+
+
+class Held(Strict):
+    """A further held-out set that students are tested on, beside the dataset's own (transfer)."""
+
+    path: Annotated[
+        str, Field(min_length=1)
+    ]  # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
+    hub: str | None = (
+        None  # that dataset's hub id or folder; the study's own (path, config) when left out
+    )
+    config: str | None = None  # with hub
+    columns: Columns | None = None  # the dataset's when left out
+    answer_style: Style | None = None  # likewise
+    n: Count | None = None  # so many of its problems; all when left out
+
+
+class Dataset(Strict):
+    """The problems: the nano lab's, rows of files, a datasets folder or hub id, or a reasoning-gym task."""
+
+    name: Literal["nano", "files", "hub", "reasoning_gym"] = "nano"
+    path: str | None = None  # hub: a hub id or a folder that `datasets.load_dataset` reads
+    config: str | None = None  # hub: the dataset's configuration
+    task: str | None = None  # reasoning_gym: the task's name
+    options: dict[str, Any] = {}  # reasoning_gym: the task's own parameters
+    train: str | None = (
+        None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    )
+    held_out: str | None = None  # likewise, of the problems that students are tested on
+    transfer: dict[Name, Held] = {}  # further held-out sets
+    columns: Columns = Columns()  # which fields hold what
+    answer_style: Style = "auto"  # how the gold answer is read out of the answer field
+    n_train: Count | None = None  # all when left out
+    n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
+    n_held_out: Annotated[int, Field(ge=0)] | None = (
+        None  # all when left out; nano and reasoning_gym: needed where there are students
+    )
+    shuffle: bool = False  # by the study's seed, before subsets are taken
+    levels: list[int | str] | None = (
+        None  # only these, as they stand in columns.level; nano: 1 to 4
+    )
+    decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
+    ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.name in ("files", "hub") and not self.train:
+            raise ValueError(
+                f"train: needed for name: {self.name} ({'a path' if self.name == 'files' else 'a split'})"
+            )
+        if self.name in ("nano", "reasoning_gym") and (
+            self.train or self.held_out or self.transfer
+        ):
+            raise ValueError(
+                "train, held_out, transfer: only for name: files or hub; this dataset draws its own problems"
+            )
+        if self.name in ("nano", "reasoning_gym") and self.n_train is None:
+            raise ValueError(f"n_train: a number is needed for name: {self.name}")
+        for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
+            if (self.name == name) != bool(getattr(self, key)):
+                raise ValueError(f"{key}: needed for name: {name}, and only there")
+        if self.levels is not None and self.name != "nano" and not self.columns.level:
+            raise ValueError("levels: need columns.level, the field that holds a problem's level")
+        if reserved := {"train", "validation", "held_out"} & set(self.transfer):
+            raise ValueError(f"transfer.{min(reserved)}: this name is taken; choose another")
+        for name, held in self.transfer.items():
+            if held.columns and bool(held.columns.tests) != bool(self.columns.tests):
+                raise ValueError(
+                    f"transfer.{name}.columns.tests: needed where dataset.columns.tests is set, and only there"
+                )
+        if self.levels is not None and not self.levels:
+            raise ValueError("levels: at least one level is needed; leave the key out to take all")
+        if self.name == "nano" and not set(self.levels or []) <= {1, 2, 3, 4}:
+            raise ValueError(f"levels = {self.levels}: the nano lab has levels 1 to 4")
+        return self

@@ -1,0 +1,102 @@
+"""An opened study folder: its plan, and where each stage's files lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_parquet
+from wcse_lib.study.paths import resolve
+from wcse_lib.study.reading import check_study
+
+STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
+
+
+class Run:
+    """An opened study folder: its plan, and where each stage's files lie."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = resolve(folder)
+        self.plan = read_json(self.folder / "01_plan" / "plan.json")
+        self.study = check_study(self.plan["study"], str(self.folder / "01_plan" / "plan.json"))
+
+    @property
+    def plan_id(self) -> str:
+        return self.plan["plan_id"]
+
+    def path(self, stage: str, *names: str) -> Path:
+        """A stage's folder (by number or full name), or a file or folder in it."""
+        full = next(s for s in STAGES if s.startswith(stage))
+        return self.folder.joinpath(full, *names)
+
+    def inputs(self, stage: str, name: str = "") -> list[Path]:
+        """The folders, each with a manifest, that a stage (of an arm or a student, where it has one) reads."""
+        verified = [self.path("03", arm) for arm in self.plan["arms"]]
+        tested = [self.path("05")] if self.plan["students"] else verified
+        if stage.startswith("02"):
+            return [self.path("02", part) for part in self.parts(name)]
+        return {
+            "03": [self.path("02", name)],
+            "04": verified,
+            "05": [self.path("04", name)],
+            "06": tested,
+        }.get(stage[:2], [])
+
+    def complete(self, stage: str, name: str = "") -> bool:
+        """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds all its samples."""
+        folder = self.path(stage, name)
+        if not is_complete(folder, self.plan_id, self.inputs(stage, name)):
+            return False
+        return not stage.startswith("02") or count_rows(folder) >= read_json(
+            folder / "manifest.json"
+        ).get("n_samples", 0)
+
+    def parts(self, arm: str) -> list[str]:
+        """The arms that a mix or an adaptive arm draws from; none of any other arm."""
+        spec = self.study.arms[arm]
+        return [spec.adaptive.of] if spec.adaptive else list(self.arm(arm).get("mix", {}))
+
+    def shares(self, arm: str, budget: str) -> dict[str, float]:
+        """Samples per problem at a budget, by the arm whose model draws them."""
+        plan = self.arm(arm)
+        return (
+            plan["parts"][budget]
+            if "parts" in plan
+            else {(self.parts(arm) or [arm])[0]: plan["samples"][budget]}
+        )
+
+    def sets(self) -> pd.Series:
+        """Held-out problem -> its set (transfer sets have names of their own)."""
+        problems = read_parquet(self.path("01", "held_out.parquet"))
+        return (
+            pd.Series(problems.get("set", "held_out"), problems.index)
+            .set_axis(problems["problem_id"])
+            .astype(object)
+        )
+
+    def rows_of_budget(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
+        """Those of an arm's rows (KEY columns and more) that belong to a budget.
+
+        A problem's first n samples: the same n for all problems, or where the arm spends unevenly (mix, adaptive) what
+        `02_generate/<arm>/allocation.parquet` (budget, problem_id, n) gives each.
+        """
+        n, path = self.arm(arm)["samples"][budget], self.path("02", arm, "allocation.parquet")
+        if path.exists():
+            table = read_parquet(path)
+            table = table[table["budget"] == budget].set_index("problem_id")["n"]
+            n = rows["problem_id"].map(table).fillna(0)
+        return rows[rows["sample_index"] < n]
+
+    def arm(self, name: str) -> dict:
+        return self._named("arms", name)
+
+    def student(self, name: str) -> dict:
+        return self._named("students", name)
+
+    def _named(self, kind: str, name: str) -> dict:
+        if name not in self.plan[kind]:
+            raise StudyError(
+                f"{self.folder}: {name!r} is not among the plan's {kind}: {', '.join(self.plan[kind])}"
+            )
+        return self.plan[kind][name]

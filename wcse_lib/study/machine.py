@@ -1,0 +1,84 @@
+"""Where a stage runs; never part of a study's identity."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from wcse_lib.study.fields import Count, Positive, Strict
+
+
+class Endpoint(Strict):
+    """How an endpoint is called (arms and judges with `engine: openai`)."""
+
+    base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
+    api_key_variable: str | None = (
+        "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
+    )
+    concurrency: Count = 8  # calls at a time
+    timeout_seconds: Positive = (
+        600.0  # of one call, all in all; also the longest Retry-After waited for
+    )
+    max_retries: Annotated[int, Field(ge=0)] = 6  # of one call
+    backoff_seconds: Annotated[float, Field(ge=0)] = (
+        1.0  # before the first retry, doubled at each up to 64-fold, with jitter
+    )
+    max_failures: Count = 20  # so many failed calls in a row, and the endpoint counts as down
+    n_per_call: Count = 1  # samples of one problem asked for together
+    max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
+    extra_body: dict[str, Any] = {}  # sent along with every call
+    limit_usd: Positive | None = (
+        None  # hard stop of one arm's spending, over all its runs; a judge's likewise
+    )
+
+
+class Machine(Endpoint):
+    """Where a stage runs; never part of a study's identity."""
+
+    engine: Literal["hf", "vllm"] = "hf"  # what draws samples of local models
+    device: Literal["cpu", "cuda"] | None = None  # the GPU where there is one
+    device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
+    dtype: Literal["float32", "bfloat16", "float16"] | None = (
+        None  # bfloat16 on a GPU, float32 on a CPU
+    )
+    batch_size: Count | None = None  # hf: rows at a time; found out when left out
+    threads: Count | None = None  # CPU: of each worker; all cores when left out
+    compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
+    tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
+    workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = (
+        None  # vllm: share of a GPU that it takes
+    )
+    tensor_parallel_size: Count | None = None  # vllm: GPUs that share one model
+    max_model_len: Count | None = None  # vllm: longest prompt and answer together, in tokens
+    enforce_eager: bool | None = None  # vllm: no CUDA graphs; slower, opens faster
+    kv_cache_gib: Positive | None = (
+        None  # vllm: this much for the cache, instead of a share (CPU: 2)
+    )
+    max_num_seqs: Count | None = None  # vllm: samples drawn at a time
+    checkers: Annotated[int, Field(ge=1)] = Field(
+        default_factory=lambda: min(8, os.cpu_count() or 1)
+    )  # processes that check answers and run tests
+    address: str | None = (
+        None  # Ray: an existing cluster's address; a local cluster is started when left out
+    )
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = (
+        None  # Ray: GPUs that each of `workers` gets
+    )
+
+    @property
+    def devices(self) -> float:
+        """GPUs that are held while samples are drawn (on CPUs: workers)."""
+        return self.workers * (self.gpus_per_worker or self.tensor_parallel_size or 1)
+
+    @field_validator("compile")
+    @classmethod
+    def _compiler(cls, value: bool) -> bool:
+        if value and not shutil.which(compiler := os.environ.get("CXX", "g++")):
+            raise ValueError(
+                f"there is no {compiler} here, which torch.compile needs: install a C++ compiler, or leave compile out"
+            )
+        return value

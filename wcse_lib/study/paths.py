@@ -1,0 +1,80 @@
+"""Where files, models and bundled checkpoints lie."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from wcse_lib.nano import MODELS
+from wcse_lib.store import StudyError, sha256
+from wcse_lib.study.params import Study
+from wcse_lib.study.seeds import fingerprint
+
+
+def project_root() -> Path:
+    """The nearest folder upward from here that holds `notebooks/` and `params/`; else the current folder."""
+    here = Path.cwd()
+    return next(
+        (
+            d
+            for d in [here, *here.parents]
+            if (d / "notebooks").is_dir() and (d / "params").is_dir()
+        ),
+        here,
+    )
+
+
+def resolve(path: str | Path) -> Path:
+    """A path as given when it is absolute or exists from here, else seen from the project's root."""
+    path = Path(path).expanduser()
+    return path if path.is_absolute() or path.exists() else project_root() / path
+
+
+def resolve_model(model: str) -> str:
+    """The folder of a bundled nano model or of a local checkpoint; any other text is taken as a hub id."""
+    if (MODELS / model / "config.json").is_file():
+        return str(MODELS / model)
+    local = resolve(model)
+    if local.is_dir():
+        return str(local)
+    if model.startswith((".", "/", "~")) or model.startswith("nano-"):
+        raise StudyError(
+            f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())}"
+        )
+    return model
+
+
+def weights_mark(model: str) -> str:
+    """A short hash that other weights in the same local folder do not have; "" where there is no such folder.
+
+    Of each safetensors file: name, size, and its first and last megabyte (tensors' names and shapes, some numbers).
+    """
+    folder, marks = Path(model), []
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with open(path, "rb") as file:
+            first = file.read(1 << 20)
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
+            marks.append(
+                [path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()]
+            )
+    return fingerprint(marks) if marks else ""
+
+
+def bundled() -> list[str]:
+    return sorted(p.parent.name for p in MODELS.glob("*/config.json"))
+
+
+def named_files(study: Study) -> dict[str, str]:
+    """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts, prices."""
+    d = study.dataset
+    paths = (
+        [d.train, d.held_out, *(held.path for held in d.transfer.values())]
+        if d.name == "files"
+        else []
+    )
+    paths += [*(arm.path for arm in study.arms.values()), study.prompt.shots, study.budget.prices]
+    out = {}
+    for name in dict.fromkeys(filter(None, paths)):
+        if (path := resolve(name)).is_file():
+            out[name] = sha256(path)
+    return out

@@ -1,0 +1,200 @@
+"""How each stage works: prompts, sampling, verification, curation, training, evaluation, controls."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from wcse_lib.answers import Policy
+from wcse_lib.study.fields import Count, Name, Positive, Strict, Style
+
+
+class Sampling(Strict):
+    """How arms sample."""
+
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.7  # 0 is greedy
+    top_k: Annotated[int, Field(ge=0)] = 3  # 0: off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
+    max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
+    stop: list[
+        Annotated[str, Field(min_length=1)]
+    ] = []  # texts that end a sample, beside the prompt style's own
+
+
+class Prompt(Strict):
+    """The text that a model is shown: its chat template, or a plain text with optional worked examples before it."""
+
+    style: Literal["chat", "plain"] = "chat"
+    template: str = "{question}"  # the user's turn, or the plain text
+    shots: str | None = (
+        None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
+    )
+    system: str | None = None  # chat: a system message
+    answer_style: Style = "auto"  # how final answers are read out of samples
+    thinking: bool = (
+        False  # samples hold a <think> part: max_tokens covers it, students do not learn it
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _has_question(cls, value: str) -> str:
+        if value.count("{question}") != 1:
+            raise ValueError("must contain {question} exactly once")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.system is not None and self.style == "plain":
+            raise ValueError("system: only for style: chat; a plain text has no system message")
+        return self
+
+
+class ModelJudge(Strict):
+    """A model that judges the reasoning of samples, at a cost that stands on the ledger."""
+
+    model: Annotated[str, Field(min_length=1)]  # checkpoint folder, hub id or endpoint model name
+    engine: Literal["local", "openai"] = "local"
+    n_per_arm: Count | None = None  # judge a random part of the correct samples; all when left out
+    max_tokens: Count = 512  # of its judgement
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.0  # 0: greedy
+
+
+class Verification(Strict):
+    """How samples are judged."""
+
+    by: Literal["answer", "tests", "task"] = (
+        "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
+    )
+    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = (
+        "auto"  # auto: exact for nano, else arithmetic
+    )
+    model_judge: ModelJudge | None = None  # also judge by a model
+    policy: dict[
+        str, bool | int | str
+    ] = {}  # where reasonable people differ: see answers.POLICY_TABLE
+    seconds: Positive = 5.0  # per sample: symbolic comparison or test run
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.judge == "model" and self.model_judge is None:
+            raise ValueError("model_judge: needed for judge: model")
+        if self.judge == "none" and self.model_judge:
+            raise ValueError("model_judge: of no use with judge: none; leave one of them out")
+        if unknown := set(self.policy) - set(names := [field.name for field in fields(Policy)]):
+            raise ValueError(
+                f"policy.{min(unknown)}: no such policy; policies are {', '.join(names)}"
+            )
+        if self.policy and self.by != "answer":
+            raise ValueError("policy: only for by: answer")
+        Policy(**self.policy)
+        return self
+
+
+class Curation(Strict):
+    """Which samples become examples."""
+
+    filter: Literal["gold", "judge", "none"] = "gold"
+    unique: Literal["none", "text", "normalised", "equations"] = "text"
+    per_problem: Count | None = None  # at most so many of a problem; all when left out
+    n_samples: Count | Literal["reference"] | None = (
+        None  # only the first n samples a problem; reference: number-matched
+    )
+    n_problems: Count | None = None  # only so many problems
+    n_examples: Count | Literal["equal"] | None = (
+        None  # exactly so many; equal: as many as the arm with fewest
+    )
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of wrong examples
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.noise and self.filter == "none":
+            raise ValueError("noise: needs filter: gold or judge, which tell right from wrong")
+        return self
+
+
+class Recipe(Curation):
+    """A further way of choosing examples from the same samples: an ablation with students of its own."""
+
+    students: list[Name] | None = None  # all when left out
+    budgets: list[Name] | None = None  # all when left out
+
+
+class Student(Strict):
+    """A base model that is finetuned on arms' examples."""
+
+    model: Annotated[str, Field(min_length=1)]  # nano name, checkpoint folder or hub id
+    arms: list[Name] | None = None  # all when left out
+    learning_rate: Positive | list[Positive] | None = None  # instead of training.learning_rate
+
+
+class Training(Strict):
+    """How students are finetuned; every arm of a budget gets the same steps (or epochs, or tokens)."""
+
+    backend: Literal["trl", "unsloth"] = "trl"
+    method: Literal["full", "lora", "qlora"] = "full"
+    mode: Literal["steps", "epochs", "tokens"] = "steps"
+    amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
+    batch_size: Count = 32  # rows a step; halved with gradients accumulated where memory lacks
+    # of several, validation chooses; when left out 1e-5 for full (as in the paper), 2e-4 for lora and qlora (Unsloth's notebooks')
+    learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
+    optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"  # a name that transformers knows
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = (
+        "linear"  # of the learning rate
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW's
+    packing: bool = False  # rows end to end instead of padded; each sees itself alone (trl)
+    gradient_checkpointing: bool = False  # less memory, more time
+    n_checkpoints: Count = 10  # equally spaced; validation chooses among them
+    max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
+    micro_batch_size: Annotated[int, Field(ge=0)] = (
+        0  # rows in memory at a time, a divisor of batch_size; 0: all of it
+    )
+    lora_rank: Count = 16  # of lora and qlora
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # likewise
+    lora_alpha: Positive | None = None  # the rank when left out
+    lora_targets: list[str] | None = None  # all linear layers when left out
+    merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
+    report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [
+        0
+    ]  # a student is trained once with each
+
+    @property
+    def rate(self) -> float | list[float]:
+        return self.learning_rate or (1.0e-5 if self.method == "full" else 2.0e-4)
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice: each names a student of its own")
+        return seeds
+
+
+class Evaluation(Strict):
+    """How students are tested on held-out problems: one greedy sample, and `n_samples` drawn ones."""
+
+    n_samples: Count = 8  # drawn of every held-out problem, beside the greedy one
+    temperature: Annotated[float, Field(gt=0, le=5)] = 0.7  # of the drawn ones
+    top_k: Annotated[int, Field(ge=0)] = 0  # 0: off
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
+    max_tokens: Count = 512  # longer answers are cut, and count as wrong
+    maj_k: list[Count] = [1, 4, 8]  # k of maj@k and pass@k
+    merged: bool = False  # test an adapter merged into its base (training.merged) instead of both
+
+    @model_validator(mode="after")
+    def _check(self):
+        if any(k > self.n_samples for k in self.maj_k):
+            raise ValueError(f"maj_k: k may not exceed n_samples = {self.n_samples}")
+        return self
+
+
+class Controls(Strict):
+    """Students that show whether the study can tell good data from bad, and baselines."""
+
+    reference: bool = True  # trained on the problems' reference solutions
+    wrong: bool = True  # trained on their own wrong samples (students that are arms too)
+    pooled: bool = False  # trained on all arms' examples of a budget together
