@@ -33,7 +33,8 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "papermill": {"pipeline"},
     "nbconvert": {"report.page"},
     "nbformat": {"report.page"},
-    "pyarrow": {"store.records"},
+    "pyarrow": {"store.records", "store.tables"},
+    "duckdb": {"store.tables"},
     "ipywidgets": {"verify.labelling", "plan.explorer"},
 }
 LIGHT_AT_TOP = {"nbconvert", "nbformat"}

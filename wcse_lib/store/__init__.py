@@ -27,6 +27,7 @@ from wcse_lib.store.records import (
     write_parquet,
     write_text,
 )
+from wcse_lib.store.tables import query, query_pieces
 
 __all__ = [
     "KEY",
@@ -42,6 +43,8 @@ __all__ = [
     "locked",
     "machine",
     "parts",
+    "query",
+    "query_pieces",
     "read_json",
     "read_parquet",
     "read_pieces",

@@ -1,0 +1,123 @@
+"""SQL over Parquet: the same rows as pandas, in plain kinds of columns; damage and missing columns are named."""
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from wcse_lib import store
+from wcse_lib.store import StudyError, tables
+
+ROWS = pd.DataFrame(
+    {
+        "problem_id": [f"p{i // 4}" for i in range(40)],
+        "n_tokens": range(40),
+        "sound": pd.array([True, None, False, True] * 10, "boolean"),
+    }
+)
+
+
+@pytest.fixture
+def part_files(tmp_path):
+    paths = [tmp_path / f"part-[{i}]*.parquet" for i in range(2)]  # names that are patterns, too
+    store.write_parquet(paths[0], ROWS[:25])
+    store.write_parquet(paths[1], ROWS[25:])
+    return paths
+
+
+def test_a_query_joins_files_and_frames(part_files):
+    levels = pd.DataFrame({"problem_id": ["p0", "p9"], "level": ["1", "2"]})
+    sql = """
+        SELECT level, sum(n_tokens) AS n_tokens, bool_and(sound) AS sound
+        FROM samples JOIN levels USING (problem_id) GROUP BY level ORDER BY level
+    """
+    joined = store.query(sql, samples=part_files, levels=levels)
+    expected = pd.DataFrame(
+        {"level": ["1", "2"], "n_tokens": [6, 150], "sound": pd.array([False] * 2, "boolean")}
+    )
+    pd.testing.assert_frame_equal(joined, expected)
+
+
+def test_rows_come_back_as_read_parquet_gives_them(part_files):
+    rows = store.query("SELECT * FROM samples", samples=part_files)
+    pd.testing.assert_frame_equal(rows, ROWS)
+
+
+def test_one_missing_number_makes_no_floats():
+    rows = store.query("SELECT * FROM (VALUES (1), (NULL)) AS t(i)")
+    assert rows["i"].dtype == "Int64"
+    assert rows["i"].tolist() == [1, pd.NA]
+
+
+def test_sums_and_products_are_plain_numbers():
+    rows = store.query("SELECT sum(i) AS total, 0.5 * max(i) AS half FROM range(4) AS t(i)")
+    assert rows.dtypes.astype(str).to_dict() == {"total": "int64", "half": "float64"}
+
+
+def test_pieces_are_the_whole(part_files, monkeypatch):
+    monkeypatch.setattr(tables, "PIECE", 16)
+    pieces = list(store.query_pieces("SELECT * FROM samples", samples=part_files))
+    assert [len(piece) for piece in pieces] == [16, 16, 8]
+    pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), ROWS)
+
+
+def test_an_abandoned_query_leaves_no_folder(part_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pieces = store.query_pieces("SELECT * FROM samples", samples=part_files)
+    next(pieces)
+    assert list(tmp_path.glob("wcse-sql-*"))
+    pieces.close()
+    assert not list(tmp_path.glob("wcse-sql-*"))
+
+
+def test_a_column_that_older_parts_lack_is_missing_there(part_files):
+    store.write_parquet(part_files[0], ROWS[["problem_id"]])
+    rows = store.query("SELECT count(n_tokens) AS n, count(*) AS m FROM t", t=part_files)
+    assert rows.values.tolist() == [[15, 55]]
+
+
+def test_a_missing_column_is_not_damage(part_files):
+    with pytest.raises(StudyError, match=r"no column 'usd'; columns are problem_id, .* version"):
+        store.query("SELECT usd FROM samples", samples=part_files)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match=r"none\.parquet: not there"):
+        store.query("SELECT 1 FROM samples", samples=tmp_path / "none.parquet")
+
+
+def test_no_files_at_all_are_named():
+    with pytest.raises(StudyError, match="samples: no files to read"):
+        store.query("SELECT 1 FROM samples", samples=[])
+
+
+def test_a_flipped_bit_is_noticed_although_duckdb_would_not(tmp_path):
+    path = tmp_path / "rows.parquet"
+    store.write_parquet(path, ROWS)
+    assert len(store.query("SELECT * FROM rows", rows=path)) == 40  # kept for this state alone
+    data = bytearray(path.read_bytes())
+    data[60] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(StudyError, match=r"rows\.parquet: damaged"):
+        store.query("SELECT * FROM rows", rows=path)
+
+
+def test_a_query_sees_its_tables_alone():
+    outside = pd.DataFrame({"i": [1]})
+    assert len(outside) == 1
+    with pytest.raises(duckdb.CatalogException):
+        store.query("SELECT * FROM outside")
+
+
+def test_a_large_sort_goes_to_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MEMORY_LIMIT", "30MB")
+    sql = "SELECT hash(i) AS h, repeat('x', 100) AS text FROM range(400_000) AS t(i) ORDER BY h"
+    n_rows = sum(len(piece) for piece in store.query_pieces(sql))
+    assert n_rows == 400_000
+
+
+def test_every_part_is_a_path_of_its_own(part_files):
+    rows = store.query("SELECT * FROM one", one=Path(part_files[1]))
+    assert len(rows) == 15
