@@ -352,10 +352,9 @@ def found(n, p, r, seeds, sd, studies, planted=True) -> float:
         one = rng.random(n)
         two = np.where(rng.random(n) < alike, one, rng.random(n))
         a, b = (u[:, None] < rate + rng.normal(0, sd, seeds) for u, rate in ((one, p), (two, q)))
-        low, high = intervals.nested(b.astype(float) - a, n_boot=1000, seed=study, bounds=(-1, 1))[
-            1:
-        ]
-        hits += not low <= 0 <= high
+        difference = b.astype(float) - a
+        estimate = intervals.nested(difference, n_boot=1000, seed=study, bounds=(-1, 1))
+        hits += not estimate.low <= 0 <= estimate.high
     return hits / studies
 
 

@@ -12,6 +12,20 @@ from wcse_lib import intervals, metrics
 rng = np.random.default_rng(7)
 
 
+def ends(estimate):
+    return estimate.low, estimate.high
+
+
+def width(estimate):
+    return estimate.high - estimate.low
+
+
+def paired_difference(a, b, **options):
+    """Mean of `a` minus mean of `b` over the same problems, both rates."""
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    return intervals.nested(difference[:, None], bounds=(-1, 1), **options)
+
+
 # ------------------------------------------------------------------------------------------- simulated studies
 
 
@@ -48,7 +62,7 @@ def paired_accuracy(r, n=300, p=0.4, q=0.44, rho=0.7):
     """Two students on the same problems; how well they do on a problem is correlated."""
     x, y = r.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
     a, b = x < stats.norm.ppf(p), y < stats.norm.ppf(q)
-    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), p - q
+    return paired_difference(a, b, n_boot=999, seed=_seed(r)), p - q
 
 
 def paired_coverage(r, n=100, k=4):
@@ -57,7 +71,7 @@ def paired_coverage(r, n=100, k=4):
     a = metrics.coverage_per_problem(np.full(n, 12), r.binomial(12, p), k)
     b = metrics.coverage_per_problem(np.full(n, 4), r.binomial(4, p**1.5), k)
     grid = stats.beta(0.5, 0.8).ppf((np.arange(20000) + 0.5) / 20000)
-    return intervals.paired_difference(a, b, n_boot=999, seed=_seed(r)), np.mean(
+    return paired_difference(a, b, n_boot=999, seed=_seed(r)), np.mean(
         (1 - grid**1.5) ** k - (1 - grid) ** k
     )
 
@@ -102,10 +116,11 @@ def test_intervals_cover_quickly(study):
 @pytest.mark.parametrize("p", [0.06, 0.15, 0.3, 0.5, 0.8])
 def test_exact_coverage_of_binary_data(p, n=60):
     """No simulation: the chance of each possible count, summed where its interval holds p."""
-    ends = [intervals.bootstrap(np.arange(n) < c, n_boot=1000, seed=c)[1:] for c in range(n + 1)]
-    covered = sum(
-        stats.binom.pmf(c, n, p) for c, (low, high) in enumerate(ends) if low <= p <= high
-    )
+    covered = 0.0
+    for c in range(n + 1):
+        low, high = ends(intervals.bootstrap(np.arange(n) < c, n_boot=1000, seed=c))
+        if low <= p <= high:
+            covered += stats.binom.pmf(c, n, p)
     assert 0.93 <= covered <= 0.98
 
 
@@ -157,9 +172,9 @@ def every_interval(seed):
     x, y, w = np.linspace(0, 1, 40), np.linspace(0.2, 0.9, 40) ** 2, np.arange(1, 41)
     return [
         intervals.bootstrap(x, seed=seed),
-        intervals.bootstrap(x, clusters=np.arange(40) // 4, seed=seed),
         intervals.ratio(w // 3, w, seed=seed),
-        intervals.paired_difference(x, y, seed=seed),
+        intervals.ratio(w // 3, w, clusters=np.arange(40) // 4, seed=seed),
+        paired_difference(x, y, seed=seed),
         intervals.unpaired_difference(x, y[:30], seed=seed),
         intervals.paired_ratio_difference((w // 3, w), (w // 4, w + 1), seed=seed),
         intervals.nested(np.c_[x, y, x * y], seed=seed),
@@ -191,10 +206,9 @@ def test_the_global_random_state_is_neither_read_nor_moved():
 def test_order_of_problems_does_not_matter_and_the_value_lies_inside(values, random):
     one = intervals.bootstrap(values, n_boot=100)
     shuffled = random.sample(values, len(values))
-    assert np.allclose(one, intervals.bootstrap(shuffled, n_boot=100), atol=1e-12)
-    assert (
-        one.value == pytest.approx(np.mean(values)) and 0 <= one.low <= one.value <= one.high <= 1
-    )
+    assert np.allclose(tuple(one), tuple(intervals.bootstrap(shuffled, n_boot=100)), atol=1e-12)
+    assert one.value == pytest.approx(np.mean(values))
+    assert 0 <= one.low <= one.value <= one.high <= 1
     assert one.low < one.high
 
 
@@ -205,48 +219,42 @@ def test_binary_data_give_jeffreys_interval_and_normal_data_the_t_interval():
         (0.15, *stats.beta.ppf([0.025, 0.975], 30.5, 170.5)), abs=0.002
     )
     y = rng.normal(10, 2, 25)
-    low, high = intervals.bootstrap(y, n_boot=40_000)[1:]
+    estimate = intervals.bootstrap(y, n_boot=40_000)
     expected = stats.t.interval(0.95, 24, y.mean(), y.std(ddof=1) / 5)
-    assert (low, high) == pytest.approx(expected, abs=0.2) and high - low == pytest.approx(
-        np.ptp(expected), rel=0.06
-    )
+    assert ends(estimate) == pytest.approx(expected, abs=0.2)
+    assert width(estimate) == pytest.approx(np.ptp(expected), rel=0.06)
 
 
 def test_higher_level_is_wider_and_more_problems_are_narrower():
     x = rng.random(60)
-    widths = [np.ptp(intervals.bootstrap(x, level=level)[1:]) for level in (0.5, 0.8, 0.95, 0.99)]
+    widths = [width(intervals.bootstrap(x, level=level)) for level in (0.5, 0.8, 0.95, 0.99)]
     assert widths == sorted(widths)
-    more = np.ptp(intervals.bootstrap(np.tile(x, 25))[1:])
-    assert more == pytest.approx(np.ptp(intervals.bootstrap(x)[1:]) / 5, rel=0.15)
+    more = width(intervals.bootstrap(np.tile(x, 25)))
+    assert more == pytest.approx(width(intervals.bootstrap(x)) / 5, rel=0.15)
 
 
 def test_clusters_are_the_unit():
     """Ten copies of each problem are no more information than one."""
-    x = rng.random(50)
-    alone, copied = (
-        intervals.bootstrap(x),
-        intervals.bootstrap(np.repeat(x, 10), clusters=np.repeat(np.arange(50), 10)),
-    )
-    assert np.allclose(alone, copied, atol=1e-9)
-    assert np.ptp(intervals.bootstrap(np.repeat(x, 10))[1:]) < 0.5 * np.ptp(copied[1:])
+    x, ones = rng.random(50), np.ones(500)
+    copies, labels = np.repeat(x, 10), np.repeat(np.arange(50), 10)
+    copied = intervals.ratio(copies, ones, clusters=labels)
+    assert np.allclose(tuple(intervals.bootstrap(x)), tuple(copied), atol=1e-9)
+    assert width(intervals.bootstrap(copies)) < 0.5 * width(copied)
 
 
 def test_pairing_removes_what_the_arms_share():
     shared = rng.random(200)
     a, b = shared + rng.normal(0, 0.01, 200), shared + rng.normal(0, 0.01, 200)
-    assert np.ptp(intervals.paired_difference(a, b)[1:]) < 0.2 * np.ptp(
-        intervals.unpaired_difference(a, b)[1:]
-    )
-    swapped = intervals.paired_difference(b, a)
-    assert swapped.value == pytest.approx(-intervals.paired_difference(a, b).value)
+    paired = paired_difference(a, b)
+    assert width(paired) < 0.2 * width(intervals.unpaired_difference(a, b))
+    assert paired_difference(b, a).value == pytest.approx(-paired.value)
 
 
 def test_seeds_widen_when_they_differ():
     problems, noise = rng.random((200, 1)), rng.normal(0, 0.02, (200, 3))
     same = intervals.nested(problems + noise, bounds=(-1, 2))
     moved = intervals.nested(problems + noise + [[-0.2, 0, 0.2]], bounds=(-1, 2))
-    inside = intervals.nested(problems + noise + [[-0.2, 0, 0.2]], crossed=False, bounds=(-1, 2))
-    assert np.ptp(moved[1:]) > 3 * np.ptp(same[1:]) and np.ptp(inside[1:]) < 1.2 * np.ptp(same[1:])
+    assert width(moved) > 3 * width(same)
     one_seed = problems[:, :1]
     assert intervals.nested(one_seed) == intervals.bootstrap(one_seed[:, 0])
 
@@ -257,30 +265,30 @@ def test_seeds_widen_when_they_differ():
 @pytest.mark.parametrize("n", [1, 3, 50, 1000])
 def test_all_alike_rates_get_the_rule_of_three(n):
     unseen = 1 - 0.025 ** (1 / n)
-    assert intervals.bootstrap(np.zeros(n)) == pytest.approx((0, 0, unseen))
-    assert intervals.bootstrap(np.ones(n)) == pytest.approx((1, 1 - unseen, 1))
-    assert intervals.bootstrap(np.zeros(n))[1:] == pytest.approx(
-        intervals.clopper_pearson(0, n)[1:]
-    )
-    assert intervals.paired_difference(np.ones(n), np.ones(n)) == pytest.approx(
-        (0, -unseen, unseen)
-    )
-    assert intervals.ratio(np.zeros(n), np.full(n, 7)) == pytest.approx((0, 0, unseen))
-    low, high = intervals.bootstrap(np.full(n, 0.5))[1:]
-    assert (low, high) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2))
+    none, every = np.zeros(n), np.ones(n)
+    half = intervals.bootstrap(np.full(n, 0.5))
+    assert tuple(intervals.bootstrap(none)) == pytest.approx((0, 0, unseen))
+    assert tuple(intervals.bootstrap(every)) == pytest.approx((1, 1 - unseen, 1))
+    assert tuple(paired_difference(every, every)) == pytest.approx((0, -unseen, unseen))
+    assert tuple(intervals.ratio(none, np.full(n, 7))) == pytest.approx((0, 0, unseen))
+    assert ends(half) == pytest.approx((0.5 - unseen / 2, 0.5 + unseen / 2))
+    exact = stats.binomtest(0, n).proportion_ci(0.95, "exact")
+    assert ends(intervals.bootstrap(none)) == pytest.approx((exact.low, exact.high))
 
 
 def test_what_the_data_cannot_tell_is_nan_or_everything_not_zero_width():
-    assert (
-        intervals.bootstrap([512.0] * 9)[0] == 512
-        and np.isnan(intervals.bootstrap([512.0] * 9)[1:]).all()
-    )
-    value, low, high = intervals.ratio([0, 0], [0, 0])
-    assert np.isnan(value) and (low, high) == (0, 1)
-    value, low, high = intervals.paired_ratio_difference(([0, 1], [1, 2]), ([0, 0], [0, 0]))
-    assert np.isnan(value) and (low, high) == (-1, 1)
-    low, high = intervals.bootstrap([0.4])[1:]
-    assert low < 0.05 and high > 0.95
+    alike = intervals.bootstrap([512.0] * 9)
+    assert alike.value == 512
+    assert np.isnan(ends(alike)).all()
+    nothing = intervals.ratio([0, 0], [0, 0])
+    assert np.isnan(nothing.value)
+    assert ends(nothing) == (0, 1)
+    one_arm = intervals.paired_ratio_difference(([0, 1], [1, 2]), ([0, 0], [0, 0]))
+    assert np.isnan(one_arm.value)
+    assert ends(one_arm) == (-1, 1)
+    one_problem = intervals.bootstrap([0.4])
+    assert one_problem.low < 0.05
+    assert one_problem.high > 0.95
 
 
 def test_one_event_is_not_more_certain_than_none():
@@ -301,17 +309,19 @@ def test_problems_that_keep_nothing_do_not_count():
         lambda: intervals.bootstrap([[0.1, 0.2]]),
         lambda: intervals.bootstrap([0.1, 0.2], level=95),
         lambda: intervals.bootstrap([0.1, 0.2], n_boot=0),
-        lambda: intervals.bootstrap([0.1, 0.2], clusters=["a"]),
+        lambda: intervals.ratio([0.1, 0.2], [1, 1], clusters=["a"]),
         lambda: intervals.bootstrap([0.1, 5.0], bounds=(0, 1)),
         lambda: intervals.ratio([1], [0]),
         lambda: intervals.ratio([1], [-1]),
         lambda: intervals.ratio([1, 2], [3]),
-        lambda: intervals.paired_difference([1, 0], [1]),
+        lambda: intervals.paired_p([1, 0], [1]),
         lambda: intervals.paired_ratio_difference(([1], [1]), ([1, 2], [1, 2])),
         lambda: intervals.nested([0.1, 0.2]),
         lambda: intervals.nested([[0.1, np.nan]]),
         lambda: intervals.wilson(3, 2),
-        lambda: intervals.clopper_pearson(-1, 2),
+        lambda: intervals.wilson(-1, 2),
+        lambda: intervals.rate_of_problems([]),
+        lambda: intervals.rate_of_problems([1, np.nan]),
         lambda: intervals.mcnemar([0.5, 1], [1, 0]),
         lambda: intervals.holm([0.2, 1.2]),
     ],
@@ -321,27 +331,73 @@ def test_bad_input_raises(call):
         call()
 
 
-# --------------------------------------------------------------------------------------------- rates and tests
+# ------------------------------------------------------------------------------------------------ rates
 
 
-@pytest.mark.parametrize("method", ["wilson", "exact"])
-def test_rates_agree_with_scipy(method):
-    ours = {"wilson": intervals.wilson, "exact": intervals.clopper_pearson}[method]
+def test_wilsons_interval_by_hand():
+    z = stats.norm.isf(0.025)
     for c, n in [(0, 5), (5, 5), (1, 50), (17, 50), (500, 501)]:
-        reference = stats.binomtest(c, n).proportion_ci(0.95, method)
-        assert ours(c, n) == pytest.approx((c / n, reference.low, reference.high), abs=1e-12)
-    value, low, high = ours([0, 3, 0], [0, 4, 9], level=0.9)
-    assert np.isnan(value[0]) and (low[0], high[0]) == (0, 1) and value[1] == 0.75 and low[2] == 0
+        centre = (c + z**2 / 2) / (n + z**2)
+        half = z * np.sqrt(c * (n - c) / n + z**2 / 4) / (n + z**2)
+        expected = (c / n, centre - half, centre + half)
+        assert tuple(intervals.wilson(c, n)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_trials_say_nothing():
+    nothing = intervals.wilson(0, 0)
+    assert np.isnan(nothing.value)
+    assert ends(nothing) == (0, 1)
+
+
+def test_one_rule_for_rates_of_problems():
+    """Wilson where a problem is solved or not, the bootstrap where it is solved to a part; with n and unit."""
+    solved = np.arange(300) < 6
+    assert intervals.rate_of_problems(solved) == intervals.wilson(6, 300)
+    assert str(intervals.rate_of_problems(solved)) == "2.0 % [0.9, 4.3], n = 300"
+    shares = rng.integers(0, 5, 40) / 4
+    estimate = intervals.rate_of_problems(shares, seed=3)
+    assert tuple(estimate) == tuple(intervals.bootstrap(shares, seed=3))
+    assert (estimate.n, estimate.unit) == (40, "%")
+
+
+# ------------------------------------------------------------------------------------------------ as text
+
+GAP = intervals.Estimate(-0.031, -0.0549, 0.0072, unit="points")
+RATE = intervals.Estimate(0.4, 0.346, 0.456, n=1300, unit="%")
+NATS = intervals.Estimate(-0.5, -0.75, 0.251, unit="nats per token")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (str(RATE), "40.0 % [34.6, 45.6], n = 1,300"),
+        (RATE.text(with_n=False, with_unit=False), "40.0 [34.6, 45.6]"),
+        (RATE.text(with_n=False, decimals=0, interval=" ({low} to {high})"), "40 % (35 to 46)"),
+        (RATE.text(with_n=False, interval=""), "40.0 %"),
+        (str(GAP), "−3.1 points [−5.5, +0.7]"),
+        (GAP.text(signed=False, with_unit=False), "−3.1 [−5.5, 0.7]"),
+        (str(NATS), "−0.50 nats per token [−0.75, 0.25]"),
+        (NATS.text(signed=True), "−0.50 nats per token [−0.75, +0.25]"),
+        (str(intervals.Estimate(1234.0, 1.0, 2.0, unit="count")), "1,234"),
+        (str(intervals.Estimate(12.25, 1.0, 2.0, unit="count")), "12.2"),
+        (str(intervals.Estimate(0.5, np.nan, np.nan, unit="%")), "50.0 %"),
+        (str(intervals.Estimate(2.0, 1.5, 2.5)), "2.00 [1.50, 2.50]"),
+    ],
+)
+def test_an_estimate_prints_itself(text, expected):
+    assert text == expected
+
+
+# ------------------------------------------------------------------------------------------------ tests
 
 
 def test_mcnemar_is_the_exact_binomial_test():
-    a, b = (
-        np.r_[np.ones(15), np.zeros(5), np.ones(80)],
-        np.r_[np.zeros(15), np.ones(5), np.ones(80)],
-    )
-    only_a, only_b, p = intervals.mcnemar(a, b)
-    assert (only_a, only_b) == (15, 5) and p == pytest.approx(stats.binomtest(5, 20).pvalue)
-    assert intervals.mcnemar(b, a)[2] == p and intervals.mcnemar(a, a) == (0, 0, 1.0)
+    a = np.r_[np.ones(15), np.zeros(5), np.ones(80)]
+    b = np.r_[np.zeros(15), np.ones(5), np.ones(80)]
+    exact = 2 * stats.binom.cdf(5, 20, 0.5)
+    assert intervals.mcnemar(a, b) == (15, 5, pytest.approx(exact))
+    assert intervals.mcnemar(b, a) == (5, 15, pytest.approx(exact))
+    assert intervals.mcnemar(a, a) == (0, 0, 1.0)
 
 
 def test_paired_p_by_all_sign_flips():
@@ -353,4 +409,5 @@ def test_paired_p_by_all_sign_flips():
 
 def test_holm():
     assert intervals.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
-    assert intervals.holm([0.9, 0.9]).max() == 1 and len(intervals.holm([])) == 0
+    assert intervals.holm([0.9, 0.9]).max() == 1
+    assert len(intervals.holm([])) == 0

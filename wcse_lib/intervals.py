@@ -9,148 +9,226 @@ there is no spread to resample: the interval is then the exact binomial "rule of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-_ratio = lambda sums: sums[..., 0] / sums[..., 1]  # noqa: E731
+SHARES = ("%", "points")  # units whose values are shares, printed times 100
 
 
-class Interval(NamedTuple):
-    """An estimate with the ends of its interval; NaN ends mean that the data do not tell."""
+@dataclass(frozen=True)
+class Estimate:
+    """A number, the ends of its interval (NaN: the data do not tell), and what is needed to print it.
+
+    `unit`: "%" of a share, "points" of a difference of shares (both are kept as shares and printed times 100), "count",
+    or any other name. `n`: on how many problems or samples the number rests. Unpacks into value, low, high.
+
+    >>> print(Estimate(0.4, 0.346, 0.456, n=300, unit="%"))
+    40.0 % [34.6, 45.6], n = 300
+    >>> Estimate(0.031, -0.01, 0.072, unit="points").text(interval=" ({low} to {high})")
+    '+3.1 points (−1.0 to +7.2)'
+    """
 
     value: float
     low: float
     high: float
+    n: int | None = None
+    unit: str = ""
+
+    def __iter__(self) -> Iterator[float]:
+        return iter((self.value, self.low, self.high))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(
+        self,
+        signed: bool | None = None,
+        decimals: int | None = None,
+        with_unit: bool = True,
+        with_n: bool = True,
+        interval: str = " [{low}, {high}]",
+    ) -> str:
+        """The estimate in words, for a table's cell, a figure or a sentence; every other formatter's rules are here.
+
+        `signed`: whether positive numbers show their sign (by default differences in points do). `decimals`: by default
+        1 for shares, 2 for other units, for counts none where they are whole. `interval`: the form of the interval, ""
+        for none; counts and unknown ends show none.
+        """
+        number = self.shown(self.value, signed, decimals)
+        named = with_unit and self.unit not in ("", "count")
+        unit = f" {self.unit}" if named else ""
+        span = ""
+        if self.unit != "count" and not np.isnan(self.low):
+            low = self.shown(self.low, signed, decimals)
+            high = self.shown(self.high, signed, decimals)
+            span = interval.format(low=low, high=high)
+        n = f", n = {self.n:,}" if with_n and self.n is not None else ""
+        return f"{number}{unit}{span}{n}"
+
+    def shown(self, number: float, signed: bool | None = None, decimals: int | None = None) -> str:
+        """One number in this estimate's unit, with a real minus sign; see `text`."""
+        if signed is None:
+            signed = self.unit == "points"
+        if decimals is None:
+            decimals = 1 if self.unit in SHARES else 2
+            if self.unit == "count":
+                decimals = 0 if self.value % 1 == 0 else 1
+        scaled = 100 * number if self.unit in SHARES else number
+        sign = "+" if signed else ""
+        thousands = "," if self.unit == "count" else ""
+        return f"{scaled:{sign}{thousands}.{decimals}f}".replace("-", "−")
 
 
-def bootstrap(values, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None) -> Interval:
-    """Mean of `values` [n] over problems. With `clusters` [n] (labels) clusters are drawn whole; the mean is by row.
+# ------------------------------------------------------------------------------------------------ one group of problems
+
+
+def rate_of_problems(values, seed=0, level=0.95) -> Estimate:
+    """Mean over problems of a share per problem, `values` [n] in 0..1: the one rule for every rate of problems.
+
+    Wilson's interval where each problem is solved or not (0/1 values), else the bootstrap over problems. In "%", with
+    its n. Raises ValueError on NaN, no problems.
+    """
+    values = _table(values=values)[:, 0]
+    if np.isin(values, (0, 1)).all():
+        return wilson(int(values.sum()), len(values), level)
+    estimate = bootstrap(values, seed=seed, level=level)
+    return replace(estimate, n=len(values), unit="%")
+
+
+def wilson(successes: int, trials: int, level=0.95) -> Estimate:
+    """Wilson's score interval of a rate from independent trials, in "%"; no trials: (NaN, 0, 1). Wilson 1927."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes must lie between 0 and trials, not {successes} of {trials}")
+    if trials == 0:
+        return Estimate(np.nan, 0.0, 1.0, n=0, unit="%")
+    ends = stats.binomtest(successes, trials).proportion_ci(level, "wilson")
+    return Estimate(successes / trials, float(ends.low), float(ends.high), n=trials, unit="%")
+
+
+def bootstrap(values, n_boot=2000, seed=0, level=0.95, bounds=None) -> Estimate:
+    """Mean of `values` [n] over problems.
 
     `bounds` is a value's possible range: (0, 1) by default when the values lie in it, unless all are above 0 and small
     (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. Raises ValueError on NaN, no rows, values outside.
     """
-    return ratio(
-        values, np.ones(np.shape(values)), n_boot, seed, level, clusters, bounds or _range(values)
-    )
+    bounds = bounds or _range(values)
+    return ratio(values, np.ones(np.shape(values)), n_boot, seed, level, bounds=bounds)
 
 
 def ratio(
     numerators, denominators, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None
-) -> Interval:
+) -> Estimate:
     """Sum of `numerators` [n] over sum of `denominators` [n], such as false positives over kept samples per problem.
 
-    Problems with denominator 0 say nothing and are left out; when that is all of them the value is NaN and the interval
-    is `bounds`: the ratio's possible range, (0, 1) by default when no numerator exceeds its denominator, else none.
-    Raises ValueError on NaN, unequal lengths, negative denominators, values out of `bounds`.
+    Rows with one label of `clusters` [n] are drawn together. Rows with denominator 0 say nothing and are left out; when
+    that is all of them the value is NaN and the interval is `bounds`: the ratio's possible range, (0, 1) by default
+    when no numerator exceeds its denominator, else none. Raises ValueError on NaN, unequal lengths, negative
+    denominators, values out of `bounds`.
     """
     table = _table(clusters, numerators=numerators, denominators=denominators)
     if (table[:, 1] < 0).any() or table[table[:, 1] == 0, 0].any():
         raise ValueError("a denominator is negative, or 0 under a numerator that is not")
-    x, w = (table := table[table[:, 1] > 0]).T
-    low, high = bounds or ((0.0, 1.0) if ((x >= 0) & (x <= w)).all() else (-np.inf, np.inf))
+    table = table[table[:, 1] > 0]
+    x, w = table.T
+    if bounds is None:
+        is_share = ((x >= 0) & (x <= w)).all()
+        bounds = (0.0, 1.0) if is_share else (-np.inf, np.inf)
+    low, high = bounds
     if (x < low * w - 1e-9).any() or (x > high * w + 1e-9).any():
         raise ValueError(
             f"values lie outside bounds ({low}, {high}): give the range that the quantity can have"
         )
     size = w.mean() if len(w) else 1.0
-    return _interval(
-        table, _ratio, [(low * size, size), (high * size, size)], (low, high), n_boot, seed, level
-    )
+    ends = [(low * size, size), (high * size, size)]
+    return _interval(table, _ratio, ends, (low, high), n_boot, seed, level)
 
 
-def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
-    """Draws [n_draws, rates] of rates under the same weights of problems, to be worked on together; each rate is a pair
-    (numerators [n], denominators [n]) as in `ratio`, of all the same problems. Of one sample a problem they are draws
-    from Jeffreys' posterior."""
-    table = np.column_stack([_table(numerators=x, denominators=w) for x, w in rates])
-    ends = np.zeros((2 * len(rates), table.shape[1]))
-    for i in range(len(rates)):
-        ends[2 * i : 2 * i + 2, 2 * i + 1] = ends[2 * i + 1, 2 * i] = table[
-            table[:, 2 * i + 1] > 0, 2 * i + 1
-        ].mean()
-    each = lambda sums: sums[..., ::2] / sums[..., 1::2]  # noqa: E731
-    return _draws(table[table.any(1)], each, ends, n_draws, np.random.default_rng(seed))
+def nested(values, n_boot=2000, seed=0, level=0.95, bounds=None) -> Estimate:
+    """Mean of `values` [problem, seed], problems and training seeds both taken as draws from more of their kind.
 
-
-def paired_difference(
-    a, b, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None
-) -> Interval:
-    """Mean of `a` [n] minus mean of `b` [n], same problems in the same order; `bounds` is the range of either."""
-    a, b = _table(a=a, b=b).T
-    low, high = bounds or _range(np.r_[a, b])
-    return ratio(a - b, np.ones(len(a)), n_boot, seed, level, clusters, (low - high, high - low))
-
-
-def paired_ratio_difference(
-    a, b, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=(0.0, 1.0)
-) -> Interval:
-    """Ratio of `a` minus ratio of `b`, each a pair (numerators [n], denominators [n]) as in `ratio`, same problems.
-
-    A problem may have denominator 0 in one arm; an arm that has no other makes the value NaN and the interval as wide
-    as can be. `bounds` is the range of either ratio.
-    """
-    table = _table(
-        clusters, numerators_a=a[0], denominators_a=a[1], numerators_b=b[0], denominators_b=b[1]
-    )
-    table = table[(table[:, 1] > 0) | (table[:, 3] > 0)]
-    (low, high), (_, u, _, v) = bounds, table.mean(0) if len(table) else np.zeros(4)
-    ends = [(low * u, u, high * v, v), (high * u, u, low * v, v)]
-    gap, n = (
-        lambda sums: _ratio(sums) - _ratio(sums[..., 2:]),
-        int((table[:, [1, 3]] > 0).sum(0).min()),
-    )
-    return _interval(table, gap, ends, (low - high, high - low), n_boot, seed, level, n=n)
-
-
-def unpaired_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=None) -> Interval:
-    """Mean of `a` [n] minus mean of `b` [m] over different problems, from their two intervals (Newcombe's MOVER)."""
-    bounds = bounds or _range(np.r_[np.asarray(a, float), np.asarray(b, float)])
-    x, x_low, x_high = bootstrap(a, n_boot, seed, level, bounds=bounds)
-    y, y_low, y_high = bootstrap(b, n_boot, seed + 1, level, bounds=bounds)
-    return Interval(
-        x - y, x - y - np.hypot(x - x_low, y_high - y), x - y + np.hypot(x_high - x, y - y_low)
-    )
-
-
-def nested(values, n_boot=2000, seed=0, level=0.95, crossed=True, bounds=None) -> Interval:
-    """Mean of `values` [problem, seed], problems and seeds both taken as draws from more of their kind.
-
-    `crossed` (training seeds: a column is one student on all problems) adds the seeds' variance component from the
-    two-way analysis of variance, with Student-t tails: resampling two or three columns would lack most of it.
-    Else (sampling seeds within a problem) the problems' means carry all noise already. One seed says nothing of seeds:
+    A column is one student on all problems. The seeds' variance component from the two-way analysis of variance is
+    added with Student-t tails: resampling two or three columns would lack most of it. One seed says nothing of seeds:
     the interval is over problems only. For a difference pass a - b and bounds=(-1, 1).
     """
     values = np.asarray(values, float)
     if values.ndim != 2:
         raise ValueError(f"values must be a [problem, seed] table, not of shape {values.shape}")
-    (n, s), table = values.shape, _table(means=values.mean(1), ones=np.ones(len(values)))
-    (low, high), shift, by_seed = bounds or _range(values), 0.0, values.mean(0)
-    if crossed and s > 1 and n > 1:
-        noise = ((values - values.mean(1, keepdims=True) - by_seed + values.mean()) ** 2).sum() / (
-            (n - 1) * (s - 1)
-        )
-        error = np.sqrt(max(0.0, by_seed.var(ddof=1) - noise / n) / s)
-        shift = error * np.random.default_rng([seed, 1]).standard_t(s - 1, n_boot)
-    return _interval(table, _ratio, [(low, 1), (high, 1)], (low, high), n_boot, seed, level, shift)
+    n_problems, n_seeds = values.shape
+    table = _table(means=values.mean(1), ones=np.ones(n_problems))
+    low, high = bounds or _range(values)
+    shift = 0.0
+    if n_seeds > 1 and n_problems > 1:
+        rng = np.random.default_rng([seed, 1])
+        shift = _error_of_seeds(values) * rng.standard_t(n_seeds - 1, n_boot)
+    ends = [(low, 1), (high, 1)]
+    return _interval(table, _ratio, ends, (low, high), n_boot, seed, level, shift)
 
 
-def wilson(successes, trials, level=0.95) -> Interval:
-    """Wilson's score interval of a rate from independent trials; scalars or arrays. No trials: (NaN, 0, 1)."""
-    z = stats.norm.isf((1 - level) / 2)
-    half = lambda c, n: z * np.sqrt(c * (n - c) / n + z * z / 4)  # noqa: E731
-    return _rate(
-        successes, trials, lambda c, n, side: (c + z * z / 2 + side * half(c, n)) / (n + z * z)
-    )
+def _error_of_seeds(values: np.ndarray) -> float:
+    """Standard error of the mean over seeds, cleared of the noise that problems add: two-way analysis of variance."""
+    n_problems, n_seeds = values.shape
+    by_seed = values.mean(0)
+    residuals = values - values.mean(1, keepdims=True) - by_seed + values.mean()
+    noise = (residuals**2).sum() / ((n_problems - 1) * (n_seeds - 1))
+    variance = max(0.0, by_seed.var(ddof=1) - noise / n_problems)
+    return np.sqrt(variance / n_seeds)
 
 
-def clopper_pearson(successes, trials, level=0.95) -> Interval:
-    """Exact (conservative) interval of a rate from independent trials; scalars or arrays. No trials: (NaN, 0, 1)."""
-    end = lambda c, n, side: stats.beta.ppf(
-        (1 + side * level) / 2, c + (side > 0), n - c + (side < 0)
-    )  # noqa: E731
-    return _rate(successes, trials, end)
+def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
+    """Draws [n_draws, rates] of rates under the same weights of problems, to be worked on together.
+
+    Each rate is a pair (numerators [n], denominators [n]) as in `ratio`, of all the same problems. Of one sample a
+    problem they are draws from Jeffreys' posterior.
+    """
+    table = np.column_stack([_table(numerators=x, denominators=w) for x, w in rates])
+    ends = np.zeros((2 * len(rates), table.shape[1]))
+    for i in range(len(rates)):
+        numerator, denominator = 2 * i, 2 * i + 1
+        known = table[:, denominator] > 0
+        size = table[known, denominator].mean()
+        # one end row with the rate 0, one with the rate 1, both of a mean problem's size
+        ends[2 * i, denominator] = size
+        ends[2 * i + 1, [numerator, denominator]] = size
+    return _draws(table[table.any(1)], _ratios, ends, n_draws, np.random.default_rng(seed))
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def paired_ratio_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=(0.0, 1.0)) -> Estimate:
+    """Ratio of `a` minus ratio of `b`, each a pair (numerators [n], denominators [n]) as in `ratio`, same problems.
+
+    A problem may have denominator 0 in one arm; an arm that has no other makes the value NaN and the interval as wide
+    as can be. `bounds` is the range of either ratio.
+    """
+    columns = {"numerators_a": a[0], "denominators_a": a[1]}
+    columns |= {"numerators_b": b[0], "denominators_b": b[1]}
+    table = _table(**columns)
+    known = table[:, [1, 3]] > 0
+    table, known = table[known.any(1)], known[known.any(1)]
+    low, high = bounds
+    _, size_a, _, size_b = table.mean(0) if len(table) else np.zeros(4)
+    ends = [
+        (low * size_a, size_a, high * size_b, size_b),
+        (high * size_a, size_a, low * size_b, size_b),
+    ]
+    n = int(known.sum(0).min())
+    limits = (low - high, high - low)
+    return _interval(table, _ratio_difference, ends, limits, n_boot, seed, level, n=n)
+
+
+def unpaired_difference(a, b, n_boot=2000, seed=0, level=0.95) -> Estimate:
+    """Mean of `a` [n] minus mean of `b` [m] over different problems, from their two intervals (Newcombe's MOVER)."""
+    bounds = _range(np.r_[np.asarray(a, float), np.asarray(b, float)])
+    first = bootstrap(a, n_boot, seed, level, bounds)
+    second = bootstrap(b, n_boot, seed + 1, level, bounds)
+    value = first.value - second.value
+    below = np.hypot(first.value - first.low, second.high - second.value)
+    above = np.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, value - below, value + above)
 
 
 def mcnemar(a, b) -> tuple[int, int, float]:
@@ -166,65 +244,111 @@ def mcnemar(a, b) -> tuple[int, int, float]:
 def paired_p(a, b, n_draws=20_000, seed=0) -> float:
     """Two-sided p of no difference between paired `a`, `b` [n], by flipping each difference's sign at random; exact
     where all non-zero differences have one size (0/1 data: McNemar's exact test)."""
-    difference = np.round(-np.diff(_table(a=a, b=b))[:, 0], 12)
+    a, b = _table(a=a, b=b).T
+    difference = np.round(a - b, 12)
     sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
-    if len(sizes) <= 1:
-        n, ups = int(counts.sum()), int((difference > 0).sum())
-        return float(min(1.0, 2 * stats.binom.cdf(min(ups, n - ups), n, 0.5)))
-    flip = np.random.default_rng(seed).binomial
-    sums = sum(size * (2 * flip(count, 0.5, n_draws) - count) for size, count in zip(sizes, counts))
-    return float((1 + (np.abs(sums) >= abs(difference.sum()) - 1e-9).sum()) / (1 + n_draws))
+    if len(sizes) == 0:
+        return 1.0
+    if len(sizes) == 1:
+        return float(stats.binomtest(int((difference > 0).sum()), int(counts[0])).pvalue)
+    rng = np.random.default_rng(seed)
+    sums = np.zeros(n_draws)
+    for size, count in zip(sizes, counts):
+        n_up = rng.binomial(count, 0.5, n_draws)
+        sums = sums + size * (2 * n_up - count)
+    n_extreme = (np.abs(sums) >= abs(difference.sum()) - 1e-9).sum()
+    return float((1 + n_extreme) / (1 + n_draws))
 
 
 def holm(p_values) -> np.ndarray:
-    """Holm's adjusted p values [m], in the order given: rejecting those <= alpha errs in at most alpha of tables."""
-    p, order = np.asarray(p_values, float), np.argsort(p_values)
+    """Holm's adjusted p values [m], in the order given: rejecting those <= alpha errs in at most alpha of tables.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, float)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p values must lie between 0 and 1, not {p_values}")
-    return np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)[
-        np.argsort(order)
-    ]
+    order = np.argsort(p)
+    scaled = p[order] * np.arange(len(p), 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted[np.argsort(order)]
 
 
-def _interval(table, estimate, ends, limits, n_boot, seed, level, shift=0.0, n=None) -> Interval:
-    """`estimate` maps sums of rows [..., columns] to the statistic; `ends` are the rows at the ends of the scale."""
+# ------------------------------------------------------------------------------------------------ resampling
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _ratio_difference(sums: np.ndarray) -> np.ndarray:
+    return _ratio(sums) - _ratio(sums[..., 2:])
+
+
+def _ratios(sums: np.ndarray) -> np.ndarray:
+    return sums[..., ::2] / sums[..., 1::2]
+
+
+def _interval(table, statistic, ends, limits, n_boot, seed, level, shift=0.0, n=None) -> Estimate:
+    """The estimate of `statistic`, which maps sums of rows [..., columns] to numbers, with its bootstrap interval.
+
+    Args: table: rows [n, columns]; ends: the rows at the ends of the scale; limits: the statistic's range; shift: noise
+    [n_boot] from elsewhere; n: how many rows count, where these are not all.
+    """
     if not 0 < level < 1 or n_boot < 1:
         raise ValueError(
             f"level must lie between 0 and 1 and n_boot be >= 1, not {level} and {n_boot}"
         )
-    n, (least, most), known = len(table) if n is None else n, limits, np.isfinite(limits).all()
+    n = len(table) if n is None else n
+    bounded = np.isfinite(limits).all()
     if n == 0:
-        return Interval(np.nan, *(limits if known else (np.nan, np.nan)))
-    value = float(estimate(table.sum(0)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        agree = np.allclose(
-            estimate(table.sum(0) - table), value, rtol=1e-12, atol=1e-12
-        ) and not np.any(shift)
-    if n == 1 or agree:
-        unseen = (
-            1 - ((1 - level) / 2) ** (1 / n) if known else np.nan
-        )  # the largest share that n draws can miss
-        return Interval(
-            value, float(value - unseen * (value - least)), float(value + unseen * (most - value))
-        )
-    draws = (
-        _draws(table, estimate, ends if known else [], n_boot, np.random.default_rng(seed)) + shift
-    )
+        low, high = limits if bounded else (np.nan, np.nan)
+        return Estimate(np.nan, low, high)
+    value = float(statistic(table.sum(0)))
+    if n == 1 or (_rows_agree(table, statistic, value) and not np.any(shift)):
+        return _without_spread(value, n, limits, level)
+    rng = np.random.default_rng(seed)
+    draws = _draws(table, statistic, ends if bounded else [], n_boot, rng) + shift
     low, high = np.quantile(draws, _tails(n, level))
-    return Interval(value, float(max(min(low, value), least)), float(min(max(high, value), most)))
+    least, most = limits
+    low = max(min(low, value), least)
+    high = min(max(high, value), most)
+    return Estimate(value, float(low), float(high))
 
 
-def _draws(table, estimate, ends, n_boot, rng) -> np.ndarray:
+def _rows_agree(table, statistic, value: float) -> bool:
+    """Whether leaving any one row out leaves the statistic as it is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without_one = statistic(table.sum(0) - table)
+    return np.allclose(without_one, value, rtol=1e-12, atol=1e-12)
+
+
+def _without_spread(value: float, n: int, limits, level: float) -> Estimate:
+    """The exact binomial "rule of three": how far the truth can be from what n equal rows show."""
+    least, most = limits
+    unseen = np.nan  # the largest share that n draws can miss
+    if np.isfinite(limits).all():
+        unseen = 1 - ((1 - level) / 2) ** (1 / n)
+    low = value - unseen * (value - least)
+    high = value + unseen * (most - value)
+    return Estimate(value, float(low), float(high))
+
+
+def _draws(table, statistic, ends, n_boot, rng) -> np.ndarray:
     """The statistic [n_boot] under random weights of the rows, and of half a row at each of the `ends`."""
-    rows, weights = np.unique(
-        table, axis=0, return_counts=True
-    )  # equal rows share a gamma weight: fast, and no order
-    rows, weights = np.vstack([rows, *ends]), np.r_[weights, [0.5] * len(ends)]
-    step = max(1, 2_000_000 // len(rows))  # blocks keep memory small
-    sizes = [min(step, n_boot - done) for done in range(0, n_boot, step)]
-    return np.concatenate(
-        [estimate(rng.standard_gamma(weights, (size, len(rows))) @ rows) for size in sizes]
-    )
+    # equal rows share a gamma weight: that is fast, and no order matters
+    rows, weights = np.unique(table, axis=0, return_counts=True)
+    rows = np.vstack([rows, *ends])
+    weights = np.r_[weights, [0.5] * len(ends)]
+    # blocks keep memory small
+    most = max(1, 2_000_000 // len(rows))
+    blocks = []
+    for done in range(0, n_boot, most):
+        size = min(most, n_boot - done)
+        drawn = rng.standard_gamma(weights, (size, len(rows)))
+        blocks.append(statistic(drawn @ rows))
+    return np.concatenate(blocks)
 
 
 def _tails(n: int, level: float) -> np.ndarray:
@@ -234,45 +358,31 @@ def _tails(n: int, level: float) -> np.ndarray:
 
 
 def _range(values) -> tuple[float, float]:
-    """(0, 1) for what looks like a rate."""
+    """(0, 1) for what looks like a rate, else no bounds."""
     least, most = np.min(values), np.max(values)
-    return (
-        (0.0, 1.0)
-        if 0 <= least and most <= 1 and (least == 0 or most >= 0.1)
-        else (-np.inf, np.inf)
-    )
+    is_share = 0 <= least and most <= 1
+    if is_share and (least == 0 or most >= 0.1):
+        return 0.0, 1.0
+    return -np.inf, np.inf
 
 
 def _table(clusters=None, **columns) -> np.ndarray:
     """Checked columns side by side [n, columns]; summed within clusters where labels are given."""
-    for name, x in columns.items():
-        if np.ndim(x) != 1 or not np.size(x) or not np.isfinite(np.asarray(x, float)).all():
+    for name, column in columns.items():
+        is_row = np.ndim(column) == 1 and np.size(column) > 0
+        if not is_row or not np.isfinite(np.asarray(column, float)).all():
             raise ValueError(
                 f"{name} must be a non-empty array of finite numbers: drop or count missing ones first"
             )
-    if (
-        len(
-            lengths := {
-                len(x) for x in (*columns.values(), *([] if clusters is None else [clusters]))
-            }
-        )
-        > 1
-    ):
+    lengths = {len(column) for column in columns.values()}
+    if clusters is not None:
+        lengths.add(len(clusters))
+    if len(lengths) > 1:
         raise ValueError(
             f"{', '.join(columns)} or clusters differ in length, {lengths}: join them by problem_id first"
         )
-    codes = (
-        np.arange(lengths.pop())
-        if clusters is None
-        else np.unique(clusters, return_inverse=True)[1]
-    )
-    return np.column_stack([np.bincount(codes, np.asarray(x, float)) for x in columns.values()])
-
-
-def _rate(successes, trials, end) -> Interval:
-    c, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
-    if not ((c >= 0) & (c <= n)).all():
-        raise ValueError(f"successes must lie between 0 and trials, not {successes} of {trials}")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ends = np.where(c > 0, end(c, n, -1), 0.0), np.where(c < n, end(c, n, 1), 1.0)
-        return Interval(*(x[()] for x in (c / n, *ends)))
+    codes = np.arange(lengths.pop())
+    if clusters is not None:
+        codes = np.unique(clusters, return_inverse=True)[1]
+    sums = [np.bincount(codes, np.asarray(column, float)) for column in columns.values()]
+    return np.column_stack(sums)

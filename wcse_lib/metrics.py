@@ -20,7 +20,6 @@ _NUMBER = re.compile(
     r"([+-]?)((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:/([0-9]+))?"
 )
 _SIGNS = str.maketrans({"×": "*", "⋅": "*", "·": "*", "÷": "/", "−": "-", "$": None})
-text_key = str  # uniqueness by exact text
 
 
 def counts(verdicts: pd.DataFrame, by="problem_id", flag=None) -> tuple[pd.Series, pd.Series]:
@@ -166,6 +165,11 @@ def diversity_per_problem(kinds_per_problem, correct_per_problem, k: int) -> np.
         np.r_[n, n[owner]], np.r_[0 * n, m], k
     )  # every n once more, so that it is checked
     return np.bincount(owner, expected[len(n) :], len(n))
+
+
+def text_key(text: str) -> str:
+    """Uniqueness by exact text, less white space at its ends."""
+    return text.strip()
 
 
 def normalised_key(text: str) -> str:
@@ -331,9 +335,6 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     )
 
 
-UNIQUE = {
-    "none": None,
-    "text": str.strip,
-    "normalised": normalised_key,
-    "equations": equation_key,
-}  # what counts as the same solution
+# What counts as the same solution, name -> key of a text: the one table for curation, analysis and pilots.
+SAMENESS = {"text": text_key, "normalised": normalised_key, "equations": equation_key}
+UNIQUE = {"none": None} | SAMENESS

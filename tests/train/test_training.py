@@ -557,7 +557,7 @@ def test_results_by_set(made, tmp_path):
     table = evaluation.evaluate(run, ["small.base"], Machine()).set_index(["set", "metric"])
     assert table.loc[("held_out", "greedy pass@1"), ["n", "value"]].tolist() == [8, 3 / 8]
     assert table.loc[("held_out", "greedy pass@1"), "low"] == pytest.approx(
-        intervals.wilson(3, 8)[1]
+        intervals.wilson(3, 8).low
     )
     assert (
         table.loc[("other", "greedy pass@1"), "value"] == 1

@@ -311,9 +311,8 @@ def test_false_positive_table():
     table = judges.false_positive_table(sums).set_index(["author", "judge"])
     human = table.loc[("a", "human")]
     assert (human["n"], human["n_false"], human["n_undecided"]) == (4, 1, 1)
-    assert (human["value"], human["low"], human["high"]) == intervals.ratio(
-        [0, 1, 0, 0], [1, 1, 1, 1]
-    )
+    expected = intervals.ratio([0, 1, 0, 0], [1, 1, 1, 1])
+    assert (human["value"], human["low"], human["high"]) == tuple(expected)
     pieces = [
         judges.by_problem(frame.assign(sample_index=i)) for i in range(3)
     ]  # rows of one problem are added

@@ -333,7 +333,7 @@ def parse_judgement(text: str) -> bool | None:
     return marks[-1].lower() == "sound" if marks else None
 
 
-def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Interval:
+def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Estimate:
     """False-positive rate behind an imperfect judge with its 95 % interval, Rogan & Gladen 1978.
 
     Args: pairs of counts [problems], all of the same problems: `flagged` = (judged flawed, all samples), `sensitivity`
@@ -359,7 +359,7 @@ def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Inter
         np.random.default_rng([seed, 1]).random(len(q)),
     )
     low, high = np.quantile(np.clip(draws, 0, 1), [0.025, 0.975])
-    return intervals.Interval(
+    return intervals.Estimate(
         value, float(np.fmin(low, value)), float(np.fmax(high, value))
     )  # a cut value may lie at the end
 
