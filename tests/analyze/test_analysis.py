@@ -355,7 +355,7 @@ def test_numbers_at_k_come_from_the_rows(study, tables):
     want = metrics.coverage_at_k(n, sound.groupby(rows["problem_id"]).sum(), 5)
     assert tables["sound_coverage"].query("arm == 'wc' and k == 5")[
         "value"
-    ].item() == pytest.approx(tuple(want))
+    ].item() == pytest.approx(want)
     kinds, verdicts = (
         [list(p) for _, p in x.groupby(rows["problem_id"])]
         for x in (rows["text"].map(metrics.equation_key), rows["verdict"] == "correct")

@@ -241,7 +241,7 @@ def test_corrected_rate_undoes_the_judges_errors():
     assert high_small - low_small > 2 * (
         high - low
     )  # the calibration sample's uncertainty is carried
-    assert corrected_rate((0, 50), (10, 10), (10, 10))[0] == 0
+    assert corrected_rate((0, 50), (10, 10), (10, 10)).value == 0
     value, low, high = corrected_rate((18, 20), (6, 10), (5, 10))
     assert (
         low <= value == high == 1
