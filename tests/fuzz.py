@@ -18,9 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from wcse_lib import study
+from wcse_lib.analyze import TABLES, read_tables
 from wcse_lib.answers import equal as answers
 from wcse_lib.answers import extraction, notation
 from wcse_lib.report import page as report
+from wcse_lib.report.tables_html import page_table
 from wcse_lib.sample import prompts
 from wcse_lib.store import records
 from wcse_lib.verdicts import code
@@ -142,16 +144,15 @@ def _page(text: str) -> str:
     )
     with tempfile.TemporaryDirectory() as folder:
         rows.to_csv(Path(folder) / "flow.csv", index=False)
-        frame = report.read_tables(Path(folder))["flow"]
+        frame = read_tables(Path(folder))["flow"]
     return report.render(
         "comparison.html.j2",
         {
             "title": text,
             "sentences": [text, f"A sample reads {text}"],
-            "figures": {},
             "independent": True,
             "studies": {text: text},
-            "tables": {"differences": report.as_table("differences", frame)},
+            "tables": [(TABLES["flow"], page_table(TABLES["flow"], frame))],
         },
     )
 

@@ -13,6 +13,8 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from test_figures import ALL, BUDGETS, tables
 
+from wcse_lib.analyze import TABLES, Column
+from wcse_lib.report import format, paths
 from wcse_lib.report import page as report
 from wcse_lib.store.records import StudyError, write_json
 from wcse_lib.study import load_study
@@ -316,7 +318,10 @@ def test_limits_glossary_and_provenance_are_there(page):
     assert "wc leads in coverage" in words  # why
 
 
-@pytest.mark.parametrize("name", sorted(report.COLUMNS.keys() - report.OPTIONAL))
+EXPECTED = [name for name, table in TABLES.items() if not table.optional]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
 def test_a_missing_table_is_named_and_breaks_nothing(tmp_path, monkeypatch, name):
     monkeypatch.setattr(report, "_figures", lambda *found: {})  # drawing is tested elsewhere
     words = text_of(report.write_report(make_study(tmp_path / "nano", **{name: None})))
@@ -336,8 +341,8 @@ def test_a_study_without_anything_but_a_plan(tmp_path):
         and "Could not be read" in words
         and "analysed yet" in words
     )
-    needed = report.COLUMNS.keys() - report.OPTIONAL
-    assert "02_generate/se failed" in words and words.count("is missing or empty") == len(needed)
+    assert "02_generate/se failed" in words
+    assert words.count("is missing or empty") == len(EXPECTED)
 
 
 def test_real_shapes_one_sample_no_interval_odd_names(tmp_path):
@@ -368,7 +373,7 @@ def test_a_lacking_column_and_a_missing_plan_are_named(tmp_path):
 
 
 def test_large_notebooks_are_left_out_with_a_note_and_the_file_stays_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "LIMIT", 300_000)
+    monkeypatch.setattr(report, "MOST_BYTES", 300_000)
     folder = make_study(tmp_path / "nano", **dict.fromkeys(tables()))
     nbformat.write(notebook(folder, png=PNG * 4000), folder / "03_verify" / "wc" / "executed.ipynb")
     path = report.write_report(folder)
@@ -376,7 +381,7 @@ def test_large_notebooks_are_left_out_with_a_note_and_the_file_stays_small(tmp_p
 
 
 def test_paths_and_progress_bars(tmp_path):
-    shorten = report._shortener(tmp_path / "outputs" / "nano")
+    shorten = paths.shortener(tmp_path / "outputs" / "nano")
     assert shorten(f"{tmp_path}/outputs/nano/x.csv") == "outputs/nano/x.csv"
     assert shorten(f"{tmp_path}/outputs2") == "…/outputs2"
     assert (
@@ -392,11 +397,12 @@ def test_paths_and_progress_bars(tmp_path):
     ):
         assert shorten(other) == other
     assert shorten("/Users/ann/a /home/bob/b and/home/c") == "~/a ~/b and/home/c"
-    assert report._map_text({"train": "/big/p.jsonl", "n": 3, "none": None}, shorten) == {
+    assert paths.map_text({"train": "/big/p.jsonl", "n": 3, "none": None}, shorten) == {
         "train": "…/p.jsonl",
         "n": 3,
     }
-    numbers = [report._number("flops", value) for value in (1.234e12, 0.5, 12345.0, float("nan"))]
+    column = Column("flops_spent")
+    numbers = [format.cell(column, value) for value in (1.234e12, 0.5, 12345.0, float("nan"))]
     assert numbers == ["1.23 × 10¹²", "0.5", "12,345", "–"]
 
 

@@ -14,6 +14,7 @@ from wcse_lib import budget, forecast, intervals, metrics
 from wcse_lib import train as finetune
 from wcse_lib import verify as judges
 from wcse_lib.analyze.outcome import outcomes
+from wcse_lib.analyze.tables import write_tables
 from wcse_lib.analyze.words import ALL, PRIMARY, whole
 from wcse_lib.budget import ledger_table
 from wcse_lib.plan import MAIN
@@ -115,13 +116,8 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         }
     tables["forecast"] = _forecast(run)
     tables["ledger"] = ledger_table(run)
-    folder = run.path("06", "tables")
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.csv"):
-        stale.unlink()
     tables = {name: frame for name, frame in tables.items() if len(frame)}
-    for name, frame in tables.items():
-        frame.to_csv(folder / f"{name}.csv", index=False)
+    write_tables(run.path("06", "tables"), tables)
     return tables
 
 

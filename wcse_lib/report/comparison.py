@@ -6,25 +6,61 @@ python -m wcse_lib.report.comparison outputs/a outputs/b … --out outputs/joine
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wcse_lib.analyze import ALL, PRIMARY
+from wcse_lib.analyze import ALL, PRIMARY, Table, read_tables, tables
 from wcse_lib.report import figures
-from wcse_lib.report import page as report
+from wcse_lib.report.page import PageFigure, page_figure, render
+from wcse_lib.report.tables_html import page_table
 from wcse_lib.store import StudyError, check_tables, read_json, write_text
 from wcse_lib.study import resolve
 
-METRICS = {
-    "differences": [PRIMARY, "sampled pass@1"],
-    "arm_differences": ["pass@1", "coverage", "sound coverage"],
-}
+STUDENT_METRICS = [PRIMARY, "sampled pass@1"]
+SAMPLE_METRICS = ["pass@1", "coverage", "sound coverage"]
 KEYS = ["who", "metric", "arm_a", "arm_b", "budget", "base"]
+DIFFERENCE_COLUMNS = [*KEYS, "value", "low", "high", "n_problems", "p"]
+POOLED_COLUMNS = [*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"]
+NORMAL_95 = 3.92  # widths of a 95 % interval in standard errors
+NO_ERROR = 1e-6  # so that a study without any spread has a finite weight
+DIFFERENCES = Table(
+    "comparison",
+    None,
+    "Every difference; the last columns tell in what the studies differ",
+    tables.words("study", "metric", "arm_a", "arm_b")
+    + tables.DIFFERENCE
+    + tables.words("who", "budget", "base"),
+)
+POOLED = Table(
+    "pooled",
+    None,
+    "Pooled over studies: tau is the spread of true effects, a share",
+    tables.words("who", "metric", "arm_a", "arm_b", "budget", "base") + tables.DIFFERENCE,
+)
+ACCURACIES = Table(
+    "accuracies",
+    None,
+    "Accuracy of every student",
+    tables.words("study", "metric")
+    + tables.estimate("accuracy", "%")
+    + tables.words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
+    + tables.share("tie_rate", "ties"),
+)
+
+
+@dataclass
+class Finished:
+    """A study with its plan and tables, and the name by which it stands in the comparison."""
+
+    folder: Path
+    plan: dict
+    tables: dict[str, pd.DataFrame]
+    name: str
 
 
 def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
@@ -34,188 +70,210 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     `figures/studies.*` and `comparison.html` are written. Every parameter in which the studies differ is a column of the
     first two. Raises StudyError naming the folder for less than two studies, one twice, or one not analysed.
     """
-    folders, out = [resolve(folder).resolve() for folder in folders], Path(out)
+    studies = _read_studies([resolve(folder).resolve() for folder in folders])
+    settings = _settings(studies)
+    differences = _joined({study.name: _differences(study) for study in studies}, settings)
+    accuracies = _joined({study.name: _accuracies(study) for study in studies}, settings)
+    if differences.empty:
+        raise StudyError(
+            f"{studies[0].folder} and others: none of these studies compares two arms, so that there is no "
+            "difference to join"
+        )
+    pooled = pool(differences)
+    joined = [(DIFFERENCES, differences), (POOLED, pooled), (ACCURACIES, accuracies)]
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for table, rows in joined:
+        rows.to_csv(out / f"{table.name}.csv", index=False)
+    forest = _forest_rows(differences, pooled)
+    pooled_rows = forest.dropna(subset="n_studies")
+    held_out = [_held_out_hash(study.plan) for study in studies]
+    facts = {
+        "title": f"{len(folders)} studies compared",
+        "sentences": [_sentence(row) for row in pooled_rows.itertuples()],
+        "figure": _drawn(forest.dropna(subset="value"), out / "figures"),
+        "independent": len(set(held_out)) == len(studies),
+        "tables": [(table, page_table(table, rows)) for table, rows in joined if len(rows)],
+        "studies": {study.name: _title(study.plan) for study in studies},
+    }
+    write_text(out / "comparison.html", render("comparison.html.j2", facts))
+    return pd.concat([differences, pooled.assign(study="pooled")], ignore_index=True)
+
+
+def _held_out_hash(plan: dict) -> str | None:
+    """The hash of a plan's held-out problems: studies that share it are not independent."""
+    return plan.get("problems_sha256", {}).get("held_out")
+
+
+def _title(plan: dict) -> str:
+    return f"{plan['study'].get('title', '')} (plan {plan['plan_id']})"
+
+
+def _read_studies(folders: list[Path]) -> list[Finished]:
+    """The studies of these folders. Raises StudyError for fewer than two, one twice, or one not analysed."""
     if len(set(folders)) < max(2, len(folders)):
         raise StudyError(
             f"{len(folders)} folders: two or more different studies are needed to compare"
         )
-    plans = {folder: read_json(folder / "01_plan" / "plan.json") for folder in folders}
-    if len({plan["plan_id"] for plan in plans.values()}) < len(plans):
+    plans = [read_json(folder / "01_plan" / "plan.json") for folder in folders]
+    if len({plan["plan_id"] for plan in plans}) < len(plans):
         raise StudyError(
             f"{', '.join(map(str, folders))}: two of them hold one and the same plan, which would count twice"
         )
-    for folder, plan in plans.items():
+    studies = []
+    for folder, plan in zip(folders, plans):
         check_tables(folder, plan["plan_id"])
-    tables = {folder: report.read_tables(folder / "06_analyze" / "tables") for folder in folders}
-    names = {folder: plan["study"]["study"] for folder, plan in plans.items()}
-    names = (
-        names
-        if len(set(names.values())) == len(names)
-        else {f: f"{f.parent.name}/{n}" for f, n in names.items()}
-    )
-    settings = _settings({names[folder]: plan["study"] for folder, plan in plans.items()})
-    joined = {
-        kind: pd.concat([_rows(kind, tables[f], names[f]) for f in folders]).merge(
-            settings, on="study"
-        )
-        for kind in ("differences", "accuracies")
-    }
-    if joined["differences"].empty:
-        raise StudyError(
-            f"{folders[0]} and others: none of these studies compares two arms, so that there is no difference to join"
-        )
-    pooled = pool(joined["differences"])
-    out.mkdir(parents=True, exist_ok=True)
-    for name, frame in (
-        ("comparison", joined["differences"]),
-        ("accuracies", joined["accuracies"]),
-        ("pooled", pooled),
-    ):
-        frame.to_csv(out / f"{name}.csv", index=False)
-    shown = _forest(joined["differences"], pooled)
-    drawn = [
-        figures.draw_all({"studies": shown.dropna(subset="value")}, narrow)["studies"]
-        for narrow in (False, True)
-    ]
-    figures.save(drawn[0], out / "figures", "studies")
-    wide, narrow = (base64.b64encode(figures.svg(figure).encode()).decode() for figure in drawn)
-    shared = {
-        folder: plan.get("problems_sha256", {}).get("held_out") for folder, plan in plans.items()
-    }
-    text = report.render(
-        "comparison.html.j2",
-        {
-            "title": f"{len(folders)} studies compared",
-            "sentences": [_sentence(row) for row in shown.dropna(subset="n_studies").itertuples()],
-            "figures": {
-                "studies": {
-                    "wide": wide,
-                    "narrow": narrow,
-                    "alt": "The table below holds its numbers",
-                }
-            },
-            "independent": len(set(shared.values())) == len(shared),
-            "tables": {
-                name: report.as_table(name, frame)
-                for name, frame in (
-                    ("differences", joined["differences"]),
-                    ("pooled", pooled),
-                    ("students", joined["accuracies"]),
-                )
-                if len(frame)
-            },
-            "studies": {
-                names[f]: f"{p['study'].get('title', '')} (plan {p['plan_id']})"
-                for f, p in plans.items()
-            },
-        },
-    )
-    write_text(out / "comparison.html", text)
-    return pd.concat([joined["differences"], pooled.assign(study="pooled")], ignore_index=True)
+        found = read_tables(folder / "06_analyze" / "tables")
+        studies.append(Finished(folder, plan, found, plan["study"]["study"]))
+    if len({study.name for study in studies}) < len(studies):
+        for study in studies:
+            study.name = f"{study.folder.parent.name}/{study.name}"
+    return studies
 
 
-def _settings(studies: dict[str, dict]) -> pd.DataFrame:
+def _settings(studies: list[Finished]) -> pd.DataFrame:
     """A row per study with every parameter in which they differ; and always the dataset and the seed."""
-    flat = pd.json_normalize(
-        [{k: v for k, v in s.items() if k not in ("study", "title")} for s in studies.values()]
-    )
-    told = flat.map(lambda value: str(value) if isinstance(value, list | dict) else value)
-    differing = [c for c in told if told[c].nunique(dropna=False) > 1]
-    return told[list(dict.fromkeys(["dataset.name", "seed", *differing]))].assign(
-        study=list(studies)
-    )
+    parameters = []
+    for study in studies:
+        named = study.plan["study"].items()
+        parameters.append({key: value for key, value in named if key not in ("study", "title")})
+    flat = pd.json_normalize(parameters).map(_hashable)
+    differing = [name for name in flat if flat[name].nunique(dropna=False) > 1]
+    kept = list(dict.fromkeys(["dataset.name", "seed", *differing]))
+    return flat[kept].assign(study=[study.name for study in studies])
 
 
-def _rows(kind: str, tables: dict[str, pd.DataFrame], study: str) -> pd.DataFrame:
-    """A study's differences or accuracies, the study's name first."""
-    empty = pd.DataFrame(columns=[*KEYS, "value", "low", "high", "n_problems"])
-    if kind == "accuracies":
-        frame = tables.get(
-            "students", pd.DataFrame(columns=["student", *KEYS, "value", "low", "high"])
-        )
-        frame = (
-            frame[(frame["set"] == "held_out") & (frame["recipe"] == "main")]
-            if {"set", "recipe"} <= set(frame)
-            else frame
-        )
-        frame = frame[frame["metric"].isin(METRICS["differences"])].rename(
-            columns={"seed": "training_seed"}
-        )
-        return pd.concat({study: frame}, names=["study"]).reset_index("study")
-    parts = [empty]
-    for name, metrics in METRICS.items():
-        if name in tables:
-            frame = tables[name][tables[name]["metric"].isin(metrics)]
-            base = frame["base"] if name == "differences" else "samples"
-            who = "students" if name == "differences" else "samples"
-            parts.append(
-                frame.assign(who=who, base=base)[
-                    list(dict.fromkeys([*empty, *frame.columns.intersection(["p"])]))
-                ]
-            )
-    return pd.concat({study: pd.concat(parts[1:] or parts)}, names=["study"]).reset_index("study")
+def _hashable(value):
+    return str(value) if isinstance(value, list | dict) else value
 
 
-def pool(frame: pd.DataFrame) -> pd.DataFrame:
+def _joined(rows_of: dict[str, pd.DataFrame], settings: pd.DataFrame) -> pd.DataFrame:
+    """The studies' rows under each other, the study's name first and its settings last."""
+    rows = pd.concat(rows_of, names=["study"]).reset_index("study")
+    return rows.merge(settings, on="study")
+
+
+def _differences(study: Finished) -> pd.DataFrame:
+    """A study's paired differences between arms: of its students, and of the samples."""
+    parts = []
+    if "differences" in study.tables:
+        rows = study.tables["differences"].assign(who="students")
+        parts.append(rows[rows["metric"].isin(STUDENT_METRICS)])
+    if "arm_differences" in study.tables:
+        rows = study.tables["arm_differences"].assign(who="samples", base="samples")
+        parts.append(rows[rows["metric"].isin(SAMPLE_METRICS)])
+    if not parts:
+        return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
+    rows = pd.concat(parts)
+    return rows[rows.columns.intersection(DIFFERENCE_COLUMNS)]
+
+
+def _accuracies(study: Finished) -> pd.DataFrame:
+    """A study's students of the main recipe on the main held-out problems."""
+    if "students" not in study.tables:
+        return pd.DataFrame(columns=["student", *KEYS, "value", "low", "high"])
+    rows = study.tables["students"]
+    if {"set", "recipe"} <= set(rows):
+        rows = rows[(rows["set"] == "held_out") & (rows["recipe"] == "main")]
+    rows = rows[rows["metric"].isin(STUDENT_METRICS)]
+    return rows.rename(columns={"seed": "training_seed"})
+
+
+def pool(rows: pd.DataFrame) -> pd.DataFrame:
     """What several studies say together of one comparison: a random-effects mean and a sign count.
 
     Groups rows by who, metric, arms, budget and base. `value, low, high`: DerSimonian and Laird's between-study variance
     with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`: spread of true effects, as
-    a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only the count is given. Studies of the same problems or the same
-    models are not independent: then the interval is too narrow and says nothing of other problems.
+    a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only the count is given.
+    Studies of the same problems or the same models are not independent: then the interval is too narrow and says nothing
+    of other problems.
     """
-    out = []
-    for key, rows in frame.groupby(KEYS, sort=False):
-        y, error = (
-            rows["value"].to_numpy(float).round(12),
-            np.maximum((rows["high"] - rows["low"]).to_numpy(float) / 3.92, 1e-6),
-        )
-        n = len(y)
-        if n < 2:
-            continue
-        ups, downs = int((y > 0).sum()), int((y < 0).sum())
-        if n == 2:  # a t interval with one degree of freedom tells nothing
-            out.append([*key, np.nan, np.nan, np.nan, np.nan, n, ups, np.nan])
-            continue
-        w = error**-2
-        q = (w * (y - w @ y / w.sum()) ** 2).sum()
-        tau2 = max(0.0, (q - (n - 1)) / (w.sum() - (w**2).sum() / w.sum()))
-        w = 1 / (error**2 + tau2)
-        mean = w @ y / w.sum()
-        spread = (
-            max(1.0, (w * (y - mean) ** 2).sum() / (n - 1)) / w.sum()
-        )  # never narrower than the studies themselves
-        half = stats.t.isf(0.025, n - 1) * np.sqrt(spread)
-        p = min(1.0, 2 * stats.binom.cdf(min(ups, downs), ups + downs, 0.5)) if ups + downs else 1.0
-        out.append([*key, mean, mean - half, mean + half, np.sqrt(tau2), n, ups, p])
-    return pd.DataFrame(
-        out, columns=[*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"]
-    )
+    pooled = []
+    for key, group in rows.groupby(KEYS, sort=False):
+        effects = group["value"].to_numpy(float).round(12)
+        widths = (group["high"] - group["low"]).to_numpy(float)
+        errors = np.maximum(widths / NORMAL_95, NO_ERROR)
+        n_positive, n_negative = int((effects > 0).sum()), int((effects < 0).sum())
+        facts = dict(zip(KEYS, key)) | {"n_studies": len(effects), "n_positive": n_positive}
+        # A t interval with one degree of freedom tells nothing: two studies are only counted.
+        if len(effects) > 2:
+            facts |= _random_effects(effects, errors)
+            facts["p_sign"] = _sign_test(n_positive, n_negative)
+        if len(effects) > 1:
+            pooled.append(facts)
+    return pd.DataFrame(pooled, columns=POOLED_COLUMNS)
 
 
-def _forest(rows: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
+def _random_effects(effects: np.ndarray, errors: np.ndarray) -> dict[str, float]:
+    """Mean of `effects` [n] with standard errors `errors` [n], its 95 % interval, and the spread of true effects.
+
+    DerSimonian and Laird 1986 for the variance between studies; Hartung and Knapp 2001 for the interval, which is never
+    narrower than the studies' own errors make it.
+    """
+    degrees = len(effects) - 1
+    weights = errors**-2
+    fixed_mean = weights @ effects / weights.sum()
+    heterogeneity = weights @ (effects - fixed_mean) ** 2
+    scale = weights.sum() - (weights**2).sum() / weights.sum()
+    between = max(0.0, (heterogeneity - degrees) / scale)
+    weights = 1 / (errors**2 + between)
+    mean = weights @ effects / weights.sum()
+    observed = weights @ (effects - mean) ** 2 / degrees
+    standard_error = np.sqrt(max(1.0, observed) / weights.sum())
+    half = stats.t.isf(0.025, degrees) * standard_error
+    return {"value": mean, "low": mean - half, "high": mean + half, "tau": np.sqrt(between)}
+
+
+def _sign_test(n_positive: int, n_negative: int) -> float:
+    n_signed = n_positive + n_negative
+    return stats.binomtest(n_positive, n_signed).pvalue if n_signed else 1.0
+
+
+def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
     """The students' primary metric over all bases where there is one, else the samples' pass@1; pooled rows last."""
-    both = pd.concat([rows, pooled.assign(study="pooled (random effects)")], ignore_index=True)
-    students = both[(both["metric"] == PRIMARY)]
-    one = students[students["base"] == ALL] if (students["base"] == ALL).any() else students
-    shown = one if len(one) else both[both["metric"].isin(["pass@1", "coverage"])]
-    titles = shown[["metric", "arm_a", "arm_b", "budget", "base"]].itertuples(index=False)
-    return shown.assign(
-        group=[
-            f"{m}, {b}: {a} − {z}" + f" ({base})" * (base not in ("samples", ALL))
-            for m, a, z, b, base in titles
-        ]
+    both = pd.concat(
+        [differences, pooled.assign(study="pooled (random effects)")], ignore_index=True
     )
+    shown = both[both["metric"] == PRIMARY]
+    if (shown["base"] == ALL).any():
+        shown = shown[shown["base"] == ALL]
+    elif shown.empty:
+        shown = both[both["metric"].isin(["pass@1", "coverage"])]
+    return shown.assign(group=[_group(row) for row in shown.itertuples()])
+
+
+def _group(row) -> str:
+    """The heading of a comparison in the forest plot."""
+    of_all = row.base in ("samples", ALL)
+    base = "" if of_all else f" ({row.base})"
+    return f"{row.metric}, {row.budget}: {row.arm_a} − {row.arm_b}{base}"
+
+
+def _drawn(forest: pd.DataFrame, folder: Path) -> PageFigure:
+    """The forest plot for the page; also saved in `folder`."""
+    wide, narrow = (
+        figures.draw_all({"studies": forest}, narrow)["studies"] for narrow in (False, True)
+    )
+    figures.save(wide, folder, "studies")
+    return page_figure(figures.svg(wide), figures.svg(narrow), "The table below holds its numbers")
 
 
 def _sentence(row) -> str:
-    what = f"{row.metric.capitalize()} at {row.budget}, {row.arm_a} minus {row.arm_b} ({row.base})"
-    span = f"{100 * row.value:+.1f} points, 95 % interval {100 * row.low:+.1f} to {100 * row.high:+.1f}".replace(
-        "-", "−"
-    )
+    """What the studies say together of one comparison."""
+    comparison = f"{row.arm_a} minus {row.arm_b} ({row.base})"
+    what = f"{row.metric.capitalize()} at {row.budget}, {comparison}"
     if row.n_studies < 3:
-        return f"{what}: two studies are too few to tell how much studies differ; see each ({row.n_positive:.0f} of 2 positive)."
-    return f"{what}: {span} over {row.n_studies:.0f} studies; positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
+        return (
+            f"{what}: two studies are too few to tell how much studies differ; see each "
+            f"({row.n_positive:.0f} of 2 positive)."
+        )
+    value, low, high = (
+        f"{100 * number:+.1f}".replace("-", "−") for number in (row.value, row.low, row.high)
+    )
+    return (
+        f"{what}: {value} points, 95 % interval {low} to {high} over {row.n_studies:.0f} studies; "
+        f"positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

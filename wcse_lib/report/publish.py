@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from wcse_lib.intervals import ratio
-from wcse_lib.report.page import without_paths
+from wcse_lib.report.paths import without_paths
 from wcse_lib.store import (
     KEY,
     StudyError,

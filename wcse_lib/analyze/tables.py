@@ -1,0 +1,488 @@
+"""Every table that 06 writes, declared once: analysis fills it, figures draw it, the report and the tests read it here.
+
+A new table touches three places: its declaration in `TABLES`, the function of `analyze` that fills it, and the function
+of `report.figures` that draws it, where it has a figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib.store import StudyError
+
+
+class Kind(StrEnum):
+    """What a column holds, which decides how it is read and how it is written for people."""
+
+    WORD = "word"
+    NUMBER = "number"
+    FLAG = "flag"  # true or false, written as yes or no
+    P_VALUE = "p value"
+    BOUND = "bound"  # an end of the interval of `value`: written beside it
+    UNIT = "unit"  # the unit of this row's `value`: written beside it
+
+
+class Section(StrEnum):
+    """The parts of the report, in their order."""
+
+    WHY = "why"
+    DATA = "data"
+    STUDENTS = "students"
+    CONTROLS = "controls"
+    FORECAST = "forecast"
+    LEDGER = "ledger"
+
+
+class Shown(StrEnum):
+    """Where the report shows a table's rows."""
+
+    OPEN = "open"
+    FOLDED = "folded"
+    ONLY_IN_FILE = "only in file"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name in the file, its heading for people (by default made from the name), and what it holds.
+
+    `unit`: "%" of shares and "points" of differences of shares, both kept as fractions of 1. `signed`: positive numbers
+    show their sign. An `optional` column is left out where a study has nothing to put there.
+    """
+
+    name: str
+    heading: str = ""
+    kind: Kind = Kind.NUMBER
+    unit: str = ""
+    signed: bool = False
+    optional: bool = False
+
+    @property
+    def label(self) -> str:
+        """The heading for people, with its unit.
+
+        >>> Column("n_problems").label, Column("value", "coverage", unit="%").label
+        ('problems', 'coverage, %')
+        """
+        heading = self.heading or self.name.removeprefix("n_").replace("_", " ")
+        return f"{heading}, {self.unit}" if self.unit else heading
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a table, drawn by the function of this name in `report.figures`.
+
+    `caption` says what it shows and how to read it; `title` is the table's heading where it is empty; `intervals` is
+    what shows the 95 % intervals ("" where nothing does), and `counted` what `n` of the table counts.
+    """
+
+    name: str
+    caption: str
+    title: str = ""
+    intervals: str = "Bars"
+    counted: str = "problems"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of `06_analyze/tables`: its columns in the order in which people read them, and its place in the report
+    (None: it is in no study's report).
+
+    `optional`: not every complete study has it. `needs`: what a study must have for it, in words. `across`: the column
+    whose values stand side by side in the report.
+    """
+
+    name: str
+    section: Section | None
+    heading: str
+    columns: tuple[Column, ...]
+    figures: tuple[Figure, ...] = ()
+    shown: Shown = Shown.FOLDED
+    optional: bool = False
+    needs: str = ""
+    across: str = ""
+
+    @property
+    def required(self) -> list[str]:
+        """Names of the columns that every file of this table has."""
+        return [column.name for column in self.columns if not column.optional]
+
+    @property
+    def of_students(self) -> bool:
+        """Whether only a study that trains students has this table."""
+        return self.section in (Section.STUDENTS, Section.CONTROLS)
+
+
+Columns = tuple[Column, ...]
+
+
+def words(*names: str) -> Columns:
+    return tuple(Column(name, kind=Kind.WORD) for name in names)
+
+
+def numbers(*names: str) -> Columns:
+    return tuple(Column(name) for name in names)
+
+
+def flag(name: str) -> Columns:
+    return (Column(name, kind=Kind.FLAG),)
+
+
+def share(name: str, heading: str) -> Columns:
+    return (Column(name, heading, unit="%"),)
+
+
+def optional(columns: Columns) -> Columns:
+    return tuple(replace(column, optional=True) for column in columns)
+
+
+def estimate(heading: str, unit: str = "", signed: bool = False) -> Columns:
+    """The three columns of an estimate: `value` and the ends of its 95 % interval, `low` and `high`."""
+    value = Column("value", heading, unit=unit, signed=signed)
+    return (value, Column("low", kind=Kind.BOUND), Column("high", kind=Kind.BOUND))
+
+
+UNIT = (Column("unit", kind=Kind.UNIT),)
+P_VALUES = (Column("p_holm", "p (Holm)", Kind.P_VALUE), Column("p", kind=Kind.P_VALUE))
+DIFFERENCE = estimate("difference", "points", signed=True)
+TESTED = P_VALUES + numbers("n_problems") + optional(numbers("n_seeds", "n_only_a", "n_only_b"))
+
+DECLARED = (
+    Table(
+        "explanation",
+        Section.WHY,
+        "What could make an arm teach better, side by side (95 % intervals)",
+        words("arm", "budget", "base", "quantity") + estimate("value") + UNIT + numbers("n"),
+        (
+            Figure(
+                "likelihood",
+                "Mean log-likelihood per token of each arm's examples under the student before training. "
+                "Higher: closer to what it already says.",
+                title="What the students would have written themselves",
+            ),
+        ),
+        shown=Shown.OPEN,
+        across="arm",
+    ),
+    Table(
+        "ablations",
+        Section.WHY,
+        "What other recipes change",
+        words("base", "budget", "metric", "arm_a", "arm_b", "comparison", "recipe", "against")
+        + DIFFERENCE
+        + TESTED,
+        (
+            Figure(
+                "ablations",
+                "Students trained on the same samples, chosen differently. A recipe takes one explanation away; "
+                "“minus main” rows say what that did to the difference between arms. "
+                "Filled dots: p < 0.05 after Holm's correction.",
+            ),
+        ),
+        optional=True,
+    ),
+    Table(
+        "quality",
+        Section.DATA,
+        "Data quality by arm and budget",
+        words("arm", "budget")
+        + share("coverage", "coverage")
+        + share("pass_at_1", "pass@1")
+        + share("duplicate_rate", "duplicates")
+        + numbers("samples_per_problem", "n_problems", "n_samples", "n_correct", "n_examples")
+        + numbers("n_truncated", "n_unverifiable", "flops_spent"),
+        shown=Shown.OPEN,
+    ),
+    Table(
+        "arm_differences",
+        Section.DATA,
+        "Paired differences between the arms' samples, over problems",
+        words("arm_a", "arm_b", "budget", "metric")
+        + estimate("difference", signed=True)
+        + UNIT
+        + optional(P_VALUES)
+        + numbers("n_problems"),
+        shown=Shown.OPEN,
+    ),
+    Table(
+        "coverage",
+        Section.DATA,
+        "Coverage against samples and against their cost",
+        words("arm")
+        + numbers("k")
+        + estimate("coverage", "%")
+        + numbers("n_problems", "flops_per_problem"),
+        (
+            Figure(
+                "coverage",
+                "Share of training problems with at least one correct sample among k; sound coverage counts only "
+                "samples that the judge does not call unsound (for the arithmetic judge an upper bound). "
+                "Where curves cross on the cost axis, the better buy changes.",
+                intervals="Bands",
+            ),
+        ),
+    ),
+    Table(
+        "sound_coverage",
+        Section.DATA,
+        "Sound coverage: coverage less false positives",
+        words("arm", "judge")
+        + numbers("k")
+        + estimate("coverage", "%")
+        + numbers("n_problems", "flops_per_problem"),
+        optional=True,
+    ),
+    Table(
+        "diversity",
+        Section.DATA,
+        "Diversity of correct samples",
+        words("arm", "budget", "kind", "average")
+        + numbers("k")
+        + estimate("unique correct")
+        + numbers("n_problems")
+        + optional(numbers("identity")),
+        (
+            Figure(
+                "diversity",
+                "Unique correct samples per problem at each budget, by what counts as the same. Averaged over "
+                "solved problems, as in the paper, it is nearly k · pass@1 / coverage@k and so adds little; "
+                "uniqueness by equations says more.",
+            ),
+        ),
+    ),
+    Table(
+        "false_positives",
+        Section.DATA,
+        "False positives",
+        words("arm", "budget", "judge")
+        + estimate("false positives", "%")
+        + numbers("n", "n_false"),
+        (
+            Figure(
+                "false_positives",
+                "Share of samples with a correct final answer whose reasoning is wrong, by who judged.",
+                counted="correct samples",
+            ),
+        ),
+    ),
+    Table(
+        "levels",
+        Section.DATA,
+        "Coverage by difficulty",
+        words("arm", "budget", "level") + estimate("coverage", "%") + numbers("n_problems"),
+        (
+            Figure(
+                "levels",
+                "Share of training problems of each level with at least one correct sample at the budget.",
+                counted="problems a level",
+            ),
+        ),
+    ),
+    Table(
+        "lengths",
+        Section.DATA,
+        "Lengths",
+        words("arm", "verdict")
+        + estimate("mean tokens")
+        + share("truncated_rate", "cut short")
+        + optional(share("error_rate", "failed"))
+        + numbers("n_samples", "median_tokens", "p90_tokens", "p99_tokens")
+        + optional(numbers("max_tokens")),
+        (
+            Figure(
+                "lengths",
+                "Tokens per sample by verdict: a line from the median to the 99th percentile, a tick at the 90th, "
+                "the arm's mark at the mean.",
+                intervals="",
+            ),
+        ),
+        needs="token counts",
+    ),
+    Table(
+        "arm_votes",
+        Section.DATA,
+        "Votes among an arm's own samples",
+        words("arm")
+        + numbers("k")
+        + estimate("maj@k", "%")
+        + share("tie_rate", "ties")
+        + share("no_answer_rate", "no answer")
+        + numbers("n_problems"),
+        (
+            Figure(
+                "arm_votes",
+                "Accuracy of the most frequent answer among k, ties broken at random (expected value); dotted: how "
+                "often the lead is tied.",
+            ),
+        ),
+    ),
+    Table(
+        "self_agreement",
+        Section.DATA,
+        "Self-agreement: chance that two samples of a problem give the same answer",
+        words("arm") + estimate("agreement", "%") + numbers("n_problems"),
+        shown=Shown.OPEN,
+        needs="two samples a problem",
+    ),
+    Table(
+        "flow",
+        Section.DATA,
+        "Where samples went: rows in = rows out + rows with a reason",
+        words("arm")
+        + optional(words("budget", "recipe"))
+        + words("step")
+        + numbers("n")
+        + words("reason"),
+    ),
+    Table(
+        "differences",
+        Section.STUDENTS,
+        "Paired differences between arms",
+        words("base", "paradigm", "budget", "metric", "arm_a", "arm_b") + DIFFERENCE + TESTED,
+        (
+            Figure(
+                "differences",
+                "Same base, same budget, same held-out problems. Filled dots: p < 0.05 after Holm's correction for "
+                "the number of comparisons; hollow: not.",
+            ),
+        ),
+    ),
+    Table(
+        "students",
+        Section.STUDENTS,
+        "Students on held-out problems",
+        words("student", "base", "source", "arm", "budget", "paradigm")
+        + optional(words("recipe", "set"))
+        + words("metric")
+        + estimate("accuracy", "%")
+        + optional(share("tie_rate", "ties"))
+        + numbers("seed", "n_problems"),
+        (
+            Figure(
+                "accuracy",
+                "Accuracy by base, budget and arm. Beside the dots the paradigm (see the glossary). "
+                "Controls: trained on reference solutions, and on wrong samples.",
+            ),
+            Figure(
+                "majority",
+                "Accuracy of the most frequent final answer among k samples, before training (base) and after, by "
+                "arm and budget.",
+                title="Majority vote",
+            ),
+        ),
+    ),
+    Table(
+        "transfer",
+        Section.STUDENTS,
+        "Transfer",
+        words("set", "base", "paradigm", "budget", "metric", "arm_a", "arm_b")
+        + DIFFERENCE
+        + TESTED,
+        (Figure("transfer", "The same differences on other held-out sets."),),
+        optional=True,
+    ),
+    Table(
+        "student_false_positives",
+        Section.STUDENTS,
+        "Share of the students' correct held-out samples whose reasoning is wrong",
+        words("student", "base", "source", "arm", "budget")
+        + optional(words("recipe"))
+        + words("judge")
+        + estimate("false positives", "%")
+        + numbers("n"),
+        optional=True,
+    ),
+    Table(
+        "training",
+        Section.STUDENTS,
+        "Training loss",
+        words("student") + numbers("step", "loss") + optional(numbers("learning_rate", "accuracy")),
+        (
+            Figure(
+                "training",
+                "Loss on the solutions' tokens. The legend names arm (or control) and budget.",
+                intervals="",
+            ),
+        ),
+        shown=Shown.ONLY_IN_FILE,
+    ),
+    Table(
+        "controls",
+        Section.CONTROLS,
+        "Controls",
+        words("base", "comparison", "metric") + DIFFERENCE + numbers("n_problems"),
+        (
+            Figure(
+                "controls",
+                "A study that tells good from bad shows reference − base above zero and wrong − reference below it. "
+                "Hollow dots: the interval includes zero.",
+            ),
+        ),
+    ),
+    Table(
+        "forecast",
+        Section.FORECAST,
+        "Forecast and outcome",
+        words("arm", "budget", "metric")
+        + numbers("k")
+        + estimate("forecast")
+        + numbers("outcome", "n")
+        + optional(flag("inside")),
+        (
+            Figure(
+                "forecast",
+                "What the pilot predicted before the study ran, and what came.",
+            ),
+        ),
+        optional=True,
+    ),
+    Table(
+        "ledger",
+        Section.LEDGER,
+        "Planned and spent",
+        words("who", "stage", "kind", "unit")
+        + numbers("planned", "spent")
+        + optional(numbers("ratio") + flag("matched")),
+        (
+            Figure(
+                "ledger",
+                "What every arm and student was planned to spend before the study ran, and what it spent.",
+                intervals="",
+            ),
+        ),
+    ),
+)
+TABLES: dict[str, Table] = {table.name: table for table in DECLARED}
+
+
+def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Write every table to `<folder>/<name>.csv`, and remove those of an earlier analysis."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.csv"):
+        stale.unlink()
+    for name, rows in tables.items():
+        rows.to_csv(folder / f"{name}.csv", index=False)
+
+
+def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The declared tables that lie in a folder and have rows, by name, in the order of `TABLES`.
+
+    Words are read as text: an arm may be called "null", and only an empty cell is a missing value. Raises StudyError
+    naming the file and the column that it lacks.
+    """
+    found = {}
+    for name, table in TABLES.items():
+        path = folder / f"{name}.csv"
+        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+            continue
+        types = {column.name: object for column in table.columns if column.kind == Kind.WORD}
+        rows = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+        for column in table.required:
+            if column not in rows:
+                raise StudyError(f"{path}: column {column!r} is missing; run 06_analyze again")
+        if len(rows):
+            found[name] = rows
+    return found

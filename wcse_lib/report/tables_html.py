@@ -1,0 +1,136 @@
+"""A table of the analysis as a page shows it: texts to read, numbers to sort by, constant columns said once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from wcse_lib.analyze import Column, Kind, Table
+from wcse_lib.report import format
+
+MOST_ROWS = 300  # longer tables are cut here; the CSV has the rest
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The text of a cell, and the number that it is sorted by (None: by its text)."""
+
+    text: str
+    sort: float | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """The heading of a column, and whether the column holds numbers."""
+
+    label: str
+    number: bool = False
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """What the template `data_table` shows. `n`: rows of the whole table; `constant`: what is the same in all."""
+
+    head: list[Head]
+    rows: list[list[Cell]]
+    n: int
+    constant: str = ""
+    across: bool = False
+
+
+def page_table(table: Table, rows: pd.DataFrame) -> PageTable:
+    """The rows of a declared table, in the declared order of columns; columns that are not declared come last.
+
+    An interval stands beside its value. Columns without any value are left out; those with one value throughout stand
+    in `constant`.
+    """
+    rows = _only_matched_sampling(rows) if table.name == "ledger" else rows
+    shown, constant = [], []
+    for column in _columns(table, rows):
+        varies = column.name == "value" or rows[column.name].nunique(dropna=False) > 1
+        (shown if varies or len(rows) <= 2 else constant).append(column)
+    first = rows.iloc[0]
+    shared = [f"{column.label} {format.cell(column, first[column.name])}" for column in constant]
+    records = rows.head(MOST_ROWS).to_dict("records")
+    return PageTable(
+        head=[_head(column) for column in shown],
+        rows=[[_cell(column, row) for column in shown] for row in records],
+        n=len(rows),
+        constant=", ".join(shared),
+    )
+
+
+def _columns(table: Table, rows: pd.DataFrame) -> list[Column]:
+    """The columns that a page shows of a table: the declared ones that have values, then all others."""
+    declared = {column.name: column for column in table.columns}
+    others = [_undeclared(rows[name]) for name in rows if name not in declared]
+    found = []
+    for column in [*declared.values(), *others]:
+        beside_value = column.kind in (Kind.BOUND, Kind.UNIT)
+        if column.name in rows and not beside_value and rows[column.name].notna().any():
+            found.append(column)
+    return found
+
+
+def _undeclared(values: pd.Series) -> Column:
+    has_text = values.map(type).isin([str, bool]).any()
+    return Column(values.name, kind=Kind.WORD if has_text else Kind.NUMBER)
+
+
+def _is_number(column: Column) -> bool:
+    return column.kind not in (Kind.WORD, Kind.FLAG)
+
+
+def _head(column: Column) -> Head:
+    interval = " [95 % interval]" if column.name == "value" else ""
+    return Head(column.label + interval, _is_number(column))
+
+
+def _cell(column: Column, row: dict) -> Cell:
+    value = row[column.name]
+    text = format.estimate(column, row) if column.name == "value" else format.cell(column, value)
+    known_number = _is_number(column) and value == value
+    return Cell(text, value if known_number else None)
+
+
+def _only_matched_sampling(rows: pd.DataFrame) -> pd.DataFrame:
+    """Only sampling is matched between arms: elsewhere a bare "no" would read as a fault."""
+    if "matched" not in rows:
+        return rows
+    sampling = rows["kind"].str.startswith("sampling")
+    return rows.assign(matched=rows["matched"].where(sampling))
+
+
+def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
+    """A table with a column per value of `table.across`, for reading across; units but % stand beside the quantity."""
+    (value_column,) = (column for column in table.columns if column.name == "value")
+    cells, quantities = [], []
+    for row in rows.to_dict("records"):
+        is_share = row["unit"] in ("points", "%")
+        plain_unit = row["unit"] if is_share or row["unit"] == "count" else ""
+        text = format.estimate(value_column, row | {"unit": plain_unit})
+        # Without breaks inside, a narrow column breaks before the interval.
+        text = text.replace(", ", ",\xa0") + ("\xa0%" if is_share else "")
+        cells.append(Cell(text, row["value"] if row["value"] == row["value"] else None))
+        quantities.append(_quantity(row, plain_unit))
+    wide = rows.assign(cell=cells, quantity=quantities).pivot_table(
+        index=["quantity", "budget"],
+        columns=table.across,
+        values="cell",
+        aggfunc="first",
+        sort=False,
+    )
+    shown = []
+    for (quantity, budget), entries in zip(wide.index, wide.to_numpy()):
+        known = [entry if isinstance(entry, Cell) else Cell(format.MISSING) for entry in entries]
+        shown.append([Cell(quantity), *known, Cell(budget)])
+    head = [Head("quantity"), *(Head(name, number=True) for name in wide.columns), Head("budget")]
+    return PageTable(head, shown, len(shown), across=True)
+
+
+def _quantity(row: dict, plain_unit: str) -> str:
+    """The name of a row's quantity, with its base, and with its unit where the cell does not show it."""
+    base = f" ({row['base']})" if row["base"] == row["base"] else ""
+    unit = "" if plain_unit or row["unit"] in row["quantity"] else f", {row['unit']}"
+    return f"{row['quantity']}{base}{unit}"
