@@ -27,6 +27,8 @@ from wcse_lib.sample import prompts
 from wcse_lib.store import records
 from wcse_lib.verdicts import code
 from wcse_lib.verify import judges
+from wcse_lib.verify.arithmetic import judge_arithmetic
+from wcse_lib.verify.model_judge import parse_judgement
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 5.0  # no text of a few kB may hold a stage longer
@@ -93,13 +95,13 @@ def sample(text: str) -> None:
     for style in extraction.STYLES:
         found = extraction.extract(text, style)
         assert found is None or (isinstance(found, str) and found.strip()), (style, found)
-    assert judges.arithmetic(text)[0] in (True, False, None)
+    assert judge_arithmetic(text)[0] in (True, False, None)
     assert judges.exact("Ann has 3 apples. How many apples does Ann have?", text)[0] in (
         True,
         False,
         None,
     )
-    assert judges.parse_judgement(text) in (True, False, None)
+    assert parse_judgement(text) in (True, False, None)
     assert isinstance(code.extract_code(text), str) and isinstance(
         prompts.without_thinking(text), str
     )

@@ -23,7 +23,7 @@ from wcse_lib.store.records import (
 )
 from wcse_lib.study import Adaptive, Run, check_study
 from wcse_lib.verdicts.check import verdict_rows
-from wcse_lib.verify.judging import judgement_rows
+from wcse_lib.verify import judgement_rows
 
 
 def study_of(name="mixed", n=40, samples=None, budget=None, **more):

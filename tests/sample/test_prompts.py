@@ -179,10 +179,10 @@ def test_bundled_examples(name, n, style):
 
 
 def test_arithmetic_of_the_bundled_examples():
-    from wcse_lib.verify import judges
+    from wcse_lib.verify.arithmetic import judge_arithmetic
 
     for name in ("gsm8k_8shot", "math_4shot"):
-        assert judges.arithmetic(shots(Prompt(style="plain", shots=name)))[0] is not False
+        assert judge_arithmetic(shots(Prompt(style="plain", shots=name)))[0] is not False
 
 
 def test_bundled_examples_are_no_test_problems(real_data):

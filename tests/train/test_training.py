@@ -579,15 +579,6 @@ def test_results_by_set(made, tmp_path):
         evaluation.checks(run, ["small.base"], table.reset_index())
 
 
-@pytest.mark.parametrize(
-    "judge, by, found",
-    [("none", "answer", None), ("auto", "answer", "exact"), ("arithmetic", "answer", "exact")],
-)
-def test_the_judge_of_students(tmp_path, judge, by, found):
-    run = planning.make_plan(study(verification={"judge": judge, "by": by}), tmp_path)
-    assert evaluation.judge_of(run) == found
-
-
 # ---- a real pretrained model on real problems, through the notebooks
 
 

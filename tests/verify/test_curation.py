@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from wcse_lib.store.records import KEY
-from wcse_lib.verify.curate import Bounds, last_places, last_problem, left_places, select, stand_ins
+from wcse_lib.study import Curation
+from wcse_lib.verdicts import as_judgements, judged_rows
+from wcse_lib.verify import curate
+from wcse_lib.verify.curate import Cutoffs, candidate_ranks, problem_cutoff, rank_cutoffs
 
 
 def pool(n_problems=12, n_samples=8, seed=0, authors=("wc",)):
@@ -37,6 +40,22 @@ def pool(n_problems=12, n_samples=8, seed=0, authors=("wc",)):
     return pd.DataFrame(rows, columns=columns)
 
 
+SILENT = {"extracted": None, "finish_reason": "stop", "sound": None}
+UNSEEN = {"n_tokens": 9, "n_prompt_tokens": 9, "model": "m", "usd": None, "reason": ""}
+
+
+def judged(frame, seed=0):
+    """The judged rows of samples with `text`, `verdict` and perhaps other columns of `pool`."""
+    defaults = {column: value for column, value in SILENT.items() if column not in frame}
+    frame = frame.assign(**UNSEEN, **defaults).reset_index(drop=True)
+    judgements = as_judgements(frame, "model", [(sound, "") for sound in frame["sound"]])
+    return judged_rows(frame, frame, judgements, seed)
+
+
+def select(frame, seed=0, cutoffs=None, **options):
+    return curate.select(judged(frame, seed), Curation(**options), seed, cutoffs)
+
+
 OPTIONS = [
     {},
     {"unique": "none"},
@@ -56,24 +75,13 @@ OPTIONS = [
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_in_are_rows_out(options, seed):
     frame = pool(seed=seed, authors=("se", "wc"))
+    rows = judged(frame, seed)
     examples, dropped = select(frame, seed=seed, **options)
     both = pd.concat([examples[KEY], dropped[KEY]]).sort_values(KEY).reset_index(drop=True)
-    pd.testing.assert_frame_equal(both, frame[KEY].sort_values(KEY).reset_index(drop=True))
-    assert (dropped["reason"] != "").all() and list(dropped.columns) == [*KEY, "reason"]
-    assert list(examples.columns) == list(frame.columns)
-    merged = examples.merge(frame, on=KEY, suffixes=("", "_before"))
-    assert (merged["text"] == merged["text_before"]).all()
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_stand_ins_choose_as_the_texts_do(options):
-    frame = pool(seed=4)
-    light = stand_ins(frame, {"text", "normalised", "equations"}, seed=3)
-    assert "text" not in light
-    for with_texts, without in zip(
-        select(frame, seed=3, **options), select(light, seed=3, **options)
-    ):
-        pd.testing.assert_frame_equal(with_texts[KEY], without[KEY])
+    pd.testing.assert_frame_equal(both, rows[KEY].sort_values(KEY).reset_index(drop=True))
+    assert (dropped["reason"] != "").all()
+    assert list(dropped.columns) == [*KEY, "reason"]
+    pd.testing.assert_frame_equal(examples, examples[KEY].merge(rows, on=KEY))
 
 
 @pytest.mark.parametrize(
@@ -86,32 +94,16 @@ def test_stand_ins_choose_as_the_texts_do(options):
     ids=str,
 )
 def test_pieces_choose_as_the_whole_does(options):
-    light = stand_ins(pool(n_problems=20), {"text", "normalised", "equations"}, seed=3)
+    rows, choice = judged(pool(n_problems=20), seed=3), Curation(**options)
     pieces = [
-        light[light["problem_id"].isin(ids)]
+        rows[rows["problem_id"].isin(ids)]
         for ids in ({"p0", "p1"}, {"p2"}, {f"p{i}" for i in range(3, 20)})
     ]
-    full = {
-        "filter": "gold",
-        "unique": "text",
-        "per_problem": None,
-        "n_samples": None,
-        "n_problems": None,
-        "n_examples": None,
-        "noise": 0.0,
-        "seed": 3,
-    } | options
-    last = last_problem(light["problem_id"], full["n_problems"], 3)
-    bounds = Bounds(
-        last,
-        *last_places(
-            [left_places(piece, last, **full) for piece in pieces],
-            full["n_examples"],
-            full["noise"],
-        ),
-    )
-    parts = zip(*(select(piece, seed=3, **options, bounds=bounds) for piece in pieces))
-    for part, whole in zip(parts, select(light, seed=3, **options)):
+    last = problem_cutoff(rows["problem_id"], choice.n_problems, 3)
+    candidates = [candidate_ranks(piece, choice, 3, last) for piece in pieces]
+    cutoffs = Cutoffs(last, *rank_cutoffs(candidates, choice))
+    parts = zip(*(curate.select(piece, choice, 3, cutoffs) for piece in pieces))
+    for part, whole in zip(parts, curate.select(rows, choice, 3)):
         pd.testing.assert_frame_equal(pd.concat(part).sort_values(KEY, ignore_index=True), whole)
 
 
@@ -143,13 +135,7 @@ def test_filters():
     judged, dropped = select(frame, filter="judge", unique="none")
     assert len(judged) == ((frame["sound"] == True) & usable).sum()  # noqa: E712
     assert {"judged unsound", "not judged", "truncated"} == set(dropped["reason"])
-    nullable = frame.assign(sound=pd.array(frame["sound"], "boolean"))
-    pd.testing.assert_frame_equal(
-        select(nullable, filter="judge", unique="none")[0][KEY], judged[KEY]
-    )
-    everything, dropped = select(
-        frame.drop(columns=["verdict", "sound"]), filter="none", unique="none"
-    )
+    everything, dropped = select(frame, filter="none", unique="none")
     assert len(everything) == usable.sum() and set(dropped["reason"]) == {"truncated"}
 
 
@@ -217,26 +203,35 @@ def test_empty_frame_and_empty_text():
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"filter": "golden"},
+        {"unique": "hash"},
+        {"per_problem": 0},
+        {"noise": 1.0},
+        {"n_samples": 1.5},
+        {"noise": 0.1, "filter": "none"},
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Curation(**options)
+
+
+@pytest.mark.parametrize(
     "options,message",
     [
-        ({"filter": "golden"}, "filter = 'golden'"),
-        ({"unique": "hash"}, "unique = 'hash'"),
-        ({"per_problem": 0}, "per_problem = 0"),
-        ({"noise": 1.0}, "noise = 1.0"),
-        ({"n_samples": 1.5}, "n_samples = 1.5"),
-        ({"noise": 0.1, "filter": "none"}, "tells right from wrong"),
         ({"n_examples": 10_000}, "10000 right examples are needed"),
         ({"noise": 0.9}, "wrong examples are needed"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_too_few_samples_are_said(options, message):
     with pytest.raises(ValueError, match=message):
         select(pool(), **options)
 
 
-def test_bad_frames_are_refused():
-    frame = pool()
-    with pytest.raises(ValueError, match="lacks the columns"):
-        select(frame.drop(columns="verdict"))
+def test_a_repeated_key_is_refused():
+    rows = judged(pool())
     with pytest.raises(ValueError, match="stands twice"):
-        select(pd.concat([frame, frame.head(1)]))
+        curate.select(pd.concat([rows, rows.head(1)]), Curation(), seed=0)

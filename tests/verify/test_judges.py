@@ -4,6 +4,7 @@ import json
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ import pytest
 
 from wcse_lib import intervals
 from wcse_lib.nano import world
-from wcse_lib.verify import judges
+from wcse_lib.study import Verification
+from wcse_lib.verify import judges, model_judge, rates
+from wcse_lib.verify.arithmetic import judge_arithmetic
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -105,18 +108,18 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("text", RIGHT)
 def test_fair_arithmetic_passes(text):
-    assert judges.arithmetic(text)[0] is True
+    assert judge_arithmetic(text)[0] is True
 
 
 @pytest.mark.parametrize("text,step", WRONG)
 def test_wrong_step_is_named(text, step):
-    sound, reason = judges.arithmetic(text)
+    sound, reason = judge_arithmetic(text)
     assert sound is False and f"wrong step: {step}," in reason
 
 
 @pytest.mark.parametrize("text", UNREADABLE)
 def test_what_is_not_certain_is_not_judged(text):
-    assert judges.arithmetic(text) == (None, "no equation to check")
+    assert judge_arithmetic(text) == (None, "no equation to check")
 
 
 def test_random_equations_against_integers():
@@ -127,7 +130,7 @@ def test_random_equations_against_integers():
         )
         value = eval(expression)
         off = rng.choice([0, 0, 1, -1, 10])
-        assert judges.arithmetic(f"so {expression} = {value + off} in all")[0] is (off == 0)
+        assert judge_arithmetic(f"so {expression} = {value + off} in all")[0] is (off == 0)
 
 
 def test_gold_solutions_hold():
@@ -136,7 +139,7 @@ def test_gold_solutions_hold():
     answers = [
         json.loads(line)["answer"] for line in open(DATA / "gsm8k_test.jsonl", encoding="utf-8")
     ]
-    judged = [judges.arithmetic(a)[0] for a in answers]
+    judged = [judge_arithmetic(a)[0] for a in answers]
     assert judged.count(True) >= 1_300
     assert [i for i, sound in enumerate(judged) if sound is False] == [
         501,
@@ -156,8 +159,8 @@ def test_lower_bounds_on_real_model_solutions():
     frame = pd.DataFrame(correct, columns=["author", "problem_id", "text"]).assign(
         sample_index=0, judge="arithmetic", reason=""
     )
-    frame["sound"] = [judges.arithmetic(text)[0] for text in frame["text"]]
-    table = judges.false_positive_table(judges.by_problem(frame)).set_index("author").loc[authors]
+    frame["sound"] = [judge_arithmetic(text)[0] for text in frame["text"]]
+    table = rates.false_positive_table(rates.by_problem(frame)).set_index("author").loc[authors]
     assert table["n"].tolist() == [145, 257, 211, 373]
     assert table["n_false"].tolist() == [
         2,
@@ -184,7 +187,7 @@ def test_hostile_text_ends_soon():
         "1x" * 300_000 + "1=1",
     ]
     start = time.process_time()
-    assert all(judges.arithmetic(text)[1] for text in texts)
+    assert all(judge_arithmetic(text)[1] for text in texts)
     assert time.process_time() - start < 15
 
 
@@ -198,28 +201,34 @@ def test_exact_judge_is_the_nano_checker():
 
 
 def test_rubric_and_reading():
-    told, blind = judges.rubric(), judges.rubric(gold_known=False)
+    told, blind = model_judge.rubric(), model_judge.rubric(gold_known=False)
     assert told.count("{question}") == blind.count("{question}") == 1 and "{" not in told.replace(
         "{question}", ""
     )
     assert "which is right" in told and "right" not in blind.split("Rubric")[0].replace(
         "right or wrong", ""
     )
-    case = judges.case(" What is {solution}?\n", "It is {question}: $\\frac{1}{2}$ ")
+    case = model_judge.case(" What is {solution}?\n", "It is {question}: $\\frac{1}{2}$ ")
     assert case == "Problem:\nWhat is {solution}?\n\nSolution:\nIt is {question}: $\\frac{1}{2}$"
-    assert judges.parse_judgement("Step 1 follows.\nJudgement: SOUND") is True
-    assert judges.parse_judgement("**Judgment: flawed.**") is False
-    assert judges.parse_judgement("Judgement: SOUND\nNo, wait.\nJudgement: FLAWED") is False
-    assert judges.parse_judgement("Judgement: SOUND or FLAWED") is None
-    assert judges.parse_judgement("It looks sound to me") is None
-    assert judges.parse_judgement(told) is None
-    assert judges.read_judgement("Judgement: FLAWED", "stop") == (False, "the judge said FLAWED")
-    assert judges.read_judgement("Judgement: SOUND", "length") == (
+    assert model_judge.parse_judgement("Step 1 follows.\nJudgement: SOUND") is True
+    assert model_judge.parse_judgement("**Judgment: flawed.**") is False
+    assert model_judge.parse_judgement("Judgement: SOUND\nNo, wait.\nJudgement: FLAWED") is False
+    assert model_judge.parse_judgement("Judgement: SOUND or FLAWED") is None
+    assert model_judge.parse_judgement("It looks sound to me") is None
+    assert model_judge.parse_judgement(told) is None
+    assert model_judge.read_judgement("Judgement: FLAWED", "stop") == (
+        False,
+        "the judge said FLAWED",
+    )
+    assert model_judge.read_judgement("Judgement: SOUND", "length") == (
         None,
         "the judge was cut off at max_tokens",
     )
-    assert judges.read_judgement("", "error", "HTTP 500") == (None, "the judge failed: HTTP 500")
-    assert judges.read_judgement("I see\nno flaw.", "stop")[1].endswith(
+    assert model_judge.read_judgement("", "error", "HTTP 500") == (
+        None,
+        "the judge failed: HTTP 500",
+    )
+    assert model_judge.read_judgement("I see\nno flaw.", "stop")[1].endswith(
         "neither SOUND nor FLAWED, but ends: I see no flaw."
     )
 
@@ -227,7 +236,7 @@ def test_rubric_and_reading():
 def corrected_rate(*pairs):
     """Of independent samples: one a problem, each in one of the three rates."""
     apart = [np.repeat(np.arange(3), [n for _, n in pairs]) == i for i in range(3)]
-    return judges.corrected_rate(
+    return rates.corrected_rate(
         *((own * (own.cumsum() <= k), own) for own, (k, _) in zip(apart, pairs))
     )
 
@@ -249,7 +258,7 @@ def test_corrected_rate_undoes_the_judges_errors():
     value, low, high = corrected_rate((5, 20), (5, 10), (5, 10))
     assert np.isnan(value) and low < 0.05 and high > 0.9
     with pytest.raises(ValueError, match="specificity"):
-        judges.corrected_rate(([5], [20]), ([5], [10]), ([11], [10]))
+        rates.corrected_rate(([5], [20]), ([5], [10]), ([11], [10]))
 
 
 def test_corrected_rate_covers_the_truth():
@@ -286,13 +295,13 @@ def test_intervals_know_that_samples_of_a_problem_share_their_faults():
             sound=(kept - false) * known,
             passed=passed * known,
         )
-        rates = pd.concat(
+        table = pd.concat(
             [
-                judges.false_positive_table(sums.assign(judge="exact", n_false=false), i),
-                judges.corrected_table(said, i),
+                rates.false_positive_table(sums.assign(judge="exact", n_false=false), i),
+                rates.corrected_table(said, i),
             ]
         )
-        hits += (rates["low"] <= 0.16) & (0.16 <= rates["high"])
+        hits += (table["low"] <= 0.16) & (0.16 <= table["high"])
     assert (0.9 <= hits / n).all() and (hits / n <= 0.995).all()
 
 
@@ -307,17 +316,17 @@ def test_false_positive_table():
             "reason": "nobody was sure",
         }
     )
-    sums = judges.by_problem(frame)
-    table = judges.false_positive_table(sums).set_index(["author", "judge"])
+    sums = rates.by_problem(frame)
+    table = rates.false_positive_table(sums).set_index(["author", "judge"])
     human = table.loc[("a", "human")]
     assert (human["n"], human["n_false"], human["n_undecided"]) == (4, 1, 1)
     expected = intervals.ratio([0, 1, 0, 0], [1, 1, 1, 1])
     assert (human["value"], human["low"], human["high"]) == tuple(expected)
     pieces = [
-        judges.by_problem(frame.assign(sample_index=i)) for i in range(3)
+        rates.by_problem(frame.assign(sample_index=i)) for i in range(3)
     ]  # rows of one problem are added
     copied = (
-        judges.false_positive_table(pd.concat(pieces))
+        rates.false_positive_table(pd.concat(pieces))
         .set_index(["author", "judge"])
         .loc[("a", "human")]
     )
@@ -327,7 +336,7 @@ def test_false_positive_table():
     assert table.loc[("b", "human"), "reading"] == "nothing decided; nobody was sure"
     assert "lower bound" in table.loc[("b", "arithmetic"), "reading"]
     with pytest.raises(ValueError, match="repeated judgement"):
-        judges.by_problem(pd.concat([frame, frame.head(1)]))
+        rates.by_problem(pd.concat([frame, frame.head(1)]))
 
 
 def test_a_model_judge_is_corrected_where_others_judged_too():
@@ -347,8 +356,8 @@ def test_a_model_judge_is_corrected_where_others_judged_too():
     people = pd.DataFrame({**key, "judge": "human", "sound": pd.array(~flawed, "boolean")}).iloc[
         50:650
     ]
-    table = judges.corrected_table(judges.calibration(pd.concat([said, people])))
-    raw = judges.false_positive_table(judges.by_problem(said))
+    table = rates.corrected_table(rates.calibration(pd.concat([said, people])))
+    raw = rates.false_positive_table(rates.by_problem(said))
     (row,) = table.itertuples()
     assert row.judge == "model, corrected by human" and (row.n, row.n_undecided) == (2900, 100)
     assert raw["low"].item() > 0.2 or raw["value"].item() - 0.2 > 0.01  # uncorrected it is off
@@ -359,13 +368,44 @@ def test_a_model_judge_is_corrected_where_others_judged_too():
     )
     flagged = int(model[100:650][flawed[100:650]].sum())
     assert f"flags {flagged} of {flawed[100:650].sum()} flawed" in row.reading
-    (row,) = judges.corrected_table(
-        judges.calibration(pd.concat([said, people[people["sound"]]]))
+    (row,) = rates.corrected_table(
+        rates.calibration(pd.concat([said, people[people["sound"]]]))
     ).itertuples()
     assert np.isnan(row.value) and "flags 0 of 0 flawed" in row.reading
-    assert judges.corrected_table(judges.calibration(said)).empty
+    assert rates.corrected_table(rates.calibration(said)).empty
 
 
 @pytest.mark.parametrize("text", ["2+2 = (5)%", "7/10 = (70)%", "3*4 = (1+2)%", "1+1 = -(2)%"])
 def test_a_per_cent_sign_after_a_bracket_is_read(text):
-    assert judges.arithmetic(text)[0] in (True, False, None)
+    assert judge_arithmetic(text)[0] in (True, False, None)
+
+
+def study(dataset="files", model=False, **verification):
+    """As much of a study as the choice of judges asks for."""
+    verification = Verification(**verification, model_judge={"model": "m"} if model else None)
+    return SimpleNamespace(dataset=SimpleNamespace(name=dataset), verification=verification)
+
+
+def test_the_own_judge_comes_first():
+    assert judges.judges_of(study("nano")) == ["exact", "arithmetic", "human"]
+    assert judges.judges_of(study(judge="human")) == ["human", "arithmetic"]
+    assert judges.judges_of(study(judge="none")) == []
+    assert judges.judges_of(study(by="tests")) == []
+    assert judges.judges_of(study(by="tests", model=True)) == ["model", "human"]
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "free"),
+    [
+        (study("nano", judge="none"), None, None),
+        (study("nano"), "exact", "exact"),
+        (study("nano", judge="arithmetic"), "arithmetic", "arithmetic"),
+        (study("nano", judge="model", model=True), "model", "exact"),
+        (study(judge="human"), "human", "arithmetic"),
+        (study(by="tests"), None, None),
+        (study(by="tests", model=True), "model", None),
+    ],
+)
+def test_students_are_judged_as_arms_are_where_it_costs_nothing(given, own, free):
+    assert judges.own_judge(given) == own
+    assert judges.free_judge(given) == free

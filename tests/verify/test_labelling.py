@@ -9,7 +9,7 @@ import pytest
 
 from wcse_lib.store.records import KEY
 from wcse_lib.verify import labelling
-from wcse_lib.verify.judges import by_problem, false_positive_table
+from wcse_lib.verify.rates import by_problem, false_positive_table
 
 
 def samples(n=40):

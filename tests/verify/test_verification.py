@@ -29,7 +29,8 @@ from wcse_lib.store.records import (
 )
 from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
 from wcse_lib.verdicts import check as verdicts
-from wcse_lib.verify import labelling
+from wcse_lib.verify import judges_of, labelling
+from wcse_lib.verify import samples as pieces
 from wcse_lib.verify import stage as verification
 
 ROW = {
@@ -138,7 +139,7 @@ def test_pieces_are_the_whole(tmp_path):
 
 @pytest.mark.parametrize("n_rows", [20_000, 13])
 def test_every_recipe_accounts_for_every_row(tmp_path, monkeypatch, n_rows):
-    monkeypatch.setattr(verification, "iter_samples", partial(iter_samples, n_rows=n_rows))
+    monkeypatch.setattr(pieces, "iter_samples", partial(iter_samples, n_rows=n_rows))
     monkeypatch.setattr(records, "PIECE", n_rows)
     recipes = {
         "one": {"per_problem": 1, "unique": "equations"},
@@ -592,9 +593,7 @@ def test_code_through_the_first_three_rooms(tmp_path):
         and rows["verifier"].str.startswith("wcse-tests/1 (").all()
     )
     examples = pd.read_parquet(run.path("03", "se", "examples.parquet"))
-    assert (
-        len(examples) == 10 and verification.judges_of(run) == [] and verified.false_positives.empty
-    )
+    assert len(examples) == 10 and judges_of(run.study) == [] and verified.false_positives.empty
 
 
 HUMANEVAL = 'import math\n\ndef helper(x):\n    return x + 1\n\ndef area(r: float) -> float:\n    """The area of a circle."""\n'

@@ -30,7 +30,7 @@ from wcse_lib.store import (
 )
 from wcse_lib.study import Machine, Run, resolve_model
 from wcse_lib.verdicts import verifier
-from wcse_lib.verify import judgement_rows, tell, three_kinds
+from wcse_lib.verify import as_text, free_judge, judgement_rows, three_kinds
 
 DECODINGS = ("greedy", "sampled")
 
@@ -57,14 +57,6 @@ def model_of(run: Run, student: str) -> tuple[str, str | None]:
     if (folder / "adapter_config.json").exists():
         return resolve_model(entry["model"]), str(folder)
     return str(folder), None
-
-
-def judge_of(run: Run) -> str | None:
-    """The judge of students' reasoning: exact for nano, else arithmetic; none for code and where none is wanted."""
-    v = run.study.verification
-    if v.judge == "none" or v.by == "tests":
-        return None
-    return "exact" if run.study.dataset.name == "nano" else "arithmetic"
 
 
 def test_student(folder: str, student: str, machine: Machine) -> None:
@@ -106,7 +98,7 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
             rows["text"] = rows["text"].map(without_thinking)
             verdicts = verify(rows, problems)
             write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
-            if judge := judge_of(run):
+            if judge := free_judge(run.study):
                 write_parquet(
                     folder / f"judgements-{decoding}.parquet",
                     judgement_rows(rows, verdicts, problems, judge),
@@ -203,7 +195,7 @@ def three_rows(run: Run, student: str) -> str:
         ]
         rows = rows.drop(columns=["sound", "judge_reason"]).merge(judged, on=KEY, how="left")
     chosen = three_kinds(rows).merge(read_samples(folder / "sampled", [*KEY, "text"]), on=KEY)
-    return tell(chosen.merge(problems[["problem_id", "question", "answer"]], on="problem_id"))
+    return as_text(chosen.merge(problems[["problem_id", "question", "answer"]], on="problem_id"))
 
 
 def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:

@@ -101,12 +101,17 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 
 @contextlib.contextmanager
 def parquet_writer(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yield a function that adds a frame with these columns (name: string, int64 or boolean) to one Parquet file, which
+    """Yield a function that adds a frame with these columns (name: string, int64, double or boolean) to one Parquet file, which
     is there, whole, when the block ends without an error."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"string": pa.string(), "int64": pa.int64(), "boolean": pa.bool_()}
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+    }
     nullable = pd.DataFrame(
         {name: pd.Series(dtype=kind) for name, kind in columns.items() if kind == "boolean"}
     )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 
 import pandas as pd
@@ -17,9 +18,25 @@ from wcse_lib.verdicts import sandbox
 from wcse_lib.verdicts.code import program
 from wcse_lib.verdicts.tasks import task_verdict
 
+
+class Reason(StrEnum):
+    """How the `reason` of a verdict row begins where others ask for it; details may follow."""
+
+    TRUNCATED = "truncated"
+    FAILED = "the sample failed"
+    NO_CODE = "no code"
+    BAD_GOLD = "gold cannot be parsed"
+    TIMEOUT = "timeout"
+
+
 VERDICTS = dict.fromkeys([*KEY, "extracted", "verdict", "reason", "verifier"], "string") | {
     "sample_index": "int64"
 }
+
+
+def reason_kind(reason: pd.Series) -> pd.Series:
+    """Reasons without the statement of the tests or the message of the code that they name."""
+    return reason.str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
 
 
 def verdict_rows(
@@ -65,7 +82,7 @@ def _verify(
     extracted, verdict, reason = (
         [None] * len(samples),
         ["incorrect"] * len(samples),
-        ["truncated"] * len(samples),
+        [str(Reason.TRUNCATED)] * len(samples),
     )
     of = (
         problems.set_index("problem_id")[gold]
@@ -76,7 +93,7 @@ def _verify(
     for i, result in zip(usable, check(samples["text"].iloc[usable].tolist(), of), strict=True):
         extracted[i], verdict[i], reason[i] = result
     for i in (i for i, f in enumerate(finish) if f == "error"):
-        verdict[i], reason[i] = "unverifiable", "the sample failed"
+        verdict[i], reason[i] = "unverifiable", str(Reason.FAILED)
     rows = samples[KEY].reset_index(drop=True)
     return rows.assign(
         extracted=pd.array(extracted, "string"), verdict=verdict, reason=reason, verifier=name
@@ -95,7 +112,7 @@ def _run_tests(
         return (
             sandbox.run_tests(*job[:2], limits, job[2])
             if job[0].strip()
-            else ("incorrect", "no code")
+            else ("incorrect", str(Reason.NO_CODE))
         )
 
     with ThreadPoolExecutor(workers) as threads:

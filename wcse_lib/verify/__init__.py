@@ -1,22 +1,37 @@
 """03: verdicts, judgements and examples."""
 
-from wcse_lib.verify.judges import by_problem, calibration, corrected_table, false_positive_table
-from wcse_lib.verify.judging import judgement_rows, tell, three_kinds
-from wcse_lib.verify.labelling import agreement_table, panel
-from wcse_lib.verify.stage import checks, judges_of, labels, three_rows, verify
+from wcse_lib.verdicts import JUDGED
+from wcse_lib.verify.curate import Drop
+from wcse_lib.verify.judges import free_judge, judgement_rows, judges_of, own_judge
+from wcse_lib.verify.labelling import agreement_table
+from wcse_lib.verify.looks import as_text, three_kinds
+from wcse_lib.verify.rates import by_problem, calibration, corrected_table, false_positive_table
+from wcse_lib.verify.stage import (
+    checks,
+    correct_judgements,
+    labels,
+    panel,
+    three_rows,
+    verify,
+)
 
 __all__ = [
+    "Drop",
+    "JUDGED",
     "agreement_table",
+    "as_text",
     "by_problem",
     "calibration",
     "checks",
+    "correct_judgements",
     "corrected_table",
     "false_positive_table",
+    "free_judge",
     "judgement_rows",
     "judges_of",
     "labels",
+    "own_judge",
     "panel",
-    "tell",
     "three_kinds",
     "three_rows",
     "verify",

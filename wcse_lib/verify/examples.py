@@ -1,0 +1,111 @@
+"""Examples: what every recipe chooses at every budget among an arm's judged samples, and where each row went."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pandas as pd
+
+from wcse_lib.plan import MAIN
+from wcse_lib.store import (
+    KEY,
+    StudyError,
+    parquet_writer,
+    problem_range_filter,
+    read_parquet,
+    write_parquet,
+)
+from wcse_lib.study import Curation, Run
+from wcse_lib.verify.curate import (
+    Cutoffs,
+    candidate_ranks,
+    problem_cutoff,
+    rank_cutoffs,
+    select,
+)
+from wcse_lib.verify.samples import planned_samples, whole_problems
+
+CHOSEN = dict.fromkeys([*KEY, "budget", "recipe"], "string") | {"sample_index": "int64"}
+
+
+def write_examples(run: Run, arm: str) -> pd.DataFrame:
+    """Write `examples`, `dropped` and `flow` of an arm from its judged rows, and return the flow.
+
+    Flow: one row per budget, recipe, step (samples, dropped, examples) and `reason`, with `n` rows.
+    Raises StudyError when a recipe asks for more examples than there are.
+    """
+    folder, seed = run.path("03", arm), run.study.seed
+    choices = _choices(run, arm)
+    cutoffs = {at: _cutoffs(run, arm, at, choice) for at, choice in choices.items()}
+    reasons = {at: Counter() for at in choices}
+    with (
+        parquet_writer(folder / "dropped.parquet", CHOSEN | {"reason": "string"}) as add_dropped,
+        parquet_writer(folder / "examples.parquet", CHOSEN | {"text": "string"}) as add_examples,
+    ):
+        for samples in planned_samples(run, arm, []):
+            judged = read_parquet(folder / "judged.parquet", None, problem_range_filter(samples))
+            for at, choice in choices.items():
+                budget, recipe = at
+                rows = run.rows_of_budget(judged, arm, budget)
+                examples, dropped = select(rows, choice, seed, cutoffs[at])
+                reasons[at]["examples"] += len(examples)
+                reasons[at].update(dropped["reason"])
+                texts = examples[KEY].merge(samples[[*KEY, "text"]], on=KEY)
+                add_examples(texts.assign(budget=budget, recipe=recipe))
+                add_dropped(dropped.assign(budget=budget, recipe=recipe))
+    flow = _flow(arm, reasons)
+    write_parquet(folder / "flow.parquet", flow)
+    return flow
+
+
+def _flow(arm: str, reasons: dict[tuple[str, str], Counter]) -> pd.DataFrame:
+    """The steps of every budget and recipe as rows, from how many samples left for each reason."""
+    rows = []
+    for (budget, recipe), counts in reasons.items():
+        n_samples, n_examples = counts.total(), counts.pop("examples")
+        steps = [("samples", n_samples, "")]
+        steps += [("dropped", n, reason) for reason, n in counts.most_common()]
+        steps += [("examples", n_examples, "")]
+        for step, n, reason in steps:
+            facts = {"arm": arm, "budget": budget, "recipe": recipe}
+            rows.append({**facts, "step": step, "n": n, "reason": reason})
+    return pd.DataFrame(rows)
+
+
+def _choices(run: Run, arm: str) -> dict[tuple[str, str], Curation]:
+    """What every recipe asks at every one of its budgets, in numbers, by (budget, recipe)."""
+    choices = {}
+    for name, recipe in {MAIN: run.study.curation, **run.study.recipes}.items():
+        for budget in getattr(recipe, "budgets", None) or run.arm(arm)["samples"]:
+            known = {}
+            if recipe.n_samples == "reference":
+                known["n_samples"] = run.arm(run.study.budget.reference)["samples"][budget]
+            if recipe.n_examples == "equal":  # cut by 04, which sees the examples of all arms
+                known["n_examples"] = None
+            choices[budget, name] = recipe.model_copy(update=known)
+    return choices
+
+
+def _cutoffs(run: Run, arm: str, at: tuple[str, str], choice: Curation) -> Cutoffs:
+    """What a choice asks of all samples at once: nothing, unless it counts problems or examples or wants noise."""
+    budget, recipe = at
+    path, seed = run.path("03", arm, "judged.parquet"), run.study.seed
+    last_problem = math.inf
+    if choice.n_problems is not None:
+        problem_ids = set()
+        for keys in whole_problems(path, KEY):
+            problem_ids.update(run.rows_of_budget(keys, arm, budget)["problem_id"])
+        last_problem = problem_cutoff(problem_ids, choice.n_problems, seed)
+    if choice.n_examples is None and not choice.noise:
+        return Cutoffs(last_problem)
+
+    candidates = []
+    for judged in whole_problems(path):
+        rows = run.rows_of_budget(judged, arm, budget)
+        candidates.append(candidate_ranks(rows, choice, seed, last_problem))
+    try:
+        return Cutoffs(last_problem, *rank_cutoffs(candidates, choice))
+    except ValueError as error:
+        key = "curation" if recipe == MAIN else f"recipes.{recipe}"
+        raise StudyError(f"{key}: {arm} at budget {budget}: {error}") from None

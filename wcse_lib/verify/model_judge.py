@@ -1,0 +1,176 @@
+"""A model as judge: the rubric it is asked with, how its output is read, and its judgements, resumable and at a cost."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib import budget
+from wcse_lib.sample import Decoding, draw, load_tokenizer, opened
+from wcse_lib.store import KEY, StudyError, read_samples, write_json
+from wcse_lib.study import Machine, Prompt, Run, Study, resolve, resolve_model
+from wcse_lib.verdicts import as_judgements
+from wcse_lib.verify import labelling
+from wcse_lib.verify.samples import texts_of
+
+RUBRIC = """Check {task}
+
+Rubric. A solution is FLAWED when at least one of these holds, and otherwise SOUND:
+1. a calculation is wrong (a fair rounding is not);
+2. a step does not follow from the problem or from earlier steps, or it uses a number that is not there;
+3. a quantity is misread (units, rates, per cents, who or what is counted), even if luck puts it right later;
+4. two mistakes cancel, or the answer is guessed or appears without being derived{last}.
+Clumsy wording, skipped trivial steps and superfluous but true statements are no flaws.
+
+{question}
+
+Go through the solution step by step and say of each step whether it follows. Then end with one line that says
+either "Judgement: SOUND" or "Judgement: FLAWED", without the quotes."""
+
+
+def rubric(gold_known: bool = True) -> str:
+    """The template that asks a model for its judgement of a `case` (its {question}) of a correct solution, or, when no
+    gold answer is to be used, of any solution."""
+    task = "the reasoning of a solution, not its final answer, which is right: does it really get there?"
+    last = ""
+    if not gold_known:
+        task = "a solution, which may be right or wrong, in its reasoning and in its final answer."
+        last = ";\n5. its final answer is wrong, missing, or not what the problem asks for"
+    return RUBRIC.replace("{task}", task).replace("{last}", last)
+
+
+def case(question: str, solution: str) -> str:
+    """What a model is shown with the rubric."""
+    return f"Problem:\n{question.strip()}\n\nSolution:\n{solution.strip()}"
+
+
+def read_judgement(text: str, finish_reason: str, error: str = "") -> tuple[bool | None, str]:
+    """(sound, reason) of a judge's output; `None` when it failed, was cut off or says neither."""
+    if finish_reason == "length":
+        return None, "the judge was cut off at max_tokens"
+    if finish_reason != "stop":
+        return None, f"the judge failed: {error}"
+    sound = parse_judgement(text)
+    if sound is None:
+        end = " ".join(text.split())[-60:]
+        return None, f"the judge said neither SOUND nor FLAWED, but ends: {end}"
+    return sound, f"the judge said {'SOUND' if sound else 'FLAWED'}"
+
+
+def parse_judgement(text: str) -> bool | None:
+    """Read a judge's output: True for sound, False for flawed, `None` when its last `Judgement:` line says neither.
+
+    >>> parse_judgement("Step 1 follows.\\nJudgement: SOUND")
+    True
+    """
+    marks = re.findall(
+        r"(?im)^[^\w\n]{0,9}judge?ment[^\w\n]{1,9}(sound|flawed)\b(?![^\w\n]{0,5}(?:or\b|/|\|))",
+        text,
+    )
+    return marks[-1].lower() == "sound" if marks else None
+
+
+def ask_model(
+    run: Run, arm: str, keys: pd.DataFrame, machine: Machine, gold_known: bool
+) -> pd.DataFrame:
+    """The judge model's judgements (columns JUDGEMENTS) of these correct samples, or of any when gold is not `gold_known`.
+
+    Where only `n_per_arm` correct samples are to be judged, as many are drawn. Equal solutions of a problem are judged
+    once. The outputs lie in `judge/`, resumable; their cost in `judge.json`.
+    """
+    judge, folder = run.study.verification.model_judge, run.path("03", arm, "judge")
+    if judge.n_per_arm and gold_known:
+        keys = labelling.draw(keys, judge.n_per_arm, run.study.seed)
+    template = rubric(gold_known)
+
+    # an id for each case, so that a changed judge or rubric never meets old outputs
+    asked = texts_of(run, arm, keys[KEY])
+    asked["case"] = [case(row.question, row.text) for row in asked.itertuples()]
+    settings = [judge.model, template, judge.max_tokens, judge.temperature]
+    asked["id"] = [_digest([*settings, text]) for text in asked["case"]]
+    cases = asked.drop_duplicates("id")[["id", "case"]].set_axis(["problem_id", "question"], axis=1)
+
+    outputs = read_samples(folder)
+    answered = outputs.loc[outputs["finish_reason"] != "error", "problem_id"]
+    if not cases["problem_id"].isin(answered).all():
+        _draw(run.study, folder, arm, cases, template, machine)
+        outputs = read_samples(folder)
+    write_json(run.path("03", arm, "judge.json"), _cost(run.study, outputs))
+
+    answers = outputs.set_index("problem_id").loc[asked["id"]]
+    results = [
+        read_judgement(row.text, row.finish_reason, row.error) for row in answers.itertuples()
+    ]
+    return as_judgements(asked, "model", results)
+
+
+def _digest(parts: list) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+
+
+def _draw(
+    study: Study, folder: Path, arm: str, cases: pd.DataFrame, template: str, machine: Machine
+) -> None:
+    """Draw the judge's outputs that the folder does not hold yet, one for each case."""
+    judge, options = study.verification.model_judge, machine.model_dump()
+    if judge.engine == "openai":
+        engine_name, model, tokenizer, style = "openai", judge.model, None, "chat"
+        options |= _prices(study)
+    else:
+        engine_name, model = machine.engine, resolve_model(judge.model)
+        tokenizer = load_tokenizer(model)
+        style = "chat" if tokenizer.chat_template else "plain"
+    with opened(folder, engine_name, model, options) as engine:
+        draw(
+            folder,
+            arm,
+            cases,
+            1,
+            engine=engine,
+            tokenizer=tokenizer,
+            prompt=Prompt(style=style, template=template),
+            sampling=Decoding(judge.temperature, max_tokens=judge.max_tokens),
+            seed=study.seed,
+            model=judge.model,
+            engine_name=engine_name,
+        )
+
+
+def _prices(study: Study) -> dict[str, float | None]:
+    """The endpoint's prices of the study's date; none where the table has none, so that only tokens are counted."""
+    judge, date = study.verification.model_judge, study.budget.price_date
+    with contextlib.suppress(StudyError):
+        price = budget.read_price(resolve(study.budget.prices), judge.model, date)
+        return {
+            "usd_per_million_in": price.get("input"),
+            "usd_per_million_out": price["output"],
+        }
+    return {}
+
+
+def _cost(study: Study, outputs: pd.DataFrame) -> dict:
+    """What the judge's outputs have cost, in tokens, FLOPs (a local model's) and USD (an endpoint's)."""
+    judge = study.verification.model_judge
+    n_tokens = int(outputs["n_tokens"].clip(lower=0).sum())
+    n_prompt_tokens = int(outputs["n_prompt_tokens"].clip(lower=0).sum())
+    n_parameters = flops = usd = None
+    if judge.engine != "openai":
+        n_parameters = budget.read_model(resolve_model(judge.model)).n_parameters
+    if n_parameters and len(outputs):
+        flops = budget.sampling_flops(n_parameters, n_tokens, n_prompt_tokens)
+    if outputs["usd"].notna().any():
+        usd = float(outputs["usd"].sum())
+    return {
+        "model": judge.model,
+        "n_samples": len(outputs),
+        "n_tokens": n_tokens,
+        "n_prompt_tokens": n_prompt_tokens,
+        "n_parameters": n_parameters,
+        "flops": flops,
+        "usd": usd,
+    }
