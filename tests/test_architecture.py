@@ -33,7 +33,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "papermill": {"pipeline"},
     "nbconvert": {"report.notebooks"},
     "nbformat": {"report.notebooks"},
-    "pyarrow": {"store.records", "store.tables"},
+    "pyarrow": {"store.tables", "store.readers"},
     "duckdb": {"store.tables"},
     "ipywidgets": {"verify.labelling", "plan.explorer"},
 }

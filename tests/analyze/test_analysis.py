@@ -16,7 +16,7 @@ from wcse_lib import intervals, metrics
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.analyze import words as explanation
 from wcse_lib.budget import ledger
-from wcse_lib.store import records
+from wcse_lib.store import tables as store_tables
 from wcse_lib.store.records import (
     KEY,
     StudyError,
@@ -317,7 +317,7 @@ def test_every_table_is_there_tidy_and_within_its_interval(study, tables):
 def test_pieces_give_the_tables_of_the_whole(study, tables, monkeypatch):
     for module in (analysis, ledger):
         monkeypatch.setattr(module, "iter_samples", partial(iter_samples, n_rows=50))
-    monkeypatch.setattr(records, "PIECE", 70)
+    monkeypatch.setattr(store_tables, "PIECE", 70)
     before = {path.name: path.read_bytes() for path in study.path("06", "tables").iterdir()}
     for name, frame in analysis.analyze(study).items():
         pd.testing.assert_frame_equal(frame, tables[name])

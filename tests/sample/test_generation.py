@@ -142,17 +142,16 @@ def test_bad_imports_are_named(tmp_path, rows, columns, word):
 
 
 KILLED = """
-import sys
+import os, sys, time
 from wcse_lib.sample import stage as generation
 from wcse_lib.store import records
 from wcse_lib.study import Machine, Run, load_machine
 records.SampleWriter.__init__.__defaults__ = (4, 15.0, "")
-slow = records._replace
-def replace(path, write):
-    import time
+slow = os.fsync
+def fsync(file):
     time.sleep(0.03)
-    slow(path, write)
-records._replace = replace
+    slow(file)
+os.fsync = fsync
 generation.generate(Run(sys.argv[1]), "wc", load_machine(sys.argv[2]))
 """
 

@@ -16,7 +16,7 @@ from wcse_lib.plan import stage as planning
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.engines import Output
-from wcse_lib.store import records
+from wcse_lib.store import tables as store_tables
 from wcse_lib.store.records import (
     KEY,
     SampleWriter,
@@ -140,7 +140,7 @@ def test_pieces_are_the_whole(tmp_path):
 @pytest.mark.parametrize("n_rows", [20_000, 13])
 def test_every_recipe_accounts_for_every_row(tmp_path, monkeypatch, n_rows):
     monkeypatch.setattr(pieces, "iter_samples", partial(iter_samples, n_rows=n_rows))
-    monkeypatch.setattr(records, "PIECE", n_rows)
+    monkeypatch.setattr(store_tables, "PIECE", n_rows)
     recipes = {
         "one": {"per_problem": 1, "unique": "equations"},
         "same": {"n_samples": "reference", "budgets": ["high"]},

@@ -1,48 +1,45 @@
 """Files: written whole or not at all, read back with their keys checked."""
 
-from wcse_lib.store.records import (
+from wcse_lib.store.errors import StudyError
+from wcse_lib.store.files import encodable, locked, read_json, sha256, write_json, write_text
+from wcse_lib.store.manifest import check_tables, is_complete, machine, write_manifest
+from wcse_lib.store.readers import field, read_table
+from wcse_lib.store.samples import (
     KEY,
     SAMPLE_COLUMNS,
     SampleWriter,
-    StudyError,
-    check_tables,
     count_rows,
-    encodable,
-    field,
-    is_complete,
     iter_samples,
-    locked,
-    machine,
-    parquet_writer,
     parts,
+    read_samples,
+    sample_table,
+)
+from wcse_lib.store.tables import (
+    parquet_writer,
     problem_range_filter,
-    read_json,
+    query,
+    query_pieces,
     read_parquet,
     read_pieces,
-    read_samples,
-    read_table,
-    sha256,
-    write_json,
-    write_manifest,
     write_parquet,
-    write_text,
 )
-from wcse_lib.store.tables import query, query_pieces
 
 __all__ = [
     "KEY",
     "SAMPLE_COLUMNS",
     "SampleWriter",
     "StudyError",
-    "parquet_writer",
     "check_tables",
     "count_rows",
     "encodable",
     "field",
     "is_complete",
+    "iter_samples",
     "locked",
     "machine",
+    "parquet_writer",
     "parts",
+    "problem_range_filter",
     "query",
     "query_pieces",
     "read_json",
@@ -50,8 +47,7 @@ __all__ = [
     "read_pieces",
     "read_samples",
     "read_table",
-    "problem_range_filter",
-    "iter_samples",
+    "sample_table",
     "sha256",
     "write_json",
     "write_manifest",

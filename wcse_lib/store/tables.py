@@ -1,4 +1,4 @@
-"""SQL over Parquet files and frames, by DuckDB: little memory, whatever the number of rows."""
+"""Tables: Parquet files written whole or not at all, read whole, in pieces, or by SQL (DuckDB) in little memory."""
 
 from __future__ import annotations
 
@@ -6,21 +6,164 @@ import contextlib
 import glob
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from wcse_lib.store.records import PIECE, StudyError, _reading
+from wcse_lib.store.errors import StudyError
+from wcse_lib.store.files import reading, replacing
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
 
-MEMORY_LIMIT = "400MB"  # what a query holds before it writes to the temporary folder
+PIECE = 20_000  # rows that are held at a time where there may be millions
+SETTINGS = {  # of DuckDB
+    "memory_limit": "400MB",  # what a query holds before it writes to the temporary folder
+    "threads": 1,
+    "preserve_insertion_order": True,
+    "python_enable_replacements": False,  # a misspelt table is no Python variable
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 Table = Path | list[Path] | pd.DataFrame
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as one Parquet file, whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with replacing(path) as file:
+        pq.write_table(table, file, write_page_checksum=True)
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Yield a function that adds a frame with these columns to one Parquet file.
+
+    columns: name -> `string`, `int64`, `double` or `boolean`. The file is there, whole, when the block ends well.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(columns)
+    with (
+        replacing(path) as file,
+        pq.ParquetWriter(file, schema, write_page_checksum=True) as writer,
+    ):
+
+        def add(frame: pd.DataFrame) -> None:
+            if len(frame):
+                table = pa.Table.from_pandas(frame[list(columns)], schema, preserve_index=False)
+                writer.write_table(table, row_group_size=PIECE)
+
+        yield add
+
+
+def _schema(columns: dict[str, str]) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "boolean": pa.bool_(),
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+    # pandas' own note about nullable columns, without which None would come back as an object
+    nullable = {name: pd.Series(dtype=kind) for name, kind in columns.items() if kind == "boolean"}
+    if nullable:
+        note = pa.Schema.from_pandas(pd.DataFrame(nullable), preserve_index=False).metadata
+        schema = schema.with_metadata(note)
+    return schema
+
+
+def empty_frame(columns: dict[str, str]) -> pd.DataFrame:
+    """No rows of these columns (name: kind, as in `parquet_writer`)."""
+    return _schema(columns).empty_table().to_pandas()
+
+
+def read_parquet(
+    path: Path, columns: list[str] | None = None, filters: list[tuple] | None = None
+) -> pd.DataFrame:
+    """Read one Parquet file, or those of its rows that match all `filters` (column, operator, value).
+
+    Raises StudyError naming the file when it is missing, unreadable or damaged, or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        _check_columns(path, pq.read_schema(path).names, columns, filters)
+        table = pq.read_table(
+            path,
+            columns=columns,
+            filters=filters,
+            partitioning=None,
+            page_checksum_verification=True,
+        )
+        return table.to_pandas()
+
+
+def read_pieces(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """What `read_parquet` returns, in frames of PIECE rows."""
+    import pyarrow.parquet as pq
+
+    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        _check_columns(path, file.schema_arrow.names, columns)
+        for batch in file.iter_batches(PIECE, columns=columns):
+            yield batch.to_pandas()
+
+
+def count_table_rows(path: Path) -> int:
+    """Rows of a Parquet file, read from its footer; 0 for a damaged one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def problem_range_filter(rows: pd.DataFrame) -> list[tuple]:
+    """Filters for `read_parquet` that give other files' rows of the problems of a piece, and of none far from them."""
+    return [
+        ("problem_id", ">=", rows["problem_id"].min()),
+        ("problem_id", "<=", rows["problem_id"].max()),
+    ]
+
+
+def _reading(path: Path) -> contextlib.AbstractContextManager[None]:
+    import pyarrow as pa
+
+    # pandas reads its own note in a file, and stumbles in many ways over a damaged one
+    damage = (pa.ArrowException, LookupError, TypeError, AttributeError)
+    return reading(path, damage, anew=": only its rows are made anew")
+
+
+def _check_columns(
+    path: Path,
+    names: list[str],
+    columns: list[str] | None,
+    filters: list[tuple] | None = None,
+) -> None:
+    """Raises StudyError where a file has no column of these names: it is whole, but not what this code reads."""
+    needed = [*(columns or []), *(condition[0] for condition in filters or [])]
+    for column in needed:
+        if column not in names:
+            raise _missing_column(path, column, names)
+
+
+def _missing_column(path: Path, column: str, names: list[str]) -> StudyError:
+    return StudyError(
+        f"{path}: no column {column!r}; columns are {', '.join(names)}: "
+        "the file is of another version of the kit; run its stage again"
+    )
 
 
 def query(sql: str, /, **tables: Table) -> pd.DataFrame:
@@ -55,28 +198,15 @@ def _database(tables: dict[str, Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="wcse-sql-") as temporary:
-        settings = {
-            "memory_limit": MEMORY_LIMIT,
-            "threads": 1,
-            "temp_directory": temporary,
-            "preserve_insertion_order": True,
-            "python_enable_replacements": False,  # a misspelt table is no Python variable
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
+        settings = SETTINGS | {"temp_directory": temporary}
         with duckdb.connect(config=settings) as database:
             database.execute("SET enable_progress_bar = false")
-            for name, table in tables.items():
-                _add_view(database, name, table)
             try:
+                for name, table in tables.items():
+                    _add_view(database, name, table)
                 yield database
-            except duckdb.BinderException as error:
-                raise _named_column(error, tables) or error from error
-            except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-                raise StudyError(
-                    f"{tempfile.gettempdir()}: a table could not be sorted or joined there ({error}); "
-                    "free that disk, or set TMPDIR to a larger one"
-                ) from error
+            except duckdb.Error as error:
+                raise _explained(error, tables) from error
 
 
 def _add_view(database: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:
@@ -97,11 +227,13 @@ def _add_view(database: duckdb.DuckDBPyConnection, name: str, table: Table) -> N
     files.create_view(name)
 
 
-def _paths(table: Path | list[Path]) -> list[Path]:
+def _paths(table: Table) -> list[Path]:
+    if isinstance(table, pd.DataFrame):
+        return []
     return table if isinstance(table, list) else [table]
 
 
-def _columns(path: Path) -> tuple[str, ...]:
+def _columns(path: Path) -> list[str]:
     """The columns of a file whose every page is undamaged. Raises StudyError as `read_parquet`."""
     with _reading(path):
         state = path.stat()
@@ -109,48 +241,47 @@ def _columns(path: Path) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=10_000)
-def _verified_columns(path: Path, size: int, mtime_ns: int) -> tuple[str, ...]:
+def _verified_columns(path: Path, size: int, mtime_ns: int) -> list[str]:
     """`_columns`, once for each state of a file: DuckDB itself does not look at the pages' checksums."""
     import pyarrow.parquet as pq
 
     with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
         for _ in file.iter_batches(PIECE):
             pass
-        return tuple(file.schema_arrow.names)
+        return file.schema_arrow.names
 
 
-def _named_column(error: Exception, tables: dict[str, Table]) -> StudyError | None:
-    """The error for a column that files lack; None where no file is to blame."""
+def _explained(error: duckdb.Error, tables: dict[str, Table]) -> Exception:
+    """The StudyError for what a person can mend: a column that files lack, a full disk; else the error itself."""
+    import duckdb
+
+    if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
+        return StudyError(
+            f"{tempfile.gettempdir()}: a table could not be sorted or joined there ({error}); "
+            "free that disk, or set TMPDIR to a larger one"
+        )
     column = re.search(r'column "([^"]+)"', str(error), re.IGNORECASE)
-    if not column:
-        return None
+    if not isinstance(error, duckdb.BinderException) or not column:
+        return error
     for table in tables.values():
-        if isinstance(table, pd.DataFrame):
-            continue
         for path in _paths(table):
-            if column[1] not in _columns(path):
-                return StudyError(
-                    f"{path}: no column {column[1]!r}; columns are {', '.join(_columns(path))}: "
-                    "the file is of another version of the kit; run its stage again"
-                )
-    return None
+            names = _columns(path)
+            if column[1] not in names:
+                return _missing_column(path, column[1], names)
+    return error
 
 
 def _frame_of(table: pyarrow.Table) -> pd.DataFrame:
     """An Arrow table with the kinds of columns that `query` promises."""
     import pyarrow as pa
 
-    for place, column in enumerate(table.schema):
-        kind = _plain_type(column.type)
-        table = table.set_column(place, column.name, table.column(place).cast(kind))
-    kinds = {pa.bool_(): pd.BooleanDtype()}
-    frame = table.to_pandas(types_mapper=kinds.get)
-    for place, column in enumerate(table.schema):
-        # NULL would turn every integer of the column into a float, and an id `1` into `1.0`
-        if pa.types.is_integer(column.type) and table.column(place).null_count:
-            frame[column.name] = (
-                table.column(place).to_pandas(integer_object_nulls=True).astype("Int64")
-            )
+    plain = [column.with_type(_plain_type(column.type)) for column in table.schema]
+    # Kinds that keep NULL apart: with floats, one NULL would turn an id `1` into `1.0`.
+    nullable = {pa.bool_(): pd.BooleanDtype(), pa.int64(): pd.Int64Dtype()}
+    frame = table.cast(pa.schema(plain)).to_pandas(types_mapper=nullable.get)
+    for name, column in frame.items():
+        if column.dtype == "Int64" and not column.hasnans:
+            frame[name] = column.astype("int64")
     return frame
 
 

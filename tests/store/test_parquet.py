@@ -1,5 +1,6 @@
-"""SQL over Parquet: the same rows as pandas, in plain kinds of columns; damage and missing columns are named."""
+"""Parquet files are whole or not there, read whole, in pieces or by SQL; damage and missing columns are named."""
 
+import random
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,94 @@ ROWS = pd.DataFrame(
         "sound": pd.array([True, None, False, True] * 10, "boolean"),
     }
 )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path, seed):
+    path, rng = tmp_path / "f.parquet", random.Random(seed)
+    frame = ROWS[["problem_id", "n_tokens"]].assign(text=[f"text {i} ✓" for i in range(40)])
+    store.write_parquet(path, frame)
+    data = bytearray(path.read_bytes())
+    place = rng.randrange(4, len(data))
+    if seed % 2:
+        data[place] ^= 1 << rng.randrange(8)
+    else:
+        del data[place:]
+    path.write_bytes(data)
+    try:
+        read = store.read_parquet(path)
+    except StudyError as error:
+        assert f"{path}: damaged" in str(error)
+    else:  # a bit of the footer that says nothing, such as who wrote the file
+        pd.testing.assert_frame_equal(read, frame, check_dtype=False)
+
+
+@pytest.fixture
+def rows_file(tmp_path, monkeypatch):
+    """ROWS, written in three pieces; read in pieces of 16."""
+    monkeypatch.setattr(tables, "PIECE", 16)
+    path = tmp_path / "rows.parquet"
+    kinds = {"problem_id": "string", "n_tokens": "int64", "sound": "boolean"}
+    with store.parquet_writer(path, kinds) as add:
+        for piece in (ROWS[:25], ROWS[:0], ROWS[25:]):
+            add(piece)
+            assert not path.exists()
+    return path
+
+
+def test_a_file_written_in_pieces_is_the_whole(rows_file):
+    pd.testing.assert_frame_equal(store.read_parquet(rows_file), ROWS)
+
+
+def test_a_file_read_in_pieces_is_the_whole(rows_file):
+    pieces = list(store.read_pieces(rows_file, ["n_tokens", "sound"]))
+    assert len(pieces) == 3
+    assert pieces[0]["sound"].dtype == "boolean"
+    assert pd.concat(pieces)["n_tokens"].tolist() == list(range(40))
+
+
+def test_rows_near_a_piece_are_those_of_its_problems(rows_file):
+    near = store.problem_range_filter(ROWS[5:9])
+    assert store.read_parquet(rows_file, ["n_tokens"], near)["n_tokens"].tolist() == [*range(4, 12)]
+
+
+def test_an_interrupted_writer_leaves_the_old_file(rows_file):
+    with pytest.raises(KeyboardInterrupt), store.parquet_writer(rows_file, {"n": "int64"}) as add:
+        add(pd.DataFrame({"n": [1]}))
+        raise KeyboardInterrupt
+    pd.testing.assert_frame_equal(store.read_parquet(rows_file), ROWS)
+    assert [path.name for path in rows_file.parent.iterdir()] == ["rows.parquet"]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: store.read_parquet(path, ["problem_id", "usd"]),
+        lambda path: store.read_parquet(path, ["problem_id"], [("usd", ">", 0)]),
+        lambda path: list(store.read_pieces(path, ["usd"])),
+        lambda path: store.query("SELECT usd FROM rows", rows=path),
+    ],
+)
+def test_a_missing_column_is_not_called_damage(rows_file, read):
+    with pytest.raises(
+        StudyError,
+        match=r"rows\.parquet: no column 'usd'; columns are problem_id, n_tokens, sound: "
+        "the file is of another version of the kit; run its stage again",
+    ):
+        read(rows_file)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        store.read_parquet,
+        lambda path: list(store.read_pieces(path)),
+        lambda path: store.query("SELECT * FROM rows", rows=path),
+    ],
+)
+def test_a_missing_file_is_named(tmp_path, read):
+    with pytest.raises(StudyError, match=r"none\.parquet: not there"):
+        read(tmp_path / "none.parquet")
 
 
 @pytest.fixture
@@ -78,16 +167,6 @@ def test_a_column_that_older_parts_lack_is_missing_there(part_files):
     assert rows.values.tolist() == [[15, 55]]
 
 
-def test_a_missing_column_is_not_damage(part_files):
-    with pytest.raises(StudyError, match=r"no column 'usd'; columns are problem_id, .* version"):
-        store.query("SELECT usd FROM samples", samples=part_files)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(StudyError, match=r"none\.parquet: not there"):
-        store.query("SELECT 1 FROM samples", samples=tmp_path / "none.parquet")
-
-
 def test_no_files_at_all_are_named():
     with pytest.raises(StudyError, match="samples: no files to read"):
         store.query("SELECT 1 FROM samples", samples=[])
@@ -112,7 +191,7 @@ def test_a_query_sees_its_tables_alone():
 
 
 def test_a_large_sort_goes_to_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "MEMORY_LIMIT", "30MB")
+    monkeypatch.setitem(tables.SETTINGS, "memory_limit", "30MB")
     sql = "SELECT hash(i) AS h, repeat('x', 100) AS text FROM range(400_000) AS t(i) ORDER BY h"
     n_rows = sum(len(piece) for piece in store.query_pieces(sql))
     assert n_rows == 400_000

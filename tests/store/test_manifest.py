@@ -1,0 +1,41 @@
+"""A manifest names the commit of the code that wrote it."""
+
+import subprocess
+
+import pytest
+
+from wcse_lib.store import manifest, read_json
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository that holds this package, and beside it an environment where it is installed."""
+    for place in ("wcse_lib", "env/wcse_lib"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "module.py").write_text("")
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def head(checkout):
+    asked = ["git", "-C", checkout, "rev-parse", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_recorded_commit_is_the_packages_own(checkout, head):
+    manifest.write_manifest(checkout / "a", "p", {})
+    assert read_json(checkout / "a/manifest.json")["commit"] == head
+
+
+def test_changed_code_is_recorded(checkout, head):
+    (checkout / "wcse_lib/module.py").write_text("changed")
+    assert manifest.commit() == head + " with uncommitted changes"
+
+
+def test_a_repository_that_merely_holds_the_installed_package_is_not_named(checkout, monkeypatch):
+    monkeypatch.setattr(manifest, "ROOT", checkout / "env")
+    assert manifest.commit() == ""

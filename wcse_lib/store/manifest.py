@@ -1,0 +1,99 @@
+"""The manifest, a stage's last file: under which plan, when, on which machine and by which code it was finished."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wcse_lib.store.errors import StudyError
+from wcse_lib.store.files import read_json, write_json
+
+NAME = "manifest.json"
+ROOT = Path(__file__).resolve().parents[2]  # the checkout, where this package runs from one
+
+
+def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
+    """Mark a stage as complete: written last, so that its existence means that all else is there."""
+    (folder / "failed.json").unlink(missing_ok=True)
+    manifest = {
+        "plan_id": plan_id,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+    }
+    if code := commit():
+        manifest["commit"] = code
+    write_json(folder / NAME, manifest | facts)
+
+
+def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = ()) -> bool:
+    """Whether a stage's folder was finished under this plan, and not before a folder that it reads."""
+    if not (folder / NAME).exists():
+        return False
+    manifest = read_json(folder / NAME)
+    if manifest.get("plan_id") != plan_id:
+        return False
+    finished = manifest.get("finished", "")
+    for other in inputs:
+        if (other / NAME).exists() and read_json(other / NAME).get("finished", "") > finished:
+            return False
+    return True
+
+
+def check_tables(folder: Path, plan_id: str) -> None:
+    """Raises StudyError where a study's tables are missing or of an earlier plan (published ones have none)."""
+    analysis = folder / "06_analyze"
+    tables = analysis / "tables"
+    if not any(tables.glob("*")):
+        raise StudyError(f"{tables}: no tables there; run the study to its end first")
+    if (analysis / NAME).exists() and not is_complete(analysis, plan_id):
+        raise StudyError(f"{tables}: of an earlier plan; run the study to its end first")
+
+
+def commit() -> str:
+    """The git commit of the checkout that this package runs from, and whether its code was changed since.
+
+    "" where there is none, as where the package is installed somewhere inside another repository.
+    """
+    if not shutil.which("git"):
+        return ""
+    checkout = _output("git", "rev-parse", "--show-toplevel")
+    if not checkout or Path(checkout).resolve() != ROOT:
+        return ""
+    revision = _output("git", "rev-parse", "HEAD")
+    changes = _output("git", "status", "--porcelain", "-uno", "--", "wcse_lib", "notebooks")
+    return f"{revision} with uncommitted changes" if changes else revision
+
+
+def machine() -> str:
+    """This machine in a line: processors, memory, GPUs, system."""
+    described = [f"{os.cpu_count()} × {_processor()}"]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        described.append(f"{n_bytes / 2**30:.0f} GiB memory")
+    gpus = []
+    if shutil.which("nvidia-smi"):
+        query = ["--query-gpu=name,memory.total", "--format=csv,noheader"]
+        gpus = _output("nvidia-smi", *query).splitlines()
+    described += gpus or ["no GPU"]
+    return ", ".join([*described, platform.system()])
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        name = re.search(r"model name\s*:\s*(.+)", info.read_text())
+        if name:
+            return name[1]
+    return platform.processor() or platform.machine()
+
+
+def _output(*command: str) -> str:
+    """What a command prints in this package's checkout; "" where it fails."""
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return run.stdout.strip()

@@ -1,0 +1,161 @@
+"""Samples on disk: one folder of Parquet parts per author, one row per sample, each key once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib.store.errors import StudyError
+from wcse_lib.store.files import encodable
+from wcse_lib.store.tables import PIECE, count_table_rows, empty_frame, parquet_writer, read_parquet
+
+KEY = ["author", "problem_id", "sample_index"]
+SAMPLE_COLUMNS = {
+    "author": "string",
+    "problem_id": "string",
+    "sample_index": "int64",
+    "seed": "int64",
+    "text": "string",
+    "n_prompt_tokens": "int64",
+    "n_tokens": "int64",
+    "finish_reason": "string",
+    "engine": "string",
+    "model": "string",
+    "prompt_hash": "string",
+    "error": "string",
+    "usd": "double",
+}
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def sample_table(folder: Path) -> list[Path] | pd.DataFrame:
+    """A folder's samples as a table for `query`: its parts, or a frame without rows where nothing was drawn yet."""
+    return parts(folder) or empty_frame(SAMPLE_COLUMNS)
+
+
+def count_rows(folder: Path) -> int:
+    """Rows in a folder's parts, read from the files' footers; damaged parts count nothing."""
+    return sum(count_table_rows(path) for path in parts(folder))
+
+
+def read_samples(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """All rows of a folder's parts, sorted by key. Raises StudyError when a key occurs twice or a part is damaged."""
+    frames = [read_parquet(path, columns) for path in parts(folder)]
+    if not frames:
+        return pd.DataFrame(columns=columns or list(SAMPLE_COLUMNS))
+    return _by_key(pd.concat(frames, ignore_index=True), folder)
+
+
+def iter_samples(
+    folder: Path, columns: list[str] | None = None, n_rows: int = PIECE
+) -> Iterator[pd.DataFrame]:
+    """What `read_samples` returns, in the same order, in pieces of about `n_rows` rows and whole problems.
+
+    Memory does not grow with the number of samples, but for their problems' ids. Raises StudyError as `read_samples`.
+    """
+    counts = {}
+    for path in parts(folder):
+        counts[path] = read_parquet(path, ["problem_id"])["problem_id"].value_counts()
+    if not counts:
+        return
+    sizes = pd.concat(counts.values()).groupby(level=0).sum().sort_index()
+    # Cut the sorted problems into pieces of `n_rows` rows, and note which pieces each part has rows of.
+    piece_of = (sizes.cumsum() - sizes) // n_rows
+    pieces_of_part = {path: set(piece_of[count.index]) for path, count in counts.items()}
+    for piece, problems in piece_of.groupby(piece_of):
+        frames = []
+        for path, pieces in pieces_of_part.items():
+            if piece in pieces:
+                rows = read_parquet(path, columns)
+                frames.append(rows[rows["problem_id"].isin(problems.index)])
+        yield _by_key(pd.concat(frames, ignore_index=True), folder)
+
+
+def _by_key(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    keys = [column for column in KEY if column in frame]
+    if keys == KEY:
+        repeated = frame.loc[frame.duplicated(keys), keys]
+        if len(repeated):
+            key = tuple(repeated.iloc[0])
+            raise StudyError(f"{folder}: sample {key} stands there twice; remove one part")
+    return frame.sort_values(keys, ignore_index=True)
+
+
+class SampleWriter:
+    """Appends samples to a folder as Parquet parts; every flushed part is complete and survives a kill.
+
+    Flushes every `every_rows` rows, and inside a `with` block every `every_seconds` seconds (also while nothing comes),
+    and at its end, also after an error. Failed samples are there to be drawn again: a writer throws away those of the
+    run before, and leaves its own in `part-errors.parquet` at the end of the block. Writers of one folder at the same
+    time (`shard`) leave none.
+    """
+
+    def __init__(
+        self, folder: Path, every_rows: int = 4096, every_seconds: float = 15.0, shard: str = ""
+    ):
+        self.folder = folder
+        self.every_rows = every_rows
+        self.every_seconds = every_seconds
+        self.prefix = f"part-{shard}-" if shard else "part-"
+        self.rows: list[dict] = []
+        self.failed: list[dict] = []
+        self.lock = threading.RLock()
+        self.ended = threading.Event()
+        folder.mkdir(parents=True, exist_ok=True)
+        # What a killed writer left half written, and what is to be drawn again
+        for stale in folder.glob(f".{self.prefix}[0-9]*.tmp"):
+            stale.unlink()
+        self.errors: Path | None = None if shard else folder / "part-errors.parquet"
+        if self.errors:
+            self.errors.unlink(missing_ok=True)
+        self.number = 1 + max(self._numbers(), default=-1)
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the parts that this writer's folder holds already."""
+        written = self.folder.glob(f"{self.prefix}[0-9]*.parquet")
+        return [int(path.stem.removeprefix(self.prefix)) for path in written]
+
+    def add(self, row: dict) -> None:
+        with self.lock:
+            if row["finish_reason"] == "error":
+                self.failed.append(row)
+            else:
+                self.rows.append(row)
+            if len(self.rows) >= self.every_rows:
+                self.flush()
+
+    def flush(self) -> None:
+        with self.lock:
+            if self.rows:
+                _write_samples(self.folder / f"{self.prefix}{self.number:05d}.parquet", self.rows)
+                self.number += 1
+                self.rows = []
+
+    def _flush_regularly(self) -> None:
+        while not self.ended.wait(self.every_seconds):
+            # A full disk is met again, and named, where the samples are drawn.
+            with contextlib.suppress(StudyError):
+                self.flush()
+
+    def __enter__(self) -> SampleWriter:
+        threading.Thread(target=self._flush_regularly, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.flush()
+        if self.failed and self.errors:
+            _write_samples(self.errors, self.failed)
+
+
+def _write_samples(path: Path, rows: list[dict]) -> None:
+    storable = [{**row, "text": encodable(row["text"])} for row in rows]
+    with parquet_writer(path, SAMPLE_COLUMNS) as add:
+        add(pd.DataFrame(storable, columns=list(SAMPLE_COLUMNS)))
