@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 from test_allocation import chance, fill, study_of
-from test_budget import checkpoint as write_checkpoint
+from test_checkpoints import checkpoint as write_checkpoint
 
 from wcse_lib import forecast
 from wcse_lib.analyze import outcome

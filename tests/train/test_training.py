@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wcse_lib import intervals, pipeline
-from wcse_lib.budget import costs as budget
+from wcse_lib import budget, intervals, pipeline
 from wcse_lib.evaluate import stage as evaluation
 from wcse_lib.plan import stage as planning
 from wcse_lib.plan import students as matrix

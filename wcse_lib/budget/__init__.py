@@ -1,28 +1,21 @@
 """What sampling costs, how budgets are matched and shared out, and what was spent."""
 
 from wcse_lib.budget.allocate import decide, mix_counts
-from wcse_lib.budget.costs import (
-    ModelSize,
-    SampleCost,
-    cost,
-    exchange,
-    matched_samples,
-    read_model,
-    read_price,
-    sampling_flops,
-    training_flops,
-)
+from wcse_lib.budget.buying import exchange, matched_samples
+from wcse_lib.budget.checkpoints import ModelSize, read_model
+from wcse_lib.budget.costs import SampleCost, cost, sampling_flops, training_flops
 from wcse_lib.budget.ledger import ledger_table
 from wcse_lib.budget.matching import (
     cost_of,
     describe,
-    flops_way,
+    flops_cost_model,
     match_arms,
     matched_costs,
     uneven,
     unspent,
 )
 from wcse_lib.budget.measured import PilotCounts, cost_each, joined
+from wcse_lib.budget.prices import read_price
 
 __all__ = [
     "SampleCost",
@@ -34,7 +27,7 @@ __all__ = [
     "decide",
     "describe",
     "exchange",
-    "flops_way",
+    "flops_cost_model",
     "joined",
     "ledger_table",
     "match_arms",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from wcse_lib.budget import costs as budget
+from wcse_lib.budget.costs import UNITS, sampling_flops
 from wcse_lib.store import iter_samples, read_json
 from wcse_lib.study import Run
 
@@ -34,7 +34,7 @@ def ledger_table(run: Run) -> pd.DataFrame:
     booked: list[tuple] = []
 
     def book(who: str, stage: str, kind: str, plan: dict, spend: dict) -> None:
-        for unit in budget.UNITS:
+        for unit in UNITS:
             amounts = plan.get(unit), spend.get(unit)
             if amounts != (None, None):
                 booked.append((who, stage, kind, unit, *(float(x or 0) for x in amounts)))
@@ -91,7 +91,7 @@ def ledger_table(run: Run) -> pd.DataFrame:
             tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
             cost = {
                 "tokens": tokens,
-                "flops": budget.sampling_flops(entry["n_parameters"], tokens),
+                "flops": sampling_flops(entry["n_parameters"], tokens),
                 "seconds": sum(part.get("seconds", 0) for part in parts),
             }
             book(student, "05_evaluate", "evaluation", {}, cost)
@@ -156,7 +156,7 @@ def _seconds(run: Run) -> dict[str, float]:
 
 
 def _units(amounts: dict) -> dict:
-    return {unit: amounts[unit] for unit in budget.UNITS if amounts.get(unit)}
+    return {unit: amounts[unit] for unit in UNITS if amounts.get(unit)}
 
 
 def flops_per_token(run: Run) -> dict[str, float]:

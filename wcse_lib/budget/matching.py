@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from wcse_lib import forecast
-from wcse_lib.budget import costs as budget
+from wcse_lib.budget.buying import match, match_by_curves
+from wcse_lib.budget.checkpoints import ModelSize, Uncounted, read_model
+from wcse_lib.budget.costs import COST_MODELS, SampleCost, cost
 from wcse_lib.budget.measured import PilotCounts, cost_each, joined
+from wcse_lib.budget.prices import read_price
 from wcse_lib.store import StudyError
 from wcse_lib.study import Study, resolve, resolve_model
 
@@ -34,7 +37,7 @@ def describe(study: Study, name: str) -> dict:
         }
     else:
         try:
-            price = budget.read_price(resolve(b.prices), arm.model, b.price_date)
+            price = read_price(resolve(b.prices), arm.model, b.price_date)
         except StudyError as error:
             if b.match == "price":
                 raise StudyError(
@@ -62,7 +65,7 @@ def describe(study: Study, name: str) -> dict:
     }
 
 
-def _size(study: Study, name: str) -> budget.ModelSize | None:
+def _size(study: Study, name: str) -> ModelSize | None:
     """The size that an arm's checkpoint tells, which a typed one has to agree with within a tenth; a damaged folder is
     refused whatever is typed. The hub is asked only where nothing is typed."""
     arm, b = study.arms[name], study.budget
@@ -70,8 +73,8 @@ def _size(study: Study, name: str) -> budget.ModelSize | None:
     if arm.n_parameters and not b.attention and not Path(checkpoint).is_dir():
         return None
     try:
-        size = budget.read_model(checkpoint)
-    except budget.Uncounted:  # packed, or of a kind that is not known
+        size = read_model(checkpoint)
+    except Uncounted:  # packed, or of a kind that is not known
         if arm.n_parameters and not b.attention:
             return None
         raise
@@ -88,9 +91,9 @@ def _size(study: Study, name: str) -> budget.ModelSize | None:
     return size
 
 
-def cost_of(arm: dict, batch: bool = False, **changes) -> budget.SampleCost:
+def cost_of(arm: dict, batch: bool = False, **changes) -> SampleCost:
     """An arm's cost as the budget module counts it; unknown lengths count as one token."""
-    size = budget.ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
+    size = ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
     lengths = {
         "n_tokens": arm["tokens_per_sample"] or 1.0,
         "n_prompt_tokens": arm["prompt_tokens"] or 0.0,
@@ -101,10 +104,10 @@ def cost_of(arm: dict, batch: bool = False, **changes) -> budget.SampleCost:
         "price": arm["price"],
         "judge": arm["judge"] or {},
     }
-    return budget.SampleCost(**(lengths | facts | {"batch": batch} | changes))
+    return SampleCost(**(lengths | facts | {"batch": batch} | changes))
 
 
-def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.SampleCost]:
+def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, SampleCost]:
     """Every arm's cost as the study's budget says it is counted. Raises StudyError naming what is not known for it."""
     b, out = study.budget, {}
     for name, arm in known.items():
@@ -124,15 +127,15 @@ def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, budget.Samp
             raise StudyError(
                 f"budget.match = seconds: how long a sample of {name} takes is not known; add a pilot that draws it"
             )
-        size = budget.ModelSize(**arm["size"]) if arm["size"] else None
+        size = ModelSize(**arm["size"]) if arm["size"] else None
         active = arm["n_active_parameters"] or arm["n_parameters"]
         size = replace(size, n_active=active) if size else active
         out[name] = cost_of(arm, b.batch, n_tokens=like["tokens_per_sample"] or 1.0, size=size)
     return out
 
 
-def flops_way(study: Study) -> str:
-    """The convention by which the study's budget counts FLOPs."""
+def flops_cost_model(study: Study) -> str:
+    """The cost model by which the study's budget counts FLOPs."""
     b = study.budget
     return "attention" if b.attention else "prompt" if b.prompt_tokens != "none" else "active"
 
@@ -155,27 +158,24 @@ def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, PilotCount
     """
     b, curves = study.budget, None
     costs = matched_costs(study, known)
-    mode = flops_way(study) if b.match == "flops" else b.match
+    cost_model = flops_cost_model(study) if b.match == "flops" else b.match
     if b.match in ("examples", "coverage"):
         if not pilot:
             raise StudyError(
                 f"budget.match = {b.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
             )
-        curves = {
-            name: _curve(study, pilot[name], max(100, 30 * max(b.samples.values())))
-            for name in known
-        }
+        most = max(100, 30 * max(b.samples.values()))
+        curves = {name: _curve(study, pilot[name], most) for name in known}
+        # what is matched has no cost of its own: it is counted in FLOPs, or else in samples
+        is_sized = all(arm["n_parameters"] for arm in known.values())
+        cost_model = "active" if is_sized else "count"
     try:
-        table = budget.match(mode, b.reference, costs, dict(b.samples), b.prompt_tokens, curves)
-        unit_mode = (
-            mode
-            if curves is None
-            else "active"
-            if all(a["n_parameters"] for a in known.values())
-            else "count"
-        )
+        if curves is None:
+            table = match(cost_model, b.reference, costs, dict(b.samples), b.prompt_tokens)
+        else:
+            table = match_by_curves(b.match, b.reference, curves, dict(b.samples))
         one, two = (
-            {name: budget.cost(c, unit_mode, k, b.prompt_tokens) for name, c in costs.items()}
+            {name: cost(c, cost_model, k, b.prompt_tokens) for name, c in costs.items()}
             for k in (1, 2)
         )
     except ValueError as error:
@@ -196,7 +196,7 @@ def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, PilotCount
             ),
             "planned_flops_per_token": 2.0 * p if p else None,
         }
-    unit = budget.CONVENTIONS[unit_mode][0]
+    unit = COST_MODELS[cost_model].unit
     return {
         "unit": unit,
         "costs": one,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
-from wcse_lib.budget import flops_way, matched_costs
+from wcse_lib.budget import flops_cost_model, matched_costs
 from wcse_lib.store import read_parquet
 from wcse_lib.study import Run
 
@@ -84,11 +84,12 @@ def _crossings(frame: pd.DataFrame, reference: str) -> list[float]:
     return found
 
 
-def _told(costs: dict[str, budget.SampleCost], way: str, prompt: str) -> bool:
-    """Whether every arm's samples have a cost by this convention."""
+def _told(costs: dict[str, budget.SampleCost], cost_model: str, prompt: str) -> bool:
+    """Whether every arm's samples have a cost by this cost model."""
     try:
         return all(
-            budget.cost(c, way, 2, prompt) > budget.cost(c, way, 1, prompt) for c in costs.values()
+            budget.cost(c, cost_model, 2, prompt) > budget.cost(c, cost_model, 1, prompt)
+            for c in costs.values()
         )
     except ValueError:
         return False
@@ -109,17 +110,22 @@ def explore(run: Run, draw: Callable[..., str], interactive: bool = True):
     costs = matched_costs(run.study, arms)
     small = max(arm["planned_flops_per_token"] or 0 for arm in arms.values()) < 2e8
     scale, called = (1e6, "million parameters") if small else (1e9, "billion parameters")
-    ways = {"FLOPs": (flops_way(run.study), called), "USD": ("price", "USD per million tokens")}
-    ways = {unit: way for unit, way in ways.items() if _told(costs, way[0], b.prompt_tokens)} or {
-        "tokens": ("tokens", "cost of a token")
+    cost_models = {
+        "FLOPs": (flops_cost_model(run.study), called),
+        "USD": ("price", "USD per million tokens"),
     }
-    first = "USD" if b.match == "price" else next(iter(ways))
+    cost_models = {
+        unit: (cost_model, words)
+        for unit, (cost_model, words) in cost_models.items()
+        if _told(costs, cost_model, b.prompt_tokens)
+    } or {"tokens": ("tokens", "cost of a token")}
+    first = "USD" if b.match == "price" else next(iter(cost_models))
     known = lambda a: {
         "tokens": 1.0,
         "USD": (arms[a]["price"] or {}).get("output"),
         "FLOPs": (arms[a]["planned_flops_per_token"] or 0) / 2 / scale,
     }  # noqa: E731
-    rate = {unit: {a: known(a)[unit] for a in arms} for unit in ways}
+    rate = {unit: {a: known(a)[unit] for a in arms} for unit in cost_models}
     most, told = (
         int(table["k"].max()),
         all(
@@ -141,7 +147,8 @@ def explore(run: Run, draw: Callable[..., str], interactive: bool = True):
                 else at * scale,
             )
         one, two = (
-            budget.cost(cost, ways[unit][0], k, b.prompt_tokens) * (at if unit == "tokens" else 1)
+            budget.cost(cost, cost_models[unit][0], k, b.prompt_tokens)
+            * (at if unit == "tokens" else 1)
             for k in (1, 2)
         )
         return one, two - one
@@ -210,12 +217,12 @@ def explore(run: Run, draw: Callable[..., str], interactive: bool = True):
         ),
         "k": widgets.IntSlider(start["k"], min=2, max=most, description="k, at most", **looks),
     }
-    if len(ways) > 1:
+    if len(cost_models) > 1:
         sliders["unit"] = widgets.ToggleButtons(
-            options=list(ways), value=first, description="cost in", **looks
+            options=list(cost_models), value=first, description="cost in", **looks
         )
     for a in arms:
-        for unit, (_, called) in ways.items():
+        for unit, (_, called) in cost_models.items():
             at = np.log10(rate[unit][a])
             sliders[f"{unit}_{a}"] = widgets.FloatLogSlider(
                 rate[unit][a],

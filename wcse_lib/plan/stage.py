@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.budget import cost_of, describe, flops_way, match_arms, matched_costs, uneven, unspent
+from wcse_lib.budget import (
+    cost_of,
+    describe,
+    flops_cost_model,
+    match_arms,
+    matched_costs,
+    uneven,
+    unspent,
+)
 from wcse_lib.plan import power
 from wcse_lib.plan.explorer import explore, paper_curves, plain_arms
 from wcse_lib.plan.pilot import (
@@ -225,18 +233,16 @@ def arms_table(run: Run) -> pd.DataFrame:
 def _planned(run: Run, parts: dict[str, float], n_problems: int) -> dict[str, float]:
     """Planned amounts of the samples per problem that are drawn from each arm, as the budget counts them; NaN where a
     length, size or price is not known."""
-    out, known, ways = (
-        {},
-        plain_arms(run),
-        {"tokens": "tokens", "flops": flops_way(run.study), "usd": "price", "seconds": "seconds"},
-    )
+    out, known = {}, plain_arms(run)
+    cost_models = {"tokens": "tokens", "flops": flops_cost_model(run.study)}
+    cost_models |= {"usd": "price", "seconds": "seconds"}
     costs = matched_costs(run.study, known)
-    for unit, way in ways.items():
+    for unit, cost_model in cost_models.items():
         try:
             if any(known[a]["tokens_per_sample"] is None for a in parts):
                 raise ValueError(UNKNOWN)
             each = sum(
-                budget.cost(costs[a], way, k, run.study.budget.prompt_tokens)
+                budget.cost(costs[a], cost_model, k, run.study.budget.prompt_tokens)
                 for a, k in parts.items()
             )
             out[f"planned_{unit}"] = n_problems * each
@@ -251,10 +257,10 @@ def exchange_table(run: Run) -> pd.DataFrame:
     arms, b = plain_arms(run), run.study.budget
     costs = {name: cost_of(arm, b.batch) for name, arm in arms.items()}
     table = budget.exchange(b.reference, costs, max(b.samples.values()), b.prompt_tokens)
-    ratios = table.pivot(index="convention", columns="arm", values="exchange_ratio")[list(arms)]
+    ratios = table.pivot(index="cost_model", columns="arm", values="exchange_ratio")[list(arms)]
     notes = (
         table[(table["arm"] != b.reference) | (len(arms) == 1)]
-        .groupby("convention")["leaves_out"]
+        .groupby("cost_model")["leaves_out"]
         .last()
     )
     prompts = ratios.index.str.startswith("prompt·") | (ratios.index == "attention")
@@ -271,8 +277,8 @@ def exchange_table(run: Run) -> pd.DataFrame:
     )
     notes = notes.mask(assumed, "lengths, not known here and taken as equal; " + notes)
     ratios[lacking] = np.nan
-    out = ratios.assign(leaves_out=notes).loc[table["convention"].unique()].reset_index()
-    return out.rename(columns={"convention": "cost model"})
+    out = ratios.assign(leaves_out=notes).loc[table["cost_model"].unique()].reset_index()
+    return out.rename(columns={"cost_model": "cost model"})
 
 
 def students_table(run: Run) -> pd.DataFrame:
