@@ -37,7 +37,7 @@ def main() -> None:
     rows, held = (
         [
             finetune.encode(tokenizer, prompt_ids(tokenizer, q, Prompt()), s, 256)
-            for q, s in zip(p["question"], p["solution"])
+            for q, s in zip(p["question"], p["reference"])
         ]
         for p in (problems["train"], problems["validation"])
     )

@@ -77,7 +77,7 @@ def make(folder: Path, n_rows: int, n_problems: int) -> None:
         (f"p{i:07d}", f"What is {i}+1?", str(i + 1), "", "", "1") for i in range(n_problems + 1)
     ]
     frame = pd.DataFrame(
-        problems, columns=["problem_id", "question", "answer", "tests", "solution", "level"]
+        problems, columns=["problem_id", "question", "answer", "tests", "reference", "level"]
     )
     for name, part in {
         "train": frame[:-1],

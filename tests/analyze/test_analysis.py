@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
+from studies import write_plan
 
 from wcse_lib import intervals, metrics
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.analyze import words as explanation
-from wcse_lib.budget import ledger
 from wcse_lib.store import tables as store_tables
 from wcse_lib.store.records import (
     KEY,
@@ -78,7 +78,7 @@ def make_study(folder, seeds=(0, 1), recipes=True, study=STUDY):
             "problem_id": [f"t{i:03d}" for i in range(60)],
             "question": "q",
             "answer": "7",
-            "solution": "",
+            "reference": "",
             "level": [str(1 + i % 2) for i in range(60)],
             "tests": "",
         }
@@ -88,7 +88,7 @@ def make_study(folder, seeds=(0, 1), recipes=True, study=STUDY):
             "problem_id": [f"h{i:03d}" for i in range(300)],
             "question": "q",
             "answer": "7",
-            "solution": "",
+            "reference": "",
             "level": "1",
             "tests": "",
             "set": ["held_out"] * 200 + ["far"] * 100,
@@ -148,7 +148,7 @@ def make_study(folder, seeds=(0, 1), recipes=True, study=STUDY):
         "n_problems": {"train": 60, "validation": 0, "held_out": 300},
         "versions": {"python": "3.11"},
     }
-    write_json(folder / "01_plan/plan.json", plan)
+    write_plan(folder, plan)
     write_parquet(folder / "01_plan/train.parquet", train)
     write_parquet(folder / "01_plan/held_out.parquet", held)
     easy = dict(zip(train["problem_id"], rng.beta(0.6, 0.6, 60)))
@@ -315,8 +315,7 @@ def test_every_table_is_there_tidy_and_within_its_interval(study, tables):
 
 
 def test_pieces_give_the_tables_of_the_whole(study, tables, monkeypatch):
-    for module in (analysis, ledger):
-        monkeypatch.setattr(module, "iter_samples", partial(iter_samples, n_rows=50))
+    monkeypatch.setattr(analysis, "iter_samples", partial(iter_samples, n_rows=50))
     monkeypatch.setattr(store_tables, "PIECE", 70)
     before = {path.name: path.read_bytes() for path in study.path("06", "tables").iterdir()}
     for name, frame in analysis.analyze(study).items():

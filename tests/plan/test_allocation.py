@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
 from wcse_lib.budget import allocate, ledger
-from wcse_lib.plan import pilot
-from wcse_lib.plan import stage as planning
+from wcse_lib.plan import expected
 from wcse_lib.sample import uneven as allocation
 from wcse_lib.store.records import (
     KEY,
@@ -71,7 +71,7 @@ def drawn(run: Run, arm: str, n, author: str | None = None) -> pd.DataFrame:
                         )
                         / 2**32
                     )
-                    text = row.solution if u < chance(row.problem_id, spec.model) else "#### 99999"
+                    text = row.reference if u < chance(row.problem_id, spec.model) else "#### 99999"
                     writer.add(
                         {
                             "author": author,
@@ -297,34 +297,32 @@ def test_a_killed_adaptive_arm_decides_the_same(mixed, tmp_path):
 
 
 def test_ledger_charges_copies_and_stays_matched(mixed):
-    table = ledger.ledger_table(mixed).set_index(["who", "kind", "unit"])
+    table = ledger.ledger_table(mixed).set_index(["who", "kind", "budget", "unit"])
     samples = {a: read_samples(mixed.path("02", a)) for a in mixed.plan["arms"]}
     for arm in mixed.plan["arms"]:
         for b in ("low", "high"):
             mine = mixed.rows_of_budget(samples[arm], arm, b)
-            assert (
-                table.loc[(arm, f"sampling ({b})", "tokens"), "spent"] == mine["n_tokens"].sum() > 0
-            )
+            assert table.loc[(arm, "sampling", b, "tokens"), "spent"] == mine["n_tokens"].sum() > 0
             each = mine["model"].map(
-                {
-                    a["model"]: 2.0 * a["n_parameters"]
-                    for a in mixed.plan["arms"].values()
-                    if a["model"]
-                }
+                {a.model: 2.0 * a.n_parameters for a in mixed.plan.plain_arms().values()}
             )
-            assert table.loc[(arm, f"sampling ({b})", "flops"), "spent"] == pytest.approx(
+            assert table.loc[(arm, "sampling", b, "flops"), "spent"] == pytest.approx(
                 (each * mine["n_tokens"]).sum()
             )
-            assert table.loc[(arm, f"prompt ({b})", "tokens"), "spent"] == 20 * len(mine)
-    high = table.xs("flops", level="unit").xs("sampling (high)", level="kind")["planned"]
+            assert table.loc[(arm, "prompt", b, "tokens"), "spent"] == 20 * len(mine)
+    high = (
+        table.xs("flops", level="unit")
+        .xs("sampling", level="kind")
+        .xs("high", level="budget")["planned"]
+    )
     assert high["mix"] == pytest.approx(high["se"], rel=0.01) and high["adaptive"] == high["wc"]
-    assert pd.isna(table.loc[("se", "sampling (high)", "flops"), "matched"]), (
+    assert pd.isna(table.loc[("se", "sampling", "high", "flops"), "matched"]), (
         "its planned length is its own"
     )
-    assert pd.notna(table.loc[("wc", "sampling (high)", "flops"), "matched"])
-    assert table.loc[("se", "sampling (high)", "seconds"), "spent"] == 0.5 * 40 * 5
+    assert pd.notna(table.loc[("wc", "sampling", "high", "flops"), "matched"])
+    assert table.loc[("se", "sampling", "high", "seconds"), "spent"] == 0.5 * 40 * 5
     models = samples["mix"]["model"].value_counts()
-    seconds = table.loc[("mix", "sampling (high)", "seconds"), "spent"]
+    seconds = table.loc[("mix", "sampling", "high", "seconds"), "spent"]
     assert seconds == pytest.approx(0.5 * models["nano-se"] + 0.1 * models["nano-wc"])
 
 
@@ -341,20 +339,20 @@ def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
         run.path("03", "se", "judge.json"),
         {"n_tokens": 100, "n_prompt_tokens": 900, "flops": 5e9, "usd": None},
     )
-    table = ledger.ledger_table(run).set_index(["who", "kind", "unit"])
+    table = ledger.ledger_table(run).set_index(["who", "kind", "budget", "unit"])
     assert (
-        table.loc[("se", "truncated (high)", "tokens"), "spent"]
+        table.loc[("se", "truncated", "high", "tokens"), "spent"]
         == rows.iloc[::10]["n_tokens"].sum()
     )
-    assert not table.loc[("se", "truncated (high)", "tokens"), "matched"]
-    assert table.loc[("se", "judge", "tokens"), "planned"] == 0 and np.isnan(
-        table.loc[("se", "judge", "tokens"), "ratio"]
+    assert not table.loc[("se", "truncated", "high", "tokens"), "matched"]
+    assert table.loc[("se", "judge", "", "tokens"), "planned"] == 0 and np.isnan(
+        table.loc[("se", "judge", "", "tokens"), "ratio"]
     )
-    sampling = table.loc[("se", "sampling (high)", "tokens")]
+    sampling = table.loc[("se", "sampling", "high", "tokens")]
     assert sampling["ratio"] == pytest.approx(sampling["spent"] / sampling["planned"])
     assert (
-        table.loc[("se", "judge", "tokens"), "spent"] == 1000
-        and ("se", "judge", "usd") not in table.index
+        table.loc[("se", "judge", "", "tokens"), "spent"] == 1000
+        and ("se", "judge", "", "usd") not in table.index
     )
 
 
@@ -374,12 +372,12 @@ def test_the_gain_of_a_rule_is_what_playing_it_gives():
     """On known populations the simulated gain over an even spread is the one of the rule itself."""
     rng = np.random.default_rng(1)
     rates, n = rng.beta(0.5, 1, 800), np.full(800, 8)
-    gains = pilot._gains(
+    gains = expected._gains(
         Adaptive(of="wc", first=2), {"b": 6}, (n, rng.binomial(n, rates)), 400, seed=0
     )
     played = np.mean(
         [
-            pilot._played(Adaptive(of="wc", first=2), {"b": 6 * 800}, rates, rng)[0]
+            expected._played(Adaptive(of="wc", first=2), {"b": 6 * 800}, rates, rng)[0]
             for _ in range(10)
         ]
     )

@@ -12,10 +12,10 @@ from test_allocation import chance, fill, study_of
 from test_checkpoints import checkpoint as write_checkpoint
 
 from wcse_lib import forecast
+from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
 from wcse_lib.budget import ledger, matching
-from wcse_lib.plan import explorer, pilot, power
-from wcse_lib.plan import stage as planning
+from wcse_lib.plan import expected, explorer, pilot, power
 from wcse_lib.report import figures
 from wcse_lib.store.records import StudyError, read_json, read_parquet, write_json
 from wcse_lib.study import Run, check_study
@@ -354,7 +354,7 @@ def test_a_pilot_without_a_token_is_refused(tmp_path, monkeypatch):
 
 def test_the_pilot_measures_what_budgets_need(tmp_path):
     study, run = piloted(tmp_path)
-    found = planning.read_pilot(run.folder, study)
+    found = pilot.read_pilot(run.folder, study)
     assert found["se"].counts["n"].eq(8).all() and len(found["se"].counts) == 40
     assert found["se"].counts["c"].sum() > found["wc"].counts["c"].sum() > 0
     assert (found["se"].seconds_per_sample, found["wc"].seconds_per_sample) == (
@@ -377,11 +377,11 @@ def test_the_pilot_measures_what_budgets_need(tmp_path):
     }.items():
         asked = study_of("fore", budget=b, pilot={"n_problems": 40})
         known = {
-            a: matching.describe(asked, a) | {k: getattr(found[a], k) for k in pilot.MEASURED}
-            for a in found
+            a: matching.describe(asked, a).model_copy(update=found[a].measured()) for a in found
         }
-        matching.match_arms(asked, known, found)
-        by[name], p = known["wc"]["samples"]["high"], {a: known[a]["n_parameters"] for a in known}
+        curves = expected.matching_curves(asked, found)
+        arms, _ = matching.match_arms(asked, known, 40, curves)
+        by[name], p = arms["wc"].samples["high"], {a: known[a].n_parameters for a in known}
     assert by["seconds"] == 25 and 5 < by["coverage"] < 40 and 5 < by["examples"] < 40
     curve = [
         forecast.forecast_coverage(*found[a].pair, [k])["value"].item()
@@ -416,7 +416,7 @@ def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
     asked = study_of(
         "judged", **how, verification=judge, budget={"match": "price", "prompt_tokens": "each"}
     )
-    known = planning.read_pilot(run.folder, asked)
+    known = pilot.read_pilot(run.folder, asked)
     assert known["se"].judge == {
         "flops": pytest.approx(1e7),
         "usd": pytest.approx(2e-5),
@@ -425,17 +425,17 @@ def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
     plans = {}
     for name, study in {"judged": asked, "plain": plain}.items():
         arms = {
-            a: matching.describe(study, a) | {k: getattr(found, k) for k in pilot.MEASURED}
+            a: matching.describe(study, a).model_copy(update=found.measured())
             for a, found in known.items()
         }
         if name == "plain":
-            arms = {a: arm | {"judge": None} for a, arm in arms.items()}
-        matching.match_arms(study, arms, known)
+            arms = {a: arm.model_copy(update={"judge": None}) for a, arm in arms.items()}
+        arms, _ = matching.match_arms(study, arms, 40)
         plans[name], each = (
             arms,
             {a: known[a].tokens_per_sample * p + 20 * p / 2 for a, p in (("se", 8.0), ("wc", 2.0))},
         )
-    by = {name: arms["wc"]["samples"]["high"] for name, arms in plans.items()}
+    by = {name: arms["wc"].samples["high"] for name, arms in plans.items()}
     assert by == {
         "judged": int(5 * (each["se"] + 20) / (each["wc"] + 20)),
         "plain": int(5 * each["se"] / each["wc"]),
@@ -447,11 +447,11 @@ def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
     )
     write_json(
         run.path("01", "plan.json"),
-        run.plan
+        run.plan.model_dump(mode="json")
         | {"study": few.model_dump(mode="json") | {"study": "judged-pilot", "pilot": None}},
     )
     assert (
-        planning.read_pilot(run.folder, few)["se"].judge is None
+        pilot.read_pilot(run.folder, few)["se"].judge is None
     )  # a part of them tells nothing of a sample's cost
 
 
@@ -494,11 +494,11 @@ def test_the_pilots_cost_stands_on_plan_and_ledger(forecast_run):
     spent = forecast_run.plan["pilot"]["se"]["spent"]
     rows = ledger.ledger_table(forecast_run).query("kind == 'pilot'").set_index(["who", "unit"])
     assert (
-        rows.loc[("se", "tokens"), "spent"] == spent["tokens"] > 0
+        rows.loc[("se", "tokens"), "spent"] == spent.tokens > 0
         and rows.loc[("se", "seconds"), "spent"] == 160
     )
     assert rows.loc[("se", "flops"), "spent"] == pytest.approx(
-        2 * forecast_run.arm("se")["n_parameters"] * spent["tokens"]
+        2 * forecast_run.arm("se")["n_parameters"] * spent.tokens
     )
 
 
@@ -514,7 +514,7 @@ def test_best_mix_takes_its_shares_from_the_forecast(tmp_path):
         ),
         tmp_path,
     )
-    shares = best.arm("mix")["mix"]
+    shares = best.arm("mix").shares
     assert sum(shares.values()) == pytest.approx(1) and set(shares) <= {"se", "wc"}
 
 

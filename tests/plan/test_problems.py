@@ -101,7 +101,7 @@ def test_files_become_problems(tmp_path, form):
         "question": "What is 3 apples and 9 pears?",
         "answer": "12",
         "level": "0",
-        "solution": "So 3 and 9.\n#### 12",
+        "reference": "So 3 and 9.\n#### 12",
         "tests": "",
     }
     assert splits["validation"]["problem_id"].tolist() == [f"r{i}" for i in range(26, 31)], (
@@ -371,7 +371,7 @@ def code_dataset(folder):
 def test_code_tasks_carry_their_tests(tmp_path):
     splits, _ = load_problems(code_dataset(tmp_path), 0)
     train, held = splits["train"].iloc[0], splits["held_out"].iloc[0]
-    assert train["answer"] == held["answer"] == "" and train["solution"] == MBPP["code"]
+    assert train["answer"] == held["answer"] == "" and train["reference"] == MBPP["code"]
     assert train["question"].endswith("tests:\nassert add(1, 2) == 3\nassert add(0, 0) == 0")
     assert held["problem_id"] == "humaneval:HumanEval/0" and held["tests"].endswith(
         "check(twice)\n"
@@ -548,7 +548,7 @@ def test_real_rows_of_gsm8k_and_math(real_data):
             "author": "a",
             "problem_id": train["problem_id"],
             "sample_index": 0,
-            "text": train["solution"],
+            "text": train["reference"],
             "finish_reason": "stop",
         }
     )

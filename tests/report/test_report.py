@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from studies import write_plan
 from test_figures import ALL, BUDGETS, tables
 
 from wcse_lib.analyze import TABLES, Column
@@ -112,12 +113,13 @@ def make_study(folder: Path, **changed) -> Path:
         for arm, p in {"se": 1_200_000, "wc": 450_000}.items()
     }
     students = frames["students"]["student"].unique() if frames["students"] is not None else []
-    write_json(
-        folder / "01_plan" / "plan.json",
+    entry = {"base": "small", "model": "nano-student", "source": "base"}
+    write_plan(
+        folder,
         {
             "study": study,
             "arms": arms,
-            "students": {s: {} for s in students},
+            "students": dict.fromkeys(students, entry),
             "plan_id": "0123456789abcdef",
             "n_problems": {"train": 240, "validation": 60, "held_out": 300},
             "versions": {"python": "3.11.7"},

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 import pandas as pd
 import pytest
 
+from wcse_lib import plan as planning
 from wcse_lib.evaluate import stage as evaluation
 from wcse_lib.nano import MODELS
-from wcse_lib.plan import stage as planning
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.store.records import KEY, SampleWriter, read_samples

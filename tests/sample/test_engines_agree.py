@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from wcse_lib import plan as planning
 from wcse_lib.analyze import stage as analysis
-from wcse_lib.plan import stage as planning
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.store.records import KEY, read_parquet, write_manifest

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from wcse_lib.plan import stage as planning
+from wcse_lib import plan as planning
 from wcse_lib.sample import stage as generation
 from wcse_lib.store.records import KEY, StudyError, parts, read_json, read_samples, write_parquet
 from wcse_lib.study import Machine, Run, check_study

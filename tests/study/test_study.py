@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from wcse_lib import study
 from wcse_lib.plan import stage as planning
 from wcse_lib.store import StudyError
-from wcse_lib.store.records import StudyError
 
 GOOD = {
     "study": "mine",
@@ -131,7 +130,7 @@ BAD = {
     "files without a path": (changed(dataset={"name": "files"}), r"train: needed for name: files"),
     "import without a path": (
         changed(arms__wc={"model": "m", "engine": "import"}),
-        r"arms\.wc: path: needed with engine: import",
+        r"arms\.wc\.path: this key is missing",
     ),
     "template without a question": (
         changed(prompt={"template": "hello"}),

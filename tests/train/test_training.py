@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from wcse_lib import budget, intervals, pipeline
+from wcse_lib import plan as planning
 from wcse_lib.evaluate import stage as evaluation
-from wcse_lib.plan import stage as planning
 from wcse_lib.plan import students as matrix
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store.records import (
@@ -22,7 +22,7 @@ from wcse_lib.store.records import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study import Machine, Run, check_study, resolve_model, write_yaml
+from wcse_lib.study import Machine, PlannedStudent, Run, check_study, resolve_model, write_yaml
 from wcse_lib.train import stage as training
 from wcse_lib.train import trainer as finetune
 
@@ -65,10 +65,7 @@ def made_matrix(**changes):
         "both": {"mix": {"big": 0.5, "small": 0.5}},
         "again": {"adaptive": {"of": "small"}},
     }
-    sized = {
-        name: {"model": spec.get("model"), "n_parameters": size}
-        for (name, spec), size in zip(arms.items(), SIZES.values())
-    }
+    sized = dict(zip(arms, SIZES.values()))
     wanted = study(
         arms=arms,
         students={"mid": {"model": "nano-wc"}, "big": {"model": "nano-se"}},
@@ -111,7 +108,7 @@ def test_a_student_of_an_earlier_round_teaches_itself():
         "se": {"model": "nano-se"},
         "wc": {"model": "outputs/r-round1/04_finetune/small.wc.high/model", "once": "small"},
     }
-    sized = {name: {"model": spec["model"], "n_parameters": 1.0e9} for name, spec in arms.items()}
+    sized = dict.fromkeys(arms, 1.0e9)
     found = matrix.list_students(
         study(arms=arms, students={"small": {"model": "nano-student"}}), sized
     )
@@ -130,10 +127,7 @@ def test_a_student_of_an_earlier_round_teaches_itself():
     ],
 )
 def test_a_training_that_cannot_be_is_refused_by_the_plan(training, message):
-    arms = {
-        "se": {"model": "nano-se", "n_parameters": 2.0},
-        "wc": {"model": "nano-wc", "n_parameters": 1.0},
-    }
+    arms = {"se": 2.0, "wc": 1.0}
     given = {
         "amount": {"low": 1, "high": 2},
         "batch_size": 8,
@@ -163,11 +157,13 @@ def test_packages_that_a_training_lacks_are_named_before_any_compute(tmp_path, m
 
 
 def test_settings_take_the_methods_rate_and_a_seed_of_their_own():
-    entry = {"amount": 2, "learning_rate": 1e-3, "seed": 4}
+    student = PlannedStudent(
+        base="b", model="m", n_parameters=1, source="arm", amount=2, learning_rate=1e-3, seed=4
+    )
     lora = study(training={"amount": {"low": 1, "high": 2}, "method": "lora"})
     assert (study().training.rate, lora.training.rate) == (1e-5, 2e-4)
     seeds = {
-        matrix.settings(study(seed=s), {**entry, "seed": t}, Machine()).seed
+        matrix.settings(study(seed=s), student.model_copy(update={"seed": t}), Machine()).seed
         for s in (0, 3, 2**31 - 1)
         for t in (0, 407, 3407)
     }
@@ -184,10 +180,7 @@ def test_names_recipes_and_seeds():
         "raw": {"filter": "none"},
     }
     wanted = study(recipes=recipes, controls={"wrong": False})
-    arms = {
-        "se": {"model": "nano-se", "n_parameters": 2.0},
-        "wc": {"model": "nano-wc", "n_parameters": 1.0},
-    }
+    arms = {"se": 2.0, "wc": 1.0}
     found = matrix.list_students(wanted, arms)
     main = {f"{s}.{a}.{b}" for s in ("small", "wc") for a in ("se", "wc") for b in ("low", "high")}
     assert set(found) == (
@@ -210,7 +203,7 @@ def test_names_recipes_and_seeds():
 
 def test_two_students_of_one_name_are_refused():
     arms = {"se": {"model": "nano-se"}, "pooled": {"model": "nano-wc"}}
-    sized = {name: {**spec, "n_parameters": 1.0} for name, spec in arms.items()}
+    sized = dict.fromkeys(arms, 1.0)
     with pytest.raises(StudyError, match="small.pooled.low.*rename"):
         matrix.list_students(study(arms=arms, controls={"pooled": True}), sized)
 
@@ -228,7 +221,7 @@ def lay(tmp_path, **changes) -> Run:
         for recipe in ["main", *run.study.recipes]:
             for b, k in (("low", 1), ("high", 2)):
                 one = [
-                    rows.assign(sample_index=i, budget=b, recipe=recipe, text=rows["solution"])
+                    rows.assign(sample_index=i, budget=b, recipe=recipe, text=rows["reference"])
                     for i in range(k)
                 ]
                 frames += [frame.assign(author=arm) for frame in one]

@@ -193,7 +193,7 @@ def test_hostile_text_ends_soon():
 
 def test_exact_judge_is_the_nano_checker():
     problem = world.make_problems(1, seed=3)[0]
-    assert judges.exact(problem["question"], problem["solution"]) == (True, "")
+    assert judges.exact(problem["question"], problem["reference"]) == (True, "")
     sound, reason = judges.exact(problem["question"], "#### " + problem["answer"] + "0")
     assert sound is False and reason
     with pytest.raises(ValueError, match="not a nano problem"):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from studies import write_plan
 
+from wcse_lib import plan as planning
 from wcse_lib.answers.equal import Checker
-from wcse_lib.plan import stage as planning
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.engines import Output
@@ -24,7 +25,6 @@ from wcse_lib.store.records import (
     iter_samples,
     read_json,
     read_samples,
-    write_json,
     write_parquet,
 )
 from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
@@ -78,7 +78,7 @@ def make_run(folder, samples, problems, seed=0, **study):
         "students": {},
         "plan_id": "p",
     }
-    write_json(folder / "01_plan" / "plan.json", plan)
+    write_plan(folder, plan)
     frame = pd.DataFrame(problems, columns=["problem_id", "question", "answer", "tests"])
     write_parquet(folder / "01_plan" / "train.parquet", frame.assign(level="", solution=""))
     for author in {row["author"] for row in samples}:
@@ -701,7 +701,7 @@ def big_run(folder, n_problems, n_words=30):
                 )
     plan = read_json(folder / "01_plan" / "plan.json")
     plan["arms"]["wc"]["samples"] = {"low": 10, "high": 30}
-    write_json(folder / "01_plan" / "plan.json", plan)
+    write_plan(folder, plan)
 
 
 @pytest.mark.slow

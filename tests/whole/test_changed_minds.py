@@ -7,7 +7,7 @@ import os
 import pytest
 
 from wcse_lib import pipeline
-from wcse_lib.plan import stage as planning
+from wcse_lib import plan as planning
 from wcse_lib.sample import stage as generation
 from wcse_lib.store import records
 from wcse_lib.store.records import StudyError

@@ -2,42 +2,47 @@
 
 from wcse_lib.budget.allocate import decide, mix_counts
 from wcse_lib.budget.buying import exchange, matched_samples
-from wcse_lib.budget.checkpoints import ModelSize, read_model
+from wcse_lib.budget.checkpoints import read_model
 from wcse_lib.budget.costs import SampleCost, cost, sampling_flops, training_flops
 from wcse_lib.budget.ledger import ledger_table
 from wcse_lib.budget.matching import (
+    MATCHED_WITHIN,
+    PlainArm,
+    Spend,
+    adaptive_arm,
     cost_of,
     describe,
     flops_cost_model,
     match_arms,
     matched_costs,
-    uneven,
+    mixed_arm,
+    planned_amounts,
     unspent,
 )
-from wcse_lib.budget.measured import PilotCounts, cost_each, joined
 from wcse_lib.budget.prices import read_price
 
 __all__ = [
+    "MATCHED_WITHIN",
+    "PlainArm",
     "SampleCost",
-    "PilotCounts",
-    "ModelSize",
+    "Spend",
+    "adaptive_arm",
     "cost",
-    "cost_each",
     "cost_of",
     "decide",
     "describe",
     "exchange",
     "flops_cost_model",
-    "joined",
     "ledger_table",
     "match_arms",
     "matched_costs",
     "matched_samples",
     "mix_counts",
+    "mixed_arm",
+    "planned_amounts",
     "read_model",
     "read_price",
     "sampling_flops",
     "training_flops",
-    "uneven",
     "unspent",
 ]

@@ -37,11 +37,13 @@ def mix_counts(
 
 
 def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
-    """Samples per problem after one more round, from n drawn and c correct [problems]: never fewer, together at most `total`.
+    """Samples per problem after one more round, from n drawn and c correct [problems]: never fewer, together at
+    most `total`.
 
-    difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure rate that
-    a beta-binomial fit expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every problem short of
-    `correct` correct samples gets what it lacks; when none is left, one more correct sample is asked for.
+    difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure
+    rate that a beta-binomial fit expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every
+    problem short of `correct` correct samples gets what it lacks; when none is left, one more correct sample is
+    asked for.
     """
     if spec.rule == "difficulty":
         weights = np.maximum(1 - forecast.fit_pilot(n, c).rates(n, c).mean(1), 1e-6)

@@ -6,30 +6,18 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from wcse_lib.store import StudyError
+from wcse_lib.study import ModelSize
 
 BUFFER = re.compile(r"inv_freq$|masked_bias$")
 ATTENTION_MASK = re.compile(r"att(ntio)?n\.bias$")  # a mask where it has more than one dimension
 EMBEDDING = re.compile(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$")
 WEIGHT_TYPE = re.compile(r"F|BF|I8")
 PACKED_TYPES = ("U8", "I32", "U32")  # of quantised checkpoints: several weights in one number
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """Sizes counted in a checkpoint: tied weights once, vision towers too; `n_active` takes only the experts that a
-    token passes; `attention_width` is query heads × head size."""
-
-    n_parameters: int
-    n_non_embedding: int
-    n_active: int
-    n_layers: int
-    attention_width: int
 
 
 class Uncounted(StudyError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from wcse_lib.budget.checkpoints import ModelSize
 from wcse_lib.budget.numbers import check_not_negative, check_positive
 from wcse_lib.budget.prices import usd
+from wcse_lib.study import ModelSize
 
 # How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
 # cache (in FLOPs like once; in USD at the cached price).

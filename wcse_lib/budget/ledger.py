@@ -1,237 +1,318 @@
-"""Planned against spent, and forecast against outcome, read from a study's own files."""
+"""Planned against spent, read from a study's own files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
 import pandas as pd
 
-from wcse_lib.budget.costs import UNITS, sampling_flops
-from wcse_lib.store import iter_samples, read_json
-from wcse_lib.study import Run
+from wcse_lib import store
+from wcse_lib.budget.costs import sampling_flops
+from wcse_lib.budget.matching import MATCHED_WITHIN, planned_amounts
+from wcse_lib.store import read_json
+from wcse_lib.study import UNITS, Amounts, ModelFacts, Run
 
-PAID = [
-    "problem_id",
-    "sample_index",
-    "n_tokens",
-    "n_prompt_tokens",
-    "finish_reason",
-    "model",
-    "usd",
-]
-LOST = {"truncated": "length", "failed": "error"}
+COLUMNS = ["who", "stage", "kind", "budget", "unit", "planned", "spent"]
+SHOWN_UNITS = tuple(
+    unit for unit in UNITS if unit != "prompt_tokens"
+)  # these are a kind of their own
+# Per sample: tokens that are not known (below 0) count as unknown, never as 0.
+AMOUNTS = """
+    SELECT budget, model, finish_reason, count(*) AS n,
+        sum(n_tokens) FILTER (n_tokens >= 0) AS n_tokens,
+        count(*) FILTER (n_tokens >= 0) AS known_n_tokens,
+        sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0) AS n_prompt_tokens,
+        count(*) FILTER (n_prompt_tokens >= 0) AS known_n_prompt_tokens,
+        sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0 AND sample_index = 0) AS first_prompts,
+        sum(n_tokens * (n_prompt_tokens + n_tokens / 2.0)) AS positions,
+        sum(n_prompt_tokens ** 2 / 2.0) AS prompt_positions,
+        sum(n_prompt_tokens ** 2 / 2.0) FILTER (sample_index = 0) AS first_prompt_positions,
+        sum(usd) AS usd, count(usd) AS known_usd
+    FROM samples JOIN budgets ON {of_budget} GROUP BY ALL ORDER BY ALL
+"""
+EVEN, UNEVEN = (
+    "samples.sample_index < budgets.n_of_budget",
+    "samples.problem_id = budgets.problem_id AND samples.sample_index < budgets.n_of_budget",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What somebody planned to spend, and spent, on one kind of thing."""
+
+    who: str
+    stage: str
+    kind: str
+    planned: Amounts
+    spent: Amounts
+    budget: str = ""
+
+    def rows(self) -> Iterator[tuple]:
+        """A row for every unit that one of the two knows; the other then counts 0."""
+        for unit in SHOWN_UNITS:
+            planned, spent = getattr(self.planned, unit), getattr(self.spent, unit)
+            if planned is not None or spent is not None:
+                amounts = float(planned or 0), float(spent or 0)
+                yield self.who, self.stage, self.kind, self.budget, unit, *amounts
 
 
 def ledger_table(run: Run) -> pd.DataFrame:
-    """Every amount that was planned or spent: who, stage, kind, unit, planned, spent, ratio, matched (within 1 %); an
-    amount on one side only counts 0 on the other.
+    """Every amount that was planned or spent: who, stage, kind, budget, unit, planned, spent, ratio, matched
+    (within 1 %); an amount on one side only counts 0 on the other.
 
-    Kinds of an arm, by budget: `sampling` (all its samples, failed and truncated ones too), `truncated` and `failed` (the
-    part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of students: `training`,
-    `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive arm is charged for the
-    samples that it copied, as if drawn for it. Planned lengths are the plan's, or where it knows none the reference
-    arm's mean, which is the matching rule's own assumption and says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest
-    budget alone, every sample at its model's mean.
+    Kinds of an arm, by `budget` (elsewhere empty): `sampling` (all its samples, failed and truncated ones too),
+    `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of
+    students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive
+    arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the plan's; where it knows no
+    length they take the reference arm's mean, which is the matching rule's own assumption and says nothing of that arm
+    itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample at its model's mean.
     """
-    booked: list[tuple] = []
-
-    def book(who: str, stage: str, kind: str, plan: dict, spend: dict) -> None:
-        for unit in UNITS:
-            amounts = plan.get(unit), spend.get(unit)
-            if amounts != (None, None):
-                booked.append((who, stage, kind, unit, *(float(x or 0) for x in amounts)))
-
-    samples = {arm: _amounts(run, arm) for arm in run.plan["arms"]}
+    samples = {arm: _samples_of(run, arm) for arm in run.plan.arms}
+    entries: list[Entry] = []
     for arm, rows in samples.items():
-        for b in run.arm(arm)["samples"]:
-            drawn = rows[rows["budget"] == b]
-            lost = {kind: drawn[drawn["finish_reason"] == why] for kind, why in LOST.items()}
-            whole = drawn[drawn["finish_reason"] != "error"]
-            for kind, column in {"sampling": "n_tokens", "prompt": "n_prompt_tokens"}.items():
-                if len(whole) and (whole[f"known_{column}"] == whole["n"]).all():
-                    plan = (
-                        _planned(run, arm, b, samples)
-                        if kind == "sampling"
-                        else _planned_prompts(run, arm, b)
-                    )
-                    book(arm, "02_generate", f"{kind} ({b})", plan, _spent(run, drawn, column))
-            for kind in (kind for kind in lost if len(lost[kind])):
-                book(arm, "02_generate", f"{kind} ({b})", {}, _spent(run, lost[kind], "n_tokens"))
-        most = max(run.arm(arm)["samples"], key=run.arm(arm)["samples"].get)
-        drawn = rows[rows["budget"] == most]
-        took = drawn["n"] * drawn["model"].map(_seconds(run)).astype(float)
-        each = [
-            (k, run.arm(part).get("seconds_per_sample"))
-            for part, k in run.shares(arm, most).items()
-        ]
-        plan = (
-            sum(k * x for k, x in each) * run.plan["n_problems"]["train"]
-            if all(x for _, x in each)
-            else None
-        )
-        seconds = float(took.sum()) if len(took) and took.notna().all() else None
-        book(arm, "02_generate", f"sampling ({most})", {"seconds": plan}, {"seconds": seconds})
-        if (path := run.path("03", arm, "judge.json")).exists():
-            cost = read_json(path)
-            tokens = {"tokens": cost.get("n_tokens", 0) + cost.get("n_prompt_tokens", 0)}
-            book(arm, "03_verify", "judge", {}, _units(cost) | tokens)
-    for arm, found in run.plan.get("pilot", {}).items():
-        book(
-            arm, "01_plan", "pilot", _units(found["spent"]), _units(found["spent"])
-        )  # spent before the plan was made
-    for student, entry in run.plan["students"].items():
-        if entry["source"] != "base" and (path := run.path("04", student, "report.json")).exists():
-            report = read_json(path)
-            cost = {
-                "tokens": report["n_tokens"],
-                "flops": report["spent_flops"],
-                "seconds": report.get("seconds"),
-            }
-            book(student, "04_finetune", "training", {"flops": report["planned_flops"]}, cost)
-        if (path := run.path("05", student, "manifest.json")).exists():
-            parts = [part for part in read_json(path).values() if isinstance(part, dict)]
-            tokens = sum(part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in parts)
-            cost = {
-                "tokens": tokens,
-                "flops": sampling_flops(entry["n_parameters"], tokens),
-                "seconds": sum(part.get("seconds", 0) for part in parts),
-            }
-            book(student, "05_evaluate", "evaluation", {}, cost)
-    table = pd.DataFrame(booked, columns=["who", "stage", "kind", "unit", "planned", "spent"])
+        entries += _sampling(run, arm, samples)
+        entries += _seconds(run, arm, rows)
+        entries += _judging(run, arm)
+    for arm, facts in (run.plan.pilot or {}).items():  # spent before the plan was made
+        spent = _without_zeros(facts.spent)
+        entries.append(Entry(arm, "01_plan", "pilot", spent, spent))
+    for student in run.plan.students:
+        entries += _training(run, student)
+        entries += _tests(run, student)
+    table = pd.DataFrame([row for entry in entries for row in entry.rows()], columns=COLUMNS)
     table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
-    matched = ((table["spent"] - table["planned"]).abs() <= 0.01 * table["planned"]).astype(
-        "boolean"
-    )
-    own = (
-        table["who"].isin([arm for arm in samples if _own_length(run, arm)])
-        & table["kind"].str.startswith("sampling")
-        & (table["unit"] != "seconds")
-    )
-    return table.assign(matched=matched.mask(own))
+    difference = (table["spent"] - table["planned"]).abs()
+    is_matched = (difference <= MATCHED_WITHIN * table["planned"]).astype("boolean")
+    return table.assign(matched=is_matched.mask(_says_nothing(run, table)))
 
 
-def _own_length(run: Run, arm: str) -> bool:
-    """Whether an arm's planned tokens are what it spent, since the plan knows no length and the rule takes this arm's."""
-    return arm == run.study.budget.reference and not run.arm(arm).get("tokens_per_sample")
+def _says_nothing(run: Run, table: pd.DataFrame) -> pd.Series:
+    """Rows whose planned tokens are what was spent, since the plan knows no length and the rule takes this arm's."""
+    reference = run.study.budget.reference
+    if run.arm(reference).tokens_per_sample:
+        return pd.Series(False, table.index)
+    is_own = (table["who"] == reference) & (table["kind"] == "sampling")
+    return is_own & (table["unit"] != "seconds")
 
 
-def _amounts(run: Run, arm: str) -> pd.DataFrame:
-    """An arm's samples added up by budget, model and finish_reason: `n`, and of tokens and USD the sum of the known ones
-    and how many are known (`known_n_tokens`, …)."""
-    sums = []
-    for rows in iter_samples(run.path("02", arm), PAID):
-        for column in ("n_tokens", "n_prompt_tokens", "usd"):
-            known = rows[column].astype(float) >= 0
-            rows[column], rows[f"known_{column}"] = (
-                rows[column].astype(float).where(known, 0.0),
-                known,
-            )
-        rows["n"] = 1
-        for b in run.arm(arm)["samples"]:
-            groups = run.rows_of_budget(rows, arm, b).groupby(
-                ["model", "finish_reason"], as_index=False
-            )
-            sums.append(groups.sum(numeric_only=True).assign(budget=b))
-    columns = [
-        "budget",
-        "model",
-        "finish_reason",
-        "n",
-        *(x + c for x in ("", "known_") for c in ("n_tokens", "n_prompt_tokens", "usd")),
-    ]
-    table = pd.concat(sums) if sums else pd.DataFrame(columns=columns)
-    return table[columns].groupby(columns[:3], as_index=False).sum()
+# ---------------------------------------------------------------------- arms
 
 
-def _seconds(run: Run) -> dict[str, float]:
-    """What a sample took to draw, by model, as the plain arms measured it."""
-    facts = {
-        a["model"]: read_json(run.path("02", arm, "manifest.json"))
-        for arm, a in run.plan["arms"].items()
-        if run.study.arms[arm].model
-    }
-    return {
-        model: found["seconds_per_sample"]
-        for model, found in facts.items()
-        if "seconds_per_sample" in found
-    }
+def _samples_of(run: Run, arm: str) -> pd.DataFrame:
+    """An arm's samples added up by budget, model and finish_reason."""
+    allocation = run.path("02", arm, "allocation.parquet")
+    if allocation.exists():
+        of_budget = UNEVEN
+        budgets = store.query(
+            "SELECT budget, problem_id, n AS n_of_budget FROM allocation", allocation=allocation
+        )
+    else:
+        of_budget = EVEN
+        n = run.arm(arm).samples
+        budgets = pd.DataFrame({"budget": n.keys(), "n_of_budget": n.values()})
+    parts = store.parts(run.path("02", arm))
+    return store.query(AMOUNTS.format(of_budget=of_budget), samples=parts, budgets=budgets)
 
 
-def _units(amounts: dict) -> dict:
-    return {unit: amounts[unit] for unit in UNITS if amounts.get(unit)}
+def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[Entry]:
+    """An arm's samples and prompts at every budget, and what of them was lost."""
+    for budget_name in run.arm(arm).samples:
+        rows = samples[arm][samples[arm]["budget"] == budget_name]
+        whole = rows[rows["finish_reason"] != "error"]
+        entry = {"who": arm, "stage": "02_generate", "budget": budget_name}
+        if len(whole) and (whole["known_n_tokens"] == whole["n"]).all():
+            planned = _planned(run, arm, budget_name, samples)
+            spent = _spent(run, rows)
+            yield Entry(**entry, kind="sampling", planned=planned, spent=spent)
+        if len(whole) and (whole["known_n_prompt_tokens"] == whole["n"]).all():
+            planned = _planned_prompts(run, arm, budget_name)
+            spent = _spent_on_prompts(run, rows)
+            yield Entry(**entry, kind="prompt", planned=planned, spent=spent)
+        for kind, reason in (("truncated", "length"), ("failed", "error")):
+            lost = rows[rows["finish_reason"] == reason]
+            if len(lost):
+                yield Entry(**entry, kind=kind, planned=Amounts(), spent=_spent(run, lost))
+
+
+def _planned(run: Run, arm: str, budget_name: str, samples: dict) -> Amounts:
+    """The plan's amounts; where it knows no length, with the mean that the samples of this budget have."""
+    planned = run.arm(arm).planned[budget_name]
+    if planned.tokens is None:
+        known = {
+            name: _with_length(run, name, facts, budget_name, samples)
+            for name, facts in run.plan.plain_arms().items()
+        }
+        parts = run.plan.shares(arm, budget_name)
+        planned = planned_amounts(run.study, known, parts, run.plan.n_problems["train"])
+    hidden = {"seconds": None}
+    if _is_billed_unknown_prompts(run, arm, budget_name):
+        hidden["usd"] = None
+    return planned.model_copy(update=hidden)
+
+
+def _is_billed_unknown_prompts(run: Run, arm: str, budget_name: str) -> bool:
+    """Whether an endpoint's bill will hold prompts of a length that the plan does not know."""
+    parts = [run.arm(part) for part in run.plan.shares(arm, budget_name)]
+    return any(part.engine == "openai" and part.prompt_tokens is None for part in parts)
+
+
+def _with_length(
+    run: Run, name: str, facts: ModelFacts, budget_name: str, samples: dict
+) -> ModelFacts:
+    """An arm's facts with the length that the matching rule takes for it."""
+    lengths_of = name if run.study.budget.lengths == "measured" else run.study.budget.reference
+    length = run.arm(lengths_of).tokens_per_sample
+    if length is None:
+        rows = samples[lengths_of][samples[lengths_of]["budget"] == budget_name]
+        n_known = rows["known_n_tokens"].sum()
+        length = float(rows["n_tokens"].sum() / n_known) if n_known else None
+    return facts.model_copy(update={"tokens_per_sample": length or None})
+
+
+def _planned_prompts(run: Run, arm: str, budget_name: str) -> Amounts:
+    """Prompt tokens of every sample where the plan knows their length: what an engine without a shared prefix reads."""
+    n_prompt_tokens = run.arm(arm).planned[budget_name].prompt_tokens
+    if not n_prompt_tokens:
+        return Amounts()
+    flops: float | None = 0.0
+    for part, n_samples in run.plan.shares(arm, budget_name).items():
+        facts = run.arm(part)
+        per_token = facts.planned_flops_per_token
+        if flops is not None and per_token:
+            n_tokens = run.plan.n_problems["train"] * n_samples * facts.prompt_tokens
+            flops += n_tokens * per_token
+        else:
+            flops = None
+    return Amounts(tokens=n_prompt_tokens, flops=_where_uncharged(run, flops))
+
+
+def _where_uncharged(run: Run, flops: float | None) -> float | None:
+    """FLOPs of prompts stand by themselves only where the budget does not count them among the samples'."""
+    return flops if run.study.budget.prompt_tokens == "none" else None
 
 
 def flops_per_token(run: Run) -> dict[str, float]:
     """2·P by model, as the plan counts P; a row's `model` says who drew it, whoever is charged."""
-    arms = (a for a in run.plan["arms"].values() if a["model"])
-    return {a["model"]: a["planned_flops_per_token"] for a in arms if a["planned_flops_per_token"]}
+    known = run.plan.plain_arms().values()
+    return {arm.model: arm.planned_flops_per_token for arm in known if arm.planned_flops_per_token}
 
 
-def _spent(run: Run, rows: pd.DataFrame, column: str) -> dict:
-    each, tokens = rows["model"].map(flops_per_token(run)).astype(float), rows[column]
-    known = {
-        "tokens": float(tokens.sum()),
-        "flops": float((each * tokens).sum()) if each.notna().all() else None,
-    }
-    if (
-        column == "n_prompt_tokens" or rows["known_usd"].any()
-    ):  # a sample's price holds its prompt's
-        return known | {"usd": float(rows["usd"].sum()) if column == "n_tokens" else None}
-    prices = {a["model"]: a["price"]["output"] for a in run.plan["arms"].values() if a.get("price")}
-    priced = rows["model"].map(prices).astype(float)
-    return known | {"usd": float((priced * tokens).sum()) / 1e6 if priced.notna().all() else None}
-
-
-def _planned(run: Run, arm: str, b: str, samples: dict[str, pd.DataFrame]) -> dict:
-    """Tokens, FLOPs and USD that the plan gives an arm's samples at a budget."""
-    b_, n, out = (
-        run.study.budget,
-        run.plan["n_problems"]["train"],
-        {"tokens": 0.0, "flops": 0.0, "usd": 0.0},
+def _spent(run: Run, rows: pd.DataFrame) -> Amounts:
+    """Tokens, FLOPs and USD of samples; FLOPs as the plan counts them."""
+    return Amounts(
+        tokens=float(rows["n_tokens"].sum()), flops=_flops(run, rows), usd=_usd(run, rows)
     )
-    for part, k in run.shares(arm, b).items():
-        like, known = (part if b_.lengths == "measured" else b_.reference), run.arm(part)
-        drawn = (
-            samples[like].loc[samples[like]["budget"] == b, ["n_tokens", "known_n_tokens"]].sum()
-        )
-        mean = (
-            drawn["n_tokens"] / drawn["known_n_tokens"] if drawn["known_n_tokens"] else float("nan")
-        )
-        tokens = n * k * (run.arm(like).get("tokens_per_sample") or mean)
-        price = known["price"] and known["price"]["output"] / 1e6
-        rate = {"tokens": 1.0, "flops": known["planned_flops_per_token"], "usd": price}
-        bill = dict.fromkeys(out, 0.0) | {
-            "usd": _prompts_usd(run, part, n * k)
-        }  # an endpoint's bill holds its prompts
-        fine = {
-            unit: None not in (out[unit], rate[unit], bill[unit]) and not pd.isna(tokens)
-            for unit in out
+
+
+def _flops(run: Run, rows: pd.DataFrame) -> float | None:
+    """FLOPs as the plan counts them: 2·P per token, of prompts as the budget charges them and, where it counts
+    attention, 4·layers·width per token and position."""
+    per_token = rows["model"].map(flops_per_token(run)).astype(float)
+    if per_token.isna().any():
+        return None
+    prompts = run.study.budget.prompt_tokens
+    charged = {"none": None, "each": ("n_prompt_tokens", "prompt_positions")}
+    columns = charged.get(prompts, ("first_prompts", "first_prompt_positions"))
+    amounts = rows.fillna(0)
+    n_tokens, positions = amounts["n_tokens"], amounts["positions"]
+    if columns is not None:
+        n_tokens = n_tokens + amounts[columns[0]]
+        positions = positions + amounts[columns[1]]
+    flops = per_token * n_tokens
+    if run.study.budget.attention:
+        per_position = {
+            arm.model: 4.0 * arm.size.n_layers * arm.size.attention_width
+            for arm in run.plan.plain_arms().values()
+            if arm.size
         }
-        out = {
-            unit: out[unit] + tokens * rate[unit] + bill[unit] if fine[unit] else None
-            for unit in out
-        }
-    return out
+        flops = flops + rows["model"].map(per_position).astype(float) * positions
+    return float(flops.sum())
 
 
-def _prompts_usd(run: Run, part: str, n_samples: float) -> float | None:
-    """What an endpoint will bill for prompts, one with every sample; None where their length or price is not known."""
-    plan = run.arm(part)
-    if run.study.arms[part].engine != "openai":
-        return 0.0
-    each, price = plan.get("prompt_tokens"), (plan["price"] or {}).get("input")
-    return None if each is None or price is None else n_samples * each * price / 1e6
+def _usd(run: Run, rows: pd.DataFrame) -> float | None:
+    """What an endpoint billed, which holds prompts; else tokens at their model's price."""
+    if rows["known_usd"].any():
+        return float(rows["usd"].sum())
+    prices = {arm.model: arm.price.output for arm in run.plan.plain_arms().values() if arm.price}
+    price = rows["model"].map(prices).astype(float)
+    if price.isna().any():
+        return None
+    return float((price * rows["n_tokens"].fillna(0)).sum()) / 1e6
 
 
-def _planned_prompts(run: Run, arm: str, b: str) -> dict:
-    """Prompt tokens of every sample where the plan knows their length: what an engine without a shared prefix reads."""
-    each = {part: run.arm(part).get("prompt_tokens") for part in run.shares(arm, b)}
-    if not all(each.values()):
-        return {}
-    n = {
-        part: run.plan["n_problems"]["train"] * k * each[part]
-        for part, k in run.shares(arm, b).items()
-    }
-    flops = [run.arm(part)["planned_flops_per_token"] for part in n]
-    return {
-        "tokens": sum(n.values()),
-        "flops": sum(x * f for x, f in zip(n.values(), flops)) if all(flops) else None,
-    }
+def _spent_on_prompts(run: Run, rows: pd.DataFrame) -> Amounts:
+    n_tokens = rows["n_prompt_tokens"].fillna(0)
+    each = rows["model"].map(flops_per_token(run)).astype(float)
+    flops = None if each.isna().any() else float((each * n_tokens).sum())
+    return Amounts(tokens=float(n_tokens.sum()), flops=_where_uncharged(run, flops))
+
+
+def _seconds(run: Run, arm: str, rows: pd.DataFrame) -> Iterator[Entry]:
+    """What all samples of the largest budget took, at their models' means."""
+    largest = run.arm(arm).largest_budget
+    rows = rows[rows["budget"] == largest]
+    seconds = rows["n"] * rows["model"].map(_seconds_per_sample(run)).astype(float)
+    spent = float(seconds.sum()) if len(seconds) and seconds.notna().all() else None
+    planned: float | None = 0.0
+    for part, n_samples in run.plan.shares(arm, largest).items():
+        each = run.arm(part).seconds_per_sample
+        if planned is not None:
+            planned = planned + n_samples * each if each else None
+    if planned is not None:
+        planned *= run.plan.n_problems["train"]
+    amounts = Amounts(seconds=planned), Amounts(seconds=spent)
+    yield Entry(arm, "02_generate", "sampling", *amounts, budget=largest)
+
+
+def _seconds_per_sample(run: Run) -> dict[str, float]:
+    """What a sample took to draw, by model, as the plain arms measured it."""
+    seconds = {}
+    for name, arm in run.plan.plain_arms().items():
+        manifest = read_json(run.path("02", name, "manifest.json"))
+        if "seconds_per_sample" in manifest:
+            seconds[arm.model] = manifest["seconds_per_sample"]
+    return seconds
+
+
+def _judging(run: Run, arm: str) -> Iterator[Entry]:
+    path = run.path("03", arm, "judge.json")
+    if path.exists():
+        cost = read_json(path)
+        n_tokens = cost.get("n_tokens", 0) + cost.get("n_prompt_tokens", 0)
+        spent = Amounts(tokens=n_tokens, flops=cost.get("flops"), usd=cost.get("usd"))
+        yield Entry(arm, "03_verify", "judge", Amounts(), spent)
+
+
+def _without_zeros(amounts: Amounts) -> Amounts:
+    """Amounts of 0 were not measured."""
+    known = {unit: value for unit, value in amounts if value}
+    return Amounts(**known)
+
+
+# ---------------------------------------------------------------------- students
+
+
+def _training(run: Run, student: str) -> Iterator[Entry]:
+    path = run.path("04", student, "report.json")
+    if run.student(student).source != "base" and path.exists():
+        report = read_json(path)
+        planned = Amounts(flops=report["planned_flops"])
+        spent = Amounts(
+            tokens=report["n_tokens"], flops=report["spent_flops"], seconds=report.get("seconds")
+        )
+        yield Entry(student, "04_finetune", "training", planned, spent)
+
+
+def _tests(run: Run, student: str) -> Iterator[Entry]:
+    path: Path = run.path("05", student, "manifest.json")
+    if path.exists():
+        decodings = [part for part in read_json(path).values() if isinstance(part, dict)]
+        n_tokens = sum(
+            part.get("n_tokens", 0) + part.get("n_prompt_tokens", 0) for part in decodings
+        )
+        flops = sampling_flops(run.student(student).n_parameters, n_tokens)
+        seconds = sum(part.get("seconds", 0) for part in decodings)
+        spent = Amounts(tokens=n_tokens, flops=flops, seconds=seconds)
+        yield Entry(student, "05_evaluate", "evaluation", Amounts(), spent)

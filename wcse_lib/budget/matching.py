@@ -2,273 +2,416 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from wcse_lib import forecast
 from wcse_lib.budget.buying import match, match_by_curves
-from wcse_lib.budget.checkpoints import ModelSize, Uncounted, read_model
+from wcse_lib.budget.checkpoints import Uncounted, read_model
 from wcse_lib.budget.costs import COST_MODELS, SampleCost, cost
-from wcse_lib.budget.measured import PilotCounts, cost_each, joined
 from wcse_lib.budget.prices import read_price
 from wcse_lib.store import StudyError
-from wcse_lib.study import Study, resolve, resolve_model
+from wcse_lib.study import (
+    Amounts,
+    ImportedArm,
+    ModelFacts,
+    ModelSize,
+    PlannedAdaptive,
+    PlannedArm,
+    PlannedDrawn,
+    PlannedImported,
+    PlannedMixed,
+    Price,
+    Study,
+    resolve,
+    resolve_model,
+    sum_of,
+)
+
+PlainArm = PlannedDrawn | PlannedImported
+MATCHED_WITHIN = 0.01  # of the reference arm's budget
 
 
-def describe(study: Study, name: str) -> dict:
-    """What is known of an arm's model: sizes, prices and, where the params file gives it, its length."""
-    arm, b, price = study.arms[name], study.budget, None
-    size = _size(study, name) if arm.engine == "local" else None
-    embedding = (
-        size.n_parameters - size.n_non_embedding if size and b.parameters == "non_embedding" else 0
+# ---------------------------------------------------------------------- what is known of an arm
+
+
+def describe(study: Study, name: str) -> ModelFacts:
+    """What is known of an arm's model: sizes, price and, where the params file gives it, its length.
+
+    Raises StudyError naming the key of a size or price that the budget needs and that is not known.
+    """
+    arm = study.arms[name]
+    size = _checkpoint_size(study, name) if arm.engine == "local" else None
+    n_parameters, n_active = _counted_parameters(study, name, size)
+    return ModelFacts(
+        model=arm.model,
+        engine=arm.engine,
+        n_parameters=n_parameters,
+        n_active_parameters=n_active,
+        size=size,
+        price=_price(study, name),
+        tokens_per_sample=arm.tokens_per_sample,
+        prompt_tokens=None,
+        seconds_per_sample=None,
+        judge=None,
     )
-    p = arm.n_parameters or (size.n_parameters - embedding if size else None)
-    if p is None and b.match == "flops":
-        raise StudyError(
-            f"arms.{name}.n_parameters: needed for budget.match: flops, since no checkpoint of {arm.model!r} can be read"
-        )
-    if arm.usd_per_million_tokens:
-        price = {
-            "model": arm.model,
-            "output": arm.usd_per_million_tokens,
-            "input": arm.usd_per_million_prompt_tokens,
-        }
-    else:
-        try:
-            price = read_price(resolve(b.prices), arm.model, b.price_date)
-        except StudyError as error:
-            if b.match == "price":
-                raise StudyError(
-                    f"arms.{name}.usd_per_million_tokens: needed for budget.match: price ({error})"
-                ) from None
-    active = arm.n_active_parameters or (
-        size.n_active - embedding if size and size.n_active < size.n_parameters else None
-    )
-    if active and p and active > p:
-        raise StudyError(
-            f"arms.{name}.n_active_parameters: {active:,.0f} are more than its {p:,.0f} parameters; a token "
-            "cannot use more than there are"
-        )
-    return {
-        "model": arm.model,
-        "engine": arm.engine,
-        "n_parameters": p,
-        "n_active_parameters": active,
-        "size": asdict(size) if size else None,
-        "price": price,
-        "tokens_per_sample": arm.tokens_per_sample,
-        "prompt_tokens": None,
-        "seconds_per_sample": None,
-        "judge": None,
-    }
 
 
-def _size(study: Study, name: str) -> ModelSize | None:
-    """The size that an arm's checkpoint tells, which a typed one has to agree with within a tenth; a damaged folder is
-    refused whatever is typed. The hub is asked only where nothing is typed."""
-    arm, b = study.arms[name], study.budget
+def _counted_parameters(
+    study: Study, name: str, size: ModelSize | None
+) -> tuple[float | None, float | None]:
+    """Parameters of an arm as the budget counts them, and those that a token uses where these are fewer."""
+    arm = study.arms[name]
+    embedding = _embedding(study, size)
+    n_parameters, n_active = arm.n_parameters, arm.n_active_parameters
+    if n_parameters is None and size is not None:
+        n_parameters = size.n_parameters - embedding
+    if n_active is None and size is not None and size.n_active < size.n_parameters:
+        n_active = size.n_active - embedding
+    if n_parameters is None and study.budget.match == "flops":
+        raise StudyError(
+            f"arms.{name}.n_parameters: needed for budget.match: flops, "
+            f"since no checkpoint of {arm.model!r} can be read"
+        )
+    if n_active and n_parameters and n_active > n_parameters:
+        raise StudyError(
+            f"arms.{name}.n_active_parameters: {n_active:,.0f} are more than its "
+            f"{n_parameters:,.0f} parameters; a token cannot use more than there are"
+        )
+    return n_parameters, n_active
+
+
+def _embedding(study: Study, size: ModelSize | None) -> int:
+    """Parameters that the budget does not count."""
+    if size is None or study.budget.parameters == "all":
+        return 0
+    return size.n_parameters - size.n_non_embedding
+
+
+def _checkpoint_size(study: Study, name: str) -> ModelSize | None:
+    """The size that an arm's checkpoint tells; None where only the params file gives one.
+
+    A typed size must agree with the checkpoint within a tenth, and a damaged folder is refused whatever is typed. The
+    hub is asked only where nothing is typed.
+    """
+    arm = study.arms[name]
     checkpoint = resolve_model(arm.model)
-    if arm.n_parameters and not b.attention and not Path(checkpoint).is_dir():
+    typed_is_enough = bool(arm.n_parameters) and not study.budget.attention
+    if typed_is_enough and not Path(checkpoint).is_dir():
         return None
     try:
         size = read_model(checkpoint)
     except Uncounted:  # packed, or of a kind that is not known
-        if arm.n_parameters and not b.attention:
+        if typed_is_enough:
             return None
         raise
-    embedding = size.n_parameters - size.n_non_embedding if b.parameters == "non_embedding" else 0
-    for key, read in {
-        "n_parameters": size.n_parameters,
-        "n_active_parameters": size.n_active,
-    }.items():
-        if (typed := getattr(arm, key)) and abs(typed / (read - embedding) - 1) > 0.1:
-            raise StudyError(
-                f"arms.{name}.{key} = {typed:,.0f}: the checkpoint {checkpoint} holds {read - embedding:,}; leave the key "
-                "out, or name the checkpoint that it belongs to"
-            )
+    embedding = _embedding(study, size)
+    _check_typed(name, "n_parameters", arm.n_parameters, size.n_parameters - embedding, checkpoint)
+    _check_typed(
+        name, "n_active_parameters", arm.n_active_parameters, size.n_active - embedding, checkpoint
+    )
     return size
 
 
-def cost_of(arm: dict, batch: bool = False, **changes) -> SampleCost:
-    """An arm's cost as the budget module counts it; unknown lengths count as one token."""
-    size = ModelSize(**arm["size"]) if arm["size"] else arm["n_parameters"]
-    lengths = {
-        "n_tokens": arm["tokens_per_sample"] or 1.0,
-        "n_prompt_tokens": arm["prompt_tokens"] or 0.0,
-    }
-    facts = {
-        "size": size,
-        "device_seconds": arm["seconds_per_sample"],
-        "price": arm["price"],
-        "judge": arm["judge"] or {},
-    }
-    return SampleCost(**(lengths | facts | {"batch": batch} | changes))
+def _check_typed(name: str, key: str, typed: float | None, read: int, checkpoint: str) -> None:
+    if typed and abs(typed / read - 1) > 0.1:
+        raise StudyError(
+            f"arms.{name}.{key} = {typed:,.0f}: the checkpoint {checkpoint} holds {read:,}; leave the "
+            "key out, or name the checkpoint that it belongs to"
+        )
 
 
-def matched_costs(study: Study, known: dict[str, dict]) -> dict[str, SampleCost]:
+def _price(study: Study, name: str) -> Price | None:
+    """An arm's price: its own, else the price table's; None where there is none and none is needed."""
+    arm, terms = study.arms[name], study.budget
+    if arm.usd_per_million_tokens:
+        return Price(
+            model=arm.model,
+            output=arm.usd_per_million_tokens,
+            input=arm.usd_per_million_prompt_tokens,
+        )
+    try:
+        row = read_price(resolve(terms.prices), arm.model, terms.price_date)
+    except StudyError as error:
+        if terms.match != "price":
+            return None
+        raise StudyError(
+            f"arms.{name}.usd_per_million_tokens: needed for budget.match: price ({error})"
+        ) from None
+    return Price(**{**row, "date": str(row["date"])})
+
+
+# ---------------------------------------------------------------------- what a sample costs
+
+
+def cost_of(facts: ModelFacts, batch: bool = False, **changes) -> SampleCost:
+    """What a sample of an arm costs, as the budget module counts it; unknown lengths count as one token."""
+    known = {
+        "n_tokens": facts.tokens_per_sample or 1.0,
+        "n_prompt_tokens": facts.prompt_tokens or 0.0,
+        "size": facts.size or facts.n_parameters,
+        "device_seconds": facts.seconds_per_sample,
+        "price": facts.price.model_dump() if facts.price else None,
+        "judge": facts.judge or {},
+        "batch": batch,
+    }
+    return SampleCost(**(known | changes))
+
+
+def matched_costs(study: Study, known: Mapping[str, ModelFacts]) -> dict[str, SampleCost]:
     """Every arm's cost as the study's budget says it is counted. Raises StudyError naming what is not known for it."""
-    b, out = study.budget, {}
-    for name, arm in known.items():
-        like = arm if b.lengths == "measured" else known[b.reference]
-        if like["tokens_per_sample"] is None and (
-            b.lengths == "measured" or b.attention or b.prompt_tokens != "none"
-        ):
-            raise StudyError(
-                f"arms.{name}.tokens_per_sample: budget.lengths = {b.lengths}, budget.attention and budget."
-                "prompt_tokens need lengths that are known: add a pilot, or set it"
-            )
-        if arm["prompt_tokens"] is None and (b.prompt_tokens != "none" or b.attention):
-            raise StudyError(
-                f"budget.prompt_tokens = {b.prompt_tokens}: the prompts of {name} have no known length; add a pilot"
-            )
-        if arm["seconds_per_sample"] is None and b.match == "seconds":
-            raise StudyError(
-                f"budget.match = seconds: how long a sample of {name} takes is not known; add a pilot that draws it"
-            )
-        size = ModelSize(**arm["size"]) if arm["size"] else None
-        active = arm["n_active_parameters"] or arm["n_parameters"]
-        size = replace(size, n_active=active) if size else active
-        out[name] = cost_of(arm, b.batch, n_tokens=like["tokens_per_sample"] or 1.0, size=size)
-    return out
+    terms, counted = study.budget, {}
+    for name, facts in known.items():
+        lengths_of = facts if terms.lengths == "measured" else known[terms.reference]
+        _check_known(study, name, facts, lengths_of)
+        size = facts.n_active_parameters or facts.n_parameters
+        if facts.size is not None:
+            size = replace(facts.size, n_active=size)
+        n_tokens = lengths_of.tokens_per_sample or 1.0
+        counted[name] = cost_of(facts, terms.batch, n_tokens=n_tokens, size=size)
+    return counted
+
+
+def _check_known(study: Study, name: str, facts: ModelFacts, lengths_of: ModelFacts) -> None:
+    terms = study.budget
+    counts_prompts = terms.prompt_tokens != "none" or terms.attention
+    needs_lengths = counts_prompts or terms.lengths == "measured"
+    if needs_lengths and lengths_of.tokens_per_sample is None:
+        raise StudyError(
+            f"arms.{name}.tokens_per_sample: budget.lengths = {terms.lengths}, budget.attention and "
+            "budget.prompt_tokens need lengths that are known: add a pilot, or set it"
+        )
+    if counts_prompts and facts.prompt_tokens is None:
+        raise StudyError(
+            f"budget.prompt_tokens = {terms.prompt_tokens}: the prompts of {name} have no known length; "
+            "add a pilot"
+        )
+    if terms.match == "seconds" and facts.seconds_per_sample is None:
+        raise StudyError(
+            f"budget.match = seconds: how long a sample of {name} takes is not known; "
+            "add a pilot that draws it"
+        )
 
 
 def flops_cost_model(study: Study) -> str:
     """The cost model by which the study's budget counts FLOPs."""
-    b = study.budget
-    return "attention" if b.attention else "prompt" if b.prompt_tokens != "none" else "active"
+    if study.budget.attention:
+        return "attention"
+    return "active" if study.budget.prompt_tokens == "none" else "prompt"
 
 
-def unspent(arms: dict[str, dict]) -> list[str]:
-    """A sentence for every arm of a plan and budget whose samples cost over 1 % less, or more, than the reference arm's."""
-    return [
-        f"{name} uses {100 * used:.0f} % of the budget “{b}” (samples a problem: {arm['samples'][b]}): there the arms are not matched."
-        for name, arm in arms.items()
-        for b, used in arm["budget_used"].items()
-        if abs(used - 1) > 0.01
-    ]
+# ---------------------------------------------------------------------- what a budget buys
 
 
-def match_arms(study: Study, known: dict[str, dict], pilot: dict[str, PilotCounts]) -> dict:
-    """Add every arm's samples per problem at every budget; returns how they are paid for, per problem.
+@dataclass(frozen=True)
+class Spend:
+    """How the samples of a problem are paid for, in one unit.
 
-    Returns unit; costs: by arm, of one sample; more: by arm, of each further one; budgets: by name, the reference arm's.
-    Raises StudyError when a budget buys no sample of an arm, or something needed for the cost model is not known.
+    `first` and `more` are the cost of an arm's first sample of a problem and of each further one (a prompt that is
+    charged once makes the first one dearer); `budgets` are the reference arm's, by name.
     """
-    b, curves = study.budget, None
+
+    unit: str
+    first: dict[str, float]
+    more: dict[str, float]
+    budgets: dict[str, float]
+
+    def once(self, arm: str) -> float:
+        """What an arm's samples of a problem cost beside their number."""
+        return self.first[arm] - self.more[arm]
+
+    def cost(self, parts: Mapping[str, float]) -> float:
+        """What so many samples of each arm cost together."""
+        drawn = {arm: n for arm, n in parts.items() if n > 0}
+        return sum(n * self.more[arm] + self.once(arm) for arm, n in drawn.items())
+
+    def average(self, budget_name: str) -> dict[str, float]:
+        """What a sample of every arm costs on average when the whole budget goes to it."""
+        money = self.budgets[budget_name]
+        least = 1e-9 * money
+        return {
+            arm: money * more / max(money - self.once(arm), least)
+            for arm, more in self.more.items()
+        }
+
+
+def match_arms(
+    study: Study,
+    known: Mapping[str, ModelFacts],
+    n_problems: int,
+    curves: Mapping[str, np.ndarray] | None = None,
+) -> tuple[dict[str, PlainArm], Spend]:
+    """Every plain arm with its samples per problem at every budget, and how they are paid for.
+
+    Args: known: arms with a model; n_problems: training problems, for the planned amounts; curves: for budget.match:
+    examples or coverage, what 1, 2, … samples of each arm are expected to give. Raises StudyError when a budget buys no
+    sample of an arm, or something that the cost model needs is not known.
+    """
+    terms = study.budget
     costs = matched_costs(study, known)
-    cost_model = flops_cost_model(study) if b.match == "flops" else b.match
-    if b.match in ("examples", "coverage"):
-        if not pilot:
-            raise StudyError(
-                f"budget.match = {b.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
-            )
-        most = max(100, 30 * max(b.samples.values()))
-        curves = {name: _curve(study, pilot[name], most) for name in known}
-        # what is matched has no cost of its own: it is counted in FLOPs, or else in samples
-        is_sized = all(arm["n_parameters"] for arm in known.values())
-        cost_model = "active" if is_sized else "count"
+    by = flops_cost_model(study) if terms.match == "flops" else terms.match
     try:
         if curves is None:
-            table = match(cost_model, b.reference, costs, dict(b.samples), b.prompt_tokens)
+            table = match(by, terms.reference, costs, terms.samples, terms.prompt_tokens)
         else:
-            table = match_by_curves(b.match, b.reference, curves, dict(b.samples))
-        one, two = (
-            {name: cost(c, cost_model, k, b.prompt_tokens) for name, c in costs.items()}
-            for k in (1, 2)
-        )
+            table = match_by_curves(terms.match, terms.reference, curves, terms.samples)
+        spend = _spend(study, known, costs, by)
     except ValueError as error:
         raise StudyError(
-            f"budget.match = {b.match}, budget.samples = {dict(b.samples)}: {error}"
+            f"budget.match = {terms.match}, budget.samples = {dict(terms.samples)}: {error}"
         ) from None
-    budgets = {
-        name: one[b.reference] + (n - 1) * (two[b.reference] - one[b.reference])
-        for name, n in b.samples.items()
-    }
+    arms = {}
     for name, rows in table.groupby("arm", sort=False):
-        p = known[name]["n_active_parameters"] or known[name]["n_parameters"]
-        known[name] |= {
-            "samples": dict(zip(rows["budget"], map(int, rows["n_samples"]))),
-            "exchange_ratio": float(rows["exchange_ratio"].iloc[-1]),
-            "budget_used": dict(
-                zip(rows["budget"], map(float, rows["planned"] / rows["reference"]))
-            ),
-            "planned_flops_per_token": 2.0 * p if p else None,
+        samples = dict(zip(rows["budget"], map(int, rows["n_samples"])))
+        used = rows["planned"] / rows["reference"]
+        parameters = known[name].n_active_parameters or known[name].n_parameters
+        kind = PlannedImported if isinstance(study.arms[name], ImportedArm) else PlannedDrawn
+        planned = {
+            budget_name: planned_amounts(study, known, {name: n}, n_problems)
+            for budget_name, n in samples.items()
         }
-    unit = COST_MODELS[cost_model].unit
-    return {
-        "unit": unit,
-        "costs": one,
-        "more": {a: two[a] - one[a] for a in one},
-        "budgets": budgets,
-    }
-
-
-def _curve(study: Study, pilot: PilotCounts, most: int) -> np.ndarray:
-    """What the pilot lets expect of 1 … `most` samples per problem: coverage, or examples."""
-    ks = np.unique(np.geomspace(1, most, 30).astype(int))
-    if study.budget.match == "coverage":
-        values = forecast.forecast_coverage(*pilot.pair, ks)["value"]
-    else:
-        values = forecast.forecast_unique(*pilot.pair, pilot.groups, ks)["value"]
-    return np.interp(np.arange(1, most + 1), ks, values)
-
-
-def uneven(
-    study: Study, name: str, known: dict[str, dict], spend: dict, pilot: dict[str, PilotCounts]
-) -> dict:
-    """The plan of a mix or an adaptive arm, from the arms that it draws from."""
-    arm, names = study.arms[name], sorted(study.budget.samples, key=study.budget.samples.get)
-    if arm.adaptive:
-        return known[arm.adaptive.of] | {"adaptive": arm.adaptive.model_dump()}
-    shares = _best_shares(spend, pilot, names[-1]) if arm.mix == "best" else dict(arm.mix)
-    parts = {}
-    for b in names:  # a share of the money buys so many samples, and no more than its arm draws
-        money = {
-            a: share * spend["budgets"][b] - (spend["costs"][a] - spend["more"][a])
-            for a, share in shares.items()
-        }
-        parts[b] = {
-            a: min(max(0.0, m / spend["more"][a]), float(known[a]["samples"][b]))
-            for a, m in money.items()
-        }
-        if sum(parts[b].values()) <= 0:
-            raise StudyError(
-                f"arms.{name}.mix: budget {b!r} buys no sample at these shares; raise budget.samples.{b}"
-            )
-    last = parts[names[-1]]
-    known_sizes = all(known[a]["planned_flops_per_token"] for a in last)
-    flops = (
-        sum(n * known[a]["planned_flops_per_token"] for a, n in last.items()) / sum(last.values())
-        if known_sizes
-        else None
-    )
-    used = {
-        b: sum(
-            n * spend["more"][a] + (n > 0) * (spend["costs"][a] - spend["more"][a])
-            for a, n in parts[b].items()
+        arms[name] = kind(
+            **dict(known[name]),
+            samples=samples,
+            exchange_ratio=float(rows["exchange_ratio"].iloc[-1]),
+            budget_used=dict(zip(rows["budget"], map(float, used))),
+            planned=planned,
+            planned_flops_per_token=2.0 * parameters if parameters else None,
         )
-        for b in names
-    }
-    return {
-        "model": None,
-        "engine": "mix",
-        "n_parameters": None,
-        "mix": shares,
-        "parts": parts,
-        "samples": {
-            b: max(1, round(sum(parts[b].values()))) for b in study.budget.samples
-        },  # the mean, to a whole one
-        "exchange_ratio": sum(last.values()) / study.budget.samples[names[-1]],
-        "budget_used": {b: used[b] / spend["budgets"][b] for b in names},
-        "planned_flops_per_token": flops,
-    }
+    return arms, spend
 
 
-def _best_shares(spend: dict, pilot: dict[str, PilotCounts], b: str) -> dict[str, float]:
-    """Budget shares of the mix whose forecast coverage at a budget is best (the same at every budget, so that they nest)."""
-    each = cost_each(spend, b)
-    best = forecast.best_mix(joined(pilot), each, spend["budgets"][b]).iloc[0]
-    money = {a: best[a] * each[a] for a in pilot if best[a] > 0}
-    return {a: float(m / sum(money.values())) for a, m in money.items()}
+def _spend(study: Study, known: Mapping, costs: Mapping[str, SampleCost], by: str) -> Spend:
+    """How samples are paid for; budgets matched by examples or coverage are paid in FLOPs where sizes are known."""
+    terms = study.budget
+    if terms.match in ("examples", "coverage"):
+        by = "active" if all(facts.n_parameters for facts in known.values()) else "count"
+    first, more = {}, {}
+    for name, of_sample in costs.items():
+        first[name] = cost(of_sample, by, 1, terms.prompt_tokens)
+        more[name] = cost(of_sample, by, 2, terms.prompt_tokens) - first[name]
+    reference = terms.reference
+    budgets = {
+        budget_name: first[reference] + (n - 1) * more[reference]
+        for budget_name, n in terms.samples.items()
+    }
+    return Spend(COST_MODELS[by].unit, first, more, budgets)
+
+
+def planned_amounts(
+    study: Study, known: Mapping[str, ModelFacts], parts: Mapping[str, float], n_problems: int
+) -> Amounts:
+    """What so many samples a problem of each arm are planned to cost over all problems, as the budget counts them.
+
+    This is the one place where planned amounts are worked out: 01 writes them into the plan, the ledger and the dry run
+    call it with the lengths that they know. A unit is unknown where a length, a size or a price is not known.
+    Judging is not in it. An endpoint bills prompts
+    whatever the budget counts: where their length is known, its USD hold them.
+    """
+    if any(known[arm].tokens_per_sample is None for arm in parts):
+        return Amounts()
+    costs = matched_costs(study, known)
+    each = [_amounts_of(study, known[arm], costs[arm], n) for arm, n in parts.items()]
+    return sum_of(each).times(n_problems)
+
+
+def _amounts_of(study: Study, facts: ModelFacts, of_sample: SampleCost, n: float) -> Amounts:
+    """What n samples of a problem cost."""
+    prompts = study.budget.prompt_tokens
+    is_billed = facts.engine == "openai" and prompts in ("none", "once")
+    of_sample = replace(of_sample, judge={})
+    return Amounts(
+        tokens=n * of_sample.n_tokens,
+        prompt_tokens=None if facts.prompt_tokens is None else n * facts.prompt_tokens,
+        flops=_cost_or_none(of_sample, flops_cost_model(study), n, prompts),
+        seconds=_cost_or_none(of_sample, "seconds", n, prompts),
+        usd=_cost_or_none(of_sample, "price", n, "each" if is_billed else prompts),
+    )
+
+
+def _cost_or_none(of_sample: SampleCost, by: str, n: float, prompts: str) -> float | None:
+    try:
+        return cost(of_sample, by, n, prompts)
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------------- arms made of other arms
+
+
+def mixed_arm(
+    study: Study,
+    name: str,
+    arms: Mapping[str, PlainArm],
+    spend: Spend,
+    shares: Mapping[str, float],
+    n_problems: int,
+) -> PlannedMixed:
+    """The plan of a mix: a share of each budget buys so many samples of a part, and no more than the part draws.
+
+    Raises StudyError where a budget buys no sample.
+    """
+    parts = {}
+    for budget_name, money in spend.budgets.items():
+        parts[budget_name] = {
+            arm: _bought(share * money, spend, arm, arms[arm].samples[budget_name])
+            for arm, share in shares.items()
+        }
+        if sum(parts[budget_name].values()) <= 0:
+            raise StudyError(
+                f"arms.{name}.mix: budget {budget_name!r} buys no sample at these shares; "
+                f"raise budget.samples.{budget_name}"
+            )
+    largest = parts[_largest(study.budget.samples)]
+    n_reference = max(study.budget.samples.values())
+    used = {b: spend.cost(part) / spend.budgets[b] for b, part in parts.items()}
+    return PlannedMixed(
+        shares=dict(shares),
+        parts=parts,
+        samples={b: max(1, round(sum(part.values()))) for b, part in parts.items()},
+        exchange_ratio=sum(largest.values()) / n_reference,
+        budget_used=used,
+        planned={b: planned_amounts(study, arms, part, n_problems) for b, part in parts.items()},
+        planned_flops_per_token=_mean_flops(arms, largest),
+    )
+
+
+def _bought(money: float, spend: Spend, arm: str, most: int) -> float:
+    """Samples of a problem that the money buys, between none and what the arm draws."""
+    n = (money - spend.once(arm)) / spend.more[arm]
+    return min(max(0.0, n), float(most))
+
+
+def _mean_flops(arms: Mapping[str, PlainArm], parts: Mapping[str, float]) -> float | None:
+    """FLOPs per token over the samples of a mix; None where a part's size is not known."""
+    each = {arm: arms[arm].planned_flops_per_token for arm in parts}
+    if not all(each.values()):
+        return None
+    return sum(n * each[arm] for arm, n in parts.items()) / sum(parts.values())
+
+
+def adaptive_arm(study: Study, name: str, arms: Mapping[str, PlainArm]) -> PlannedAdaptive:
+    """The plan of an adaptive arm: all of its parent's but how samples are spread over problems."""
+    rule = study.arms[name].adaptive
+    parent = dict(arms[rule.of])
+    parent.pop("kind")
+    return PlannedAdaptive(**parent, rule=rule)
+
+
+def _largest(samples: Mapping[str, int]) -> str:
+    return max(samples, key=samples.get)
+
+
+def unspent(arms: Mapping[str, PlannedArm]) -> Iterable[str]:
+    """A sentence for every arm and budget whose samples cost over 1 % less, or more, than the reference arm's."""
+    sentences = []
+    for name, arm in arms.items():
+        for budget_name, used in arm.budget_used.items():
+            if abs(used - 1) > MATCHED_WITHIN:
+                sentences.append(
+                    f"{name} uses {100 * used:.0f} % of the budget “{budget_name}” (samples a problem: "
+                    f"{arm.samples[budget_name]}): there the arms are not matched."
+                )
+    return sentences

@@ -230,7 +230,7 @@ def make_problems(
                 "question": question,
                 "answer": str(puzzle.answer),
                 "level": str(puzzle.level),
-                "solution": solve(puzzle, rng),
+                "reference": solve(puzzle, rng),
             }
         )
     return rows

@@ -1,24 +1,22 @@
-"""01: from a params file to a plan."""
+"""01: from a params file to a plan that people can judge."""
 
+from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.grid import expand, is_grid
-from wcse_lib.plan.pilot import pilot_study
+from wcse_lib.plan.pilot import pilot_folder, pilot_study
 from wcse_lib.plan.preview import preview
-from wcse_lib.plan.stage import (
+from wcse_lib.plan.stage import checks, make_plan, study_from
+from wcse_lib.plan.students import packages, settings
+from wcse_lib.plan.tables import (
     arms_table,
-    checks,
     exchange_table,
     left_out,
-    make_plan,
     near_duplicates,
-    power_sentences,
-    power_table,
     problems_table,
     read_forecast,
     students_table,
-    study_from,
 )
-from wcse_lib.plan.students import MAIN, packages, settings
+from wcse_lib.study import MAIN
 
 __all__ = [
     "MAIN",
@@ -33,6 +31,7 @@ __all__ = [
     "near_duplicates",
     "packages",
     "paper_curves",
+    "pilot_folder",
     "pilot_study",
     "power_sentences",
     "power_table",

@@ -81,7 +81,8 @@ def compare(
 
 
 def _copies(problems: pd.DataFrame, held_out: pd.DataFrame, n: int, masked: bool) -> Counter:
-    """Share of the shorter text's n-grams that a pair (row, held-out row) has in common, for all pairs that have any."""
+    """Share of the shorter text's n-grams that a pair (row, held-out row) has in common, for all pairs that have
+    any."""
     a = [words(q, masked) for q in problems["question"]]
     b = [words(q, masked) for q in held_out["question"]]
     out: Counter = Counter()

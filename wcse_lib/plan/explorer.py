@@ -5,249 +5,299 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
-from wcse_lib.budget import flops_cost_model, matched_costs
+from wcse_lib.budget import SampleCost, flops_cost_model, matched_costs
 from wcse_lib.store import read_parquet
-from wcse_lib.study import Run
+from wcse_lib.study import ModelSize, Run
 
-
-def plain_arms(run: Run) -> dict[str, dict]:
-    """The plan's arms that have a model of their own: what mixes and adaptive arms draw from."""
-    return {name: arm for name, arm in run.plan["arms"].items() if run.study.arms[name].model}
+# The paper's coverage@1 … 4 on MATH: of the reference arm's model (27B), and of others (9B).
+PAPER_REFERENCE, PAPER_OTHER = [0.327, 0.434, 0.495, 0.534], [0.270, 0.373, 0.432, 0.472]
+MOVES_SLIDERS = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
+ILLUSTRATION = (
+    "<p><b>Illustration</b>: there is no pilot; the curves are the paper's MATH models.</p>"
+)
 
 
 def paper_curves(points: dict) -> pd.DataFrame:
     """The paper's coverage (read from figures) beside a beta fitted to its first four points, per model.
 
-    Args: points: {(data, size, step): coverage in % at step, 2·step, …}. Returns data, model, k, flops_per_token (2·P·k),
-    read, forecast (fractions), fitted (whether the fit has seen the point).
+    Args: points: {(data, size, step): coverage in % at step, 2·step, …}. Returns data, model, k, flops_per_token
+    (2·P·k), read, forecast (fractions), fitted (whether the fit has seen the point).
     """
     rows = []
     for (data, size, step), read in points.items():
-        fit = forecast.fit_curve(np.arange(1, 5), np.array(points[data, size, 1][:4]) / 100)
-        for i, value in enumerate(read, 1):
-            k, flops = i * step, 2e9 * float(size.rstrip("B")) * i * step
+        first_four = np.array(points[data, size, 1][:4]) / 100
+        fit = forecast.fit_curve(np.arange(1, 5), first_four)
+        n_parameters = 1e9 * float(size.rstrip("B"))
+        for i, percent in enumerate(read, 1):
+            k = i * step
             rows.append(
-                (
-                    data,
-                    size,
-                    k,
-                    flops,
-                    value / 100,
-                    float(fit.coverage([k])[0]),
-                    step == 1 and i <= 4,
-                )
+                {
+                    "data": data,
+                    "model": size,
+                    "k": k,
+                    "flops_per_token": 2 * n_parameters * k,
+                    "read": percent / 100,
+                    "forecast": float(fit.coverage([k])[0]),
+                    "fitted": step == 1 and i <= 4,
+                }
             )
-    return pd.DataFrame(
-        rows, columns=["data", "model", "k", "flops_per_token", "read", "forecast", "fitted"]
-    )
+    return pd.DataFrame(rows)
 
 
 def read_curves(run: Run) -> pd.DataFrame:
     """Expected coverage of every plain arm after k samples (arm, k, value, low, high): by the pilot, else, as a mere
     illustration, a beta fitted to the paper's MATH models (27B for the reference arm, 9B for others; no intervals)."""
-    if "pilot" in run.plan:
+    if run.plan.pilot:
         return read_parquet(run.path("01", "curves.parquet"))
-    ks, frames = np.unique(np.geomspace(1, 300, 60).round(1)), []
-    for name in plain_arms(run):
-        first = (
-            [0.327, 0.434, 0.495, 0.534]
-            if name == run.study.budget.reference
-            else [0.270, 0.373, 0.432, 0.472]
-        )
-        value = forecast.fit_curve([1, 2, 3, 4], first).coverage(ks)
-        frames.append(
-            pd.DataFrame({"arm": name, "k": ks, "value": value, "low": value, "high": value})
-        )
+    ks = np.unique(np.geomspace(1, 300, 60).round(1))
+    frames = []
+    for name in run.plan.plain_arms():
+        points = PAPER_REFERENCE if name == run.study.budget.reference else PAPER_OTHER
+        value = forecast.fit_curve([1, 2, 3, 4], points).coverage(ks)
+        curve = {"arm": name, "k": ks, "value": value, "low": value, "high": value}
+        frames.append(pd.DataFrame(curve))
     return pd.concat(frames, ignore_index=True)
 
 
 def _crossings(frame: pd.DataFrame, reference: str) -> list[float]:
     """Costs at which another arm's expected coverage passes the reference arm's, or falls behind it."""
-    found, curve = [], {a: rows.sort_values("cost") for a, rows in frame.groupby("arm")}
-    for other in (a for a in curve if a != reference):
-        ends = [
-            f([curve[a]["cost"].iloc[i] for a in (reference, other)])
-            for f, i in ((max, 0), (min, -1))
-        ]
-        if ends[0] < ends[1]:
-            at = np.geomspace(*ends, 400)
-            lead = np.subtract(
-                *(np.interp(at, curve[a]["cost"], curve[a]["value"]) for a in (other, reference))
-            )
-            found += list(at[1:][np.diff(np.sign(lead)) != 0])
-    return found
+    curves = {arm: rows.sort_values("cost") for arm, rows in frame.groupby("arm")}
+    base = curves.pop(reference)
+    crossings = []
+    for curve in curves.values():
+        start = max(curve["cost"].iloc[0], base["cost"].iloc[0])
+        end = min(curve["cost"].iloc[-1], base["cost"].iloc[-1])
+        if start < end:
+            cost = np.geomspace(start, end, 400)
+            lead = np.interp(cost, curve["cost"], curve["value"])
+            lead -= np.interp(cost, base["cost"], base["value"])
+            changes = np.diff(np.sign(lead)) != 0
+            crossings += list(cost[1:][changes])
+    return crossings
 
 
-def _told(costs: dict[str, budget.SampleCost], cost_model: str, prompt: str) -> bool:
-    """Whether every arm's samples have a cost by this cost model."""
-    try:
-        return all(
-            budget.cost(c, cost_model, 2, prompt) > budget.cost(c, cost_model, 1, prompt)
-            for c in costs.values()
+@dataclass(frozen=True)
+class Unit:
+    """A unit in which costs are shown: its cost model, and what a slider moves."""
+
+    cost_model: str
+    slider: str  # what the slider of an arm is called
+    rates: dict[str, float]  # the plan's value of that slider, by arm
+
+
+class Explorer:
+    """Expected coverage against cost, drawn anew for other budgets, lengths, sizes or prices."""
+
+    def __init__(self, run: Run, draw: Callable[..., str]):
+        self.run, self.draw = run, draw
+        self.reference = run.study.budget.reference
+        self.arms = run.plan.plain_arms()
+        self.curves = read_curves(run)
+        self.costs = matched_costs(run.study, self.arms)
+        self.parameter_scale = self._parameter_scale()
+        self.units = self._units()
+        self.first_unit = "USD" if run.study.budget.match == "price" else next(iter(self.units))
+        self.k_most = int(self.curves["k"].max())
+        self.knows_lengths = self._knows_lengths()
+
+    def _parameter_scale(self) -> float:
+        largest = max(arm.planned_flops_per_token or 0 for arm in self.arms.values())
+        return 1e6 if largest < 2e8 else 1e9
+
+    def _units(self) -> dict[str, Unit]:
+        """The units in which every arm's samples have a cost; relative tokens where there is none."""
+        size = "million parameters" if self.parameter_scale == 1e6 else "billion parameters"
+        flops = flops_cost_model(self.run.study)
+        units = {}
+        if self._have_cost(flops):
+            sizes = {
+                name: arm.planned_flops_per_token / 2 / self.parameter_scale
+                for name, arm in self.arms.items()
+            }
+            units["FLOPs"] = Unit(flops, size, sizes)
+        if self._have_cost("price"):
+            prices = {name: arm.price.output for name, arm in self.arms.items()}
+            units["USD"] = Unit("price", "USD per million tokens", prices)
+        if not units:
+            units["tokens"] = Unit("tokens", "cost of a token", dict.fromkeys(self.arms, 1.0))
+        return units
+
+    def _have_cost(self, cost_model: str) -> bool:
+        prompts = self.run.study.budget.prompt_tokens
+        try:
+            for cost in self.costs.values():
+                one = budget.cost(cost, cost_model, 1, prompts)
+                if budget.cost(cost, cost_model, 2, prompts) <= one:
+                    return False
+        except ValueError:
+            return False
+        return True
+
+    def _knows_lengths(self) -> bool:
+        """Whether costs are per sample, and not per token of a length that nobody knows."""
+        needed = [self.arms[self.reference]]
+        if self.run.study.budget.lengths == "measured":
+            needed = self.arms.values()
+        return all(arm.tokens_per_sample for arm in needed)
+
+    def start(self) -> dict[str, float]:
+        """The plan's own values: budget in samples of the reference arm, and the largest k shown."""
+        most = max(max(arm.samples.values()) for arm in self.arms.values())
+        samples = float(max(self.run.study.budget.samples.values()))
+        return {"samples": samples, "k": min(self.k_most, 2 * most)}
+
+    def _spent(self, arm: str, unit: str, moved: dict) -> tuple[float, float]:
+        """What the first and each further sample of a problem cost, by the sliders' values where they were moved."""
+        rate = moved.get(f"{unit}_{arm}", self.units[unit].rates[arm])
+        cost = self.costs[arm]
+        cost = replace(cost, n_tokens=moved.get(f"length_{arm}", cost.n_tokens))
+        cost = self._at_rate(cost, unit, rate)
+        factor = rate if unit == "tokens" else 1
+        prompts, by = self.run.study.budget.prompt_tokens, self.units[unit].cost_model
+        one = factor * budget.cost(cost, by, 1, prompts)
+        two = factor * budget.cost(cost, by, 2, prompts)
+        return one, two - one
+
+    def _at_rate(self, cost: SampleCost, unit: str, rate: float) -> SampleCost:
+        if unit == "USD":
+            return replace(cost, price={**cost.price, "output": rate})
+        if unit == "tokens":
+            return cost
+        size = rate * self.parameter_scale
+        if isinstance(cost.size, ModelSize):
+            size = replace(cost.size, n_active=size)
+        return replace(cost, size=size)
+
+    def picture(self, samples: float, k: int, unit: str = "", **moved: float) -> str:
+        """HTML: curves of coverage against cost with the budget marked, and what it buys of every arm."""
+        unit = unit or self.first_unit
+        label = unit if self.knows_lengths else f"{unit} per token of length"
+        once, more = {}, {}
+        for arm in self.arms:
+            once[arm], more[arm] = self._spent(arm, unit, moved)
+        money = once[self.reference] + (samples - 1) * more[self.reference]
+
+        frame = self.curves[self.curves["k"] <= k]
+        further = (frame["k"] - 1) * frame["arm"].map(more)
+        frame = frame.assign(cost=frame["arm"].map(once) + further)
+        crossings = _crossings(frame, self.reference)
+        # every arm keeps the look that it has in 06
+        looks = pd.Categorical(frame["arm"], list(self.run.plan.arms))
+        drawn = self.draw(frame.assign(arm=looks), money, label, crossings)
+        # inline SVG is cut out of reports, so the picture is an image
+        encoded = base64.b64encode(drawn.encode()).decode()
+        rows = [self._bought(arm, money, once[arm], more[arm], k) for arm in self.arms]
+        note = "" if self.run.plan.pilot else ILLUSTRATION
+        return (
+            f'{note}<img alt="Expected coverage against cost" src="data:image/svg+xml;base64,{encoded}">'
+            f"<p>A budget of {samples:,.1f} samples of {self.reference} a problem "
+            f"({money:.3g} {label}) buys:</p>"
+            "<table><tr><th>arm</th><th>samples</th><th>coverage to expect</th></tr>"
+            f"{''.join(rows)}</table>"
         )
-    except ValueError:
-        return False
+
+    def _bought(self, arm: str, money: float, once: float, more: float, k: int) -> str:
+        """A table row: how many samples of an arm the money buys, and the coverage to expect of them."""
+        n = money / once if money < once else 1 + (money - once) / more
+        remark = ""
+        if n >= k:
+            n, remark = k, " (all that k allows)"
+        elif n < 1:
+            remark = " (not one)"
+        curve = self.curves[self.curves["arm"] == arm]
+        value = np.interp(n, curve["k"], curve["value"])
+        shown = f"{100 * value:.1f} %" if n >= 1 else "–"
+        return f"<tr><td>{arm}</td><td>{n:,.1f}{remark}</td><td>{shown}</td></tr>"
 
 
 def explore(run: Run, draw: Callable[..., str], interactive: bool = True):
-    """Coverage against cost: sliders that redraw it at once in JupyterLab, the plan's own values as one picture elsewhere.
+    """Coverage against cost: sliders that redraw it at once in JupyterLab, the plan's own values as one picture
+    elsewhere.
 
-    Args: draw: frame (arm, k, cost, value, low, high), budget, unit and crossings to SVG (figures.explored); interactive:
-    False shows the picture alone, as do papermill and the pipeline, which have nobody to move a slider.
+    Args: draw: frame (arm, k, cost, value, low, high), budget, unit and crossings to SVG (figures.explored);
+    interactive: False shows the picture alone, as do papermill and the pipeline, which have nobody to move a slider.
     """
-    arms, table, reference, b = (
-        plain_arms(run),
-        read_curves(run),
-        run.study.budget.reference,
-        run.study.budget,
-    )
-    costs = matched_costs(run.study, arms)
-    small = max(arm["planned_flops_per_token"] or 0 for arm in arms.values()) < 2e8
-    scale, called = (1e6, "million parameters") if small else (1e9, "billion parameters")
-    cost_models = {
-        "FLOPs": (flops_cost_model(run.study), called),
-        "USD": ("price", "USD per million tokens"),
-    }
-    cost_models = {
-        unit: (cost_model, words)
-        for unit, (cost_model, words) in cost_models.items()
-        if _told(costs, cost_model, b.prompt_tokens)
-    } or {"tokens": ("tokens", "cost of a token")}
-    first = "USD" if b.match == "price" else next(iter(cost_models))
-    known = lambda a: {
-        "tokens": 1.0,
-        "USD": (arms[a]["price"] or {}).get("output"),
-        "FLOPs": (arms[a]["planned_flops_per_token"] or 0) / 2 / scale,
-    }  # noqa: E731
-    rate = {unit: {a: known(a)[unit] for a in arms} for unit in cost_models}
-    most, told = (
-        int(table["k"].max()),
-        all(
-            arms[a]["tokens_per_sample"] for a in (arms if b.lengths == "measured" else [reference])
-        ),
-    )
-
-    def spent(a: str, unit: str, moved: dict) -> tuple[float, float]:
-        """What the first and each further sample of a problem cost."""
-        at, cost = moved.get(f"{unit}_{a}", rate[unit][a]), costs[a]
-        cost = replace(cost, n_tokens=moved.get(f"length_{a}", cost.n_tokens))
-        if unit == "USD":
-            cost = replace(cost, price=cost.price | {"output": at})
-        elif unit == "FLOPs":
-            cost = replace(
-                cost,
-                size=replace(cost.size, n_active=at * scale)
-                if isinstance(cost.size, budget.ModelSize)
-                else at * scale,
-            )
-        one, two = (
-            budget.cost(cost, cost_models[unit][0], k, b.prompt_tokens)
-            * (at if unit == "tokens" else 1)
-            for k in (1, 2)
-        )
-        return one, two - one
-
-    def picture(samples: float, k: int, unit: str = first, **moved: float) -> str:
-        label = unit if told else f"{unit} per token of length"
-        once, more = ({a: spent(a, unit, moved)[i] for a in arms} for i in (0, 1))
-        money, frame = once[reference] + (samples - 1) * more[reference], table[table["k"] <= k]
-        frame = frame.assign(
-            cost=frame["arm"].map(once) + (frame["k"] - 1) * frame["arm"].map(more)
-        )
-        bought, crossings = [], _crossings(frame, reference)
-        for a, rows in table.groupby("arm", sort=False):
-            n = min(money / once[a] if money < once[a] else 1 + (money - once[a]) / more[a], k)
-            value = np.interp(n, rows["k"], rows["value"])
-            few = " (not one)" if n < 1 else " (all that k allows)" if n == k else ""
-            bought.append(
-                f"<tr><td>{a}</td><td>{n:,.1f}{few}</td><td>{f'{100 * value:.1f} %' if n >= 1 else '–'}</td></tr>"
-            )
-        head = f"<p>A budget of {samples:,.1f} samples of {reference} a problem ({money:.3g} {label}) buys:</p>"
-        head += (
-            "<table><tr><th>arm</th><th>samples</th><th>coverage to expect</th></tr>"
-            + "".join(bought)
-            + "</table>"
-        )
-        note = (
-            ""
-            if "pilot" in run.plan
-            else "<p><b>Illustration</b>: there is no pilot; the curves are the paper's MATH models.</p>"
-        )
-        frame = frame.assign(
-            arm=pd.Categorical(frame["arm"], list(run.plan["arms"]))
-        )  # so that arms look as in 06
-        drawn = base64.b64encode(
-            draw(frame, money, label, crossings).encode()
-        ).decode()  # inline SVG is cut out of reports
-        return f'{note}<img alt="Expected coverage against cost" src="data:image/svg+xml;base64,{drawn}">{head}'
-
-    start = {
-        "samples": float(max(run.study.budget.samples.values())),
-        "k": min(most, 2 * max(max(a["samples"].values()) for a in arms.values())),
-    }
-    if not (
-        interactive
-        and any(
-            key in os.environ for key in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
-        )
-    ):
+    explorer = Explorer(run, draw)
+    if not interactive or not any(key in os.environ for key in MOVES_SLIDERS):
         from IPython.display import HTML
 
-        return HTML(picture(**start))
+        return HTML(explorer.picture(**explorer.start()))
+    return _widgets(explorer)
+
+
+def _widgets(explorer: Explorer):
+    """The sliders beside the picture that they redraw."""
+    import ipywidgets as widgets
+
+    sliders = _sliders(explorer)
+    shown = widgets.HTML()
+
+    def redraw(_=None) -> None:
+        values = {name: slider.value for name, slider in sliders.items()}
+        shown.value = explorer.picture(**values)
+
+    redraw()
+    for slider in sliders.values():
+        slider.observe(redraw, "value")
+    return widgets.HBox([widgets.VBox(list(sliders.values())), shown])
+
+
+def _sliders(explorer: Explorer) -> dict:
     import ipywidgets as widgets
 
     looks = {
         "style": {"description_width": "210px"},
         "layout": widgets.Layout(width="520px"),
     }
+    start = explorer.start()
     sliders = {
         "samples": widgets.FloatLogSlider(
             start["samples"],
             min=0,
             max=2.5,
             step=0.01,
-            description=f"budget, samples of {reference}",
+            description=f"budget, samples of {explorer.reference}",
             **looks,
         ),
-        "k": widgets.IntSlider(start["k"], min=2, max=most, description="k, at most", **looks),
+        "k": widgets.IntSlider(
+            start["k"], min=2, max=explorer.k_most, description="k, at most", **looks
+        ),
     }
-    if len(cost_models) > 1:
+    if len(explorer.units) > 1:
         sliders["unit"] = widgets.ToggleButtons(
-            options=list(cost_models), value=first, description="cost in", **looks
+            options=list(explorer.units),
+            value=explorer.first_unit,
+            description="cost in",
+            **looks,
         )
-    for a in arms:
-        for unit, (_, called) in cost_models.items():
-            at = np.log10(rate[unit][a])
-            sliders[f"{unit}_{a}"] = widgets.FloatLogSlider(
-                rate[unit][a],
-                min=at - 1,
-                max=at + 1,
+    for arm in explorer.arms:
+        for name, unit in explorer.units.items():
+            rate = unit.rates[arm]
+            middle = np.log10(rate)
+            sliders[f"{name}_{arm}"] = widgets.FloatLogSlider(
+                rate,
+                min=middle - 1,
+                max=middle + 1,
                 step=0.005,
                 readout_format=".3g",
-                description=f"{a}: {called}",
+                description=f"{arm}: {unit.slider}",
                 **looks,
             )
-        length = costs[a].n_tokens
-        sliders[f"length_{a}"] = widgets.FloatSlider(
+        length = explorer.costs[arm].n_tokens
+        is_known = explorer.knows_lengths
+        sliders[f"length_{arm}"] = widgets.FloatSlider(
             length,
             min=length / 4,
             max=4 * length,
             step=length / 40,
             readout_format=".3g",
-            description=f"{a}: tokens per sample" if told else f"{a}: relative length",
+            description=f"{arm}: tokens per sample" if is_known else f"{arm}: relative length",
             **looks,
         )
-    shown = widgets.HTML(picture(**{name: s.value for name, s in sliders.items()}))
-
-    def moved(_) -> None:
-        shown.value = picture(**{name: s.value for name, s in sliders.items()})
-
-    for slider in sliders.values():
-        slider.observe(moved, "value")
-    return widgets.HBox([widgets.VBox(list(sliders.values())), shown])
+    return sliders

@@ -1,248 +1,276 @@
-"""What a study would do, cost and need, said before anything is drawn or written."""
+"""What a study would do, cost and need, said before anything is drawn or written: the planner, with gaps allowed."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import dataclass
 
 from wcse_lib import budget
-from wcse_lib.budget import describe, match_arms, uneven
-from wcse_lib.plan.problems import check_splits, load_problems
-from wcse_lib.plan.students import list_students, packages
+from wcse_lib.budget import planned_amounts
+from wcse_lib.plan.planner import Draft, Gaps, add_students, draft_plan, short
+from wcse_lib.plan.students import packages
 from wcse_lib.store import StudyError
-from wcse_lib.study import Machine, Study, resolve_model
+from wcse_lib.study import (
+    Amounts,
+    Machine,
+    ModelSize,
+    PlannedArm,
+    PlannedStudent,
+    Study,
+    resolve_model,
+)
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, None: 2}
-TRAINING_BYTES = {
-    "full": 16,
-    "lora": 2.5,
-    "qlora": 1.0,
-}  # a parameter: weights, gradients and AdamW's moments
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, None: 2}  # of a weight
+# Of a parameter in training: weights, gradients and AdamW's moments.
+TRAINING_BYTES = {"full": 16, "lora": 2.5, "qlora": 1.0}
+REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Size:
-    """A model's size where only the params file gives it."""
+class UpperBounds:
+    """What a part of the study costs at most; 0 where that is not known."""
 
-    n_parameters: int
-    n_non_embedding: int
+    flops: float = 0.0
+    usd: float = 0.0
 
 
 def preview(study: Study, machine: Machine) -> str:
     """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, and what is missing here.
 
-    Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts, pilot, judge
-    and training by epochs are left out, which the text says. Time needs `tflops` in the machine
-    file (what the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the params
-    file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
+    Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts,
+    pilot, judge and training by epochs are left out, which the text says. Time needs `tflops` in the machine file
+    (what the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the
+    params file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
     """
-    missing: list[str] = []
-    left_out: Counter[str] = Counter()
-    n = _problems(study, missing, left_out)
-    known = {
-        name: _described(study, name, missing) for name, arm in study.arms.items() if arm.model
-    }
-    lines = [
-        f"study     {study.study}: {study.title}",
-        f"problems  {n['train']} train, {n['validation']} validation, {n['held_out']} held out",
-    ]
-    lines += [f"left out  {k:,} of {what}" for what, k in left_out.most_common(5)]
-    if study.pilot:
-        lines.append(
-            f"pilot     {study.pilot.n_problems} problems × {study.pilot.n_samples} samples per arm, drawn first"
-        )
-    flops, usd = _arms(study, known, n["train"], machine, lines)
-    sampled = bool(flops)
-    flops += _students(study, known, n, machine, lines, missing)
+    gaps = Gaps(strict=False)
+    draft = _draft(study, gaps)
+    lines = _head(draft)
+    arm_lines, sampling = _arms(draft, machine, gaps)
+    student_lines, learning = _students(draft, machine, gaps)
     judge = study.verification.model_judge
     if judge and judge.engine == "local":
-        _size(judge.model, missing)
-    if flops and sampled:  # else the lines above tell of the parts that are known
-        rest = ["prompts", *["the pilot"] * bool(study.pilot), *["the judge"] * bool(judge)]
-        rest += ["training, whose epochs hang on how many samples are right"] * bool(
-            study.students and study.training.mode == "epochs"
-        )
-        hours = (
-            f"at most {_time(flops / machine.tflops / 1e12)} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook"
-            if machine.tflops
-            else ("unknown: give the machine file tflops, the TFLOP/s that it reaches")
-        )
-        lines.append(
-            f"in all    at most {flops:.2g} FLOPs"
-            + f", {usd:,.2f} USD" * bool(usd)
-            + f", without {', '.join(rest)}; time {hours}"
-        )
-    if any(arm.engine == "openai" for arm in study.arms.values()) or (
-        judge and judge.engine == "openai"
-    ):
+        _size(judge.model, gaps)
+    lines += [*arm_lines, *student_lines]
+    if sampling.flops:  # else the lines above tell of the parts that are known
+        lines.append(_total(study, machine, sampling, learning))
+    if _calls_an_endpoint(study):
         lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
-        if machine.api_key_variable and not os.environ.get(machine.api_key_variable):
-            missing.append(f"the environment variable {machine.api_key_variable}")
-    lines += [f"missing   {what}" for what in dict.fromkeys(missing)] or ["missing   nothing"]
+        key = machine.api_key_variable
+        if key and not os.environ.get(key):
+            gaps.missing.append(f"the environment variable {key}")
+    missing = dict.fromkeys(gaps.missing) or ["nothing"]
+    lines += [f"missing   {what}" for what in missing]
     return "\n".join(lines)
 
 
-def _problems(study: Study, missing: list[str], left_out: Counter) -> dict:
-    try:
-        splits, dropped = load_problems(study.dataset, study.seed)
-        if study.students:
-            check_splits(study, splits)
-        left_out.update(
-            f"{row['split']}: {row['reason']}"
-            for row in dropped
-            if not row["reason"].startswith("beyond")
+def _draft(study: Study, gaps: Gaps) -> Draft:
+    """The planner's draft; models that the arms name are looked for even where a size is typed."""
+    for arm in study.arms.values():
+        if arm.model and arm.engine == "local":
+            _size(arm.model, gaps)
+    return draft_plan(study, "", gaps)
+
+
+def _head(draft: Draft) -> list[str]:
+    study, dataset, n = draft.study, draft.study.dataset, draft.n_problems
+    n_train = n.get("train", dataset.n_train or "?")
+    n_validation = n.get("validation", dataset.n_validation)
+    n_held_out = n.get("held_out", dataset.n_held_out or "?")
+    lines = [
+        f"study     {study.study}: {study.title}",
+        f"problems  {n_train} train, {n_validation} validation, {n_held_out} held out",
+    ]
+    unusable = {
+        reason: count
+        for reason, count in draft.dropped_problems.items()
+        if not reason.partition(": ")[2].startswith("beyond")
+    }
+    most_frequent = sorted(unusable.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
+    lines += [f"left out  {count:,} of {reason}" for reason, count in most_frequent]
+    if study.pilot:
+        pilot = study.pilot
+        lines.append(
+            f"pilot     {pilot.n_problems} problems × {pilot.n_samples} samples per arm, drawn first"
         )
-        return {split: len(splits[split]) for split in ("train", "validation", "held_out")}
-    except (ValueError, OSError, ImportError) as error:
-        d = study.dataset
-        missing.append(
-            f"problems: {_short(error)}"
-            if d.name != "hub" or os.path.isdir(d.path)
-            else f"dataset {d.path}: not on this machine; fetched from the hub when it runs"
+    return lines
+
+
+# ---------------------------------------------------------------------- arms
+
+
+def _arms(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], UpperBounds]:
+    """A line for every arm, and what the whole sampling costs at most."""
+    if not draft.arms:
+        return [
+            f"arms      {', '.join(draft.study.arms)}: matched {_why_not(draft)}"
+        ], UpperBounds()
+    lines, flops, usd = [], 0.0, 0.0
+    for name, arm in draft.arms.items():
+        text, most = _arm(draft, name, arm, machine)
+        lines.append(text)
+        flops += most.flops or 0.0
+        usd += most.usd or 0.0
+    return lines, UpperBounds(flops, usd)
+
+
+def _why_not(draft: Draft) -> str:
+    if draft.study.pilot:
+        return "after the pilot"
+    plain = [name for name, arm in draft.study.arms.items() if arm.model]
+    unknown = [name for name in plain if name not in draft.known]
+    if unknown:
+        return f"not yet: the size of {', '.join(unknown)} is not known here"
+    return f"not yet: {draft.unmatched}"
+
+
+def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[str, Amounts]:
+    """An arm's line, and what its samples cost at most (unknown where the number of problems is)."""
+    spec = draft.study.arms[name]
+    samples = ", ".join(f"{budget_name} {k}" for budget_name, k in arm.samples.items())
+    text = f"arm       {name} ({spec.model or spec.engine}): samples a problem {samples}"
+    if spec.engine == "import":
+        return text, Amounts()
+    is_known = "train" in draft.n_problems
+    each = "" if is_known else " a problem"
+    most = _most(draft, name, arm)
+    text += f", at most {most.tokens:,.0f} tokens{each}"
+    if most.flops:
+        text += f", {most.flops:.2g} FLOPs{each}"
+    if most.usd and spec.engine == "openai":
+        text += f", {most.usd:,.4g} USD{each} without prompts"
+    if spec.model and spec.engine == "local" and arm.n_parameters:
+        gigabytes = arm.n_parameters * BYTES[machine.dtype] / 1e9
+        text += f"; weights {gigabytes:.3g} GB"
+    if spec.engine != "openai":
+        most = most.model_copy(update={"usd": None})
+    return text, most if is_known else Amounts()
+
+
+def _most(draft: Draft, name: str, arm: PlannedArm) -> Amounts:
+    """What an arm's samples cost when every one has max_tokens tokens and no prompt."""
+    longest = {"tokens_per_sample": float(draft.study.sampling.max_tokens)}
+    terms = draft.study.budget.model_copy(update={"prompt_tokens": "none", "attention": False})
+    study = draft.study.model_copy(update={"budget": terms})
+    known = {
+        part: facts.model_copy(update=longest | {"prompt_tokens": 0.0})
+        for part, facts in draft.known.items()
+    }
+    parts = draft.shares(name, arm.largest_budget)
+    return planned_amounts(study, known, parts, draft.n_problems.get("train", 1))
+
+
+# ---------------------------------------------------------------------- students
+
+
+def _students(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], UpperBounds]:
+    """The students' line, and what training and tests cost at most."""
+    study = draft.study
+    if not study.students:
+        return [], UpperBounds()
+    gaps.missing += [f"package {name}, for the training" for name in packages(study, machine)]
+    sizes = {
+        spec.model: _size_of_student(draft, spec.model, gaps) for spec in study.students.values()
+    }
+    add_students(draft, sizes)
+    students = list(draft.students.values())
+    training = sum(_training_flops(study, student) for student in students)
+    tests = sum(_test_flops(draft, student) for student in students)
+
+    n_trained = sum(student.source != "base" for student in students)
+    text = f"students  {n_trained} trained, {len(students)} tested"
+    costs = [
+        f"{what} at most {flops:.2g} FLOPs"
+        for what, flops in (("training", training), ("tests", tests))
+        if flops
+    ]
+    all_known = all(size.n_parameters for size in sizes.values())
+    if costs:
+        unknown = "" if all_known else " (without models whose size cannot be read here)"
+        text += f": {', '.join(costs)}{unknown}"
+    else:
+        text += ": FLOPs unknown, since no size can be read here"
+    if largest := max(size.n_parameters for size in sizes.values()):
+        gigabytes = largest * TRAINING_BYTES[study.training.method] / 1e9
+        text += (
+            f"; weights and optimiser of the largest known about {gigabytes:.3g} GB, "
+            "activations besides"
         )
-        return {
-            "train": d.n_train or "?",
-            "validation": d.n_validation,
-            "held_out": d.n_held_out or "?",
-        }
+    return [text], UpperBounds(training + tests)
 
 
-def _described(study: Study, name: str, missing: list[str]) -> dict | None:
-    arm = study.arms[name]
-    if arm.engine == "local":
-        _size(arm.model, missing)
-    try:
-        return describe(study, name)
-    except StudyError as error:
-        missing.append(f"arms.{name}: {_short(error)}")
-        return None
+def _size_of_student(draft: Draft, model: str, gaps: Gaps) -> ModelSize:
+    """As its checkpoint tells; else what an arm of the same model says; else 0."""
+    if size := _size(model, gaps):
+        return size
+    n_parameters = 0
+    for facts in draft.known.values():
+        if facts.model == model and facts.n_parameters and not n_parameters:
+            n_parameters = int(facts.n_parameters)
+    return ModelSize(n_parameters, n_parameters, n_parameters, 0, 0)
 
 
-def _size(model: str, missing: list[str]) -> budget.ModelSize | None:
+def _training_flops(study: Study, student: PlannedStudent) -> float:
+    """At most; epochs depend on how many samples are right, and count nothing."""
+    training = study.training
+    if student.source == "base" or not student.n_parameters or training.mode == "epochs":
+        return 0.0
+    n_tokens = student.amount
+    if training.mode == "steps":
+        n_tokens = student.amount * training.batch_size * training.max_tokens
+    rate = student.learning_rate
+    n_rates = len(rate) if isinstance(rate, list) else 1
+    return n_rates * budget.training_flops(student.n_parameters, n_tokens)
+
+
+def _test_flops(draft: Draft, student: PlannedStudent) -> float:
+    evaluation = draft.study.evaluation
+    n_problems = draft.n_problems.get("held_out", draft.study.dataset.n_held_out or 0)
+    n_samples = n_problems * (1 + evaluation.n_samples)
+    return 2.0 * student.n_parameters * n_samples * evaluation.max_tokens
+
+
+def _size(model: str, gaps: Gaps) -> ModelSize | None:
     """A model's size as its checkpoint says it; where none can be read, the model is missing."""
     try:
         return budget.read_model(resolve_model(model))
     except StudyError as error:
-        missing.append(_model(model, error))
+        is_folder = model.startswith((".", "/", "~", "nano-", "outputs/"))
+        why = (
+            short(error) if is_folder else "not on this machine; fetched from the hub when it runs"
+        )
+        gaps.missing.append(f"model {model}: {why}")
         return None
 
 
-def _arms(
-    study: Study, known: dict, n: int | str, machine: Machine, lines: list
-) -> tuple[float, float]:
-    """Lines for every arm, by problem where their number is not known; returns FLOPs and USD of the whole sampling, at most."""
-    try:
-        if unknown := [name for name, arm in known.items() if arm is None]:
-            raise StudyError(f"the size of {', '.join(unknown)} is not known here")
-        spend = match_arms(study, known, {})
-        arms = {
-            a: known[a] if spec.model else uneven(study, a, known, spend, {})
-            for a, spec in study.arms.items()
-        }
-    except (StudyError, TypeError, KeyError, ValueError) as error:
-        why = "after the pilot" if study.pilot else f"not yet: {_short(error)}"
-        lines.append(f"arms      {', '.join(study.arms)}: matched {why}")
-        return 0.0, 0.0
-    flops = usd = 0.0
-    for name, arm in arms.items():
-        samples = ", ".join(f"{b} {k}" for b, k in arm["samples"].items())
-        text = f"arm       {name} ({arm['model'] or arm['engine']}): samples a problem {samples}"
-        if study.arms[name].engine != "import":
-            all_known, each = isinstance(n, int), "" if isinstance(n, int) else " a problem"
-            tokens = (
-                (n if all_known else 1) * max(arm["samples"].values()) * study.sampling.max_tokens
-            )
-            cost = tokens * (arm["planned_flops_per_token"] or 0)
-            text += f", at most {tokens:,} tokens{each}" + f", {cost:.2g} FLOPs{each}" * bool(cost)
-            flops += cost if all_known else 0.0
-            if arm.get("price") and study.arms[name].engine == "openai":
-                dollars = tokens * arm["price"]["output"] / 1e6
-                text, usd = (
-                    f"{text}, {dollars:,.4g} USD{each} without prompts",
-                    usd + (dollars if all_known else 0.0),
-                )
-            if arm["n_parameters"] and study.arms[name].engine == "local":
-                text += f"; weights {arm['n_parameters'] * BYTES[machine.dtype] / 1e9:.3g} GB"
-        lines.append(text)
-    return flops, usd
+# ---------------------------------------------------------------------- in all
 
 
-def _students(
-    study: Study, known: dict, n: dict, machine: Machine, lines: list, missing: list
-) -> float:
-    """Lines for training and evaluation; returns their FLOPs, at most."""
-    sizes = {}
-    missing += [
-        f"package {name}, for the training"
-        for name in (packages(study, machine) if study.students else ())
-    ]
-    for student in study.students.values():
-        p = next(
-            (
-                a["n_parameters"]
-                for a in known.values()
-                if a and a["model"] == student.model and a["n_parameters"]
-            ),
-            0,
-        )
-        sizes[student.model] = _size(student.model, missing) or Size(int(p), int(p))
-    if not sizes:
-        return 0.0
-    arms = {
-        a: known.get(a) or {"model": s.model, "n_parameters": s.n_parameters}
-        for a, s in study.arms.items()
-    }
-    students = list_students(study, arms, sizes)
-    t, e, train, test = study.training, study.evaluation, 0.0, 0.0
-    for entry in students.values():
-        p = entry["n_parameters"]
-        rates = len(entry["learning_rate"]) if isinstance(entry["learning_rate"], list) else 1
-        tokens = (
-            {"steps": entry["amount"] * t.batch_size * t.max_tokens, "tokens": entry["amount"]}
-            if entry["source"] != "base"
-            else {}
-        )
-        train += rates * budget.training_flops(p, tokens[t.mode]) if p and t.mode in tokens else 0
-        if isinstance(n["held_out"], int):
-            test += 2.0 * p * n["held_out"] * (1 + e.n_samples) * e.max_tokens
-    most = max(size.n_parameters for size in sizes.values())
-    unknown = (
-        ""
-        if all(s.n_parameters for s in sizes.values())
-        else " (without models whose size cannot be read here)"
-    )
-    trained = sum(entry["source"] != "base" for entry in students.values())
-    text = f"students  {trained} trained, {len(students)} tested"
-    costs = [
-        f"{what} at most {flops:.2g} FLOPs"
-        for what, flops in (("training", train), ("tests", test))
-        if flops
-    ]
-    text += (
-        f": {', '.join(costs)}{unknown}"
-        if costs
-        else ": FLOPs unknown, since no size can be read here"
-    )
-    if most:
-        text += f"; weights and optimiser of the largest known about {most * TRAINING_BYTES[t.method] / 1e9:.3g} GB, activations besides"
-    lines.append(text)
-    return train + test
+def _total(study: Study, machine: Machine, sampling: UpperBounds, learning: UpperBounds) -> str:
+    flops = sampling.flops + learning.flops
+    left_out = ["prompts"]
+    if study.pilot:
+        left_out.append("the pilot")
+    if study.verification.model_judge:
+        left_out.append("the judge")
+    if study.students and study.training.mode == "epochs":
+        left_out.append("training, whose epochs depend on how many samples are right")
+    time = "unknown: give the machine file tflops, the TFLOP/s that it reaches"
+    if machine.tflops:
+        hours = _time(flops / machine.tflops / 1e12)
+        time = f"at most {hours} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook"
+    text = f"in all    at most {flops:.2g} FLOPs"
+    if sampling.usd:
+        text += f", {sampling.usd:,.2f} USD"
+    return f"{text}, without {', '.join(left_out)}; time {time}"
 
 
-def _model(name: str, error: Exception) -> str:
-    """What is said of a model that cannot be read: a hub id is fetched when the study runs, a folder has to be there."""
-    local = name.startswith((".", "/", "~", "nano-", "outputs/"))
-    return (
-        f"model {name}: {_short(error)}"
-        if local
-        else f"model {name}: not on this machine; fetched from the hub when it runs"
-    )
+def _calls_an_endpoint(study: Study) -> bool:
+    judge = study.verification.model_judge
+    engines = [arm.engine for arm in study.arms.values()]
+    return "openai" in [*engines, judge.engine if judge else None]
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:220] or type(error).__name__
+    if seconds > 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{max(1, round(seconds / 60))} min"

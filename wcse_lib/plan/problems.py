@@ -17,7 +17,7 @@ from wcse_lib.store import StudyError, encodable, field, read_table
 from wcse_lib.study import Dataset, Study, resolve
 from wcse_lib.verdicts import open_task, task_score
 
-COLUMNS = ["problem_id", "question", "answer", "level", "solution", "tests"]
+COLUMNS = ["problem_id", "question", "answer", "level", "reference", "tests"]
 MARKED = re.compile(
     r"####|\\(?:boxed|fbox)|\banswer\b\W{0,3}(?:is\b|:|=)", re.I
 )  # a line that holds its answer, not only that
@@ -88,10 +88,11 @@ def load_problems(dataset: Dataset, seed: int) -> tuple[dict[str, pd.DataFrame],
 
 
 def check_splits(study: Study, splits: dict[str, pd.DataFrame]) -> None:
-    """Raises StudyError where a study's students cannot be tested, or its controls not be trained, on these problems."""
+    """Raises StudyError where a study's students cannot be tested, or its controls not be trained, on these
+    problems."""
     if splits["held_out"].empty:
         raise StudyError("dataset.held_out: students need held-out problems, and none are usable")
-    if study.controls.reference and (splits["train"]["solution"] == "").all():
+    if study.controls.reference and (splits["train"]["reference"] == "").all():
         why = "the training problems have no solutions; set dataset.columns.solution or reference: false"
         raise StudyError(f"controls.reference: {why}")
 

@@ -2,99 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
 from wcse_lib import budget
 from wcse_lib.store import StudyError
-from wcse_lib.study import Machine, Settings, Study, resolve_model
+from wcse_lib.study import (
+    MAIN,
+    ArmOfModel,
+    Machine,
+    MixedArm,
+    ModelSize,
+    Paradigm,
+    PlannedStudent,
+    Settings,
+    Source,
+    Study,
+    resolve_model,
+)
 
-MAIN = "main"  # the recipe that is study.curation
+SAME_KEYS = (  # of `training` and of Settings
+    "method",
+    "backend",
+    "batch_size",
+    "micro_batch_size",
+    "max_tokens",
+    "warmup",
+    "schedule",
+    "weight_decay",
+    "optimizer",
+    "n_checkpoints",
+    "lora_rank",
+    "lora_dropout",
+    "gradient_checkpointing",
+    "packing",
+)
+
+
+class Lesson(NamedTuple):
+    """What a student of a base is trained on."""
+
+    source: Source
+    arm: str | None
+    budget: str
+    recipe: str | None
+
+    def name(self, base: str) -> str:
+        """The student's name: `base.arm.budget[.recipe]`, or `base.source` of a control."""
+        parts = [base, self.source]
+        if self.source in ("arm", "pooled"):
+            parts = [base, self.arm or "pooled", self.budget]
+        if self.recipe not in (None, MAIN):
+            parts.append(self.recipe)
+        return ".".join(parts)
 
 
 def list_students(
-    study: Study, arms: dict[str, dict], sizes: dict | None = None
-) -> dict[str, dict]:
+    study: Study,
+    n_parameters: Mapping[str, float | None],
+    sizes: Mapping[str, ModelSize] | None = None,
+) -> dict[str, PlannedStudent]:
     """Every student to train or test, by name: `base.arm.budget[.recipe][.sSEED]`, and per base its controls.
 
-    Args: arms: the plan's, with `model` and `n_parameters` (None where unknown, and for a mix); sizes: of models that
-    are known already. An entry holds base, model, n_parameters, source (base, arm, pooled, reference, wrong), arm,
-    budget, recipe, paradigm, seed, amount and learning_rate (a list where several are tried). Raises StudyError when
-    two students would have one name.
+    Args: n_parameters: of every plain arm's model, None where unknown; sizes: of the students' models, where they are
+    known already. Raises StudyError when two students would have one name, or a training setting cannot be.
     """
-    out: dict[str, dict] = {}
-    most = max(study.budget.samples, key=study.budget.samples.get)
-    plain = [a for a in arms if study.arms[a].model is not None]
-    for base, student in study.students.items():
-        size = (sizes or {}).get(student.model) or budget.read_model(resolve_model(student.model))
-        n_parameters = (
-            size.n_non_embedding
-            if study.budget.parameters == "non_embedding"
-            else size.n_parameters
-        )
+    students: dict[str, PlannedStudent] = {}
+    for base, spec in study.students.items():
+        size = (sizes or {}).get(spec.model) or budget.read_model(resolve_model(spec.model))
+        counted = size.n_parameters
+        if study.budget.parameters == "non_embedding":
+            counted = size.n_non_embedding
         common = {
             "base": base,
-            "model": student.model,
+            "model": spec.model,
             "n_parameters": size.n_parameters,
-            "learning_rate": student.learning_rate or study.training.rate,
+            "learning_rate": spec.learning_rate or study.training.rate,
         }
-        nothing = dict.fromkeys(("arm", "budget", "recipe", "paradigm", "seed", "amount"))
-        _add(out, f"{base}.base", common | nothing | {"source": "base"})
-        taught = [a for a in arms if student.arms is None or a in student.arms]
-        own = next((a for a in plain if student.model == _teacher(study, a)), None)
-        wanted = [("arm", arm, b, MAIN) for b in study.budget.samples for arm in taught]
-        wanted += [
-            ("arm", arm, b, name)
-            for name, recipe in study.recipes.items()
-            if recipe.students is None or base in recipe.students
-            for b in study.budget.samples
-            if recipe.budgets is None or b in recipe.budgets
-            for arm in taught
-        ]
-        wanted += [("pooled", None, b, MAIN) for b in study.budget.samples if study.controls.pooled]
-        wanted += [("reference", None, most, None)] * study.controls.reference
-        wanted += [("wrong", own, most, None)] * (study.controls.wrong and own is not None)
-        for source, arm, b, recipe in wanted:
-            teachers = _teachers(study, arm, plain) if source in ("arm", "pooled") else []
-            teachers = [(_teacher(study, a), arms[a]["n_parameters"]) for a in teachers]
-            paradigm = _paradigm(student.model, n_parameters, teachers)
-            name = {"arm": f"{base}.{arm}.{b}", "pooled": f"{base}.pooled.{b}"}.get(
-                source, f"{base}.{source}"
-            )
-            name += f".{recipe}" if recipe not in (None, MAIN) else ""
+        _add(students, f"{base}.base", PlannedStudent(**common, source="base"))
+        for lesson in _lessons(study, base):
+            teachers = _teachers(study, lesson)
+            paradigm = _paradigm(study, spec.model, counted, teachers, n_parameters)
             for seed in study.training.seeds:
-                facts = {
-                    "source": source,
-                    "arm": arm,
-                    "budget": b,
-                    "recipe": recipe,
-                    "paradigm": paradigm,
-                }
-                tail = "" if len(study.training.seeds) == 1 else f".s{seed}"
-                _add(
-                    out,
-                    name + tail,
-                    common | facts | {"seed": seed, "amount": study.training.amount[b]},
+                student = PlannedStudent(
+                    **common,
+                    **lesson._asdict(),
+                    paradigm=paradigm,
+                    seed=seed,
+                    amount=study.training.amount[lesson.budget],
                 )
-    for entry in out.values():
-        if entry["source"] != "base":
-            settings(
-                study, entry, Machine()
-            )  # refused here rather than when all samples are paid for
-    return out
+                settings(study, student, Machine())  # refused here, not when samples are paid for
+                tail = f".s{seed}" if len(study.training.seeds) > 1 else ""
+                _add(students, lesson.name(base) + tail, student)
+    return students
 
 
-def _add(out: dict, name: str, entry: dict) -> None:
-    if name in out:
+def _add(students: dict, name: str, student: PlannedStudent) -> None:
+    if name in students:
         raise StudyError(
             f"two students would be called {name!r}: rename the arm, recipe or budget that reads like it"
         )
-    out[name] = entry
+    students[name] = student
 
 
-def _teachers(study: Study, arm: str | None, plain: list[str]) -> list[str]:
-    """The plain arms whose samples an arm's examples are; all for pooled examples (arm None) and a mix by forecast."""
-    spec = study.arms[arm] if arm else None
-    if spec is None or spec.mix == "best":
-        return plain
-    return [spec.adaptive.of] if spec.adaptive else list(spec.mix) if spec.mix else [arm]
+def _lessons(study: Study, base: str) -> Iterator[Lesson]:
+    """What the students of a base are trained on: arms by the main recipe, by others, then controls."""
+    spec, controls = study.students[base], study.controls
+    taught_by = list(study.arms) if spec.arms is None else [a for a in study.arms if a in spec.arms]
+    for budget_name in study.budget.samples:
+        for arm in taught_by:
+            yield Lesson("arm", arm, budget_name, MAIN)
+    for recipe_name, recipe in study.recipes.items():
+        if recipe.students is not None and base not in recipe.students:
+            continue
+        for budget_name in study.budget.samples:
+            if recipe.budgets is None or budget_name in recipe.budgets:
+                for arm in taught_by:
+                    yield Lesson("arm", arm, budget_name, recipe_name)
+    if controls.pooled:
+        for budget_name in study.budget.samples:
+            yield Lesson("pooled", None, budget_name, MAIN)
+    largest = max(study.budget.samples, key=study.budget.samples.get)
+    if controls.reference:
+        yield Lesson("reference", None, largest, None)
+    own = _own_arm(study, spec.model)
+    if controls.wrong and own is not None:
+        yield Lesson("wrong", own, largest, None)
+
+
+def plain_arms(study: Study) -> list[str]:
+    """The arms with a model of their own."""
+    return [name for name, arm in study.arms.items() if isinstance(arm, ArmOfModel)]
+
+
+def _own_arm(study: Study, model: str) -> str | None:
+    """The arm whose model the student is."""
+    return next((arm for arm in plain_arms(study) if _teacher(study, arm) == model), None)
 
 
 def _teacher(study: Study, arm: str) -> str:
@@ -103,67 +146,68 @@ def _teacher(study: Study, arm: str) -> str:
     return study.students[spec.once].model if spec.once in study.students else spec.model
 
 
-def settings(study: Study, entry: dict, machine: Machine) -> Settings:
-    """The finetuning settings of one student's entry. Raises StudyError naming the key of what cannot be."""
-    t = study.training
-    rates = (
-        entry["learning_rate"]
-        if isinstance(entry["learning_rate"], list)
-        else [entry["learning_rate"]]
-    )
-    same = (
-        "method",
-        "backend",
-        "batch_size",
-        "micro_batch_size",
-        "max_tokens",
-        "warmup",
-        "schedule",
-        "weight_decay",
-        "optimizer",
-        "n_checkpoints",
-        "lora_rank",
-        "lora_dropout",
-        "gradient_checkpointing",
-        "packing",
-    )
+def _teachers(study: Study, lesson: Lesson) -> list[str]:
+    """The plain arms whose samples the examples are; all for pooled examples and a mix by forecast."""
+    if lesson.source not in ("arm", "pooled"):
+        return []
+    if lesson.arm is None:
+        return plain_arms(study)
+    spec = study.arms[lesson.arm]
+    if isinstance(spec, MixedArm):
+        return plain_arms(study) if spec.mix == "best" else list(spec.mix)
+    return [lesson.arm] if isinstance(spec, ArmOfModel) else [spec.adaptive.of]
+
+
+def _paradigm(
+    study: Study, model: str, counted: int, teachers: list[str], n_parameters: Mapping
+) -> Paradigm | None:
+    """The largest teacher counts: `kd` when it is another model no smaller than the student, or of unknown size; `self`
+    when it is the student itself; else `w2s`."""
+    others = [arm for arm in teachers if _teacher(study, arm) != model]
+    for arm in others:
+        if n_parameters[arm] is None or n_parameters[arm] >= counted:
+            return "kd"
+    if len(others) < len(teachers):
+        return "self"
+    return "w2s" if teachers else None
+
+
+def settings(study: Study, student: PlannedStudent, machine: Machine) -> Settings:
+    """The finetuning settings of one student. Raises StudyError naming the key of what cannot be."""
+    training, rate = study.training, student.learning_rate
+    if isinstance(rate, list):
+        rate = tuple(rate) if len(rate) > 1 else rate[0]
     own = {
-        "training": t.mode,
-        "amount": entry["amount"],
-        "seed": (1_000_003 * study.seed + entry["seed"]) % 2**32,
-        "merge": t.merged,
-    }
-    own |= {
-        "learning_rate": tuple(rates) if len(rates) > 1 else rates[0],
+        "training": training.mode,
+        "amount": student.amount,
+        "seed": (1_000_003 * study.seed + student.seed) % 2**32,
+        "learning_rate": rate,
+        "merge": training.merged,
         "dtype": machine.dtype or "auto",
         "compile": machine.compile,
+        "lora_alpha": training.lora_alpha or training.lora_rank,
+        "lora_targets": tuple(training.lora_targets or ()),
+        "report_to": tuple(training.report_to),
     }
-    own |= {
-        "lora_alpha": t.lora_alpha or t.lora_rank,
-        "lora_targets": tuple(t.lora_targets or ()),
-        "report_to": tuple(t.report_to),
-    }
+    same = {key: getattr(training, key) for key in SAME_KEYS}
     try:
-        return Settings(**own, **{name: getattr(t, name) for name in same})
+        return Settings(**own, **same)
     except ValueError as error:
         raise StudyError(f"training.{error}") from None
 
 
 def packages(study: Study, machine: Machine) -> list[str]:
     """Packages that the study's training needs and that are not installed here. Raises StudyError as `settings`."""
-    entries = (
-        {"amount": amount, "learning_rate": study.training.rate, "seed": 0}
-        for amount in study.training.amount.values()
-    )
-    return sorted({name for entry in entries for name in settings(study, entry, machine).missing()})
-
-
-def _paradigm(
-    model: str, n_parameters: int, teachers: list[tuple[str, float | None]]
-) -> str | None:
-    """The largest teacher counts: knowledge distillation (kd) when it is another model no smaller than the student, or
-    of unknown size; self-improvement when it is the student itself; else weak-to-strong (w2s)."""
-    others = [n for name, n in teachers if name != model]
-    if any(n is None or n >= n_parameters for n in others):
-        return "kd"
-    return "self" if len(others) < len(teachers) else "w2s" if teachers else None
+    missing: set[str] = set()
+    for amount in study.training.amount.values():
+        any_student = PlannedStudent(
+            base="",
+            model="",
+            n_parameters=1,
+            learning_rate=study.training.rate,
+            source="arm",
+            seed=0,
+            amount=amount,
+        )
+        missing.update(settings(study, any_student, machine).missing())
+    return sorted(missing)

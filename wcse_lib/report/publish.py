@@ -77,7 +77,9 @@ def publish_study(run: Run, out: str | Path) -> list[Path]:
             for stale in set((folder / "data").iterdir()) - {folder / "data" / "train.parquet"}:
                 stale.unlink()
             write_text(folder / "README.md", _card(run, arm, b, recipe, found))
-            write_json(folder / "plan.json", without_paths(run.plan, run.folder))
+            write_json(
+                folder / "plan.json", without_paths(run.plan.model_dump(mode="json"), run.folder)
+            )
             shutil.copyfile(run.path("06", "tables", "ledger.csv"), folder / "ledger.csv")
             folders.append(folder)
     return folders

@@ -1,12 +1,40 @@
 """A study: what a params file may say, the plan, and where the study's files lie."""
 
-from wcse_lib.study.arms import Adaptive, ArmParams
+from wcse_lib.study.amounts import UNITS, Amounts, sum_of
+from wcse_lib.study.arms import (
+    Adaptive,
+    AdaptiveArm,
+    ArmOfModel,
+    ArmParams,
+    DrawnArm,
+    ImportedArm,
+    MixedArm,
+)
 from wcse_lib.study.dataset import Dataset
 from wcse_lib.study.fields import Count, Name, Strict
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import Endpoint, Machine
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import named_files, project_root, resolve, resolve_model, weights_mark
+from wcse_lib.study.plan import (
+    MAIN,
+    Crossing,
+    ModelFacts,
+    ModelSize,
+    Paradigm,
+    PilotFacts,
+    Plan,
+    PlannedAdaptive,
+    PlannedArm,
+    PlannedDrawn,
+    PlannedImported,
+    PlannedMixed,
+    PlannedStudent,
+    Price,
+    Source,
+    read_plan,
+    shares_of,
+)
 from wcse_lib.study.reading import (
     check_machine,
     check_study,
@@ -22,19 +50,41 @@ from wcse_lib.study.stages import Curation, Prompt, Verification
 
 __all__ = [
     "Adaptive",
+    "AdaptiveArm",
+    "Amounts",
+    "ArmOfModel",
     "ArmParams",
     "Count",
+    "Crossing",
     "Curation",
     "Dataset",
+    "DrawnArm",
     "Endpoint",
+    "ImportedArm",
+    "MAIN",
     "Machine",
+    "MixedArm",
+    "ModelFacts",
+    "ModelSize",
     "Name",
+    "Paradigm",
+    "PilotFacts",
+    "Plan",
+    "PlannedAdaptive",
+    "PlannedArm",
+    "PlannedDrawn",
+    "PlannedImported",
+    "PlannedMixed",
+    "PlannedStudent",
+    "Price",
     "Prompt",
     "Run",
     "STAGES",
     "Settings",
+    "Source",
     "Strict",
     "Study",
+    "UNITS",
     "Verification",
     "check_machine",
     "check_study",
@@ -45,10 +95,13 @@ __all__ = [
     "number_of",
     "project_root",
     "rank",
+    "read_plan",
     "read_yaml",
     "resolve",
     "resolve_model",
     "sample_seed",
+    "shares_of",
+    "sum_of",
     "validate",
     "weights_mark",
     "write_yaml",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from wcse_lib.study.fields import Count, Name, Strict, Style
+from wcse_lib.study.fields import Count, Name, Strict, Style, Text
 
 
 class Columns(Strict):
@@ -17,12 +17,10 @@ class Columns(Strict):
     solution: str | None = None  # a reference solution, for the control students
     level: str | None = None  # difficulty, for dataset.levels and tables
     problem_id: str | None = None  # numbered by their place when left out
-    tests: str | None = (
-        None  # code tasks: tests to run after the answer's code; `answer` is then not read
-    )
-    entry_point: str | None = (
-        None  # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
-    )
+    # code tasks: tests to run after the answer's code; `answer` is then not read
+    tests: str | None = None
+    # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
+    entry_point: str | None = None
 
     @model_validator(mode="after")
     def _check(self):
@@ -34,12 +32,10 @@ class Columns(Strict):
 class Held(Strict):
     """A further held-out set that students are tested on, beside the dataset's own (transfer)."""
 
-    path: Annotated[
-        str, Field(min_length=1)
-    ]  # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
-    hub: str | None = (
-        None  # that dataset's hub id or folder; the study's own (path, config) when left out
-    )
+    # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
+    path: Text
+    # that dataset's hub id or folder; the study's own (path, config) when left out
+    hub: str | None = None
     config: str | None = None  # with hub
     columns: Columns | None = None  # the dataset's when left out
     answer_style: Style | None = None  # likewise
@@ -54,22 +50,19 @@ class Dataset(Strict):
     config: str | None = None  # hub: the dataset's configuration
     task: str | None = None  # reasoning_gym: the task's name
     options: dict[str, Any] = {}  # reasoning_gym: the task's own parameters
-    train: str | None = (
-        None  # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
-    )
+    # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    train: str | None = None
     held_out: str | None = None  # likewise, of the problems that students are tested on
     transfer: dict[Name, Held] = {}  # further held-out sets
     columns: Columns = Columns()  # which fields hold what
     answer_style: Style = "auto"  # how the gold answer is read out of the answer field
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
-    n_held_out: Annotated[int, Field(ge=0)] | None = (
-        None  # all when left out; nano and reasoning_gym: needed where there are students
-    )
+    # all when left out; nano and reasoning_gym: needed where there are students
+    n_held_out: Annotated[int, Field(ge=0)] | None = None
     shuffle: bool = False  # by the study's seed, before subsets are taken
-    levels: list[int | str] | None = (
-        None  # only these, as they stand in columns.level; nano: 1 to 4
-    )
+    # only these, as they stand in columns.level; nano: 1 to 4
+    levels: list[int | str] | None = None
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
     ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
 

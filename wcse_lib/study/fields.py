@@ -15,6 +15,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 Positive = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float, Field(ge=0, le=5)]
+Text = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _known_style(value: str) -> str:

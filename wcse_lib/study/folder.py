@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_parquet
 from wcse_lib.study.paths import resolve
-from wcse_lib.study.reading import check_study
+from wcse_lib.study.plan import PlannedArm, PlannedStudent, read_plan
 
 STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
 
@@ -18,12 +19,12 @@ class Run:
 
     def __init__(self, folder: str | Path):
         self.folder = resolve(folder)
-        self.plan = read_json(self.folder / "01_plan" / "plan.json")
-        self.study = check_study(self.plan["study"], str(self.folder / "01_plan" / "plan.json"))
+        self.plan = read_plan(self.folder / "01_plan" / "plan.json")
+        self.study = self.plan.study
 
     @property
     def plan_id(self) -> str:
-        return self.plan["plan_id"]
+        return self.plan.plan_id
 
     def path(self, stage: str, *names: str) -> Path:
         """A stage's folder (by number or full name), or a file or folder in it."""
@@ -32,8 +33,8 @@ class Run:
 
     def inputs(self, stage: str, name: str = "") -> list[Path]:
         """The folders, each with a manifest, that a stage (of an arm or a student, where it has one) reads."""
-        verified = [self.path("03", arm) for arm in self.plan["arms"]]
-        tested = [self.path("05")] if self.plan["students"] else verified
+        verified = [self.path("03", arm) for arm in self.plan.arms]
+        tested = [self.path("05")] if self.plan.students else verified
         if stage.startswith("02"):
             return [self.path("02", part) for part in self.parts(name)]
         return {
@@ -44,7 +45,8 @@ class Run:
         }.get(stage[:2], [])
 
     def complete(self, stage: str, name: str = "") -> bool:
-        """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds all its samples."""
+        """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds
+        all its samples."""
         folder = self.path(stage, name)
         if not is_complete(folder, self.plan_id, self.inputs(stage, name)):
             return False
@@ -53,18 +55,10 @@ class Run:
         ).get("n_samples", 0)
 
     def parts(self, arm: str) -> list[str]:
-        """The arms that a mix or an adaptive arm draws from; none of any other arm."""
-        spec = self.study.arms[arm]
-        return [spec.adaptive.of] if spec.adaptive else list(self.arm(arm).get("mix", {}))
+        return self.plan.parts(arm)
 
     def shares(self, arm: str, budget: str) -> dict[str, float]:
-        """Samples per problem at a budget, by the arm whose model draws them."""
-        plan = self.arm(arm)
-        return (
-            plan["parts"][budget]
-            if "parts" in plan
-            else {(self.parts(arm) or [arm])[0]: plan["samples"][budget]}
-        )
+        return self.plan.shares(arm, budget)
 
     def sets(self) -> pd.Series:
         """Held-out problem -> its set (transfer sets have names of their own)."""
@@ -81,22 +75,22 @@ class Run:
         A problem's first n samples: the same n for all problems, or where the arm spends unevenly (mix, adaptive) what
         `02_generate/<arm>/allocation.parquet` (budget, problem_id, n) gives each.
         """
-        n, path = self.arm(arm)["samples"][budget], self.path("02", arm, "allocation.parquet")
+        n, path = self.arm(arm).samples[budget], self.path("02", arm, "allocation.parquet")
         if path.exists():
             table = read_parquet(path)
             table = table[table["budget"] == budget].set_index("problem_id")["n"]
             n = rows["problem_id"].map(table).fillna(0)
         return rows[rows["sample_index"] < n]
 
-    def arm(self, name: str) -> dict:
+    def arm(self, name: str) -> PlannedArm:
         return self._named("arms", name)
 
-    def student(self, name: str) -> dict:
+    def student(self, name: str) -> PlannedStudent:
         return self._named("students", name)
 
-    def _named(self, kind: str, name: str) -> dict:
-        if name not in self.plan[kind]:
-            raise StudyError(
-                f"{self.folder}: {name!r} is not among the plan's {kind}: {', '.join(self.plan[kind])}"
-            )
-        return self.plan[kind][name]
+    def _named(self, kind: str, name: str) -> Any:
+        known = getattr(self.plan, kind)
+        if name not in known:
+            names = ", ".join(known)
+            raise StudyError(f"{self.folder}: {name!r} is not among the plan's {kind}: {names}")
+        return known[name]

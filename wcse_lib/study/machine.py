@@ -15,24 +15,20 @@ class Endpoint(Strict):
     """How an endpoint is called (arms and judges with `engine: openai`)."""
 
     base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
-    api_key_variable: str | None = (
-        "OPENAI_API_KEY"  # name of the environment variable; null: no key is sent
-    )
+    # name of the environment variable; null: no key is sent
+    api_key_variable: str | None = "OPENAI_API_KEY"
     concurrency: Count = 8  # calls at a time
-    timeout_seconds: Positive = (
-        600.0  # of one call, all in all; also the longest Retry-After waited for
-    )
+    # of one call, all in all; also the longest Retry-After waited for
+    timeout_seconds: Positive = 600.0
     max_retries: Annotated[int, Field(ge=0)] = 6  # of one call
-    backoff_seconds: Annotated[float, Field(ge=0)] = (
-        1.0  # before the first retry, doubled at each up to 64-fold, with jitter
-    )
+    # before the first retry, doubled at each up to 64-fold, with jitter
+    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
     max_failures: Count = 20  # so many failed calls in a row, and the endpoint counts as down
     n_per_call: Count = 1  # samples of one problem asked for together
     max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
     extra_body: dict[str, Any] = {}  # sent along with every call
-    limit_usd: Positive | None = (
-        None  # hard stop of one arm's spending, over all its runs; a judge's likewise
-    )
+    # hard stop of one arm's spending, over all its runs; a judge's likewise
+    limit_usd: Positive | None = None
 
 
 class Machine(Endpoint):
@@ -41,33 +37,28 @@ class Machine(Endpoint):
     engine: Literal["hf", "vllm"] = "hf"  # what draws samples of local models
     device: Literal["cpu", "cuda"] | None = None  # the GPU where there is one
     device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
-    dtype: Literal["float32", "bfloat16", "float16"] | None = (
-        None  # bfloat16 on a GPU, float32 on a CPU
-    )
+    # bfloat16 on a GPU, float32 on a CPU
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     tflops: Positive | None = None  # TFLOP/s that this machine reaches: --dry-run tells time by it
     workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # vllm: share of a GPU that it takes
-    )
+    # vllm: share of a GPU that it takes
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     tensor_parallel_size: Count | None = None  # vllm: GPUs that share one model
     max_model_len: Count | None = None  # vllm: longest prompt and answer together, in tokens
     enforce_eager: bool | None = None  # vllm: no CUDA graphs; slower, opens faster
-    kv_cache_gib: Positive | None = (
-        None  # vllm: this much for the cache, instead of a share (CPU: 2)
-    )
+    # vllm: this much for the cache, instead of a share (CPU: 2)
+    kv_cache_gib: Positive | None = None
     max_num_seqs: Count | None = None  # vllm: samples drawn at a time
     checkers: Annotated[int, Field(ge=1)] = Field(
         default_factory=lambda: min(8, os.cpu_count() or 1)
     )  # processes that check answers and run tests
-    address: str | None = (
-        None  # Ray: an existing cluster's address; a local cluster is started when left out
-    )
-    gpus_per_worker: Annotated[float, Field(ge=0)] | None = (
-        None  # Ray: GPUs that each of `workers` gets
-    )
+    # Ray: an existing cluster's address; a local cluster is started when left out
+    address: str | None = None
+    # Ray: GPUs that each of `workers` gets
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
 
     @property
     def devices(self) -> float:

@@ -6,9 +6,18 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from wcse_lib.study.arms import ArmParams, Budget, Pilot, Power
+from wcse_lib.study.arms import (
+    AdaptiveArm,
+    ArmOfModel,
+    ArmParams,
+    Budget,
+    DrawnArm,
+    MixedArm,
+    Pilot,
+    Power,
+)
 from wcse_lib.study.dataset import Dataset
-from wcse_lib.study.fields import Name, Strict
+from wcse_lib.study.fields import Name, Seed, Strict
 from wcse_lib.study.stages import (
     Controls,
     Curation,
@@ -27,7 +36,7 @@ class Study(Strict):
 
     study: Name  # names the output folder
     title: str = ""  # the question, as the report's heading
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of problems, samples and training
+    seed: Seed = 0  # of problems, samples and training
     dataset: Dataset  # the problems
     prompt: Prompt = Prompt()  # what models are shown
     arms: Annotated[dict[Name, ArmParams], Field(min_length=1)]  # the generators
@@ -44,77 +53,98 @@ class Study(Strict):
     controls: Controls = Controls()  # students that show whether the study can tell
 
     @model_validator(mode="after")
-    def _check(self):
-        if self.budget.reference not in self.arms:
-            raise ValueError(
-                f"budget.reference: {self.budget.reference!r} is no arm; arms are {', '.join(self.arms)}"
-            )
+    def _names_exist(self):
+        """Arms, students and budgets that are named elsewhere must be there."""
+        _known("budget.reference", self.budget.reference, "arm", self.arms)
         for name, student in self.students.items():
             for arm in student.arms or []:
-                if arm not in self.arms:
-                    raise ValueError(
-                        f"students.{name}.arms: {arm!r} is no arm; arms are {', '.join(self.arms)}"
-                    )
-        named = {
-            arm
-            for s in self.students.values()
-            for arm in (s.arms if s.arms is not None else self.arms)
-        }
-        if self.students and set(self.arms) - named:
-            raise ValueError(
-                f"arms.{min(set(self.arms) - named)}: no student names this arm; name it or remove it"
-            )
-        if self.students and (missing := set(self.budget.samples) - set(self.training.amount)):
-            raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
-        if self.budget.match in ("examples", "coverage") and self.pilot is None:
-            raise ValueError(
-                f"budget.match = {self.budget.match}: needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
-            )
-        if self.students and not self.dataset.n_held_out and not self.dataset.held_out:
-            raise ValueError("dataset.n_held_out: students need held-out problems")
-        for name, arm in self.arms.items():
-            self._check_arm(name, arm)
+                _known(f"students.{name}.arms", arm, "arm", self.arms)
         for name, recipe in self.recipes.items():
-            for key, known in (("students", self.students), ("budgets", self.budget.samples)):
-                for value in getattr(recipe, key) or []:
-                    if value not in known:
-                        raise ValueError(
-                            f"recipes.{name}.{key}: {value!r} is not among {', '.join(known) or 'none'}"
-                        )
-        rates = [self.training.rate, *(s.learning_rate for s in self.students.values())]
-        if (
-            any(isinstance(rate, list) and len(rate) > 1 for rate in rates)
-            and not self.dataset.n_validation
-        ):
+            for student in recipe.students or []:
+                _known(f"recipes.{name}.students", student, "student", self.students)
+            for budget in recipe.budgets or []:
+                _known(f"recipes.{name}.budgets", budget, "budget", self.budget.samples)
+        return self
+
+    @model_validator(mode="after")
+    def _students_can_be_trained_and_tested(self):
+        if not self.students:
+            return self
+        taught: set[str] = set()
+        for student in self.students.values():
+            taught.update(self.arms if student.arms is None else student.arms)
+        if unnamed := set(self.arms) - taught:
+            raise ValueError(
+                f"arms.{min(unnamed)}: no student names this arm; name it or remove it"
+            )
+        if missing := set(self.budget.samples) - set(self.training.amount):
+            raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
+        if not self.dataset.n_held_out and not self.dataset.held_out:
+            raise ValueError("dataset.n_held_out: students need held-out problems")
+        rates = [student.learning_rate for student in self.students.values()]
+        several = [rate for rate in [self.training.rate, *rates] if _is_several(rate)]
+        if several and not self.dataset.n_validation:
             raise ValueError(
                 "dataset.n_validation: several learning rates need validation problems to choose by"
             )
-        if self.budget.batch and (
-            live := [name for name, arm in self.arms.items() if arm.engine == "openai"]
-        ):
-            raise ValueError(
-                f"budget.batch: {live[0]} is drawn call by call, at the full price; only imported samples can have been bought in batches"
-            )
-        if self.evaluation.merged and not (self.training.merged and self.training.method != "full"):
-            raise ValueError(
-                "evaluation.merged: needs training.merged: true, and training.method: lora or qlora"
-            )
-        if (self.verification.by == "task") != (self.dataset.name == "reasoning_gym"):
+        return self
+
+    @model_validator(mode="after")
+    def _arms_can_be_drawn(self):
+        for name, arm in self.arms.items():
+            self._check_parts(name, arm)
+            if self.budget.reference == name and not isinstance(arm, ArmOfModel):
+                raise ValueError(f"budget.reference: {name!r} has no model of its own")
+            if isinstance(arm, DrawnArm | AdaptiveArm) and self.temperature(arm) == 0:
+                self._check_greedy(name)
+            if self.budget.batch and arm.engine == "openai":
+                raise ValueError(
+                    f"budget.batch: {name} is drawn call by call, at the full price; "
+                    "only imported samples can have been bought in batches"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _forecasts_have_a_pilot(self):
+        remedy = "add pilot: {n_problems: 50, n_samples: 8}"
+        if self.pilot is not None:
+            return self
+        if self.budget.match in ("examples", "coverage"):
+            raise ValueError(f"budget.match = {self.budget.match}: needs a pilot; {remedy}")
+        for name, arm in self.arms.items():
+            if arm.mix == "best":
+                raise ValueError(f"arms.{name}.mix: best needs a pilot; {remedy}")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_can_be_judged(self):
+        by, judge = self.verification.by, self.verification.judge
+        if (by == "task") != (self.dataset.name == "reasoning_gym"):
             raise ValueError(
                 "verification.by: task goes with dataset.name: reasoning_gym, and only with it"
             )
-        if self.verification.by == "tests" and not self.dataset.columns.tests:
+        if by == "tests" and not self.dataset.columns.tests:
             raise ValueError("dataset.columns.tests: needed for verification.by: tests")
-        if self.verification.judge == "exact" and self.dataset.name != "nano":
+        if judge == "exact" and self.dataset.name != "nano":
             raise ValueError(
-                "verification.judge: exact is for the nano lab; write arithmetic, model, human or none"
+                "verification.judge: exact is for the nano lab; "
+                "write arithmetic, model, human or none"
             )
-        needs_judge = [f"recipes.{n}" for n, r in self.recipes.items() if r.filter == "judge"]
-        needs_judge += ["curation"] * (self.curation.filter == "judge")
-        no_judge = "none", "human", *(["auto"] if self.verification.by == "tests" else [])
-        if needs_judge and self.verification.judge in no_judge:
+        judges_nothing = judge in ("none", "human") or (judge == "auto" and by == "tests")
+        choices = {f"recipes.{name}": recipe for name, recipe in self.recipes.items()}
+        for key, choice in {**choices, "curation": self.curation}.items():
+            if choice.filter == "judge" and judges_nothing:
+                raise ValueError(
+                    f"{key}.filter: judge needs verification.judge: exact, arithmetic or model"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _merged_weights_are_made(self):
+        makes_them = self.training.merged and self.training.method != "full"
+        if self.evaluation.merged and not makes_them:
             raise ValueError(
-                f"{needs_judge[0]}.filter: judge needs verification.judge: exact, arithmetic or model"
+                "evaluation.merged: needs training.merged: true, and training.method: lora or qlora"
             )
         return self
 
@@ -126,38 +156,36 @@ class Study(Strict):
     def temperature(self, arm: ArmParams) -> float:
         return self.sampling.temperature if arm.temperature is None else arm.temperature
 
-    def _check_arm(self, name: str, arm: ArmParams) -> None:
-        plain = [n for n, a in self.arms.items() if a.model is not None]
-        parts = (
-            list(arm.mix)
-            if isinstance(arm.mix, dict)
-            else [arm.adaptive.of]
-            if arm.adaptive
-            else []
-        )
-        if lost := [part for part in parts if part not in plain]:
-            raise ValueError(
-                f"arms.{name}: {lost[0]!r} is no arm with a model; such arms are {', '.join(plain)}"
-            )
-        if isinstance(arm.mix, dict) and abs(sum(arm.mix.values()) - 1) > 1e-6:
-            raise ValueError(
-                f"arms.{name}.mix: the shares sum to {sum(arm.mix.values()):g}; they must sum to 1"
-            )
-        if arm.mix == "best" and self.pilot is None:
-            raise ValueError(
-                f"arms.{name}.mix: best needs a pilot; add pilot: {{n_problems: 50, n_samples: 8}}"
-            )
-        if arm.adaptive and self.arms[arm.adaptive.of].engine == "import":
+    def _check_parts(self, name: str, arm: ArmParams) -> None:
+        """The arms that a mix or an adaptive arm draws from have models, and can be drawn."""
+        parts: list[str] = []
+        if isinstance(arm, MixedArm) and arm.mix != "best":
+            parts = list(arm.mix)
+        elif isinstance(arm, AdaptiveArm):
+            parts = [arm.adaptive.of]
+        plain = [other for other, spec in self.arms.items() if isinstance(spec, ArmOfModel)]
+        for part in parts:
+            if part not in plain:
+                raise ValueError(
+                    f"arms.{name}: {part!r} is no arm with a model; such arms are {', '.join(plain)}"
+                )
+        if isinstance(arm, AdaptiveArm) and self.arms[arm.adaptive.of].engine == "import":
             raise ValueError(
                 f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
             )
-        if self.budget.reference == name and arm.model is None:
-            raise ValueError(f"budget.reference: {name!r} has no model of its own")
-        if (
-            self.temperature(arm) == 0
-            and arm.engine != "import"
-            and any(n > 1 for n in self.budget.samples.values())
-        ):
+
+    def _check_greedy(self, name: str) -> None:
+        if max(self.budget.samples.values()) > 1:
             raise ValueError(
-                f"arms.{name}: temperature 0 draws the same sample every time, but budgets ask for several; raise it"
+                f"arms.{name}: temperature 0 draws the same sample every time, "
+                "but budgets ask for several; raise it"
             )
+
+
+def _known(key: str, value: str, what: str, names: dict) -> None:
+    if value not in names:
+        raise ValueError(f"{key}: {value!r} is no {what}; {what}s are {', '.join(names) or 'none'}")
+
+
+def _is_several(rate: float | list[float] | None) -> bool:
+    return isinstance(rate, list) and len(rate) > 1

@@ -65,7 +65,8 @@ def bundled() -> list[str]:
 
 
 def named_files(study: Study) -> dict[str, str]:
-    """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts, prices."""
+    """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts,
+    prices."""
     d = study.dataset
     paths = (
         [d.train, d.held_out, *(held.path for held in d.transfer.values())]

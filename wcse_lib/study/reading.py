@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from wcse_lib.store import StudyError, write_text
+from wcse_lib.study.arms import KINDS_OF_ARM
 from wcse_lib.study.fields import Strict
 from wcse_lib.study.machine import Machine
 from wcse_lib.study.params import Study
@@ -80,56 +81,65 @@ def validate(kind: type[Strict], data: dict, where: str):
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        faults: dict[
-            tuple, str
-        ] = {}  # a value of a union fails once for every member: the first says enough
-        for e in error.errors():
-            faults.setdefault(_key(e["loc"]), _fault(kind, where, e))
+        faults: dict[tuple, str] = {}
+        for fault in error.errors():
+            # a value of a union fails once for every member: the first says enough
+            faults.setdefault(_without_members(fault["loc"]), _sentence(kind, where, fault))
         raise StudyError("\n".join(faults.values())) from None
 
 
-def _key(loc: tuple) -> tuple:
-    """An error's place without the names of a union's members."""
-    return tuple(
-        p
-        for p in loc
-        if not re.match(r"(constrained-|list\[|dict\[|literal\[|(int|float|str|bool)$)", str(p))
-    )
+# Names that pydantic gives the members of a union: they are part of an error's place and no key of the file.
+MEMBER = re.compile(r"(arm-|constrained-|list\[|dict\[|literal\[|(int|float|str|bool)$)")
 
 
-def _fault(kind: type[Strict], where: str, error: dict) -> str:
-    key = ".".join(str(part) for part in _key(error["loc"]))
-    value = error.get("input")
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(kind, error["loc"][:-1])
-        close = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"{where}: {key}: unknown key; {hint}"
-    if error["type"] == "value_error":
-        return f"{where}: {key + ': ' if key else ''}{message}"
-    if error["type"] == "missing":
+def _without_members(place: tuple) -> tuple:
+    return tuple(part for part in place if not MEMBER.match(str(part)))
+
+
+def _sentence(kind: type[Strict], where: str, fault: dict) -> str:
+    """One of pydantic's faults as a sentence that names file, key, value and what is allowed."""
+    key = ".".join(map(str, _without_members(fault["loc"])))
+    value, type_of_fault = fault.get("input"), fault["type"]
+    message = fault["msg"].removeprefix("Value error, ")
+    if type_of_fault == "extra_forbidden":
+        return f"{where}: {key}: unknown key; {_known_keys(kind, fault['loc'])}"
+    if type_of_fault in ("value_error", "kind_of_arm"):
+        return f"{where}: {key}: {message}" if key else f"{where}: {message}"
+    if type_of_fault == "missing":
         return f"{where}: {key}: this key is missing"
     hint = ""
-    if isinstance(value, str) and error["type"] in ("float_type", "int_type"):
-        try:
-            float(value)
-            hint = " (YAML reads this as text: write a number as 2.0e+15, without quotes)"
-        except ValueError:
-            pass
-    return f"{where}: {key} = {value!r}: {message[0].lower() + message[1:]}{hint}"
+    if type_of_fault in ("float_type", "int_type") and _reads_as_number(value):
+        hint = " (YAML reads this as text: write a number as 2.0e+15, without quotes)"
+    return f"{where}: {key} = {value!r}: {message[0].lower()}{message[1:]}{hint}"
 
 
-def _keys_at(kind: Any, loc: tuple) -> list[str]:
-    """The keys that a model knows at a place; a name inside a mapping of models stands for any of them."""
-    for part in loc:
-        known = getattr(kind, "model_fields", {})
-        kind = _model_in(known[part].annotation) if part in known else kind
-    return list(getattr(kind, "model_fields", {}))
+def _reads_as_number(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _known_keys(kind: Any, place: tuple) -> str:
+    """A hint for an unknown key: the nearest of the keys that are known at its place, or all of them."""
+    *parents, unknown = place
+    for part in parents:
+        fields = getattr(kind, "model_fields", {})
+        if part in KINDS_OF_ARM:
+            kind = KINDS_OF_ARM[part]
+        elif part in fields:
+            kind = _model_in(fields[part].annotation)
+        # else a name inside a mapping of models, which stands for any of them
+    known = list(getattr(kind, "model_fields", {}))
+    nearest = difflib.get_close_matches(str(unknown), known, 1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
 
 
 def _model_in(annotation: Any) -> Any:
-    """The model class somewhere inside an annotation such as `dict[Name, ArmParams]` or `Columns | None`."""
+    """The model class somewhere inside an annotation such as `dict[Name, Recipe]` or `Columns | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for found in map(_model_in, get_args(annotation)) if found), None)

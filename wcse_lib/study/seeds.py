@@ -21,7 +21,8 @@ def sample_seed(study_seed: int, model: str, problem_id: str, sample_index: int)
 
 
 def rank(seed: int, *key: str | int) -> int:
-    """A random but fixed place for a key: sorting by it gives one order, the same in every stage and on every machine."""
+    """A random but fixed place for a key: sorting by it gives one order, the same in every stage and on every
+    machine."""
     return number_of(
         json.dumps([seed, *(part if isinstance(part, str) else int(part) for part in key)])
     )

@@ -54,9 +54,8 @@ class Settings:
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     packing: bool = False
-    compile: bool = (
-        False  # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
-    )
+    # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
+    compile: bool = False
     report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:

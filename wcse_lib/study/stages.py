@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from wcse_lib.answers import Policy
-from wcse_lib.study.fields import Count, Name, Positive, Strict, Style
+from wcse_lib.study.fields import Count, Name, Positive, Seed, Strict, Style, Text
 
 
 class Sampling(Strict):
@@ -18,9 +18,7 @@ class Sampling(Strict):
     top_k: Annotated[int, Field(ge=0)] = 3  # 0: off
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
-    stop: list[
-        Annotated[str, Field(min_length=1)]
-    ] = []  # texts that end a sample, beside the prompt style's own
+    stop: list[Text] = []  # texts that end a sample, beside the prompt style's own
 
 
 class Prompt(Strict):
@@ -28,14 +26,12 @@ class Prompt(Strict):
 
     style: Literal["chat", "plain"] = "chat"
     template: str = "{question}"  # the user's turn, or the plain text
-    shots: str | None = (
-        None  # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
-    )
+    # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
+    shots: str | None = None
     system: str | None = None  # chat: a system message
     answer_style: Style = "auto"  # how final answers are read out of samples
-    thinking: bool = (
-        False  # samples hold a <think> part: max_tokens covers it, students do not learn it
-    )
+    # samples hold a <think> part: max_tokens covers it, students do not learn it
+    thinking: bool = False
 
     @field_validator("template")
     @classmethod
@@ -54,7 +50,7 @@ class Prompt(Strict):
 class ModelJudge(Strict):
     """A model that judges the reasoning of samples, at a cost that stands on the ledger."""
 
-    model: Annotated[str, Field(min_length=1)]  # checkpoint folder, hub id or endpoint model name
+    model: Text  # checkpoint folder, hub id or endpoint model name
     engine: Literal["local", "openai"] = "local"
     n_per_arm: Count | None = None  # judge a random part of the correct samples; all when left out
     max_tokens: Count = 512  # of its judgement
@@ -64,16 +60,13 @@ class ModelJudge(Strict):
 class Verification(Strict):
     """How samples are judged."""
 
-    by: Literal["answer", "tests", "task"] = (
-        "answer"  # final answer | run the problem's tests | reasoning-gym's scorer
-    )
-    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = (
-        "auto"  # auto: exact for nano, else arithmetic
-    )
+    # final answer | run the problem's tests | reasoning-gym's scorer
+    by: Literal["answer", "tests", "task"] = "answer"
+    # auto: exact for nano, else arithmetic
+    judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = "auto"
     model_judge: ModelJudge | None = None  # also judge by a model
-    policy: dict[
-        str, bool | int | str
-    ] = {}  # where reasonable people differ: see answers.POLICY_TABLE
+    # where reasonable people differ: see answers.POLICY_TABLE
+    policy: dict[str, bool | int | str] = {}
     seconds: Positive = 5.0  # per sample: symbolic comparison or test run
 
     @model_validator(mode="after")
@@ -98,13 +91,11 @@ class Curation(Strict):
     filter: Literal["gold", "judge", "none"] = "gold"
     unique: Literal["none", "text", "normalised", "equations"] = "text"
     per_problem: Count | None = None  # at most so many of a problem; all when left out
-    n_samples: Count | Literal["reference"] | None = (
-        None  # only the first n samples a problem; reference: number-matched
-    )
+    # only the first n samples a problem; reference: number-matched
+    n_samples: Count | Literal["reference"] | None = None
     n_problems: Count | None = None  # only so many problems
-    n_examples: Count | Literal["equal"] | None = (
-        None  # exactly so many; equal: as many as the arm with fewest
-    )
+    # exactly so many; equal: as many as the arm with fewest
+    n_examples: Count | Literal["equal"] | None = None
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of wrong examples
 
     @model_validator(mode="after")
@@ -124,7 +115,7 @@ class Recipe(Curation):
 class Student(Strict):
     """A base model that is finetuned on arms' examples."""
 
-    model: Annotated[str, Field(min_length=1)]  # nano name, checkpoint folder or hub id
+    model: Text  # nano name, checkpoint folder or hub id
     arms: list[Name] | None = None  # all when left out
     learning_rate: Positive | list[Positive] | None = None  # instead of training.learning_rate
 
@@ -137,30 +128,29 @@ class Training(Strict):
     mode: Literal["steps", "epochs", "tokens"] = "steps"
     amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
     batch_size: Count = 32  # rows a step; halved with gradients accumulated where memory lacks
-    # of several, validation chooses; when left out 1e-5 for full (as in the paper), 2e-4 for lora and qlora (Unsloth's notebooks')
+    # of several, validation chooses; when left out 1e-5 for full (as in the paper), 2e-4 for lora
+    # and qlora (Unsloth's notebooks')
     learning_rate: Positive | Annotated[list[Positive], Field(min_length=1)] | None = None
-    optimizer: Annotated[str, Field(min_length=1)] = "adamw_torch"  # a name that transformers knows
+    optimizer: Text = "adamw_torch"  # a name that transformers knows
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
-    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = (
-        "linear"  # of the learning rate
-    )
+    # of the learning rate
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # AdamW's
     packing: bool = False  # rows end to end instead of padded; each sees itself alone (trl)
     gradient_checkpointing: bool = False  # less memory, more time
     n_checkpoints: Count = 10  # equally spaced; validation chooses among them
     max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
-    micro_batch_size: Annotated[int, Field(ge=0)] = (
-        0  # rows in memory at a time, a divisor of batch_size; 0: all of it
-    )
+    # rows in memory at a time, a divisor of batch_size; 0: all of it
+    micro_batch_size: Annotated[int, Field(ge=0)] = 0
     lora_rank: Count = 16  # of lora and qlora
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # likewise
     lora_alpha: Positive | None = None  # the rank when left out
     lora_targets: list[str] | None = None  # all linear layers when left out
-    merged: bool = False  # lora: also leave the adapter merged into its base, which can be an arm's or student's model
+    # lora: also leave the adapter merged into its base, which can be an arm's or student's model
+    merged: bool = False
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)] = [
-        0
-    ]  # a student is trained once with each
+    # a student is trained once with each
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
 
     @property
     def rate(self) -> float | list[float]:

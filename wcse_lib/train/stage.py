@@ -51,9 +51,9 @@ def examples_of(run: Run, student: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     source, arm, budget, recipe = (entry[key] for key in ("source", "arm", "budget", "recipe"))
     cut = None
     if source == "reference":
-        frame = read_parquet(run.path("01", "train.parquet")).query("solution != ''")
+        frame = read_parquet(run.path("01", "train.parquet")).query("reference != ''")
         frame = frame.assign(author="reference", sample_index=0).rename(
-            columns={"solution": "text"}
+            columns={"reference": "text"}
         )
     elif source == "wrong":
         path, frames = run.path("03", arm, "verdicts.parquet"), []

@@ -1,0 +1,156 @@
+"""From a params file to a draft of the plan; what is not here is an error, or, in a dry run, a gap."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib.budget import Spend, adaptive_arm, describe, match_arms, mixed_arm
+from wcse_lib.plan.expected import best_shares, matching_curves
+from wcse_lib.plan.pilot import PilotCounts, pilot_folder, read_pilot
+from wcse_lib.plan.problems import check_splits, load_problems
+from wcse_lib.plan.students import list_students
+from wcse_lib.store import StudyError
+from wcse_lib.study import (
+    AdaptiveArm,
+    ArmOfModel,
+    MixedArm,
+    ModelFacts,
+    PlannedArm,
+    PlannedStudent,
+    Study,
+    shares_of,
+)
+
+SPLITS = ("train", "validation", "held_out")
+EXPECTED = (StudyError, ValueError, OSError, ImportError)  # of what merely is not here
+
+
+class Gaps:
+    """What the planner could not find. A strict planner (01) raises at the first gap; a dry run collects them."""
+
+    def __init__(self, strict: bool):
+        self.strict = strict
+        self.missing: list[str] = []
+
+    @contextlib.contextmanager
+    def allowed(self, sentence: Callable[[Exception], str]) -> Iterator[None]:
+        """Around a step whose failure is a gap; `sentence` says what is missing."""
+        try:
+            yield
+        except EXPECTED as error:
+            if self.strict:
+                raise
+            self.missing.append(sentence(error))
+
+
+@dataclass
+class Draft:
+    """What the planner decided; in a dry run `splits`, `spend` or single arms may be missing."""
+
+    study: Study
+    splits: dict[str, pd.DataFrame] = field(default_factory=dict)
+    dropped: list[dict] = field(default_factory=list)
+    known: dict[str, ModelFacts] = field(default_factory=dict)
+    pilot: dict[str, PilotCounts] = field(default_factory=dict)
+    arms: dict[str, PlannedArm] = field(default_factory=dict)
+    spend: Spend | None = None
+    unmatched: str = ""  # why a dry run could not match the arms
+    students: dict[str, PlannedStudent] = field(default_factory=dict)
+
+    @property
+    def n_problems(self) -> dict[str, int]:
+        return {split: len(self.splits[split]) for split in SPLITS if split in self.splits}
+
+    def shares(self, name: str, budget_name: str) -> dict[str, float]:
+        """Samples of a problem at a budget, by the arm whose model draws them."""
+        return shares_of(self.arms[name], name, budget_name)
+
+    @property
+    def dropped_problems(self) -> dict[str, int]:
+        """Problems left out, counted by split and reason."""
+        return dict(Counter(f"{row['split']}: {row['reason']}" for row in self.dropped))
+
+
+def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
+    """Check models and data, match the budgets, read the pilot and list the students; writes nothing.
+
+    Raises StudyError, where the gaps are strict, for missing models, prices, lengths or pilots and unusable data.
+    """
+    draft = Draft(study)
+    for name, arm in study.arms.items():
+        if isinstance(arm, ArmOfModel):
+            with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
+                draft.known[name] = describe(study, name)
+    with gaps.allowed(lambda error: _missing_problems(study, error)):
+        draft.splits, draft.dropped = load_problems(study.dataset, study.seed)
+        if study.students:
+            check_splits(study, draft.splits)
+    if study.pilot and gaps.strict:
+        draft.pilot = read_pilot(pilot_folder(study, outputs), study)
+        for name, counts in draft.pilot.items():
+            draft.known[name] = draft.known[name].model_copy(update=counts.measured())
+    if gaps.strict:
+        draft.arms, draft.spend = _plan_arms(draft)
+    elif _can_be_matched(draft):
+        try:
+            draft.arms, draft.spend = _plan_arms(draft)
+        except StudyError as error:  # lengths or prices that only a pilot tells
+            draft.unmatched = short(error)
+    return draft
+
+
+def _can_be_matched(draft: Draft) -> bool:
+    """Whether a dry run knows enough to match the arms: what the pilot measures is not known before it."""
+    arms, match = draft.study.arms.values(), draft.study.budget.match
+    if match in ("examples", "coverage") or any(arm.mix == "best" for arm in arms):
+        return False
+    plain = [name for name, arm in draft.study.arms.items() if isinstance(arm, ArmOfModel)]
+    return set(plain) <= set(draft.known)
+
+
+def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
+    study = draft.study
+    n_problems = draft.n_problems.get("train", 1)
+    curves = matching_curves(study, draft.pilot) if draft.pilot else None
+    plain, spend = match_arms(study, draft.known, n_problems, curves)
+    arms: dict[str, PlannedArm] = {}
+    for name, arm in study.arms.items():
+        if isinstance(arm, MixedArm):
+            shares = _shares(draft, arm, spend)
+            arms[name] = mixed_arm(study, name, plain, spend, shares, n_problems)
+        elif isinstance(arm, AdaptiveArm):
+            arms[name] = adaptive_arm(study, name, plain)
+        else:
+            arms[name] = plain[name]
+    return arms, spend
+
+
+def _shares(draft: Draft, arm: MixedArm, spend: Spend) -> dict[str, float]:
+    if arm.mix != "best":
+        return arm.mix
+    largest = max(draft.study.budget.samples, key=draft.study.budget.samples.get)
+    return best_shares(spend, draft.pilot, largest)
+
+
+def add_students(draft: Draft, sizes: dict | None = None) -> None:
+    """List the draft's students. Raises StudyError for a training that cannot be."""
+    n_parameters = {name: facts.n_parameters for name, facts in draft.known.items()}
+    draft.students = list_students(draft.study, n_parameters, sizes)
+
+
+def _missing_problems(study: Study, error: Exception) -> str:
+    dataset = study.dataset
+    if dataset.name == "hub" and not Path(dataset.path).is_dir():
+        return f"dataset {dataset.path}: not on this machine; fetched from the hub when it runs"
+    return f"problems: {short(error)}"
+
+
+def short(error: Exception) -> str:
+    """An error's message on one line of bounded length."""
+    return " ".join(str(error).split())[:220] or type(error).__name__

@@ -1,0 +1,223 @@
+"""The plan: what 01 writes once, typed, and every later stage obeys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wcse_lib.store import StudyError, read_json
+from wcse_lib.study.amounts import Amounts
+from wcse_lib.study.arms import Adaptive
+from wcse_lib.study.params import Study
+
+MAIN = "main"  # the recipe that is study.curation
+Source = Literal["base", "arm", "pooled", "reference", "wrong"]
+Paradigm = Literal["kd", "self", "w2s"]
+
+
+class Record(BaseModel):
+    """A part of the plan: no unknown keys, and nothing changes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = getattr(self, key, None)
+        return default if value is None else value
+
+    def __contains__(self, key: str) -> bool:
+        return getattr(self, key, None) is not None
+
+    def keys(self):
+        return type(self).model_fields.keys()
+
+    def items(self):
+        return {key: getattr(self, key) for key in self.keys()}.items()
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Sizes counted in a checkpoint: tied weights once, vision towers too."""
+
+    n_parameters: int
+    n_non_embedding: int
+    n_active: int  # with only the experts that a token passes
+    n_layers: int
+    attention_width: int  # query heads × head size
+
+
+class Price(Record):
+    """USD per million tokens, as the params file or a row of the price table gives them."""
+
+    model: str
+    output: float
+    input: float | None = None
+    cached: float | None = None
+    batch_discount: float | None = None  # a share
+    date: str | None = None
+    source: str | None = None
+
+
+class PlannedArm(Record):
+    """What every kind of arm has in the plan."""
+
+    samples: dict[str, int]  # whole samples of a problem, at each budget
+    exchange_ratio: float  # samples for one of the reference arm's
+    budget_used: dict[str, float]  # share of each budget that the samples use
+    # of all training problems, at each budget, as the budget counts them
+    planned: dict[str, Amounts]
+    # 2·P, P as the budget counts it; None where no size is known
+    planned_flops_per_token: float | None
+
+    @property
+    def largest_budget(self) -> str:
+        return max(self.samples, key=self.samples.get)
+
+
+class ModelFacts(Record):
+    """What is known of the model of an arm, and of its samples' lengths."""
+
+    model: str
+    engine: Literal["local", "openai", "import"]
+    n_parameters: float | None
+    n_active_parameters: float | None  # of a mixture of experts
+    size: ModelSize | None  # where a checkpoint can be read
+    price: Price | None
+    tokens_per_sample: float | None
+    prompt_tokens: float | None
+    seconds_per_sample: float | None
+    judge: dict[str, float] | None  # what judging a sample costs, by unit
+
+
+class PlannedDrawn(PlannedArm, ModelFacts):
+    """An arm whose samples are drawn from its model."""
+
+    kind: Literal["drawn"] = "drawn"
+
+
+class PlannedImported(PlannedArm, ModelFacts):
+    """An arm whose samples come from a file."""
+
+    kind: Literal["imported"] = "imported"
+
+
+class PlannedAdaptive(PlannedArm, ModelFacts):
+    """An arm that spends the budget of the arm `rule.of`, with its model, unevenly over problems."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    rule: Adaptive
+
+
+class PlannedMixed(PlannedArm):
+    """An arm that copies samples of other arms."""
+
+    kind: Literal["mixed"] = "mixed"
+    shares: dict[str, float]  # of the budget, by arm
+    parts: dict[str, dict[str, float]]  # at each budget, mean samples of a problem by arm
+
+
+AnyArm = Annotated[
+    PlannedDrawn | PlannedImported | PlannedMixed | PlannedAdaptive, Field(discriminator="kind")
+]
+
+
+class PlannedStudent(Record):
+    """A student to train and test; a base is tested only, and has neither seed nor amount."""
+
+    base: str
+    model: str
+    n_parameters: int
+    learning_rate: float | list[float]  # of several, validation chooses
+    source: Source
+    arm: str | None = None
+    budget: str | None = None
+    recipe: str | None = None
+    paradigm: Paradigm | None = None
+    seed: int | None = None
+    amount: float | None = None  # of training, in the unit of training.mode
+
+
+class PilotFacts(Record):
+    """What the pilot measured of an arm."""
+
+    n_problems: int
+    n_samples: int
+    pass_at_1: float
+    n_false: int  # judged unsound
+    n_judged: int
+    never_solved: float  # estimated share of problems
+    p_never_solved: float  # of the likelihood-ratio test for such problems
+    spent: Amounts
+
+
+class Crossing(Record):
+    """Where the expected coverage of two arms crosses, in samples of the first one."""
+
+    arms: list[str]
+    value: float
+    low: float
+    high: float
+    p: float  # the chance that there is a crossing
+
+
+class Plan(Record):
+    """Everything that 01 decided. Later stages read it, and nothing else of the params file."""
+
+    plan_id: str
+    study: Study
+    arms: dict[str, AnyArm]
+    students: dict[str, PlannedStudent]
+    n_problems: dict[str, int]  # by split
+    n_held_out: dict[str, int]  # by held-out set
+    dropped_problems: dict[str, int]  # by split and reason
+    n_near_duplicates: int
+    problems_sha256: dict[str, str]
+    files: dict[str, str]  # SHA-256 of the local files that the params file names
+    versions: dict[str, str]
+    pilot: dict[str, PilotFacts] | None = None
+    pilot_correlation: float | None = None
+    forecast: list[str] | None = None  # what the pilot lets expect, in sentences
+    crossings: list[Crossing] | None = None
+
+    def parts(self, arm: str) -> list[str]:
+        """The arms that a mix or an adaptive arm draws from; none of any other arm."""
+        planned = self.arms[arm]
+        if isinstance(planned, PlannedMixed):
+            return list(planned.shares)
+        return [planned.rule.of] if isinstance(planned, PlannedAdaptive) else []
+
+    def shares(self, arm: str, budget: str) -> dict[str, float]:
+        """Samples of a problem at a budget, by the arm whose model draws them."""
+        return shares_of(self.arms[arm], arm, budget)
+
+    def plain_arms(self) -> dict[str, PlannedDrawn | PlannedImported]:
+        """The arms that have a model of their own: what mixes and adaptive arms draw from."""
+        plain = (PlannedDrawn, PlannedImported)
+        return {name: arm for name, arm in self.arms.items() if isinstance(arm, plain)}
+
+
+def shares_of(planned: PlannedArm, name: str, budget: str) -> dict[str, float]:
+    """Samples of a problem that an arm takes at a budget, by the arm whose model draws them."""
+    if isinstance(planned, PlannedMixed):
+        return planned.parts[budget]
+    drawn_by = planned.rule.of if isinstance(planned, PlannedAdaptive) else name
+    return {drawn_by: planned.samples[budget]}
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan of a study's folder. Raises StudyError when it is missing, damaged, or of another version of the kit."""
+    data = read_json(path)
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        raise StudyError(
+            f"{path}: not a plan of this version of the kit ({key}: {fault['msg']}); "
+            "run 01 again under another study name, or delete the study's folder"
+        ) from None
