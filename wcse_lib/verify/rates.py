@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals
+from wcse_lib.store import KEY
 from wcse_lib.verdicts import decided
 
-SAID = ["n", "n_false", "n_undecided", "caught", "flawed", "passed", "sound"]
 COLUMNS = ["author", "judge", "n", "n_false", "value", "low", "high", "n_undecided", "reading"]
 READINGS = {
     "exact": "certain",
@@ -28,94 +28,97 @@ def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Estim
     impossible counts.
     """
     counts = {"flagged": flagged, "sensitivity": sensitivity, "specificity": specificity}
-    for name, (k, m) in counts.items():
-        if not (np.sum(m) > 0 and (np.less_equal(0, k) & np.less_equal(k, m)).all()):
+    for name, (part, whole) in counts.items():
+        is_possible = np.less_equal(0, part) & np.less_equal(part, whole)
+        if np.sum(whole) <= 0 or not is_possible.all():
             raise ValueError(
-                f"{name} must be counts with 0 <= k <= m and some m > 0, got {np.sum(k)} of {np.sum(m)}"
+                f"{name} must be counts with 0 <= k <= m and some m > 0, got {np.sum(part)} of {np.sum(whole)}"
             )
-    q, se, sp = (np.sum(k) / np.sum(m) for k, m in counts.values())
-    value = min(max((q + sp - 1) / (se + sp - 1), 0.0), 1.0) if se + sp > 1 else float("nan")
-    q, se, sp = intervals.rate_draws(counts.values(), seed=seed).T
-    informed = se + sp - 1 > 0
-    draws = np.where(
-        informed,
-        (q + sp - 1) / np.where(informed, se + sp - 1, 1),
-        np.random.default_rng([seed, 1]).random(len(q)),
-    )
-    low, high = np.quantile(np.clip(draws, 0, 1), [0.025, 0.975])
-    return intervals.Estimate(
-        value, float(np.fmin(low, value)), float(np.fmax(high, value))
-    )  # a cut value may lie at the end
+    rates = np.array([np.sum(part) / np.sum(whole) for part, whole in counts.values()])
+    value = float(_behind_errors(rates))
+
+    # a draw in which the judge is no better than chance says nothing: it may be anything
+    draws = _behind_errors(intervals.rate_draws(counts.values(), seed=seed))
+    anything = np.random.default_rng([seed, 1]).random(len(draws))
+    low, high = np.quantile(np.where(np.isnan(draws), anything, draws), [0.025, 0.975])
+    # a value that was cut may lie at the end
+    return intervals.Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
+
+
+def _behind_errors(rates: np.ndarray) -> np.ndarray:
+    """The true rate [...] behind flagged rates, sensitivities and specificities [..., 3]; NaN without information."""
+    flagged, sensitivity, specificity = np.moveaxis(rates, -1, 0)
+    information = sensitivity + specificity - 1
+    information = np.where(information > 0, information, np.nan)
+    return np.clip((flagged + specificity - 1) / information, 0, 1)
 
 
 def by_problem(judgements: pd.DataFrame) -> pd.DataFrame:
-    """Judgements added up by author, judge and problem: `n` decided, `n_false`, `n_undecided`, a `reason` of one of these.
+    """Judgements added up by author, judge and problem: `n` decided, `n_false`, `n_undecided`, a `reason` of these.
 
-    Args: rows of author, problem_id, sample_index, sound (bool or None), judge, reason. Raises ValueError on a repeated
-    judgement.
+    Args: rows of KEY columns, sound (bool or None), judge, reason. Raises ValueError on a repeated judgement.
     """
-    keys, undecided = ["author", "problem_id", "sample_index", "judge"], judgements["sound"].isna()
-    if judgements.duplicated(keys).any():
-        raise ValueError(
-            f"repeated judgement {judgements.loc[judgements.duplicated(keys), keys].values[0].tolist()}"
-        )
-    flags = {
-        "n": decided(judgements),
-        "n_false": judgements["sound"].isin([False]),
-        "n_undecided": undecided,
-    }
-    groups = judgements.assign(**flags, reason=judgements["reason"].where(undecided)).groupby(
-        ["author", "judge", "problem_id"], sort=False
+    keys = [*KEY, "judge"]
+    is_repeated = judgements.duplicated(keys)
+    if is_repeated.any():
+        first = judgements.loc[is_repeated, keys].iloc[0].tolist()
+        raise ValueError(f"repeated judgement {first}")
+    is_undecided = judgements["sound"].isna()
+    rows = judgements[["author", "judge", "problem_id"]].assign(
+        n=decided(judgements),
+        n_false=judgements["sound"].isin([False]),
+        n_undecided=is_undecided,
+        reason=judgements["reason"].where(is_undecided),
     )
-    return groups[[*flags]].sum().astype(int).assign(reason=groups["reason"].first()).reset_index()
+    counts = dict.fromkeys(["n", "n_false", "n_undecided"], "sum")
+    groups = rows.groupby(["author", "judge", "problem_id"], sort=False, as_index=False)
+    return groups.agg(counts | {"reason": "first"}).astype(dict.fromkeys(counts, int))
 
 
 def false_positive_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
-    """False-positive rate by author and judge from rows of `by_problem`, with intervals over problems, as samples of one
-    problem share their faults. Returns COLUMNS, where `reading` says how to take the rate."""
+    """False-positive rate by author and judge from rows of `by_problem`.
+
+    The intervals are over problems, as samples of one problem share their faults. Returns COLUMNS, where `reading` says
+    how to take the rate.
+    """
     rows = []
     for (author, judge), part in sums.groupby(["author", "judge"], sort=True):
         n, n_false, n_undecided = map(int, part[["n", "n_false", "n_undecided"]].sum())
-        reading = (
-            READINGS.get(judge, "as this judge says")
-            if n
-            else f"nothing decided; {part['reason'].dropna().iloc[0]}"
-        )
+        reading = READINGS.get(judge, "as this judge says")
+        if n == 0:
+            reading = f"nothing decided; {part['reason'].dropna().iloc[0]}"
         rate = intervals.ratio(part["n_false"], part["n"], seed=seed, clusters=part["problem_id"])
         rows.append((author, judge, n, n_false, *rate, n_undecided, reading))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def calibration(judgements: pd.DataFrame) -> pd.DataFrame:
-    """What the model said, as `by_problem`, once beside the exact judge and once beside people: of the samples that both
-    decided, those that truly are `flawed` and `caught` by the model, `sound` and `passed`."""
-    key, out = ["author", "problem_id", "sample_index"], []
+    """The model's judgements added up by problem, once beside the exact judge and once beside people.
+
+    Args: as of `by_problem`. Returns its counts, and of the samples that both decided: those that truly are `flawed`
+    and of these the `caught` ones, those that are `sound` and of these the `passed` ones.
+    """
+    by_model = judgements[judgements["judge"] == "model"]
+    parts = []
     for judge in ("exact", "human"):
-        truth = judgements.loc[judgements["judge"] == judge, [*key, "sound"]]
-        both = judgements[judgements["judge"] == "model"].merge(
-            truth, on=key, how="left", suffixes=("", "_truly")
-        )
-        (passed, flagged), (sound, flawed) = (
-            [both[c].isin([x]) for x in (True, False)] for c in ("sound", "sound_truly")
-        )
-        known = passed | flagged
-        said = dict(
-            zip(
-                SAID,
-                (
-                    known,
-                    flagged,
-                    ~known,
-                    flawed & flagged,
-                    flawed & known,
-                    sound & passed,
-                    sound & known,
-                ),
-            )
-        )
-        sums = both[key[:2]].assign(**said).groupby(key[:2])[SAID].sum().astype(int)
-        out.append(sums.reset_index().assign(judge=f"model, corrected by {judge}"))
-    return pd.concat(out, ignore_index=True)
+        truth = judgements.loc[judgements["judge"] == judge, [*KEY, "sound"]]
+        both = by_model.merge(truth, on=KEY, how="left", suffixes=("", "_truly"))
+        is_passed, is_flagged = both["sound"].isin([True]), both["sound"].isin([False])
+        is_sound, is_flawed = both["sound_truly"].isin([True]), both["sound_truly"].isin([False])
+        is_known = is_passed | is_flagged
+        flags = {
+            "n": is_known,
+            "n_false": is_flagged,
+            "n_undecided": ~is_known,
+            "caught": is_flawed & is_flagged,
+            "flawed": is_flawed & is_known,
+            "passed": is_sound & is_passed,
+            "sound": is_sound & is_known,
+        }
+        groups = both[["author", "problem_id"]].assign(**flags).groupby(["author", "problem_id"])
+        sums = groups[list(flags)].sum().astype(int).reset_index()
+        parts.append(sums.assign(judge=f"model, corrected by {judge}"))
+    return pd.concat(parts, ignore_index=True)
 
 
 def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
@@ -127,14 +130,19 @@ def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
     """
     rows = []
     for (author, judge), part in sums.groupby(["author", "judge"], sort=True):
-        part = part.groupby("problem_id")[SAID].sum()
-        n, n_false, n_undecided, caught, flawed, passed, sound = map(int, part.sum())
-        if flawed + sound:
-            pairs = [
-                (part[k], part[m])
-                for k, m in (("n_false", "n"), ("caught", "flawed"), ("passed", "sound"))
-            ]
-            rate = corrected_rate(*pairs, seed) if flawed and sound else (float("nan"),) * 3
-            reading = f"the model flags {caught} of {flawed} flawed ones, passes {passed} of {sound} sound ones"
-            rows.append((author, judge, n, n_false, *rate, n_undecided, reading))
+        part = part.groupby("problem_id").sum(numeric_only=True)
+        n = part.sum()
+        if n["flawed"] + n["sound"] == 0:
+            continue
+        rate = [float("nan")] * 3
+        if n["flawed"] and n["sound"]:
+            flagged = part["n_false"], part["n"]
+            sensitivity, specificity = (
+                (part["caught"], part["flawed"]),
+                (part["passed"], part["sound"]),
+            )
+            rate = corrected_rate(flagged, sensitivity, specificity, seed)
+        reading = f"the model flags {n['caught']} of {n['flawed']} flawed ones, "
+        reading += f"passes {n['passed']} of {n['sound']} sound ones"
+        rows.append((author, judge, n["n"], n["n_false"], *rate, n["n_undecided"], reading))
     return pd.DataFrame(rows, columns=COLUMNS)
