@@ -9,6 +9,7 @@ from wcse_lib.verify.rates import by_problem, calibration, corrected_table, fals
 from wcse_lib.verify.stage import (
     checks,
     correct_judgements,
+    false_positives,
     labels,
     panel,
     three_rows,
@@ -26,6 +27,7 @@ __all__ = [
     "correct_judgements",
     "corrected_table",
     "false_positive_table",
+    "false_positives",
     "free_judge",
     "judgement_rows",
     "judges_of",

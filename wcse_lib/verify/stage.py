@@ -174,10 +174,15 @@ def correct_judgements(run: Run, arm: str) -> Iterator[pd.DataFrame]:
         yield pd.concat(parts, ignore_index=True).merge(correct, on=KEY)
 
 
-def false_positives(run: Run, arm: str) -> pd.DataFrame:
-    """Share of correct samples whose reasoning does not hold, by judge, with intervals and how to read it."""
+def false_positives(run: Run, arm: str, budget: str | None = None) -> pd.DataFrame:
+    """Share of correct samples whose reasoning does not hold, by judge, with intervals and how to read it.
+
+    Of the samples that belong to a `budget`, or of all.
+    """
     sums, by_model = [], []
     for judgements in correct_judgements(run, arm):
+        if budget is not None:
+            judgements = run.rows_of_budget(judgements, arm, budget)
         sums.append(rates.by_problem(judgements))
         if (judgements["judge"] == "model").any():
             by_model.append(rates.calibration(judgements))
