@@ -14,9 +14,8 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
-from wcse_lib.answers.answer import Answer, Time, expression, is_number
+from wcse_lib.answers.answer import Answer, Time, as_interval, expression
 from wcse_lib.answers.expressions import Node, Unread, degrees, is_whole, symbols
-from wcse_lib.answers.intervals import as_interval
 from wcse_lib.answers.notation import key, normalise, without_marks
 from wcse_lib.answers.policy import Policy
 from wcse_lib.answers.reading import MAX_ANSWER, UNREADABLE, read
@@ -116,7 +115,7 @@ def _readings(text: str, answer: Answer, other: Answer, policy: Policy) -> Itera
         return
     area = _METRES.fullmatch(text)
     if area and other.kind == "expr":
-        if is_number(other):  # beside a number `5 m^2` is an area, beside `m` a term
+        if not symbols(other.node):  # beside a number `5 m^2` is an area, beside `m` a term
             yield read(f"{area.group(1)} “m”^{area.group(2)}")
         return
     if policy.decimal_comma and _DECIMAL_COMMA.fullmatch(text) and _is_fraction(other):
@@ -133,7 +132,7 @@ def _is_fraction(answer: Answer) -> bool:
 
 def same(p: Answer, g: Answer, policy: Policy) -> str:
     """Label of the equality of prediction and gold, or "". Raises Unread when undecided."""
-    compare = _COMPARERS.get((p.kind, g.kind))
+    compare = _COMPARERS.get(frozenset((p.kind, g.kind)))
     if compare:
         return compare(p, g, policy)
     return _named(p, g, policy) if "eq" in (p.kind, g.kind) else ""
@@ -383,44 +382,24 @@ def _rounded(p: Answer, g: Answer, n_digits: int) -> str:
 
 # ---------------------------------------------------------------- which kinds can be equal
 
-_RULES = {  # the kinds of prediction and gold, in either order; an "eq" beside any other kind is `_named`
-    "eq eq": _equations,
-    "rel rel": _relations,
-    "interval interval": _intervals,
-    "interval tuple": _intervals,
-    "union union": _intervals,
-    "time time": _times,
-    "time ratio": _times,
-    "time expr": _times,
-    "ratio ratio": _ratios,
-    "ratio expr": _ratio_and_number,
-    "matrix matrix": _matrices,
-    "matrix tuple": _vectors,
-    "assign list": _assigned_list,
-    "assign tuple": _tuples,
-    "list tuple": _tuples,
-    "tuple tuple": _tuples,
-    "set set": _sets,
-    "list list": _lists,
-    "list set": _lists,
-    "set expr": _lone_member,
-    "list expr": _lone_member,
-    "set tuple": _lone_member,
-    "expr expr": _scalars,
-    "text text": _tagged,
-    "base base": _tagged,
-    "chain chain": _tagged,
-    "assign assign": _tagged,
+_RULES = {  # of prediction and gold, in either order; an "eq" beside any other kind is `_named`
+    _equations: "eq eq",
+    _relations: "rel rel",
+    _intervals: "interval interval, interval tuple, union union",
+    _times: "time time, time ratio, time expr",
+    _ratios: "ratio ratio",
+    _ratio_and_number: "ratio expr",
+    _matrices: "matrix matrix",
+    _vectors: "matrix tuple",
+    _assigned_list: "assign list",
+    _tuples: "assign tuple, list tuple, tuple tuple",
+    _sets: "set set",
+    _lists: "list list, list set",
+    _lone_member: "set expr, list expr, set tuple",
+    _scalars: "expr expr",
+    _tagged: "text text, base base, chain chain, assign assign",
 }
-
-
-def _both_ways(rules: dict[str, Comparer]) -> dict[tuple[str, str], Comparer]:
-    comparers = {}
-    for kinds, comparer in rules.items():
-        one, other = kinds.split()
-        comparers[one, other] = comparer
-        comparers[other, one] = comparer
-    return comparers
-
-
-_COMPARERS = _both_ways(_RULES)
+_COMPARERS: dict[frozenset[str], Comparer] = {}
+for _comparer, _pairs in _RULES.items():
+    for _pair in _pairs.split(", "):
+        _COMPARERS[frozenset(_pair.split())] = _comparer

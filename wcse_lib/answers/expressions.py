@@ -7,13 +7,7 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-from wcse_lib.answers.words import (
-    ALWAYS_FUNCTIONS,
-    CONSTANTS,
-    FUNCTIONS,
-    LETTER_FUNCTIONS,
-    NAMES,
-)
+from wcse_lib.answers.words import CONSTANTS, FUNCTION_LETTERS, FUNCTIONS, LETTER_FUNCTIONS, NAMES
 
 MAX_DEPTH = 40  # of brackets, exponents and functions
 Node = Fraction | str | tuple  # a number, a variable or constant, or (operator, *nodes)
@@ -327,7 +321,7 @@ class _Parser:
             return False
         has_lone_argument = self.tokens[self.position + 2 : self.position + 3] == [")"]
         may_be_function = name[0].isupper() or name in LETTER_FUNCTIONS
-        return name[0] in ALWAYS_FUNCTIONS or (has_lone_argument and may_be_function)
+        return name[0] in FUNCTION_LETTERS or (has_lone_argument and may_be_function)
 
 
 def _applied(name: str, argument: Node, base: Node | None) -> Node:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from wcse_lib.answers.words import FUNCTIONS, MEANING_OF_COMMAND, MEANING_OF_SIGN
+from wcse_lib.answers.words import COMMANDS, FUNCTIONS, SIGNS
 
 ROW, AND, OR = "\ue000\ue001\ue002"  # between the rows of a matrix; between parts of a list
 PLAIN_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
@@ -52,7 +52,7 @@ def _text_command(match: re.Match) -> str:
 
 
 def _command(match: re.Match) -> str:
-    return MEANING_OF_COMMAND.get(match.group(1), match.group())
+    return COMMANDS.get(match.group(1), match.group())
 
 
 def _over_or_choose(match: re.Match) -> str:
@@ -134,7 +134,7 @@ def _ascii(text: str) -> str:
     text = _FRACTION_SIGN.sub(lambda m: f" {_nfkc(m.group())} ".replace("\u2044", "/"), text)
     text = _SCRIPTS["^"].sub(lambda m: f"^{{{_nfkc(m.group())}}}", text)
     text = _SCRIPTS["_"].sub(lambda m: f"_{{{_nfkc(m.group())}}}", text)
-    text = _nfkc("".join(MEANING_OF_SIGN.get(sign, sign) for sign in text))
+    text = _nfkc("".join(SIGNS.get(sign, sign) for sign in text))
     return _GREEK.sub(lambda m: f"\\{unicodedata.name(m.group()).split()[3].lower()} ", text)
 
 

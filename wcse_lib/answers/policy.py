@@ -18,7 +18,7 @@ POLICY_TABLE = r"""
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
 | moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`; two different moduli never equal | with `units` |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
-| ratios | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); `5:12` and `10:24`, which may be times: nothing can be said | - |
+| ratios | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); `5:12` and `10:24` may be times: nothing can be said | - |
 | times of day | must be the same; "pm" is a unit | with `units` |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
 | variables | equal where both are real; equations up to a constant factor; `\log` in every base | - |

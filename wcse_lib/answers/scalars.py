@@ -1,4 +1,7 @@
-"""Reads what has no structure: times, numbers in a base, words, single letters, and expressions with units."""
+"""Reads what has no structure: times, numbers in a base, words, single letters, and expressions with units.
+
+A reader is a pattern and a function of its match in the words of a text: it gives an answer, or None for the next one.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,11 @@ from itertools import product
 
 from wcse_lib.answers.answer import Answer, Time, expression
 from wcse_lib.answers.expressions import Unread, parse
+from wcse_lib.answers.notation import without_marks
 from wcse_lib.answers.units import split_unit
 from wcse_lib.answers.words import CASELESS, NAMES, NUMBERS, TRIGONOMETRIC
 
 MAX_SIGNS = 3  # plus-minus signs in one expression
-_TIME = re.compile(r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s?m\.?|(?<=:\d\d)())", re.I)
-_BASED = re.compile(
-    r"(-?\d[\dA-Fa-f.]*)\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ?([\da-z]+)\)?)"
-)
-_WORDS = re.compile(r"[A-Za-z][A-Za-z'. -]*")
-_DATED = re.compile(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*")
 _FUNCTION = re.compile(rf"(?:{'|'.join(NAMES)})[A-Za-z]?")  # sin x, not since
 _MODULUS = re.compile(r"(.+) \\pmod\{(\d+)\}")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-z])")
@@ -28,60 +26,55 @@ _REPEATING = re.compile(
 )
 
 
-# ---------------------------------------------------------------- readers of a text and its words: an answer, or None
+def read_words(text: str) -> Answer | None:
+    """The answer of the first reader that has one, None when a text is no more than an expression."""
+    words = without_marks(text).strip()
+    for pattern, reader in _READERS:
+        match = pattern.fullmatch(words)
+        answer = reader(match, text) if match else None
+        if answer is not None:
+            return answer
+    return None
 
 
-def read_time(text: str, words: str) -> Answer | None:
-    match = _TIME.fullmatch(words)
-    if not match:
-        return None
-    hour_text, minute_text, half = match.groups()[:3]
+def _time(match: re.Match, text: str) -> Answer | None:
+    hour_text, minute_text, given_half = match.groups()
     hour, minute_text = int(hour_text), minute_text or "00"
     if hour > 24 or minute_text >= "60":
         return None
-    may_be_ratio = not half and minute_text[0] != "0"
+    half = (given_half or "").lower()
+    if 12 < hour < 24:  # says it by itself
+        half = half or "p"
+    elif hour in (0, 24):
+        half = half or "a"
+    may_be_ratio = not given_half and minute_text[0] != "0"
     ratio = (read_scalar(hour_text), read_scalar(minute_text)) if may_be_ratio else ()
-    shown_half = half.lower() if half else _half_of(hour)
-    return Answer("time", ratio, Time(hour % 12, int(minute_text), shown_half, bool(half), hour))
+    return Answer("time", ratio, Time(hour % 12, int(minute_text), half, bool(given_half), hour))
 
 
-def _half_of(hour: int) -> str:
-    """The half of the day that an hour of 24 says by itself."""
-    if 12 < hour < 24:
-        return "p"
-    return "" if hour % 24 else "a"
-
-
-def read_based(text: str, words: str) -> Answer | None:
-    match = _BASED.fullmatch(re.sub(r"^\((\w+)\)(?= ?_)", r"\1", words))
-    if not match:
-        return None
-    digits = match.group(1)
-    name = match.group(2) or match.group(3)
+def _based(match: re.Match, text: str) -> Answer:
+    digits = match.group(1) or match.group(2)
+    name = match.group(3) or match.group(4)
     base = str(NUMBERS.get(name, name))
     if base == "10":
         return read_scalar(digits)
     return Answer("base", tag=(re.sub(r"^0+(?=[^.])", "", digits.upper()), base))
 
 
-def read_number_word(text: str, words: str) -> Answer | None:
-    number = NUMBERS.get(words.lower())
-    return None if number is None else read_scalar(str(number))
+def _number_word(match: re.Match, text: str) -> Answer:
+    return read_scalar(str(NUMBERS[match.group().lower()]))
 
 
-def read_letter(text: str, words: str) -> Answer | None:
+def _letter(match: re.Match, text: str) -> Answer | None:
     """A choice or a name: a capital, or a letter given as text."""
-    letter = words.strip("().: ") if len(words) < 9 else ""
-    if len(letter) != 1 or not letter.isalpha() or letter in "ei":
-        return None
-    return expression(letter) if letter.isupper() or "“" in text else None
+    letter = match.group(1)
+    is_name = letter.isupper() or ("“" in text and letter not in "ei")
+    return expression(letter) if is_name and letter.isalpha() and len(match.group()) < 9 else None
 
 
-def read_words(text: str, words: str) -> Answer | None:
-    is_text = "“" in text
-    if not _WORDS.fullmatch(words) or not (is_text or re.search("[A-Za-z]{3}|^[Nn][Oo]$", words)):
-        return None
-    if not is_text and _is_formula(words):
+def _plain_words(match: re.Match, text: str) -> Answer | None:
+    words, is_text = match.group(), "“" in text
+    if not is_text and (not re.search("[A-Za-z]{3}|^[Nn][Oo]$", words) or _is_formula(words)):
         return None
     if re.fullmatch(r"[A-Z]{2,4}'*", words) and words.lower() not in CASELESS:
         return Answer("text", tag=words)  # `ABC` is not `abc`
@@ -96,14 +89,27 @@ def _is_formula(words: str) -> bool:
     return "\0" in rest and not re.search(r"[A-Za-z]{3}|[A-Za-z]\0|\0[A-Za-z]", rest)
 
 
-def read_dated(text: str, words: str) -> Answer | None:
-    """Words that end in a number which counts nothing, as `June 20`."""
-    if not _DATED.fullmatch(words) or _FUNCTION.search(words) or split_unit(text)[1]:
-        return None
-    return Answer("text", tag=words.lower())
+def _numbered_words(match: re.Match, text: str) -> Answer | None:
+    """Words that end in a number which counts nothing: June 20."""
+    words = match.group()
+    is_formula = _FUNCTION.search(words) or split_unit(text)[1]
+    return None if is_formula else Answer("text", tag=words.lower())
 
 
-# ---------------------------------------------------------------- expressions
+_READERS = (
+    (re.compile(r"(\d{1,2})(?::(\d\d))?\s*(?:([ap])\.?\s?m\.?|(?<=:\d\d))", re.I), _time),
+    (
+        re.compile(
+            r"(?:(-?\d[\dA-Fa-f.]*)|\((\d[\dA-Fa-f]*)\)(?= ?_))"
+            r"\s*(?:_\s*\{?\s*(?:base )?([\da-z]+)\s*\}?|\(?base ?([\da-z]+)\)?)"
+        ),
+        _based,
+    ),
+    (re.compile("|".join(NUMBERS), re.I), _number_word),
+    (re.compile(r"[().: ]*([^\W\d_])[().: ]*"), _letter),
+    (re.compile(r"[A-Za-z][A-Za-z'. -]*"), _plain_words),
+    (re.compile(r"[A-Za-z]{3,}(?: [A-Za-z]+)* \d[\w ]*"), _numbered_words),
+)
 
 
 def read_scalar(text: str) -> Answer:
@@ -116,34 +122,33 @@ def read_scalar(text: str) -> Answer:
     text, unit, scale = split_unit(text)
     if "°" in text and not unit and not re.search(TRIGONOMETRIC, text):
         text, unit = text.replace("°", " "), "deg"  # 180°/7
-    if "\\" in text and _PLUS_MINUS.search(text):
-        values = [("*", parse(one), scale) for one in _both_signs(text)]
-        return Answer("list", tuple(expression(value, unit=unit) for value in values))
+    if _PLUS_MINUS.search(text):
+        nodes = [("*", parse(one), scale) for one in _with_signs(text)]
+        return Answer("list", tuple(expression(node, unit=unit) for node in nodes))
     repeating = _REPEATING.fullmatch(text)
     if repeating:
-        return expression(_repeating_value(repeating) * scale, unit=unit)
+        return expression(_repeating_value(*repeating.groups()) * scale, unit=unit)
     node = parse(text)
     return expression(node if scale == 1 else ("*", node, scale), text, unit)
 
 
-def _both_signs(text: str) -> Iterator[str]:
+def _with_signs(text: str) -> Iterator[str]:
     """The text with each choice of its plus-minus signs, which are free unless a minus-plus sign links them."""
     signs = _PLUS_MINUS.findall(text)
     if len(signs) > MAX_SIGNS:
         raise Unread("too many plus-minus signs")
+    choices = [choice[::-1] for choice in product("+-", repeat=len(signs))]
     if "mp" in signs:
-        choices = ["".join("+-"[(sign == "mp") ^ k] for sign in signs) for k in range(2)]
-    else:
-        choices = ["".join(reversed(choice)) for choice in product("+-", repeat=len(signs))]
+        upper = ["+" if sign == "pm" else "-" for sign in signs]
+        lower = ["-" if sign == "pm" else "+" for sign in signs]
+        choices = [upper, lower]
     for choice in choices:
         left = iter(choice)
         yield _PLUS_MINUS.sub(lambda _, left=left: next(left), text)
 
 
-def _repeating_value(match: re.Match) -> Fraction:
-    sign, whole, head, marked, repeated = match.groups()
-    cycle = marked or repeated
-    start = (whole or "0") + head
-    numerator = int(start + cycle) - int(start)
-    value = Fraction(numerator, 10 ** len(head) * (10 ** len(cycle) - 1))
+def _repeating_value(sign: str, whole: str, head: str, marked: str, repeated: str) -> Fraction:
+    cycle, start = marked or repeated, (whole or "0") + head
+    cycle_value = int(start + cycle) - int(start)
+    value = Fraction(cycle_value, 10 ** len(head) * (10 ** len(cycle) - 1))
     return -value if sign else value

@@ -9,12 +9,12 @@ from wcse_lib.answers.words import (
     CURRENCIES,
     MEASURES,
     NO_UNITS,
-    ORDINAL_PART,
+    PARTS,
     POWERS,
     SCALES,
     TRIGONOMETRIC,
-    UNIT_OF_WORD,
     UNIT_SIGNS,
+    UNITS,
 )
 
 MAX_WORDS = 5  # of a unit
@@ -24,11 +24,10 @@ _TAIL = re.compile(
 )
 _PIECE = re.compile(rf"“[^”]*”|[A-Za-z][A-Za-z./]*|[{UNIT_SIGNS}]")
 _LETTER = re.compile(r"[-+\d.,/]+ [msghlL]")  # elsewhere a single letter is a variable
-_AFTER_NUMBER = re.compile(  # not `5abc`, `x+abc`, `\pi abc`
-    rf"(?:[\d)}}!”.,{UNIT_SIGNS}]|(?<![A-Za-z\\])[A-Za-z]{{2,}}) $"
-)
+# A noun may follow: not `5abc`, `x+abc`, `\pi abc`.
+_NUMBER = re.compile(rf"(?:[\d)}}!”.,{UNIT_SIGNS}]|(?<![A-Za-z\\])[A-Za-z]{{2,}}) $")
 _OPERATOR = re.compile(r"[-+*^=] *$")
-_ORDINAL_PART = re.compile(ORDINAL_PART)
+_PART = re.compile(PARTS)
 
 
 def split_unit(text: str) -> tuple[str, str, Fraction]:
@@ -37,24 +36,23 @@ def split_unit(text: str) -> tuple[str, str, Fraction]:
     >>> split_unit("5 million dollars")
     ('5', 'dollar', Fraction(1000000, 1))
     """
-    currency = _CURRENCY.match(text)
+    currency = _CURRENCY.match(text.replace("US $", "US$"))
     if currency:
         sign, name, amount = currency.groups()
         rest, _, scale = split_unit(sign + amount)
         return rest, CURRENCIES[name], scale
-    whole = text, "", Fraction(1)
     tail = _TAIL.search(text)
     if not tail:
-        return whole
+        return text, "", Fraction(1)
     exponent = re.sub(r"\D", "", tail.group(1) or "")
-    names: list[str] = []
-    scale, start = Fraction(1), len(text)
+    names, scale, start = [], Fraction(1), len(text)
     # from the end, as long as the pieces are words of a unit
     for piece in reversed(list(_PIECE.finditer(tail.group()))):
         place = tail.start() + piece.start()
-        if not _belongs(piece.group(), text, place):
+        words = piece.group().strip("“”. ").lower().split()
+        if not _is_unit(piece.group(), words, text, text[:place]):
             break
-        for word in reversed(_words(piece.group())):
+        for word in reversed(words):
             times = SCALES.get(word, SCALES.get(word.removesuffix("s")))
             if word in POWERS:
                 exponent = POWERS[word]
@@ -63,37 +61,25 @@ def split_unit(text: str) -> tuple[str, str, Fraction]:
             else:
                 names.insert(0, _canonical(word))
         start = place
-    if not 0 < start < len(text) or (exponent and not names) or len(names) > MAX_WORDS:
-        return whole
-    if _OPERATOR.search(text[:start]):
-        return whole
-    unit = _joined(names)
-    return text[:start].rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
-
-
-def _joined(names: list[str]) -> str:
+    number = text[:start]
+    is_whole = not number or number == text or _OPERATOR.search(number)
+    if is_whole or (exponent and not names) or len(names) > MAX_WORDS:
+        return text, "", Fraction(1)
+    unit = " ".join(filter(None, names)).replace(" per ", "/").removeprefix("deg ")
     if names[:1] == ["%"]:
-        return "%"  # 10% of the people
-    return " ".join(filter(None, names)).replace(" per ", "/").removeprefix("deg ")
-
-
-def _words(piece: str) -> list[str]:
-    return piece.strip("“”. ").lower().split()
+        unit = "%"  # 10% of the people
+    return number.rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
 
 
 def _canonical(word: str) -> str:
-    """One name for a unit in words, signs or plural."""
-    parts = []
-    for part in word.split("/"):
-        singular = part.removesuffix("s")
-        parts.append(UNIT_OF_WORD.get(part, UNIT_OF_WORD.get(singular, singular)))
-    return "/".join(parts)
+    """One name for the words, signs, singular and plural of a unit."""
+    singulars = [UNITS.get(part, part.removesuffix("s")) for part in word.split("/")]
+    return "/".join(UNITS.get(singular, singular) for singular in singulars)
 
 
-def _belongs(piece: str, text: str, place: int) -> bool:
-    """Whether a piece of text, which starts at `place`, is part of a unit and neither a variable nor a number word."""
-    words = _words(piece)
-    if not words or any(map(_ORDINAL_PART.fullmatch, words)):
+def _is_unit(piece: str, words: list[str], text: str, before: str) -> bool:
+    """Whether a piece of a text and its words are part of a unit, neither a variable nor a number in words."""
+    if not words or any(map(_PART.fullmatch, words)):
         return False
     if not NO_UNITS.isdisjoint(words) or any(word.removesuffix("s") in NO_UNITS for word in words):
         return False
@@ -102,16 +88,9 @@ def _belongs(piece: str, text: str, place: int) -> bool:
     if piece[0] == "“" or piece in UNIT_SIGNS or _LETTER.fullmatch(text):
         return True
     name = piece.strip("“”. ")
-    if name in ("of", "sq", "cu"):
-        return True
-    return len(name) > 1 and _is_named(name, text, place)
-
-
-def _is_named(name: str, text: str, place: int) -> bool:
-    """Whether each part of a word such as `miles/hour` is a measure, or may be any noun, as it stands after a number."""
-    before = text[:place]
-    is_free = _AFTER_NUMBER.search(before)
-    is_free = is_free or (len(name) > 4 and before[-1:].isdigit())  # 12apples
+    if len(name) == 1 or name in ("of", "sq", "cu"):
+        return len(name) > 1
+    is_free = _NUMBER.search(before) or (len(name) > 4 and before[-1:].isdigit())  # 12apples
     for part in name.lower().split("/"):
         is_noun = is_free and len(part) > 2
         if not is_noun and part not in MEASURES and part.removesuffix("s") not in MEASURES:
