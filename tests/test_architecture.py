@@ -104,8 +104,8 @@ def test_rooms_use_each_other_through_their_doors():
             parts = module.split(".")
             if parts[0] != "wcse_lib" or len(parts) == 1 or parts[1] == room_of(name):
                 continue
-            assert len(parts) == 2 or parts[1] == "nano", f"{name} goes past the door of {parts[1]}"
-            if (LIBRARY / parts[1]).is_dir() and parts[1] != "nano":
+            assert len(parts) == 2, f"{name} goes past the door of {parts[1]}"
+            if (LIBRARY / parts[1]).is_dir():
                 assert imported in listed(parts[1]), (
                     f"{name}: {imported} is not in {parts[1]}'s door"
                 )
