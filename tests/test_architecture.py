@@ -31,6 +31,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "peft": {"train.trainer", "sample.engines.hf"},
     "matplotlib": {"report.figures"},
     "papermill": {"pipeline"},
+    "jupyter_client": {"pipeline"},
     "nbconvert": {"report.notebooks"},
     "nbformat": {"report.notebooks"},
     "pyarrow": {"store.tables", "store.readers"},
