@@ -87,3 +87,20 @@ def smollm() -> str:
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def synthetic_study(tmp_path_factory):
+    """A study whose numbers can be counted by hand; see `studies.finished_study`."""
+    from studies import finished_study
+
+    from wcse_lib.study import Run
+
+    return Run(finished_study(tmp_path_factory.mktemp("out") / "synthetic"))
+
+
+@pytest.fixture(scope="session")
+def synthetic_tables(synthetic_study):
+    from wcse_lib.analyze import analyze
+
+    return analyze(synthetic_study)

@@ -8,6 +8,7 @@ import pytest
 
 from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
+from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import allocate, ledger
 from wcse_lib.plan import expected
 from wcse_lib.sample import uneven as allocation
@@ -22,6 +23,7 @@ from wcse_lib.store.records import (
     write_parquet,
 )
 from wcse_lib.study import Adaptive, Run, check_study
+from wcse_lib.verdicts import judged_rows
 from wcse_lib.verdicts.check import verdict_rows
 from wcse_lib.verify import judgement_rows
 
@@ -107,10 +109,10 @@ def fill(run: Run, arms=None) -> None:
             rows = drawn(run, arm, max(run.arm(arm)["samples"].values()))
         verdicts = verdict_rows(rows, problems, "auto")
         write_parquet(run.path("03", arm, "verdicts.parquet"), verdicts)
-        write_parquet(
-            run.path("03", arm, "judgements.parquet"),
-            judgement_rows(rows, verdicts, problems, "exact"),
-        )
+        judgements = judgement_rows(rows, verdicts, problems, "exact")
+        write_parquet(run.path("03", arm, "judgements.parquet"), judgements)
+        judged = judged_rows(rows, verdicts, judgements, run.study.seed)
+        write_parquet(run.path("03", arm, "judged.parquet"), judged)
         write_parquet(
             run.path("03", arm, "examples.parquet"),
             rows[KEY].head(0).assign(budget="", recipe="main"),
@@ -357,7 +359,7 @@ def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
 
 
 def test_outcome_counts_problems_without_a_sample(mixed):
-    out = outcome.outcomes(mixed).set_index(["arm", "budget", "metric"])["outcome"]
+    out = outcome.outcomes(mixed, read_arms(mixed)).set_index(["arm", "budget", "metric"])["outcome"]
     verdicts = read_parquet(mixed.path("03", "mix", "verdicts.parquet"))
     solved = (
         mixed.rows_of_budget(verdicts, "mix", "low")

@@ -14,6 +14,7 @@ from test_checkpoints import checkpoint as write_checkpoint
 from wcse_lib import forecast
 from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
+from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import ledger, matching
 from wcse_lib.plan import expected, explorer, pilot, power
 from wcse_lib.report import figures
@@ -470,7 +471,7 @@ def test_forecasts_hold_what_then_came(forecast_run):
         table["arm"]
     ) == {"se", "wc", "mix", "adaptive"}
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
-    out = forecast.compare(table, outcome.outcomes(forecast_run))
+    out = forecast.compare(table, outcome.outcomes(forecast_run, read_arms(forecast_run)))
     judged = out[out["metric"].isin(["coverage", "sound coverage", "unique correct per problem"])]
     assert len(judged) == 4 + 2 * 2 * 3 and judged["inside"].mean() >= 0.8
     truth = pd.Series(

@@ -49,7 +49,7 @@ def test_every_difference_of_every_study_is_there_with_what_sets_studies_apart(j
     table, out, folders = joined
     for folder in folders:
         own = pd.read_csv(folder / "06_analyze/tables/differences.csv").query(
-            "metric == 'greedy pass@1'"
+            "metric == 'pass@k' and decoding == 'greedy' and k == 1"
         )
         rows = table[(table["study"] == folder.name) & (table["metric"] == "greedy pass@1")]
         assert np.allclose(rows["value"], own["value"]) and len(own) == 6

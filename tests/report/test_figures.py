@@ -26,6 +26,13 @@ def interval(value, n):
     return {"value": value, "low": max(0.0, value - half), "high": min(1.0, value + half)}
 
 
+GREEDY = ("pass@k", "greedy", 1)
+
+
+def named(metric):
+    return dict(zip(("metric", "decoding", "k"), metric))
+
+
 def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     """Every table of `06_analyze/tables`, shaped like a nano study's."""
     rng = np.random.default_rng(seed)
@@ -120,7 +127,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         t["explanation"] += [
             dict(**facts, quantity="examples", unit="count", value=n, low=n, high=n)
         ]
-        facts |= dict(base="small", quantity="log-likelihood under the base", unit="nats per token")
+        facts |= dict(base="small", quantity="log_likelihood", unit="nats per token")
         t["explanation"] += [dict(**facts, value=-0.5 - 0.1 * (arm == "se"), low=-0.7, high=-0.4)]
         t["forecast"] += [
             dict(**both, metric="coverage", k=k, n=50, **interval(cover - 0.03, 50), outcome=cover)
@@ -145,6 +152,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                 who=f"{arm} {budget}",
                 stage="02_generate",
                 kind="sampling",
+                budget=budget,
                 unit="flops",
                 planned=spent,
                 spent=1.03 * spent,
@@ -158,25 +166,26 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
             ("examples", 780, ""),
         ):
             t["flow"] += [dict(arm=arm, step=step, n=n, reason=reason)]
-    for budget, metric in itertools.product(BUDGETS, ("pass@1", "coverage")):
+    for budget, quantity in itertools.product(BUDGETS, ("pass_at_1", "coverage")):
         v = dict(value=-0.03, low=-0.07, high=0.01)
         t["arm_differences"] += [
             dict(
                 arm_a="wc",
                 arm_b="se",
                 budget=budget,
-                metric=metric,
+                quantity=quantity,
+                base="",
                 n_problems=240,
                 unit="points",
                 **v,
             )
         ]
     metrics = {
-        "greedy pass@1": 0.0,
-        "sampled pass@1": -0.05,
-        "maj@1": -0.05,
-        "maj@4": 0.02,
-        "maj@8": 0.04,
+        ("pass@k", "greedy", 1): 0.0,
+        ("pass@k", "sampled", 1): -0.05,
+        ("maj@k", "sampled", 1): -0.05,
+        ("maj@k", "sampled", 4): 0.02,
+        ("maj@k", "sampled", 8): 0.04,
     }
     for size, (base, paradigms) in enumerate(BASES.items(), 1):
         gains = [("base", None, None, None, 0.0)]
@@ -200,7 +209,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
             ]
             for metric, shift in metrics.items():
                 v = interval(0.12 + 0.1 * size + gain + shift, 300)
-                t["students"] += [dict(**facts, metric=metric, n_problems=300, **v)]
+                t["students"] += [dict(**facts, **named(metric), n_problems=300, **v)]
             if source != "base":
                 planned = 3e12 * size
                 t["ledger"] += [
@@ -208,6 +217,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                         who=name,
                         stage="04_finetune",
                         kind="training",
+                        budget="",
                         unit="flops",
                         planned=planned,
                         spent=0.93 * planned,
@@ -225,7 +235,7 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                     base=base,
                     paradigm=paradigms["wc"],
                     budget=budget,
-                    metric=metric,
+                    **named(metric),
                     arm_a="wc",
                     arm_b="se",
                     n_problems=300,
@@ -253,16 +263,16 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
                 budget="high",
             )
             v = dict(value=-0.02, low=-0.05, high=0.01, p=0.2, p_holm=1.0)
-            t["ablations"] += [dict(**facts, metric="greedy pass@1", n_problems=300, **v)]
+            t["ablations"] += [dict(**facts, **named(GREEDY), n_problems=300, **v)]
         for comparison, v in {
-            "reference - base": 0.11,
-            "wrong - reference": -0.1,
-            "wrong - base": 0.01,
+            "reference_minus_base": 0.11,
+            "wrong_minus_reference": -0.1,
+            "wrong_minus_base": 0.01,
         }.items():
-            for metric in ("greedy pass@1", "sampled pass@1"):
+            for metric in (GREEDY, ("pass@k", "sampled", 1)):
                 span = dict(value=v, low=v - 0.04, high=v + 0.04)
                 t["controls"] += [
-                    dict(base=base, comparison=comparison, metric=metric, n_problems=300, **span)
+                    dict(base=base, comparison=comparison, **named(metric), n_problems=300, **span)
                 ]
     return {name: pd.DataFrame(rows) for name, rows in t.items()}
 
@@ -407,7 +417,9 @@ def test_labels_of_hostile_data_are_drawn_as_text():
 @pytest.mark.parametrize("spread", [1.5, 8, 200, 1e4, 1e9])
 @pytest.mark.parametrize("unit,least", [("seconds", 3), ("flops", 2e9)])
 def test_ticks_of_the_ledger_do_not_overlap(spread, unit, least):
-    facts = dict(who=["se", "wc"], stage="02_generate", kind="sampling", unit=unit, planned=least)
+    facts = dict(
+        who=["se", "wc"], stage="02_generate", kind="sampling", budget="", unit=unit, planned=least
+    )
     fig = figures.draw_all(
         {"ledger": pd.DataFrame(facts | {"spent": [least, least * spread]})}, narrow=True
     )["ledger"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from test_analysis import make_study
+from studies import finished_study
 
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
@@ -16,7 +16,7 @@ from wcse_lib.study import Run
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    run = Run(make_study(tmp_path_factory.mktemp("out") / "tiny", seeds=(0,)))
+    run = Run(finished_study(tmp_path_factory.mktemp("out") / "tiny", seeds=(0,)))
     run.path("06", "tables").mkdir(parents=True)
     analysis.ledger_table(run).to_csv(run.path("06", "tables", "ledger.csv"), index=False)
     return run
@@ -101,6 +101,6 @@ def test_the_card_of_imported_samples_claims_no_settings(study, tmp_path):
 
 
 def test_an_unfinished_study_is_refused(tmp_path):
-    folder = make_study(tmp_path / "open", seeds=(0,), recipes=False)
+    folder = finished_study(tmp_path / "open", seeds=(0,), recipes=False)
     with pytest.raises(SystemExit, match="tables: no tables there; run the study to its end"):
         publish.main([str(folder), "--out", str(tmp_path / "d")])

@@ -95,7 +95,8 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
     assert rows["text"].str.len().min() > 0 and rows["text"].nunique() > 0.9 * len(rows)
     assert set(rows.loc[rows["finish_reason"] == "length", "verdict"]) == {"incorrect"}
     ledger = tables["ledger"]
-    spent = ledger.loc[(ledger["kind"] == "sampling (one)") & (ledger["unit"] == "tokens"), "spent"]
+    is_it = (ledger["kind"] == "sampling") & (ledger["unit"] == "tokens")
+    spent = ledger.loc[is_it & (ledger["budget"] == "one"), "spent"]
     assert spent.tolist() == [rows["n_tokens"].sum()]
     print(
         f"\n{engine}: {len(rows)} samples, {(rows['finish_reason'] == 'stop').mean():.0%} ended, mean {rows['n_tokens'].mean():.0f} "

@@ -17,7 +17,6 @@ import yaml
 
 from wcse_lib import pipeline
 from wcse_lib.nano.world import check
-from wcse_lib.pipeline import Step
 from wcse_lib.report import page as report
 from wcse_lib.store.records import StudyError, locked, read_samples
 from wcse_lib.study import Run
@@ -132,18 +131,20 @@ def test_numbers_come_from_the_rows(smoke):
         low = verdicts[verdicts["sample_index"] < {"se": 1, "wc": 3}[arm]]
         assert quality.loc[(arm, "low"), "n_correct"] == (low["verdict"] == "correct").sum()
         assert quality.loc[(arm, "low"), "samples_per_problem"] == {"se": 1, "wc": 3}[arm]
-    students = table(folder, "students").set_index(["student", "metric"])["value"]
+    rows = table(folder, "students").query("metric == 'pass@k' and k == 1")
+    students = rows.set_index(["student", "decoding"])["value"]
     for student in ("small.base", "wc.wc.high"):
-        for decoding, metric in (("greedy", "greedy pass@1"), ("sampled", "sampled pass@1")):
+        for decoding in ("greedy", "sampled"):
             verdicts = pd.read_parquet(
                 folder / f"05_evaluate/{student}/verdicts-{decoding}.parquet"
             )
             assert (
-                abs(students[student, metric] - (verdicts["verdict"] == "correct").mean()) < 1e-12
+                abs(students[student, decoding] - (verdicts["verdict"] == "correct").mean()) < 1e-12
             )
-    differences = table(folder, "differences").set_index(["base", "budget", "metric"])["value"]
-    want = students["wc.wc.high", "greedy pass@1"] - students["wc.se.high", "greedy pass@1"]
-    assert abs(differences["wc", "high", "greedy pass@1"] - want) < 1e-12
+    rows = table(folder, "differences").query("metric == 'pass@k' and decoding == 'greedy'")
+    differences = rows.set_index(["base", "budget"])["value"]
+    want = students["wc.wc.high", "greedy"] - students["wc.se.high", "greedy"]
+    assert abs(differences["wc", "high"] - want) < 1e-12
 
 
 def test_tables_paradigms_and_ledger(smoke):
@@ -202,8 +203,8 @@ def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
     text = pipeline.status(folder)
     assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
     opened = Run(folder)
-    assert not pipeline.is_done(folder, opened.study, Step("04_finetune")) and pipeline.is_done(
-        folder, opened.study, Step("03_verify", "se")
+    assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(
+        folder, opened.study, "03_verify", "se"
     )
 
 
@@ -215,7 +216,7 @@ def test_samples_that_are_gone_are_drawn_again(smoke, tmp_path):
         re.search(r"02_generate wc +out of date: .* gone", text := pipeline.status(folder))
         and "next: 02_generate wc" in text
     )
-    assert not pipeline.is_done(folder, Run(folder).study, Step("02_generate", "wc"))
+    assert not pipeline.is_done(folder, Run(folder).study, "02_generate", "wc")
 
 
 def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, monkeypatch, capsys):
@@ -237,7 +238,7 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
     assert re.search(
         r"Students: your 16 held-out problems.* cannot see 2 points", capsys.readouterr().out
     ), "said before anything is drawn"
-    assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, Step("01_plan"))
+    assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, "01_plan", None)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
 )
 def test_running_out_of_memory_is_told_with_what_helps(tmp_path, message):
     with pytest.raises(StudyError, match="lower batch_size"):
-        pipeline._fail(tmp_path, Step("02_generate", "wc"), RuntimeError(message))
+        pipeline._fail(tmp_path, "02_generate wc", RuntimeError(message))
     assert "batch_size" in json.loads((tmp_path / "failed.json").read_text())["hint"]
 
 
@@ -343,7 +344,7 @@ def test_imported_samples_flow_through(root, tmp_path):
     folder = tmp_path / "out/imported"
     quality = table(folder, "quality").set_index("arm")
     assert quality["n_correct"].to_dict() == {"se": 8, "wc": 5}
-    difference = table(folder, "arm_differences").query("metric == 'pass@1'").iloc[0]
+    difference = table(folder, "arm_differences").query("quantity == 'pass_at_1'").iloc[0]
     assert abs(difference["value"] + 0.3) < 1e-12 and difference["n_problems"] == 10
     positives = table(folder, "false_positives").set_index("arm")
     assert positives.loc["wc", "n_false"] == 1 and positives.loc["wc", "judge"] == "arithmetic"

@@ -312,8 +312,8 @@ def tell(run: Run, seconds: float, fell: pd.DataFrame) -> None:
             f"arm {arm}: {len(verdicts)} samples, {found.get('correct', 0)} correct, {cut} truncated"
         )
     table = pd.read_csv(run.path("06", "tables", "students.csv"))
-    for row in table[table["metric"].isin(["greedy pass@1", "sampled pass@1"])].itertuples():
-        print(f"{row.student}: {row.metric} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
+    for row in table[(table["metric"] == "pass@k") & (table["k"] == 1)].itertuples():
+        print(f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
     print(
         f"held-out problems: {run.plan['n_problems']['held_out']}\n{fell.round(3).to_string(index=False)}"
     )

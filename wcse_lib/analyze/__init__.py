@@ -1,22 +1,38 @@
 """06: from rows on disk to tables and words."""
 
 from wcse_lib.analyze import tables
+from wcse_lib.analyze.answer import answer
 from wcse_lib.analyze.stage import analyze, checks
 from wcse_lib.analyze.tables import TABLES, Column, Figure, Kind, Table, read_tables, write_tables
-from wcse_lib.analyze.words import ALL, PRIMARY, answer
+from wcse_lib.analyze.words import (
+    ALL_BASES,
+    CONTROL_WORDS,
+    PRIMARY_METRIC,
+    QUANTITY_WORDS,
+    Metric,
+    Quantity,
+    metric_words,
+    with_metric_words,
+)
 
 __all__ = [
-    "ALL",
+    "ALL_BASES",
+    "CONTROL_WORDS",
     "Column",
     "Figure",
     "Kind",
-    "PRIMARY",
+    "Metric",
+    "PRIMARY_METRIC",
+    "QUANTITY_WORDS",
+    "Quantity",
     "TABLES",
     "Table",
     "analyze",
     "answer",
     "checks",
+    "metric_words",
     "read_tables",
     "tables",
+    "with_metric_words",
     "write_tables",
 ]

@@ -6,12 +6,14 @@ of `report.figures` that draws it, where it has a figure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib.analyze.words import CONTROL_WORDS, QUANTITY_WORDS
 from wcse_lib.store import StudyError
 
 
@@ -49,8 +51,9 @@ class Shown(StrEnum):
 class Column:
     """A column: its name in the file, its heading for people (by default made from the name), and what it holds.
 
-    `unit`: "%" of shares and "points" of differences of shares, both kept as fractions of 1. `signed`: positive numbers
-    show their sign. An `optional` column is left out where a study has nothing to put there.
+    `words`: what people read instead of its values. `unit`: "%" of shares and "points" of differences of shares, both
+    kept as fractions of 1. `signed`: positive numbers show their sign. An `optional` column is left out where a study
+    has nothing to put there.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Column:
     unit: str = ""
     signed: bool = False
     optional: bool = False
+    words: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def label(self) -> str:
@@ -123,8 +127,15 @@ def words(*names: str) -> Columns:
     return tuple(Column(name, kind=Kind.WORD) for name in names)
 
 
+def enum(name: str, words: Mapping[str, str]) -> Columns:
+    return (Column(name, kind=Kind.WORD, words=words),)
+
+
 def numbers(*names: str) -> Columns:
     return tuple(Column(name) for name in names)
+
+
+METRIC = words("metric", "decoding") + numbers("k")
 
 
 def flag(name: str) -> Columns:
@@ -155,7 +166,11 @@ DECLARED = (
         "explanation",
         Section.WHY,
         "What could make an arm teach better, side by side (95 % intervals)",
-        words("arm", "budget", "base", "quantity") + estimate("value") + UNIT + numbers("n"),
+        words("arm", "budget", "base")
+        + enum("quantity", QUANTITY_WORDS)
+        + estimate("value")
+        + UNIT
+        + numbers("n"),
         (
             Figure(
                 "likelihood",
@@ -171,7 +186,8 @@ DECLARED = (
         "ablations",
         Section.WHY,
         "What other recipes change",
-        words("base", "budget", "metric", "arm_a", "arm_b", "comparison", "recipe", "against")
+        words("base", "budget", "arm_a", "arm_b", "comparison", "recipe", "against")
+        + METRIC
         + DIFFERENCE
         + TESTED,
         (
@@ -200,7 +216,8 @@ DECLARED = (
         "arm_differences",
         Section.DATA,
         "Paired differences between the arms' samples, over problems",
-        words("arm_a", "arm_b", "budget", "metric")
+        words("arm_a", "arm_b", "budget", "base")
+        + enum("quantity", QUANTITY_WORDS)
         + estimate("difference", signed=True)
         + UNIT
         + optional(P_VALUES)
@@ -341,7 +358,7 @@ DECLARED = (
         "differences",
         Section.STUDENTS,
         "Paired differences between arms",
-        words("base", "paradigm", "budget", "metric", "arm_a", "arm_b") + DIFFERENCE + TESTED,
+        words("base", "paradigm", "budget", "arm_a", "arm_b") + METRIC + DIFFERENCE + TESTED,
         (
             Figure(
                 "differences",
@@ -356,7 +373,7 @@ DECLARED = (
         "Students on held-out problems",
         words("student", "base", "source", "arm", "budget", "paradigm")
         + optional(words("recipe", "set"))
-        + words("metric")
+        + METRIC
         + estimate("accuracy", "%")
         + optional(share("tie_rate", "ties"))
         + numbers("seed", "n_problems"),
@@ -378,9 +395,7 @@ DECLARED = (
         "transfer",
         Section.STUDENTS,
         "Transfer",
-        words("set", "base", "paradigm", "budget", "metric", "arm_a", "arm_b")
-        + DIFFERENCE
-        + TESTED,
+        words("set", "base", "paradigm", "budget", "arm_a", "arm_b") + METRIC + DIFFERENCE + TESTED,
         (Figure("transfer", "The same differences on other held-out sets."),),
         optional=True,
     ),
@@ -413,7 +428,11 @@ DECLARED = (
         "controls",
         Section.CONTROLS,
         "Controls",
-        words("base", "comparison", "metric") + DIFFERENCE + numbers("n_problems"),
+        words("base")
+        + enum("comparison", CONTROL_WORDS)
+        + METRIC
+        + DIFFERENCE
+        + numbers("n_problems"),
         (
             Figure(
                 "controls",
@@ -443,7 +462,7 @@ DECLARED = (
         "ledger",
         Section.LEDGER,
         "Planned and spent",
-        words("who", "stage", "kind", "unit")
+        words("who", "stage", "kind", "budget", "unit")
         + numbers("planned", "spent")
         + optional(numbers("ratio") + flag("matched")),
         (
@@ -458,13 +477,31 @@ DECLARED = (
 TABLES: dict[str, Table] = {table.name: table for table in DECLARED}
 
 
+def as_declared(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the columns of this table in their order, less optional ones that they lack.
+
+    Raises KeyError naming columns that are not declared, or declared ones that are missing.
+    """
+    declared = [column.name for column in TABLES[name].columns]
+    undeclared = set(rows) - set(declared)
+    missing = set(TABLES[name].required) - set(rows)
+    if len(rows) and (undeclared or missing):
+        raise KeyError(f"{name}: not declared: {sorted(undeclared)}; missing: {sorted(missing)}")
+    return rows[[column for column in declared if column in rows]]
+
+
+def of_estimate(estimate: Iterable[float]) -> dict[str, float]:
+    """The columns of an estimate: value, low, high."""
+    return dict(zip(("value", "low", "high"), map(float, estimate)))
+
+
 def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """Write every table to `<folder>/<name>.csv`, and remove those of an earlier analysis."""
+    """Write every table, as it is declared, to `<folder>/<name>.csv`, and remove those of an earlier analysis."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.glob("*.csv"):
         stale.unlink()
     for name, rows in tables.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
+        as_declared(name, rows).to_csv(folder / f"{name}.csv", index=False)
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:

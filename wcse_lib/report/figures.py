@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from wcse_lib.analyze import CONTROL_WORDS, Quantity, with_metric_words
+
 COLUMN, DOUBLE = 3.4, 7.0  # inches: one column of a two-column page, and both
 INK, GREY = "#222222", "#6b6b6b"
 # Okabe & Ito's colours are safe for colour-blind readers; marker and line say the same again for print in grey.
@@ -273,7 +275,7 @@ def studies(frame: pd.DataFrame, ax):
 def controls(frame: pd.DataFrame, ax):
     """Forest plot of the controls: can the study tell good data (reference) from bad (wrong)? Hollow: includes zero."""
     hollow = frame["low"].le(0) & frame["high"].ge(0)
-    groups = [c.replace(" - ", " − ") for c in frame["comparison"]]
+    groups = [CONTROL_WORDS[c] for c in frame["comparison"]]
     _rows(ax, frame.assign(hollow=hollow), groups, list(frame["base"]), by="metric", numbers=True)
     return _finish(ax, "Accuracy difference, percentage points")
 
@@ -356,6 +358,7 @@ def draw_all(
         for name, frame in tables.items()
         if frame is not None and len(frame)
     }
+    t = {name: with_metric_words(f) if "decoding" in f else f for name, f in t.items()}
     named = [
         t[name] for name in ("coverage", *t) if "arm" in t.get(name, ())
     ]  # coverage has every arm, in the plan's order
@@ -393,6 +396,10 @@ def draw_all(
         t["training"] = rows if len(rows) else t["training"]
     if "ledger" in t:
         rows = t["ledger"][t["ledger"][["planned", "spent"]].gt(0).any(axis=1)]
+        at_budget = rows["kind"] + " (" + rows["budget"].astype(str) + ")"
+        rows = rows.assign(
+            kind=rows["kind"].where(rows["budget"].isna() | (rows["budget"] == ""), at_budget)
+        )
         if (
             rows.groupby(["stage", "unit"])["who"].nunique().max() > 20
         ):  # many students are told by their sums
@@ -406,9 +413,7 @@ def draw_all(
             ].sum()
         t["ledger"] = rows
     if "explanation" in t:
-        t["likelihood"] = t["explanation"][
-            t["explanation"]["quantity"].str.startswith("log-likelihood")
-        ]
+        t["likelihood"] = t["explanation"][t["explanation"]["quantity"] == Quantity.LOG_LIKELIHOOD]
     kinds = [
         ("coverage", "Any correct answer", "Coverage", paper),
         ("sound_coverage", "Less false positives", "Sound coverage", None),

@@ -36,7 +36,7 @@ def cell(column: Column, value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        return value
+        return column.words.get(value, value)
     if value is None or value != value:
         return MISSING
     if column.kind == Kind.P_VALUE and value < 0.001:

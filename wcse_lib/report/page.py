@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wcse_lib.analyze import TABLES, Figure, Table, read_tables
+from wcse_lib.analyze import TABLES, Figure, Quantity, Table, read_tables
 from wcse_lib.nano import MODELS
 from wcse_lib.report import figures
 from wcse_lib.report.notebooks import Book, read_books
@@ -184,9 +184,9 @@ def _saved_figures(folder: Path) -> dict[str, str]:
 
 def _rows_of(figure: Figure, rows: pd.DataFrame) -> pd.DataFrame:
     if figure.name in ("accuracy", "majority"):
-        return rows[rows["metric"].str.startswith("maj@") == (figure.name == "majority")]
+        return rows[(rows["metric"] == "maj@k") == (figure.name == "majority")]
     if figure.name == "likelihood":
-        return rows[rows["quantity"].str.startswith("log-likelihood")]
+        return rows[rows["quantity"] == Quantity.LOG_LIKELIHOOD]
     return rows
 
 

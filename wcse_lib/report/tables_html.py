@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wcse_lib.analyze import Column, Kind, Table
+from wcse_lib.analyze import QUANTITY_WORDS, Column, Kind, Table
 from wcse_lib.report import format
 
 MOST_ROWS = 300  # longer tables are cut here; the CSV has the rest
@@ -98,7 +98,7 @@ def _only_matched_sampling(rows: pd.DataFrame) -> pd.DataFrame:
     """Only sampling is matched between arms: elsewhere a bare "no" would read as a fault."""
     if "matched" not in rows:
         return rows
-    sampling = rows["kind"].str.startswith("sampling")
+    sampling = rows["kind"] == "sampling"
     return rows.assign(matched=rows["matched"].where(sampling))
 
 
@@ -132,5 +132,6 @@ def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
 def _quantity(row: dict, plain_unit: str) -> str:
     """The name of a row's quantity, with its base, and with its unit where the cell does not show it."""
     base = f" ({row['base']})" if row["base"] == row["base"] else ""
-    unit = "" if plain_unit or row["unit"] in row["quantity"] else f", {row['unit']}"
-    return f"{row['quantity']}{base}{unit}"
+    quantity = QUANTITY_WORDS.get(row["quantity"], row["quantity"])
+    unit = "" if plain_unit or row["unit"] in quantity else f", {row['unit']}"
+    return f"{quantity}{base}{unit}"

@@ -1,0 +1,131 @@
+"""From tables to words: what the headline claims and how often wrongly, reasons, and what limits them."""
+
+from functools import partial
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from wcse_lib import intervals
+from wcse_lib.analyze import PRIMARY_METRIC, answer
+from wcse_lib.analyze.answer import headline, headline_rows
+from wcse_lib.analyze.reasons import why
+from wcse_lib.analyze.significance import FAMILIES, is_significant, with_holm
+from wcse_lib.analyze.students import Group, HeldOutScores, differences
+
+HIGH = "It depends: the better training set came from wc rather than se at the budget “high”"
+
+
+@pytest.mark.parametrize("bases", [["small"], ["small", "wc"]])
+def test_of_equal_arms_the_headline_names_a_better_one_in_5_percent_of_studies(bases, monkeypatch):
+    """Four arms, two budgets, 300 problems, nothing to find: single intervals would name one in two of five studies."""
+    monkeypatch.setattr(intervals, "nested", partial(intervals.nested, n_boot=300))
+    monkeypatch.setattr(intervals, "paired_p", partial(intervals.paired_p, n_draws=2000))
+    arms, budgets = list("abcd"), ["low", "high"]
+    budget = SimpleNamespace(samples=budgets, reference="a")
+    params = SimpleNamespace(students=bases, seed=0, budget=budget)
+    run = SimpleNamespace(study=params, plan=SimpleNamespace(arms=arms, students={}))
+    n_named, n_single, n = 0, 0, 100 // len(bases)
+    for i in range(n):
+        rng = np.random.default_rng([i, 4])
+        tested = HeldOutScores({}, {}, {}, np.full(300, "held_out"))
+        for base, budget in product(bases, budgets):
+            difficulty = rng.normal(size=300)
+            for arm in arms:
+                is_right = (difficulty + rng.normal(size=300) < -0.35).astype(float)
+                student = f"{base}.{arm}.{budget}"
+                tested.scores[student] = {PRIMARY_METRIC: is_right}
+                tested.groups[base, Group(arm, budget, "main")] = [student]
+        table = pd.DataFrame(differences(run, tested))
+        rows = headline_rows({"differences": with_holm(table, FAMILIES["differences"])})
+        assert len(rows) == 12
+        n_named += not headline(rows, "training set").startswith("No difference")
+        n_single += ((rows["low"] > 0) | (rows["high"] < 0)).any()
+    assert n_named / n <= 0.11
+    assert n_single / n > 0.25
+
+
+def test_one_comparison_is_not_corrected():
+    facts = dict(zip(PRIMARY_METRIC._fields, PRIMARY_METRIC))
+    row = facts | {"base": "all students", "low": 0.01, "high": 0.2, "p": 0.06}
+    one = with_holm(pd.DataFrame([row]), FAMILIES["differences"])
+    assert one["p_holm"].isna().all()
+    assert is_significant(one).all()
+
+
+@pytest.fixture(scope="module")
+def undone(synthetic_study, synthetic_tables):
+    """The answer where the correction undoes one comparison with the reference arm, and another one."""
+    table = synthetic_tables["differences"].copy()
+    main = PRIMARY_METRIC.rows(table).query("arm_a == 'wc'")
+    table.loc[main.index[main["arm_b"] == "ada"], "p_holm"] = 0.2
+    table.loc[main.index[(main["arm_b"] == "se") & (main["budget"] == "low")], "p_holm"] = 0.08
+    return answer(synthetic_study, synthetic_tables | {"differences": table})
+
+
+def test_the_headline_leaves_out_what_correction_undoes(undone):
+    assert undone["headline"] == f"{HIGH}; elsewhere no difference could be shown."
+
+
+def test_the_paragraph_says_what_correction_undoes(undone):
+    text = undone["paragraph"]
+    doubt = "the interval excludes zero, but corrected for 6 comparisons p = 0.08, so the sign is not settled"
+    others = (
+        "The other 2 comparisons, of arms other than se, are not settled and stand in the table."
+    )
+    assert doubt in text
+    assert others in text
+    assert "These are 6 comparisons" in text
+    assert "wc minus ada" not in text
+
+
+def test_what_correction_undoes_has_no_effect_to_explain(undone):
+    assert len(undone["why"]) == 4
+    assert "whether wc's or se's students are better is not settled" in undone["why"][0]
+
+
+def test_duplicates_explain_nothing_where_examples_hold_none(synthetic_study, synthetic_tables):
+    rows, text = headline_rows(synthetic_tables), "fewer duplicates"
+    assert "duplicates_among_correct" in set(synthetic_tables["arm_differences"]["quantity"])
+    assert not any(text in reason for reason in why(synthetic_study.study, synthetic_tables, rows))
+    curation = synthetic_study.study.curation.model_copy(update={"unique": "none"})
+    all_kept = synthetic_study.study.model_copy(update={"curation": curation})
+    assert any(text in reason for reason in why(all_kept, synthetic_tables, rows))
+
+
+@pytest.fixture(scope="module")
+def told(synthetic_study, synthetic_tables):
+    return answer(synthetic_study, synthetic_tables)
+
+
+def test_the_headline_names_arms_and_budgets(told):
+    assert "wc rather than se at the budget “low”" in told["headline"]
+    assert "elsewhere no difference" in told["headline"]
+    # of the adaptive arm there is one base only
+    assert "student small" in told["paragraph"]
+
+
+def test_why_names_what_the_recipes_took_away(told):
+    """Equal counts remove wc's lead, one correct a problem does not: counts explain it, diversity is not all of it."""
+    (text,) = [
+        text
+        for text in told["why"]
+        if "wc's students are better at high" in text
+        and "“equal”" in text
+        and "wc minus se" in text
+    ]
+    assert "at least part of the reason is more examples and fewer epochs over them" in text
+    stands = "the difference stands, so that not all of the reason is more different solutions"
+    assert stands in text
+    assert "higher log-likelihood under small (+0.50 nats per token" in text
+
+
+def test_log_likelihoods_are_compared_under_each_base(synthetic_tables):
+    rows = synthetic_tables["arm_differences"].query(
+        "quantity == 'log_likelihood' and base == 'small'"
+    )
+    row = rows.query("arm_a == 'wc' and arm_b == 'se' and budget == 'high'").iloc[0]
+    assert row["value"] == pytest.approx(0.5, abs=0.02)
+    assert row["low"] > 0

@@ -1,0 +1,118 @@
+"""Tables of students against scores by hand: seeds, families of p values, recipes, sets, one rule for intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import finished_study
+
+from wcse_lib import intervals
+from wcse_lib.analyze import PRIMARY_METRIC, analyze
+from wcse_lib.study import Run
+
+
+def greedy(run, *students):
+    """[problem] of each student: held-out problems come first in sorted order ('far' ones are h200 and up)."""
+    scores = []
+    for student in students:
+        verdicts = pd.read_parquet(run.path("05", student, "verdicts-greedy.parquet"))
+        verdicts = verdicts.sort_values("problem_id")
+        scores.append((verdicts["verdict"] == "correct").to_numpy(float))
+    return scores
+
+
+def row_of(table, base, budget, arm_a="wc", arm_b="se", **facts):
+    """The one row of a table that holds the primary metric of these."""
+    rows = PRIMARY_METRIC.rows(table)
+    wanted = {"base": base, "budget": budget, "arm_a": arm_a, "arm_b": arm_b} | facts
+    for column, value in wanted.items():
+        rows = rows[rows[column] == value]
+    (row,) = rows.to_dict("records")
+    return row
+
+
+@pytest.fixture(scope="module")
+def seeds_of_small(synthetic_study):
+    """The greedy scores of wc's and se's students of base `small` at `high`, [problem, seed]."""
+    students = [f"small.{arm}.high.s{seed}" for arm in ("wc", "se") for seed in (0, 1)]
+    a0, a1, b0, b1 = greedy(synthetic_study, *students)
+    return np.column_stack([a0, a1]), np.column_stack([b0, b1])
+
+
+def test_differences_take_seeds_as_nested_in_problems(synthetic_tables, seeds_of_small):
+    a, b = (scores[:200] for scores in seeds_of_small)
+    row = row_of(synthetic_tables["differences"], "small", "high")
+    want = intervals.nested(a - b, seed=0, bounds=(-1.0, 1.0))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx(tuple(want))
+    assert row["p"] == intervals.paired_p(a.mean(1), b.mean(1))
+    assert (row["n_problems"], row["n_seeds"]) == (200, 2)
+
+
+def test_the_difference_of_all_students_is_the_mean_over_bases(synthetic_tables):
+    table = synthetic_tables["differences"]
+    of_bases = [row_of(table, base, "high")["value"] for base in ("small", "wc")]
+    assert row_of(table, "all students", "high")["value"] == pytest.approx(np.mean(of_bases))
+
+
+def test_transfer_is_the_difference_on_another_set(synthetic_tables, seeds_of_small):
+    a, b = (scores[200:] for scores in seeds_of_small)
+    row = row_of(synthetic_tables["transfer"], "small", "high", set="far")
+    assert row["value"] == pytest.approx((a - b).mean())
+    assert set(synthetic_tables["students"]["set"]) == {"held_out", "far"}
+
+
+def test_every_metric_has_columns_of_its_own(synthetic_tables):
+    found = set(
+        synthetic_tables["students"][["metric", "decoding", "k"]].itertuples(index=False, name=None)
+    )
+    sampled = {("pass@k", 1), ("pass@k", 4), ("maj@k", 1), ("maj@k", 4)}
+    assert found == {("pass@k", "greedy", 1)} | {(name, "sampled", k) for name, k in sampled}
+
+
+def test_05_and_06_give_one_interval_for_one_quantity(synthetic_study, synthetic_tables):
+    """Greedy pass@1 is 0 or 1 on a problem: Wilson's interval; sampled pass@1 is a mean: the bootstrap."""
+    from wcse_lib.evaluate.stage import results
+
+    there = (
+        results(synthetic_study, ["small.wc.high.s0"])
+        .query("set == 'held_out'")
+        .set_index("metric")
+    )
+    here = synthetic_tables["students"].query("student == 'small.wc.high.s0' and set == 'held_out'")
+    for decoding in ("greedy", "sampled"):
+        row = here.query(f"metric == 'pass@k' and k == 1 and decoding == '{decoding}'").iloc[0]
+        want = there.loc[f"{decoding} pass@1"]
+        columns = ["value", "low", "high"]
+        assert row[columns].tolist() == pytest.approx(want[columns].tolist(), abs=1e-12)
+
+
+def test_one_seed_gives_mcnemar_and_two_families_of_p(tmp_path):
+    run = Run(finished_study(tmp_path / "one", seeds=(3,), recipes=False))
+    table = PRIMARY_METRIC.rows(analyze(run)["differences"])
+    row = row_of(table, "wc", "low")
+    a, b = (scores[:200] for scores in greedy(run, "wc.wc.low.s3", "wc.se.low.s3"))
+    assert (row["n_only_a"], row["n_only_b"], row["p"]) == intervals.mcnemar(a, b)
+    # of the adaptive arm there is one base, whose rows speak for all students
+    of_ada = (table["arm_a"] == "ada") | (table["arm_b"] == "ada")
+    answers = of_ada | (table["base"] == "all students")
+    assert (answers.sum(), (~answers).sum()) == (6, 4)
+    for family in (table[answers], table[~answers]):
+        assert np.allclose(family["p_holm"], intervals.holm(family["p"].to_numpy()))
+
+
+def test_ablations_hold_the_difference_of_differences(synthetic_tables):
+    main = row_of(synthetic_tables["differences"], "small", "high")["value"]
+    arms, gap = (
+        row_of(
+            synthetic_tables["ablations"], "small", "high", recipe="equal", comparison=comparison
+        )["value"]
+        for comparison in ("arms", "gap")
+    )
+    assert gap == pytest.approx(arms - main)
+    assert gap < -0.15
+
+
+def test_pooled_examples_are_compared_with_each_arms(synthetic_tables):
+    row = row_of(
+        synthetic_tables["ablations"], "small", "high", arm_a="pooled", comparison="pooled"
+    )
+    assert row["value"] > 0.2

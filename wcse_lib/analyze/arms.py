@@ -1,0 +1,304 @@
+"""Rows of the tables of arms: what their samples are worth, and in what they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib import intervals, metrics, verify
+from wcse_lib.analyze.samples import ArmSamples
+from wcse_lib.analyze.tables import of_estimate
+from wcse_lib.analyze.words import Quantity
+from wcse_lib.store import read_json, read_parquet
+from wcse_lib.study import MAIN, Run
+
+Arms = dict[str, ArmSamples]
+Rows = Iterator[dict]
+Likelihoods = dict[tuple[str, str, str], pd.DataFrame]
+Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators over problems
+UNBOUNDED = (-np.inf, np.inf)
+
+
+def profiles(arms: Arms) -> Iterator[tuple[dict, ArmSamples, pd.DataFrame]]:
+    """Every arm at every budget: the columns `arm` and `budget`, the arm's samples, and its profile there."""
+    for arm, samples in arms.items():
+        for budget, profile in samples.profiles.items():
+            yield {"arm": arm, "budget": budget}, samples, profile
+
+
+def quality(arms: Arms) -> Rows:
+    """What each arm's samples at each budget are, in counts and rates."""
+    for facts, samples, profile in profiles(arms):
+        total = samples.totals.loc[facts["budget"]]
+        n = int(total["n"])
+        drawn = profile[profile["n"] > 0]
+        flops_per_sample = total["flops"] / total["n_flops"] if total["n_flops"] else np.nan
+        yield facts | {
+            "coverage": (profile["n_correct"] > 0).mean(),
+            "pass_at_1": (drawn["n_correct"] / drawn["n"]).mean(),
+            "duplicate_rate": (n - total["n_different"]) / n if n else np.nan,
+            "samples_per_problem": samples.budgets[facts["budget"]],
+            "n_problems": len(profile),
+            "n_samples": n,
+            "n_correct": int(total["n_correct"]),
+            "n_examples": int(total["n_examples"]),
+            "n_truncated": int(total["n_truncated"]),
+            "n_unverifiable": int(total["n_drawn"]) - n,
+            "flops_spent": flops_per_sample * n,
+        }
+
+
+def coverage(run: Run, arms: Arms) -> Rows:
+    """coverage@k for every k that all problems allow."""
+    for arm, samples in arms.items():
+        for row in _curve(run, samples, "n_correct"):
+            yield {"arm": arm} | row
+
+
+def sound_coverage(run: Run, arms: Arms) -> Rows:
+    """The same by samples that the judge does not call unsound, of arms all of whose correct samples were judged."""
+    for arm, samples in arms.items():
+        if samples.all_judged:
+            judge = samples.first["judge"].dropna().iloc[0]
+            for row in _curve(run, samples, "n_sound"):
+                yield {"arm": arm, "judge": judge} | row
+
+
+def _curve(run: Run, samples: ArmSamples, column: str) -> Rows:
+    n, n_counted = samples.first["n"].to_numpy(), samples.first[column].to_numpy()
+    flops, n_flops = samples.first[["flops", "n_flops"]].sum()
+    flops_per_sample = flops / n_flops if n_flops else np.nan
+    for k in range(1, samples.least + 1):
+        covered = metrics.coverage_per_problem(n, n_counted, k)
+        estimate = intervals.bootstrap(covered, seed=run.study.seed)
+        facts = {"k": k, "n_problems": len(n), "flops_per_problem": k * flops_per_sample}
+        yield facts | of_estimate(estimate)
+
+
+def diversity(run: Run, arms: Arms, ngrams: bool) -> Rows:
+    """Different correct solutions among k at each budget, by what counts as the same.
+
+    `average`: over all problems, or over those solved by k samples. `identity` is what it would be if no two correct
+    samples were the same: k · pass@1 over coverage@k (over 1 for all problems).
+    """
+    for facts, samples, _ in profiles(arms):
+        k = samples.budgets[facts["budget"]]
+        if k > samples.least:
+            continue
+        n, n_correct = samples.first["n"].to_numpy(), samples.first["n_correct"].to_numpy()
+        averages = {"all": np.ones(len(n)), "solved": metrics.coverage_per_problem(n, n_correct, k)}
+        for kind, unique in samples.unique_among(k, ngrams).items():
+            for average, weights in averages.items():
+                if not weights.any():
+                    continue
+                estimate = intervals.ratio(unique, weights, seed=run.study.seed, bounds=(0, k))
+                row = facts | {"kind": kind, "average": average, "k": k} | of_estimate(estimate)
+                row["identity"] = k * (n_correct / n).sum() / weights.sum()
+                yield row | {"n_problems": int((weights > 0).sum())}
+
+
+def false_positives(run: Run, arms: Arms) -> Rows:
+    """Share of judged correct samples with unsound reasoning, by every judge, the study's own first.
+
+    A model's rate stands twice: raw, and corrected for its errors where these can be known.
+    """
+    own = verify.own_judge(run.study)
+    for arm, samples in arms.items():
+        tables = []
+        for budget in samples.budgets:
+            rates = verify.false_positives(run, arm, budget)
+            tables.append(rates.dropna(subset="value").assign(arm=arm, budget=budget))
+        rates = pd.concat(tables)
+        rates = rates.sort_values(
+            "judge", key=lambda judge: judge.where(judge != own, ""), kind="stable"
+        )
+        columns = ["arm", "budget", "judge", "n", "n_false", "value", "low", "high"]
+        yield from rates[columns].to_dict("records")
+
+
+def levels(run: Run, arms: Arms) -> Rows:
+    """Coverage at each budget by level of difficulty, where problems have one."""
+    for facts, _, profile in profiles(arms):
+        for level, problems in profile[profile["level"] != ""].groupby("level"):
+            is_covered = (problems["n_correct"] > 0).astype(float)
+            estimate = intervals.bootstrap(is_covered, seed=run.study.seed)
+            yield facts | {"level": level, "n_problems": len(problems)} | of_estimate(estimate)
+
+
+def lengths(run: Run, arms: Arms) -> Rows:
+    """Tokens per sample, of all samples and by verdict: the mean with its interval, quantiles, the share cut short."""
+    for arm, samples in arms.items():
+        counts = samples.token_counts
+        bounds = (0, max([run.study.sampling.max_tokens, *counts["n_tokens"]]))
+        for verdict, sums in samples.lengths.groupby("verdict"):
+            mean = intervals.ratio(sums["n_tokens"], sums["n"], seed=run.study.seed, bounds=bounds)
+            own = counts[counts["verdict"] == verdict]
+            profile = metrics.length_profile(own["n_tokens"], own["finish_reason"], own["n"])
+            del profile["mean_tokens"]
+            yield {"arm": arm, "verdict": verdict} | profile | of_estimate(mean)
+
+
+def self_agreement(run: Run, arms: Arms) -> Rows:
+    """Chance that two samples of a problem give the same answer: high and wrong is what votes cannot mend."""
+    for arm, samples in arms.items():
+        agreement = samples.votes.agreement[~np.isnan(samples.votes.agreement)]
+        if len(agreement):
+            estimate = intervals.bootstrap(agreement, seed=run.study.seed)
+            yield {"arm": arm, "n_problems": len(agreement)} | of_estimate(estimate)
+
+
+def arm_votes(run: Run, arms: Arms) -> Rows:
+    """maj@k of the arms' samples: expected accuracy under a uniform tie-break, tie rate, share without any vote."""
+    for arm, samples in arms.items():
+        for k, votes in samples.votes.majority.items():
+            estimate = intervals.bootstrap(votes["accuracy"], seed=run.study.seed)
+            rates = votes[["tie_rate", "no_answer_rate"]].mean().to_dict()
+            yield {"arm": arm, "k": k, "n_problems": len(votes)} | rates | of_estimate(estimate)
+
+
+def flow(run: Run, arms: Arms) -> pd.DataFrame:
+    """Where each arm's samples went, as 03 counted it."""
+    tables = [read_parquet(run.path("03", arm, "flow.parquet")) for arm in arms]
+    return pd.concat(tables, ignore_index=True)
+
+
+def arm_pairs(run: Run) -> list[tuple[str, str]]:
+    """Arms that are compared: every other arm minus the reference arm first, then the others with each other."""
+    reference = run.study.budget.reference
+    others = [arm for arm in run.plan.arms if arm != reference]
+    return [(arm, reference) for arm in others] + list(combinations(others, 2))
+
+
+def read_likelihoods(run: Run) -> Likelihoods:
+    """(base, arm, budget) -> per problem the log-likelihood and tokens of the main examples under the base student.
+
+    Examples of one problem alone are left out: they have no interval.
+    """
+    likelihoods = {}
+    for student, entry in run.plan.students.items():
+        key = entry.base, entry.arm, entry.budget
+        path = run.path("04", student, "likelihood.parquet")
+        is_main = entry.source == "arm" and entry.recipe == MAIN
+        if is_main and key not in likelihoods and path.exists():
+            by_problem = read_parquet(path).groupby("problem_id")
+            likelihoods[key] = by_problem[["log_likelihood", "n_tokens"]].sum().astype(float)
+    return {key: sums for key, sums in likelihoods.items() if len(sums) > 1}
+
+
+def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]:
+    """The quantities of an arm's samples that are ratios over problems; those that no sample tells of are left out."""
+    n, n_correct = profile["n"], profile["n_correct"]
+    everywhere = n >= 0
+    known = {
+        Quantity.PASS_AT_1: (n_correct / n.clip(lower=1), n > 0),
+        Quantity.COVERAGE: (n_correct > 0, everywhere),
+        Quantity.SOUND_COVERAGE: (profile["n_sound"] > 0, everywhere & is_sound_known),
+        Quantity.FALSE_POSITIVE_RATE: (profile["n_false"], profile["n_judged"]),
+        Quantity.DUPLICATES: (n_correct - profile["n_text"], n_correct),
+        Quantity.SOLUTIONS: (profile["n_equations"], n_correct > 0),
+    }
+    arrays = {}
+    for quantity, (numerators, denominators) in known.items():
+        if denominators.any():
+            arrays[quantity] = numerators.to_numpy(float), denominators.to_numpy(float)
+    return arrays
+
+
+def _unit(quantity: Quantity) -> str:
+    return "solutions" if quantity == Quantity.SOLUTIONS else "points"
+
+
+def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
+    """The range that a quantity can have."""
+    most = 1.0
+    if quantity == Quantity.SOLUTIONS:
+        most = max(1.0, *(values.max() for values in numerators))
+    return 0.0, most
+
+
+def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
+    """Paired differences between arms' samples over the problems, in every quantity that both have.
+
+    Of pass@1, by which a study without students is answered, also p (signs flipped over problems with samples of both).
+    """
+    for arm_a, arm_b in arm_pairs(run):
+        for budget in run.study.budget.samples:
+            facts = {"arm_a": arm_a, "arm_b": arm_b, "budget": budget}
+            for row in _sample_differences(run, arms[arm_a], arms[arm_b], budget):
+                yield facts | row
+            for base in run.study.students:
+                a, b = (
+                    likelihoods.get((base, arm_a, budget)),
+                    likelihoods.get((base, arm_b, budget)),
+                )
+                if a is not None and b is not None:
+                    yield from _likelihood_difference(run, a, b, facts | {"base": base})
+
+
+def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> Rows:
+    profile_a, profile_b = a.profiles[budget], b.profiles[budget]
+    both = profile_a.index.intersection(profile_b.index)
+    ratios_a = ratios(profile_a.loc[both], a.all_judged)
+    ratios_b = ratios(profile_b.loc[both], b.all_judged)
+    for quantity, of_a in ratios_a.items():
+        if quantity not in ratios_b:
+            continue
+        of_b = ratios_b[quantity]
+        bounds = _bounds(quantity, of_a[0], of_b[0])
+        estimate = intervals.paired_ratio_difference(of_a, of_b, seed=run.study.seed, bounds=bounds)
+        row = {"quantity": quantity, "base": "", "unit": _unit(quantity)} | of_estimate(estimate)
+        row["n_problems"] = int(((of_a[1] > 0) | (of_b[1] > 0)).sum())
+        if quantity == Quantity.PASS_AT_1:
+            drawn = (of_a[1] > 0) & (of_b[1] > 0)
+            row["p"] = intervals.paired_p(of_a[0] * drawn, of_b[0] * drawn)
+        yield row
+
+
+def _likelihood_difference(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) -> Rows:
+    a, b = a.align(b, fill_value=0.0)
+    # the very same examples, as where a mix is one arm alone, have no interval
+    if not a.equals(b):
+        sums = a.T.to_numpy(), b.T.to_numpy()
+        estimate = intervals.paired_ratio_difference(*sums, seed=run.study.seed, bounds=UNBOUNDED)
+        facts |= {"quantity": Quantity.LOG_LIKELIHOOD, "unit": "nats per token"}
+        yield facts | {"n_problems": len(a)} | of_estimate(estimate)
+
+
+def explanation(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
+    """What could make one arm teach better, side by side: rates with intervals, and counts (their own low and high)."""
+    for facts, samples, profile in profiles(arms):
+        facts |= {"base": ""}
+        for quantity, (numerators, denominators) in ratios(profile, samples.all_judged).items():
+            bounds = _bounds(quantity, numerators)
+            estimate = intervals.ratio(numerators, denominators, seed=run.study.seed, bounds=bounds)
+            row = {"quantity": quantity, "unit": _unit(quantity), "n": int(denominators.sum())}
+            yield facts | row | of_estimate(estimate)
+        total = samples.totals.loc[facts["budget"]]
+        n_examples = int(total["n_examples"])
+        yield facts | _count(Quantity.EXAMPLES, n_examples, n_examples)
+        yield facts | _count(Quantity.PROBLEMS, total["n_example_problems"], n_examples)
+        yield facts | _count(Quantity.REPEATED_EXAMPLES, total["n_repeated_examples"], n_examples)
+    yield from _epochs(run)
+    for (base, arm, budget), sums in likelihoods.items():
+        estimate = intervals.ratio(*sums.T.to_numpy(), seed=run.study.seed, bounds=UNBOUNDED)
+        facts = {"arm": arm, "budget": budget, "base": base, "unit": "nats per token"}
+        facts |= {"quantity": Quantity.LOG_LIKELIHOOD, "n": len(sums)}
+        yield facts | of_estimate(estimate)
+
+
+def _epochs(run: Run) -> Rows:
+    """How often the main recipe's students saw their examples: the same for all seeds."""
+    main = ("arm", MAIN, run.study.training.seeds[0])
+    for student, entry in run.plan.students.items():
+        if (entry.source, entry.recipe, entry.seed) == main:
+            report = read_json(run.path("04", student, "report.json"))
+            facts = {"arm": entry.arm, "budget": entry.budget, "base": entry.base}
+            yield facts | _count(Quantity.EPOCHS, report["epochs"], report["n_examples"])
+
+
+def _count(quantity: Quantity, count: float, n: int) -> dict:
+    estimate = (count, count, count)
+    return {"quantity": quantity, "unit": "count", "n": n} | of_estimate(estimate)

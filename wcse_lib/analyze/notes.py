@@ -1,0 +1,166 @@
+"""What limits a study's numbers, and what a reader may expect to find and will not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import NormalDist
+
+import pandas as pd
+
+from wcse_lib.analyze.words import (
+    CONTROL_WORDS,
+    PRIMARY_METRIC,
+    Quantity,
+    difference_words,
+    join_words,
+)
+from wcse_lib.budget import unspent
+from wcse_lib.store import read_json
+from wcse_lib.study import Run, Study
+
+MATCHED_BY = {  # rules of `budget.match` other than by cost
+    "count": "number of samples",
+    "seconds": "measured seconds",
+    "examples": "expected number of examples",
+    "coverage": "expected coverage",
+}
+PROMPTS_COUNTED = {
+    "once": "once a problem",
+    "each": "with every sample",
+    "cached": "from a cache after the first",
+}
+
+
+def notes(
+    run: Run, tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int
+) -> list[str]:
+    """What limits the numbers: matching, power, judges, controls, lengths, seeds, what was left out.
+
+    `shown`: the headline's rows that the answer names; `n_comparisons`: how many it makes.
+    """
+    found = [_matching(run.study), *unspent(run.plan.arms)]
+    found += _power(shown, n_comparisons)
+    found += _false_positives(tables)
+    found += _controls(tables)
+    found += _overspent(tables)
+    found += _lost_samples(tables)
+    found += _students(run)
+    return found
+
+
+def _matching(study: Study) -> str:
+    """By what the arms' budgets are equal, and what that leaves out."""
+    budget = study.budget
+    if budget.match in MATCHED_BY:
+        rule = MATCHED_BY[budget.match]
+        return f"Arms are matched by {rule}; verification is left out of the match."
+    by_flops = budget.match == "flops"
+    unit = "FLOPs (2·P per token)" if by_flops else "price"
+    counted = ["at equal lengths"]
+    if budget.lengths == "measured":
+        counted = ["at each arm's measured lengths"]
+    left_out = []
+    if budget.prompt_tokens == "none":
+        left_out.append("prompt tokens")
+    else:
+        counted.append(f"prompts counted {PROMPTS_COUNTED[budget.prompt_tokens]}")
+    if by_flops and budget.attention:
+        counted.append("attention counted")
+    elif by_flops:
+        left_out.append("attention")
+    left_out.append("verification")
+    verb = "are" if len(left_out) > 1 else "is"
+    return f"Arms are matched by {unit}, {', '.join(counted)}; {join_words(left_out)} {verb} left out of the match."
+
+
+def _power(shown: pd.DataFrame, n_comparisons: int) -> Iterator[str]:
+    """The difference that each comparison would find with a power of 80 %, at its corrected level."""
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - 0.025 / max(n_comparisons, 1)) + 0.84
+    for row in shown.itertuples():
+        standard_error = (row.high - row.low) / 3.92
+        yield (
+            f"Power, {row.arm_a} against {row.arm_b} at {row.budget}: a true difference below about"
+            f" {100 * reach * standard_error:.1f} points would be missed more often than one time in five."
+        )
+
+
+def _false_positives(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    for row in tables.get("false_positives", pd.DataFrame()).itertuples():
+        bound = "at least " if row.judge == "arithmetic" else ""
+        judge = f"{row.judge} judge"
+        if row.judge == "model":
+            judge = "model judge, uncorrected for its own errors"
+        elif "," in row.judge:
+            judge = row.judge
+        yield (
+            f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples"
+            f" ({judge}; {100 * row.low:.1f} to {100 * row.high:.1f} %)."
+        )
+
+
+def _controls(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    if "controls" in tables:
+        for row in PRIMARY_METRIC.rows(tables["controls"]).itertuples():
+            comparison = CONTROL_WORDS[row.comparison]
+            yield f"Control, {row.base}: {comparison} is {difference_words(row)}."
+
+
+def _overspent(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Arms whose sampling did not cost what was planned for it."""
+    for row in tables.get("ledger", pd.DataFrame()).itertuples():
+        is_sampling = row.stage == "02_generate" and row.unit == "flops"
+        is_unmatched = pd.notna(row.matched) and not row.matched
+        if is_sampling and is_unmatched and row.planned > 0:
+            yield (
+                f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind} ({row.budget}): its texts are"
+                " not as long as the plan assumed."
+            )
+
+
+def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    for row in tables["quality"].itertuples():
+        if row.n_truncated > 0.01 * row.n_samples:
+            yield f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
+        if row.n_unverifiable:
+            yield f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget} are unverifiable and left out."
+
+
+def _students(run: Run) -> Iterator[str]:
+    """What limits the students' training, and what their intervals and p values count."""
+    trained = [name for name, entry in run.plan.students.items() if entry.source != "base"]
+    for student in trained:
+        n_dropped = read_json(run.path("04", student, "report.json"))["n_dropped_long"]
+        if n_dropped:
+            yield f"{n_dropped} examples of {student} were longer than training.max_tokens and left out."
+    if trained and len(run.study.training.seeds) > 1:
+        yield (
+            "Intervals of students' differences count problems and training seeds as drawn; p values, corrected or not,"
+            " problems alone."
+        )
+
+
+def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
+    """What a reader may expect to find and will not."""
+    missing, study = [], run.study
+    judged_arms = set(tables["sound_coverage"]["arm"]) if "sound_coverage" in tables else set()
+    if len(judged_arms) < len(run.plan.arms):
+        missing.append(
+            "Coverage without false positives is shown only for arms all of whose correct samples were judged."
+        )
+    if not study.students:
+        missing.append("The study has no students: it compares the data alone.")
+        return missing
+    if len(study.training.seeds) == 1:
+        missing.append(
+            "Each student was trained with one seed: intervals cover the choice of problems, not the luck of training."
+        )
+    if not study.recipes:
+        missing.append(
+            "No ablations: the study has no further recipes, so that reasons for a difference cannot be separated."
+        )
+    if Quantity.LOG_LIKELIHOOD not in set(tables["explanation"]["quantity"]):
+        missing.append("The examples' likelihood under the base students was not measured.")
+    if "transfer" not in tables:
+        missing.append("No transfer: students were tested on one set of held-out problems.")
+    return missing

@@ -1,0 +1,50 @@
+"""Which differences count as shown: p values corrected for their number, and the rows that they are about."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib import intervals
+from wcse_lib.analyze.words import ALL_BASES
+
+COMPARED = ["set", "comparison", "recipe", "arm_a", "arm_b", "budget", "metric", "decoding", "k"]
+FAMILIES = {  # table with p values -> the columns within whose values they are corrected
+    "arm_differences": ["quantity"],
+    "differences": ["metric", "decoding", "k"],
+    "transfer": ["metric", "decoding", "k", "set"],
+    "ablations": ["metric", "decoding", "k", "comparison"],
+}
+
+
+def is_overall_row(table: pd.DataFrame) -> pd.Series:
+    """Which rows speak for all students of a comparison.
+
+    These are the rows over all bases, and a base's own row where it is the only base. The answer is made of them.
+    """
+    over_all = table["base"] == ALL_BASES
+    comparison = [table[column] for column in COMPARED if column in table]
+    return over_all | ~over_all.groupby(comparison).transform("any")
+
+
+def is_significant(table: pd.DataFrame) -> pd.Series:
+    """Which differences count as shown: their interval excludes zero, and where several were compared, so that there is
+    a p corrected for their number, this is below 0.05 too."""
+    excludes_zero = (table["low"] > 0) | (table["high"] < 0)
+    return excludes_zero & ~(table["p_holm"] >= 0.05)
+
+
+def with_holm(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Adds `p_holm`: p corrected for the number of comparisons in its family, NaN where that is one.
+
+    Within each value of `columns` the rows that speak for all students are one family, over arms and budgets, and the
+    single bases beside them another: whoever reads only the answer made as many comparisons as the answer has, not as
+    the table has. Rows without a p belong to no family.
+    """
+    table = table.assign(p_holm=np.nan)
+    tested = table[table["p"].notna()]
+    families = [tested[column] for column in columns]
+    for _, family in tested.groupby([*families, is_overall_row(tested)]):
+        if len(family) > 1:
+            table.loc[family.index, "p_holm"] = intervals.holm(family["p"].to_numpy())
+    return table

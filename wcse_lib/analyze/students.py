@@ -1,0 +1,283 @@
+"""Rows of the tables of students: accuracies, paired differences on the same held-out problems, controls, training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from wcse_lib import intervals, metrics, train, verify
+from wcse_lib.analyze.arms import Arms, arm_pairs
+from wcse_lib.analyze.tables import of_estimate
+from wcse_lib.analyze.words import ALL_BASES, PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric
+from wcse_lib.store import KEY, read_json, read_parquet
+from wcse_lib.study import MAIN, Run
+
+Rows = Iterator[dict]
+Scores = dict[
+    Metric, np.ndarray
+]  # of one student: over held-out problems, in the order of their ids
+HELD_OUT = "held_out"  # the set that is no transfer set
+CONTROL_METRICS = [PRIMARY_METRIC, SAMPLED_PASS_AT_1]
+
+
+class Group(NamedTuple):
+    """Students of a base that differ in their seeds alone: who taught them (an arm, or a source such as pooled, base or
+    reference), at which budget and by which recipe (None of bases and controls)."""
+
+    taught_by: str
+    budget: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Groups whose scores are added up on each side: a difference is `plus` minus `minus`."""
+
+    plus: list[Group]
+    minus: list[Group]
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """All students' scores and their votes' tie rates by student, the students of each base and group, one for each
+    training seed, and the set of each held-out problem."""
+
+    scores: dict[str, Scores]
+    tie_rates: dict[str, Scores]
+    groups: dict[tuple[str, Group], list[str]]
+    sets: np.ndarray
+
+
+def read_scores(run: Run) -> HeldOutScores:
+    """What 05 found of every student of the plan."""
+    tested = HeldOutScores({}, {}, {}, run.sets().sort_index().to_numpy())
+    for student, entry in run.plan.students.items():
+        tested.scores[student], tested.tie_rates[student] = _scores_of(run, student)
+        group = Group(entry.source)
+        if entry.source in ("arm", "pooled"):
+            group = Group(entry.arm or "pooled", entry.budget, entry.recipe)
+        tested.groups.setdefault((entry.base, group), []).append(student)
+    return tested
+
+
+def _scores_of(run: Run, student: str) -> tuple[Scores, Scores]:
+    greedy = read_parquet(run.path("05", student, "verdicts-greedy.parquet"))
+    sampled = read_parquet(run.path("05", student, "verdicts-sampled.parquet"))
+    verdict = greedy.set_index("problem_id")["verdict"].sort_index()
+    n, n_correct = metrics.counts(sampled)
+    scores = {PRIMARY_METRIC: (verdict == "correct").to_numpy(float)}
+    scores[SAMPLED_PASS_AT_1] = (n_correct / n).to_numpy()
+    tie_rates = {}
+    # answers and verdicts as a list for each problem; no answer is None
+    extracted = sampled["extracted"].astype(object).where(sampled["extracted"].notna(), None)
+    answers = extracted.groupby(sampled["problem_id"]).agg(list).to_list()
+    is_correct = sampled["verdict"] == "correct"
+    correct = is_correct.groupby(sampled["problem_id"]).agg(list).to_list()
+    for k in run.study.evaluation.maj_k:
+        votes = metrics.majority_details(answers, correct, k)
+        scores[Metric("maj@k", "sampled", k)] = votes["accuracy"].to_numpy()
+        tie_rates[Metric("maj@k", "sampled", k)] = votes["tie_rate"].to_numpy()
+    for k in run.study.evaluation.maj_k:
+        if k > 1:
+            solved = metrics.coverage_per_problem(n, n_correct, k)
+            scores[Metric("pass@k", "sampled", k)] = solved
+    return scores, tie_rates
+
+
+def students(run: Run, tested: HeldOutScores) -> Rows:
+    """Every student's accuracy on every set of held-out problems, in every metric."""
+    for student, scores in tested.scores.items():
+        facts = _described(run, student, "paradigm", "seed")
+        for set_name in dict.fromkeys(tested.sets):
+            within = tested.sets == set_name
+            for metric, values in scores.items():
+                estimate = intervals.rate_of_problems(values[within], seed=run.study.seed)
+                row = facts | {"set": set_name, "n_problems": within.sum()} | metric._asdict()
+                if metric in tested.tie_rates[student]:
+                    row["tie_rate"] = tested.tie_rates[student][metric][within].mean()
+                yield row | of_estimate(estimate)
+
+
+def _described(run: Run, student: str, *more: str) -> dict:
+    entry = run.student(student)
+    facts = {
+        column: getattr(entry, column) for column in ("base", "source", "arm", "budget", *more)
+    }
+    return facts | {"student": student, "recipe": entry.recipe or MAIN}
+
+
+def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Rows:
+    """Paired differences between arms' students (main recipe) on a set of held-out problems, by base and budget."""
+    paradigms = {}
+    for entry in run.plan.students.values():
+        if entry.source == "arm":
+            paradigms[entry.base, entry.arm] = entry.paradigm or ""
+    for arm_a, arm_b in arm_pairs(run):
+        for budget in run.study.budget.samples:
+            contrast = Contrast([Group(arm_a, budget, MAIN)], [Group(arm_b, budget, MAIN)])
+            for row in _estimates(run, tested, contrast, set_name):
+                paradigm = paradigms.get((row["base"], arm_a), "")
+                facts = {"budget": budget, "arm_a": arm_a, "arm_b": arm_b, "paradigm": paradigm}
+                yield facts | row
+
+
+def transfer(run: Run, tested: HeldOutScores) -> Rows:
+    """The same differences on every other set of held-out problems."""
+    for set_name in dict.fromkeys(tested.sets):
+        if set_name != HELD_OUT:
+            for row in differences(run, tested, set_name):
+                yield {"set": set_name} | row
+
+
+def ablations(run: Run, tested: HeldOutScores) -> Rows:
+    """What other recipes and pooled examples do to accuracy, in the metrics of the controls.
+
+    Column `comparison`: `recipe` (a recipe minus main, of one arm's students), `arms` (arm minus arm within a recipe),
+    `gap` (that minus the same difference of the main recipe), `pooled` (pooled examples minus an arm's).
+    """
+    for comparison, recipe, against, plus, minus in _ablation_sides(run, tested):
+        facts = {"comparison": comparison, "recipe": recipe, "against": against}
+        facts |= {"arm_a": plus[0][0], "arm_b": minus[0][0]}
+        for budget in run.study.budget.samples:
+            contrast = Contrast(
+                [Group(arm, budget, of_recipe) for arm, of_recipe in plus],
+                [Group(arm, budget, of_recipe) for arm, of_recipe in minus],
+            )
+            for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+                yield facts | {"budget": budget} | row
+
+
+def _ablation_sides(run: Run, tested: HeldOutScores) -> Iterator[tuple[str, str, str, list, list]]:
+    """Comparison, recipe, the recipe that it is held against, and the (arm, recipe) pairs on its two sides."""
+    arms = list(run.plan.arms)
+    recipes = dict.fromkeys(group.recipe for _, group in tested.groups)
+    recipes = [recipe for recipe in recipes if recipe not in (None, MAIN)]
+    for recipe in recipes:
+        for arm in [*arms, "pooled"]:
+            yield "recipe", recipe, MAIN, [(arm, recipe)], [(arm, MAIN)]
+    for recipe in recipes:
+        for a, b in arm_pairs(run):
+            yield "arms", recipe, recipe, [(a, recipe)], [(b, recipe)]
+            yield "gap", recipe, MAIN, [(a, recipe), (b, MAIN)], [(b, recipe), (a, MAIN)]
+    for arm in arms:
+        yield "pooled", MAIN, MAIN, [("pooled", MAIN)], [(arm, MAIN)]
+
+
+def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
+    """Can the study tell good data from bad? Students of reference solutions, of wrong samples and bases, compared.
+
+    `arm_minus_base` compares a model as an arm with itself as a base, which shows whether 02 and 05 sample alike.
+    """
+    for plus, minus in (("reference", "base"), ("wrong", "reference"), ("wrong", "base")):
+        contrast = Contrast([Group(plus)], [Group(minus)])
+        for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+            if row["base"] != ALL_BASES:
+                columns = ("base", *Metric._fields, "n_problems", "value", "low", "high")
+                row = {column: row[column] for column in columns}
+                yield {"comparison": f"{plus}_minus_{minus}"} | row
+    budget = max(run.study.budget.samples, key=run.study.budget.samples.get)
+    for base, student in run.study.students.items():
+        arm = _arm_sampled_alike(run, student.model)
+        if arm is not None:
+            profile = arms[arm].profiles[budget]
+            as_arm = profile["n_correct"] / profile["n"]
+            (base_student,) = tested.groups[base, Group("base")]
+            as_base = tested.scores[base_student][SAMPLED_PASS_AT_1][tested.sets == HELD_OUT]
+            estimate = intervals.unpaired_difference(as_arm, as_base, seed=run.study.seed)
+            facts = {"base": base, "comparison": "arm_minus_base"} | SAMPLED_PASS_AT_1._asdict()
+            yield facts | {"n_problems": len(as_arm) + len(as_base)} | of_estimate(estimate)
+
+
+def _arm_sampled_alike(run: Run, model: str) -> str | None:
+    """The arm whose model this is, where 02 draws its samples as 05 draws those of students."""
+    evaluation, sampling = run.study.evaluation, run.study.sampling
+    of_students = evaluation.temperature, evaluation.top_k, evaluation.top_p
+    for arm, planned in run.plan.plain_arms().items():
+        if planned.model == model:
+            of_arm = run.study.temperature(run.study.arms[arm]), sampling.top_k, sampling.top_p
+            return arm if of_arm == of_students else None
+    return None
+
+
+def _estimates(
+    run: Run,
+    tested: HeldOutScores,
+    contrast: Contrast,
+    set_name: str,
+    wanted: list[Metric] | None = None,
+) -> Rows:
+    """Paired differences of a contrast for each base that has all its groups, and for the mean of these bases.
+
+    Seeds are paired by their place and counted as drawn (`intervals.nested`); p flips signs over problems.
+    """
+    groups = contrast.plus + contrast.minus
+    bases = {}
+    for base in run.study.students:
+        if all((base, group) in tested.groups for group in groups):
+            bases[base] = [base]
+    if len(bases) > 1:
+        bases[ALL_BASES] = list(bases)
+    all_metrics = list(next(iter(tested.scores.values())))
+    for name, members in bases.items():
+        students = [tested.groups[base, group] for base in members for group in groups]
+        n_seeds = max(map(len, students))
+        for metric in wanted or all_metrics:
+            plus, minus = (
+                _added_up(tested, side, members, metric, n_seeds)[tested.sets == set_name]
+                for side in (contrast.plus, contrast.minus)
+            )
+            row = {"base": name, "n_problems": len(plus), "n_seeds": n_seeds} | metric._asdict()
+            bounds = (-float(len(contrast.minus)), float(len(contrast.plus)))
+            estimate = intervals.nested(plus - minus, seed=run.study.seed, bounds=bounds)
+            row |= of_estimate(estimate) | {"p": intervals.paired_p(plus.mean(1), minus.mean(1))}
+            # of two single students it can be counted which problems one of them alone solves
+            if len(students) == 2 and n_seeds == 1 and np.isin([plus, minus], (0, 1)).all():
+                counts = intervals.mcnemar(plus[:, 0], minus[:, 0])
+                row["n_only_a"], row["n_only_b"], _ = counts
+            yield row
+
+
+def _added_up(
+    tested: HeldOutScores, groups: list[Group], bases: list[str], metric: Metric, n_seeds: int
+) -> np.ndarray:
+    """[problem, seed]: the groups' scores added up, each the mean over bases; fewer students than seeds take turns."""
+    total = 0.0
+    for group in groups:
+        of_bases = []
+        for base in bases:
+            students = tested.groups[base, group]
+            in_turn = [students[i % len(students)] for i in range(n_seeds)]
+            columns = [tested.scores[student][metric] for student in in_turn]
+            of_bases.append(np.column_stack(columns))
+        total = total + np.mean(of_bases, axis=0)
+    return total
+
+
+def student_false_positives(run: Run) -> Rows:
+    """Share of the students' correct held-out samples with unsound reasoning: what they learnt beside the answers."""
+    sets = run.sets()
+    for student in run.plan.students:
+        path = run.path("05", student, "judgements-sampled.parquet")
+        if not path.exists():
+            continue
+        verdicts = read_parquet(run.path("05", student, "verdicts-sampled.parquet"))
+        correct = verdicts.loc[verdicts["verdict"] == "correct", KEY]
+        judged = read_parquet(path).merge(correct, on=KEY)
+        judged = judged[judged["problem_id"].map(sets) == HELD_OUT]
+        rates = verify.false_positive_table(verify.by_problem(judged), run.study.seed)
+        rates = rates.loc[rates["n"] > 0, ["judge", "n", "value", "low", "high"]]
+        for row in rates.to_dict("records"):
+            yield _described(run, student) | row
+
+
+def training(run: Run) -> Rows:
+    """Loss curves of the trained students: a row per student and step."""
+    for student, entry in run.plan.students.items():
+        if entry.source != "base":
+            report = read_json(run.path("04", student, "report.json"))
+            curve = train.report_curves(report)
+            columns = ["step", "loss", "learning_rate", "accuracy"]
+            yield from curve[columns].assign(student=student).to_dict("records")
