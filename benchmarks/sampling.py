@@ -15,8 +15,7 @@ import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from wcse_lib.nano import MODELS
-from wcse_lib.nano.world import make_problems
+from wcse_lib.nano import MODELS, make_problems
 from wcse_lib.sample.engines import Decoding, Request, open_engine
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Prompt

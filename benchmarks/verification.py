@@ -15,8 +15,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-from wcse_lib.answers.equal import VERIFIER, Checker
-from wcse_lib.answers.extraction import extract
+from wcse_lib.answers import VERIFIER, Checker, extract
 
 N_SAMPLES = 30
 DATA = Path(__file__).parents[1].parent / "shared" / "data"

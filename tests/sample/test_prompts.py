@@ -3,7 +3,7 @@
 import pytest
 from conftest import ROOT
 
-from wcse_lib.answers import equal as answers
+from wcse_lib import answers
 from wcse_lib.sample.prompts import (
     check_bos,
     messages,

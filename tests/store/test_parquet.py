@@ -183,6 +183,29 @@ def test_a_flipped_bit_is_noticed_although_duckdb_would_not(tmp_path):
         store.query("SELECT * FROM rows", rows=path)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_query_over_a_flipped_file_says_so_or_needs_it_not(tmp_path, seed):
+    path, rng = tmp_path / "rows.parquet", random.Random(seed)
+    store.write_parquet(path, ROWS)
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+    try:
+        rows = store.query("SELECT problem_id, n_tokens, sound FROM rows", rows=path)
+    except StudyError as error:
+        assert str(path) in str(error)
+    else:
+        pd.testing.assert_frame_equal(rows, ROWS)
+
+
+def test_what_finds_no_room_names_the_temporary_folder(monkeypatch):
+    monkeypatch.setitem(tables.SETTINGS, "memory_limit", "1MB")
+    with pytest.raises(
+        StudyError, match="sorted or joined there .*; free that disk, or set TMPDIR"
+    ):
+        store.query("SELECT hash(i) AS h FROM range(400_000) AS t(i) ORDER BY h")
+
+
 def test_a_query_sees_its_tables_alone():
     outside = pd.DataFrame({"i": [1]})
     assert len(outside) == 1

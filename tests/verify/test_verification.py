@@ -13,7 +13,7 @@ import pytest
 from studies import write_plan
 
 from wcse_lib import plan as planning
-from wcse_lib.answers.equal import Checker
+from wcse_lib.answers import Checker
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.engines import Output

@@ -8,6 +8,7 @@ import pytest
 
 from wcse_lib import pipeline
 from wcse_lib import plan as planning
+from wcse_lib.pipeline import Step
 from wcse_lib.sample import stage as generation
 from wcse_lib.store import records
 from wcse_lib.store.records import StudyError
@@ -79,12 +80,12 @@ def test_a_changed_file_is_planned_anew(tmp_path):
     study = check_study(data, "t")
     run = planning.make_plan(study, tmp_path)
     records.write_manifest(run.path("01"), run.plan_id, {})
-    assert pipeline.is_done(run.folder, study, "01_plan", None)
+    assert pipeline.is_done(run.folder, study, Step("01_plan"))
     with open(path, "a") as file:
         file.write(json.dumps({"id": "p20", "q": "What is 20+1?", "a": 21}) + "\n")
     assert not pipeline.is_done(
-        run.folder, study, "01_plan", None
-    ) and "next: 01_plan" in pipeline._status_of(run.folder, study)
+        run.folder, study, Step("01_plan")
+    ) and "next: 01_plan" in pipeline.status_of(run.folder, study)
     assert planning.make_plan(study, tmp_path).plan_id != run.plan_id
 
 

@@ -17,6 +17,7 @@ import yaml
 
 from wcse_lib import pipeline
 from wcse_lib.nano.world import check
+from wcse_lib.pipeline import Step
 from wcse_lib.report import page as report
 from wcse_lib.store.records import StudyError, locked, read_samples
 from wcse_lib.study import Run
@@ -203,8 +204,8 @@ def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
     text = pipeline.status(folder)
     assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
     opened = Run(folder)
-    assert not pipeline.is_done(folder, opened.study, "04_finetune", None) and pipeline.is_done(
-        folder, opened.study, "03_verify", "se"
+    assert not pipeline.is_done(folder, opened.study, Step("04_finetune")) and pipeline.is_done(
+        folder, opened.study, Step("03_verify", "se")
     )
 
 
@@ -216,7 +217,7 @@ def test_samples_that_are_gone_are_drawn_again(smoke, tmp_path):
         re.search(r"02_generate wc +out of date: .* gone", text := pipeline.status(folder))
         and "next: 02_generate wc" in text
     )
-    assert not pipeline.is_done(folder, Run(folder).study, "02_generate", "wc")
+    assert not pipeline.is_done(folder, Run(folder).study, Step("02_generate", "wc"))
 
 
 def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, monkeypatch, capsys):
@@ -238,7 +239,7 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
     assert re.search(
         r"Students: your 16 held-out problems.* cannot see 2 points", capsys.readouterr().out
     ), "said before anything is drawn"
-    assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, "01_plan", None)
+    assert pipeline.is_done(tmp_path / "smoke", Run(tmp_path / "smoke").study, Step("01_plan"))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_a_kernel_that_finds_its_port_taken_is_started_again(root, tmp_path, mon
 )
 def test_running_out_of_memory_is_told_with_what_helps(tmp_path, message):
     with pytest.raises(StudyError, match="lower batch_size"):
-        pipeline._fail(tmp_path, "02_generate wc", RuntimeError(message))
+        pipeline._fail(tmp_path, Step("02_generate", "wc"), RuntimeError(message))
     assert "batch_size" in json.loads((tmp_path / "failed.json").read_text())["hint"]
 
 

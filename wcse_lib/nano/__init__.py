@@ -2,4 +2,8 @@
 
 from pathlib import Path
 
+from wcse_lib.nano.world import check, make_problems
+
 MODELS = Path(__file__).parent / "models"
+
+__all__ = ["MODELS", "check", "make_problems"]

@@ -18,19 +18,29 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from graphlib import TopologicalSorter
 
-NAMES = "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe".split()
+NAMES = (
+    "Ann Ben Cleo Dan Eva Finn Gus Hana Ivan Jade Kai Lena Max Nora Omar Pia Quin Rosa Sam Tom Uma Vic Wes Zoe"
+).split()
 ITEMS = "pens cups books coins shells keys stamps cards nuts beads maps rings".split()
 MAX_VALUE = 199
 LEVELS = (1, 2, 3, 4)
 
-_FACT = re.compile(
-    r"(?P<name>\w+) has (?:(?P<given>\d{1,6}) (?P<i0>\w+)"
-    r"|(?P<diff>\d{1,6}) (?P<i1>\w+) (?P<sign>more|fewer) than (?P<ref>\w+) has"
-    r"|(?P<factor>\d{1,6}) times as many (?P<i2>\w+) as (?P<base>\w+) has"
-    r"|as many (?P<i3>\w+) as (?P<left>\w+) and (?P<right>\w+) have together)\.",
-    re.ASCII,
-)
+_TEXTS = {  # operation of a fact: its sentence
+    "": "{name} has {number} {item}.",
+    "+": "{name} has {number} {item} more than {left} has.",
+    "-": "{name} has {number} {item} fewer than {left} has.",
+    "*": "{name} has {number} times as many {item} as {left} has.",
+    "&": "{name} has as many {item} as {left} and {right} have together.",
+}
+_GROUPS = {key: rf"(?P<{key}>\w+)" for key in ("name", "item", "left", "right")}
+_GROUPS["number"] = r"(?P<number>\d{1,6})"
+_FACTS = {
+    op: re.compile(text.replace(".", r"\.").format(**_GROUPS), re.ASCII)
+    for op, text in _TEXTS.items()
+}
 _ASK = re.compile(
     r"How many (?P<item>\w+) (?:does (?P<one>\w+) have|do (?P<many>\w+(?: and \w+)+) have in total)\?",
     re.ASCII,
@@ -44,6 +54,7 @@ _STEP = re.compile(
 _RESTATED = re.compile(r"(?P<name>\w+) has (?P<c>\d{1,6})", re.ASCII)
 _FINAL = re.compile(r"#### (?P<answer>\d{1,6})", re.ASCII)
 _APPLY = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+Terms = tuple[str, str, str]  # left, operator, right, where left and right are names or numbers
 
 
 @dataclass(frozen=True)
@@ -56,13 +67,8 @@ class Fact:
     refs: tuple[str, ...] = ()
 
     def text(self, item: str) -> str:
-        if self.op == "":
-            return f"{self.name} has {self.number} {item}."
-        if self.op == "&":
-            return f"{self.name} has as many {item} as {self.refs[0]} and {self.refs[1]} have together."
-        if self.op == "*":
-            return f"{self.name} has {self.number} times as many {item} as {self.refs[0]} has."
-        return f"{self.name} has {self.number} {item} {'more' if self.op == '+' else 'fewer'} than {self.refs[0]} has."
+        refs = dict(zip(("left", "right"), self.refs))
+        return _TEXTS[self.op].format(name=self.name, number=self.number, item=item, **refs)
 
     def value(self, known: dict[str, int]) -> int:
         if self.op == "":
@@ -71,8 +77,8 @@ class Fact:
             return known[self.refs[0]] + known[self.refs[1]]
         return _APPLY[self.op](known[self.refs[0]], self.number)
 
-    def terms(self) -> tuple[str, str, str]:
-        """This fact's step in terms of names and numbers: left, operator, right."""
+    def terms(self) -> Terms:
+        """The step that works this fact out."""
         if self.op == "&":
             return self.refs[0], "+", self.refs[1]
         return self.refs[0], self.op, str(self.number)
@@ -88,21 +94,27 @@ class Puzzle:
 
     @property
     def question(self) -> str:
-        text = " ".join(f.text(self.item) for f in self.facts)
+        text = " ".join(fact.text(self.item) for fact in self.facts)
         if len(self.asked) == 1:
             return f"{text} How many {self.item} does {self.asked[0]} have?"
         return f"{text} How many {self.item} do {' and '.join(self.asked)} have in total?"
 
     @property
+    def by_name(self) -> dict[str, Fact]:
+        return {fact.name: fact for fact in self.facts}
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The numbers that the text states."""
+        return {fact.name: fact.number for fact in self.facts if not fact.op}
+
+    @property
     def values(self) -> dict[str, int]:
+        """Everybody's number. Raises ValueError where facts refer to each other in a circle, KeyError to nobody."""
         known: dict[str, int] = {}
-        while len(known) < len(self.facts):
-            ready = [
-                f for f in self.facts if f.name not in known and all(r in known for r in f.refs)
-            ]
-            if not ready:
-                raise ValueError("the facts refer to each other in a circle or to nobody")
-            known.update({f.name: f.value(known) for f in ready})
+        by_name = self.by_name
+        for name in TopologicalSorter({fact.name: fact.refs for fact in self.facts}).static_order():
+            known[name] = by_name[name].value(known)
         return known
 
     @property
@@ -113,14 +125,15 @@ class Puzzle:
     @property
     def needed(self) -> set[str]:
         """Names of the people whose number must be worked out (given ones left out)."""
-        by_name = {f.name: f for f in self.facts}
-        todo, seen = list(self.asked), set()
+        by_name = self.by_name
+        todo = list(self.asked)
+        seen = set()
         while todo:
             name = todo.pop()
             if name not in seen:
                 seen.add(name)
                 todo.extend(by_name[name].refs)
-        return {name for name in seen if by_name[name].op}
+        return seen - self.given.keys()
 
     @property
     def level(self) -> int:
@@ -128,36 +141,42 @@ class Puzzle:
         return len(self.needed) + len(self.asked) - 1
 
 
+@lru_cache(maxsize=1024)
 def parse(question: str) -> Puzzle | None:
     """Read a nano question back into its facts; `None` for a text that is no nano problem."""
-    facts, asks = list(_FACT.finditer(question)), list(_ASK.finditer(question))
-    if not facts or len(asks) != 1:
+    facts, asks = [], []
+    for sentence in re.split(r"(?<=[.?])", question):
+        sentence = sentence.strip()
+        ask, fact = _ASK.fullmatch(sentence), _fact(sentence)
+        if ask:
+            asks.append(ask)
+        elif fact:
+            facts.append(fact)
+        elif sentence:
+            return None
+    if len(asks) != 1:
         return None
-    if re.sub(r"\s", "", _ASK.sub("", _FACT.sub("", question))):
-        return None
-    ask = asks[0]
-    out = []
-    for m in facts:
-        if m["given"]:
-            out.append(Fact(m["name"], "", int(m["given"])))
-        elif m["diff"]:
-            out.append(
-                Fact(m["name"], "+" if m["sign"] == "more" else "-", int(m["diff"]), (m["ref"],))
-            )
-        elif m["factor"]:
-            out.append(Fact(m["name"], "*", int(m["factor"]), (m["base"],)))
-        else:
-            out.append(Fact(m["name"], "&", 0, (m["left"], m["right"])))
-    asked = (ask["one"],) if ask["one"] else tuple(ask["many"].split(" and "))
-    puzzle = Puzzle(tuple(out), asked, ask["item"])
-    names = [f.name for f in out]
-    if len(set(names)) < len(names) or len(set(asked)) < len(asked) or not set(asked) <= set(names):
+    one, many = asks[0]["one"], asks[0]["many"]
+    asked = (one,) if one else tuple(many.split(" and "))
+    puzzle = Puzzle(tuple(facts), asked, asks[0]["item"])
+    names = puzzle.by_name.keys()
+    if len(names) < len(facts) or len(set(asked)) < len(asked) or not names >= set(asked):
         return None
     try:
         _ = puzzle.values
-    except ValueError:
+    except (ValueError, KeyError):
         return None
     return puzzle
+
+
+def _fact(sentence: str) -> Fact | None:
+    for op, pattern in _FACTS.items():
+        match = pattern.fullmatch(sentence)
+        if match:
+            groups = match.groupdict()
+            refs = [groups[side] for side in ("left", "right") if side in groups]
+            return Fact(groups["name"], op, int(groups.get("number", 0)), tuple(refs))
+    return None
 
 
 def make_puzzle(rng: random.Random, level: int) -> Puzzle:
@@ -165,41 +184,45 @@ def make_puzzle(rng: random.Random, level: int) -> Puzzle:
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
     while True:
-        n_asked = rng.choice([1, 1, 2, 2, 3])
-        n_derived = level - (n_asked - 1)
-        if n_derived < 0:
-            continue
-        n_given = rng.randint(1, 3)
-        if n_given + n_derived < n_asked:
-            continue
-        names = rng.sample(NAMES, n_given + n_derived + rng.choice([0, 0, 1, 1, 2]))
-        facts: list[Fact] = []
-        values: dict[str, int] = {}
-        for i, name in enumerate(names):
-            fact = _draw_fact(rng, name, values, given=i < n_given)
-            facts.append(fact)
-            values[name] = fact.value(values)
-        if not all(2 <= v <= MAX_VALUE for v in values.values()):
-            continue
-        asked = tuple(rng.sample(names, n_asked))
-        rng.shuffle(facts)
-        puzzle = Puzzle(tuple(facts), asked, rng.choice(ITEMS))
-        if puzzle.level == level and puzzle.answer <= MAX_VALUE:
+        puzzle = _draw_puzzle(rng, level)
+        if puzzle and puzzle.level == level and puzzle.answer <= MAX_VALUE:
             return puzzle
 
 
+def _draw_puzzle(rng: random.Random, level: int) -> Puzzle | None:
+    """A puzzle of about this level; None where the draw allows none."""
+    n_asked = rng.choice([1, 1, 2, 2, 3])
+    n_derived = level - (n_asked - 1)
+    if n_derived < 0:
+        return None
+    n_given = rng.randint(1, 3)
+    if n_given + n_derived < n_asked:
+        return None
+    n_distractors = rng.choice([0, 0, 1, 1, 2])
+    names = rng.sample(NAMES, n_given + n_derived + n_distractors)
+    facts: list[Fact] = []
+    values: dict[str, int] = {}
+    for name in names:
+        fact = _draw_fact(rng, name, values, given=len(facts) < n_given)
+        facts.append(fact)
+        values[name] = fact.value(values)
+    if min(values.values()) < 2 or max(values.values()) > MAX_VALUE:
+        return None
+    asked = tuple(rng.sample(names, n_asked))
+    rng.shuffle(facts)
+    return Puzzle(tuple(facts), asked, rng.choice(ITEMS))
+
+
 def _draw_fact(rng: random.Random, name: str, values: dict[str, int], given: bool) -> Fact:
-    op = "" if given else rng.choice("++--**&&" if len(values) > 1 else "++--**")
-    if op == "":
+    """A fact about the next person, given or derived from the people before."""
+    if given:
         return Fact(name, "", rng.randint(2, 60))
+    op = rng.choice("++--**&&" if len(values) > 1 else "++--**")
     if op == "&":
         return Fact(name, "&", 0, tuple(rng.sample(sorted(values), 2)))
     ref = rng.choice(sorted(values))
-    if op == "*":
-        return Fact(name, "*", rng.randint(2, 4), (ref,))
-    return Fact(
-        name, op, rng.randint(2, max(2, min(40, values[ref] - 2)) if op == "-" else 40), (ref,)
-    )
+    largest = {"+": 40, "*": 4, "-": max(2, min(40, values[ref] - 2))}
+    return Fact(name, op, rng.randint(2, largest[op]), (ref,))
 
 
 def is_study_question(question: str) -> bool:
@@ -213,10 +236,14 @@ def make_problems(
     """Draw `n` distinct study problems, levels in equal shares.
 
     Args: seed: any int or text; `skip`: questions to leave out (the other splits' questions).
-    Returns: rows with `problem_id`, `question`, `answer` (text), `level` and `solution` (one sound reference solution).
+    Returns: rows with `problem_id`, `question`, `answer` (text), `level` and `reference` (one sound reference solution).
+
+    >>> [problem["level"] for problem in make_problems(3, seed=0)]
+    ['1', '2', '3']
     """
     rng = random.Random(f"nano-problems:{seed}")
-    rows, seen = [], set(skip)
+    rows: list[dict] = []
+    seen = set(skip)
     while len(rows) < n:
         puzzle = make_puzzle(rng, levels[len(rows) % len(levels)])
         question = puzzle.question
@@ -224,15 +251,14 @@ def make_problems(
             continue
         seen.add(question)
         digest = hashlib.sha256(question.encode()).hexdigest()[:12]
-        rows.append(
-            {
-                "problem_id": f"nano-{digest}",
-                "question": question,
-                "answer": str(puzzle.answer),
-                "level": str(puzzle.level),
-                "reference": solve(puzzle, rng),
-            }
-        )
+        row = {
+            "problem_id": f"nano-{digest}",
+            "question": question,
+            "answer": str(puzzle.answer),
+            "level": str(puzzle.level),
+            "reference": solve(puzzle, rng),
+        }
+        rows.append(row)
     return rows
 
 
@@ -241,40 +267,53 @@ def solve(puzzle: Puzzle, rng: random.Random, slips: int = 0) -> str:
 
     `slips` > 0 plants that many wrong results, each carried on through the later steps.
     """
-    by_name = {f.name: f for f in puzzle.facts}
-    known = {f.name: f.number for f in puzzle.facts if not f.op}
-    todo = set(puzzle.needed)
-    n_steps = len(todo) + len(puzzle.asked) - 1
+    by_name = puzzle.by_name
+    known = puzzle.given
+    todo = puzzle.needed
+    n_steps = puzzle.level
     slip_at = set(rng.sample(range(n_steps), min(slips, n_steps)))
     lines: list[str] = []
-
-    def write(head: str, x: str, op: str, y: str) -> int:
-        if op != "-" and rng.random() < 0.5:
-            x, y = y, x
-        a, b = (int(t) if t.isdigit() else known[t] for t in (x, y))
-        c = _APPLY[op](a, b)
-        if len(lines) in slip_at:
-            c = _slip(rng, a, op, b, c)
-        left, right = (t if t.isdigit() else f"{t} " for t in (x, y))
-        lines.append(f"{head} {left}{op}{right}={a}{op}{b}={c}")
-        return c
-
     while todo:
-        name = rng.choice(sorted(n for n in todo if all(r in known for r in by_name[n].refs)))
+        ready = [name for name in todo if known.keys() >= set(by_name[name].refs)]
+        name = rng.choice(sorted(ready))
         todo.remove(name)
-        known[name] = write(f"{name} has", *by_name[name].terms())
-    first, *others = rng.sample(puzzle.asked, len(puzzle.asked))
-    result = known[first]
+        slip = len(lines) in slip_at
+        line, known[name] = _step(rng, f"{name} has", by_name[name].terms(), known, slip)
+        lines.append(line)
+    # The first person's number, or a running total over all who are asked for
+    result, *others = rng.sample(puzzle.asked, len(puzzle.asked))
     for name in others:
-        result = known["total"] = write("total is", first, "+", name)
-        first = "total"
-    return "\n".join([*lines, f"#### {result}"])
+        slip = len(lines) in slip_at
+        line, known["total"] = _step(rng, "total is", (result, "+", name), known, slip)
+        lines.append(line)
+        result = "total"
+    return "\n".join([*lines, f"#### {known[result]}"])
 
 
-def _slip(rng: random.Random, a: int, op: str, b: int, c: int) -> int:
+def _number(term: str, known: dict[str, int]) -> int | None:
+    """What a term stands for; None for a name whose number is not known."""
+    return int(term) if term.isdigit() else known.get(term)
+
+
+def _step(
+    rng: random.Random, head: str, terms: Terms, known: dict[str, int], slip: bool
+) -> tuple[str, int]:
+    """A step's line, its terms in random order where the operation allows it, and its result."""
+    left, op, right = terms
+    if op != "-" and rng.random() < 0.5:
+        left, right = right, left
+    a, b = _number(left, known), _number(right, known)
+    result = _slip(rng, a, op, b) if slip else _APPLY[op](a, b)
+    x, y = (term if term.isdigit() else f"{term} " for term in (left, right))
+    return f"{head} {x}{op}{y}={a}{op}{b}={result}", result
+
+
+def _slip(rng: random.Random, a: int, op: str, b: int) -> int:
     """A wrong result of the kind that people make: off by a little, a digit off, or the wrong operation."""
-    options = [c + d for d in (-10, -2, -1, 1, 2, 10)] + [_APPLY[o](a, b) for o in "+-*" if o != op]
-    return rng.choice([x for x in options if 0 < x <= MAX_VALUE and x != c])
+    right = _APPLY[op](a, b)
+    options = [right + difference for difference in (-10, -2, -1, 1, 2, 10)]
+    options += [_APPLY[other](a, b) for other in "+-*" if other != op]
+    return rng.choice([value for value in options if 0 < value <= MAX_VALUE and value != right])
 
 
 @dataclass(frozen=True)
@@ -291,51 +330,56 @@ def check(question: str, text: str) -> Soundness:
     Sound means: every line is a step that follows from the question's facts and from earlier lines alone; its
     arithmetic is right; the final answer is the last line and is the number asked for, itself derived or given.
     A correct answer with `sound=False` is a false positive. Raises ValueError when `question` is no nano problem.
+
+    >>> question = "Ann has 12 pens. Tom has 7 pens more than Ann has. How many pens does Tom have?"
+    >>> check(question, "Tom has Ann +7=12+7=20\\n#### 20").reason
+    'wrong arithmetic: Tom has Ann +7=12+7=20'
     """
     puzzle = parse(question)
     if puzzle is None:
         raise ValueError(f"not a nano problem: {question[:80]!r}")
-    by_name = {f.name: f for f in puzzle.facts}
-    known = {f.name: f.number for f in puzzle.facts if not f.op}
+    known = puzzle.given
     summed: frozenset[str] = frozenset()  # the people whose numbers the running total holds
-    lines = text.strip().split("\n")
-    for line in lines[:-1]:
-        if m := _STEP.fullmatch(line):
-            head = m["head"].split()[0]
-            terms = m["x"].strip(), m["op"], m["y"].strip()
-            if m["head"] == "total is":
-                people = [summed if t == "total" else frozenset([t]) for t in (terms[0], terms[2])]
-                asked = all(p and p <= set(puzzle.asked) for p in people)
-                follows = asked and terms[1] == "+" and not people[0] & people[1]
-            else:
-                follows = _follows(by_name.get(head), terms)
-            reason = "does not follow from the question" if not follows else _fault(known, terms, m)
-            if reason:
-                return Soundness(False, f"{reason}: {line}")
-            known[head] = int(m["c"])
-            if m["head"] == "total is":
-                summed = people[0] | people[1]
-        elif m := _RESTATED.fullmatch(line):
-            if known.get(m["name"]) != int(m["c"]):
-                return Soundness(False, f"restates a number that is not known: {line}")
-        else:
+    *lines, last = text.strip().split("\n")
+    for line in lines:
+        step, restated = _STEP.fullmatch(line), _RESTATED.fullmatch(line)
+        if restated and known.get(restated["name"]) != int(restated["c"]):
+            return Soundness(False, f"restates a number that is not known: {line}")
+        if not step and not restated:
             return Soundness(False, f"not a step: {line[:60]}")
-    final = _FINAL.fullmatch(lines[-1])
+        if step:
+            head = step["head"].split()[0]
+            terms = step["x"].strip(), step["op"], step["y"].strip()
+            if step["head"] == "total is":
+                people = _added(terms, summed, puzzle.asked)
+                follows, summed = bool(people), people
+            else:
+                follows = _states(puzzle.by_name.get(head), terms)
+            fault = _fault(known, terms, step) if follows else "does not follow from the question"
+            if fault:
+                return Soundness(False, f"{fault}: {line}")
+            known[head] = int(step["c"])
+    final = _FINAL.fullmatch(last)
     if not final:
         return Soundness(False, "no final answer in the last line")
-    wanted = (
-        puzzle.asked[0]
-        if len(puzzle.asked) == 1
-        else "total"
-        if summed == set(puzzle.asked)
-        else None
-    )
+    wanted = puzzle.asked[0]
+    if len(puzzle.asked) > 1:
+        wanted = "total" if summed == set(puzzle.asked) else None
     if known.get(wanted) != int(final["answer"]):
         return Soundness(False, "the final answer does not follow from the steps")
     return Soundness(True, "")
 
 
-def _follows(fact: Fact | None, terms: tuple[str, str, str]) -> bool:
+def _added(terms: Terms, summed: frozenset[str], asked: tuple[str, ...]) -> frozenset[str]:
+    """The people whose numbers this total holds; none where it does not add people who are asked for, each once."""
+    left, right = (summed if terms[i] == "total" else frozenset([terms[i]]) for i in (0, 2))
+    people = left | right
+    if terms[1] != "+" or not left or not right or left & right or not people <= set(asked):
+        return frozenset()
+    return people
+
+
+def _states(fact: Fact | None, terms: Terms) -> bool:
     """Whether a step states its person's fact: the same terms, in either order where the operation allows it."""
     if fact is None or not fact.op:
         return False
@@ -343,13 +387,14 @@ def _follows(fact: Fact | None, terms: tuple[str, str, str]) -> bool:
     return terms == (left, op, right) or (op != "-" and terms == (right, op, left))
 
 
-def _fault(known: dict[str, int], terms: tuple[str, str, str], m: re.Match) -> str:
+def _fault(known: dict[str, int], terms: Terms, step: re.Match) -> str:
     """What is wrong with a step's numbers, given what is known; empty when nothing is."""
-    a, b = (int(t) if t.isdigit() else known.get(t) for t in (terms[0], terms[2]))
+    left, op, right = terms
+    a, b = _number(left, known), _number(right, known)
     if a is None or b is None:
         return "uses a number that is not known yet"
-    put_in = int(m["a"]), int(m["b"])
-    same = put_in == (a, b) or (m["op"] != "-" and put_in == (b, a))
-    if not same or m["op"] != m["op2"]:
+    put_in = int(step["a"]), int(step["b"])
+    same = put_in == (a, b) or (op != "-" and put_in == (b, a))
+    if not same or step["op2"] != op:
         return "puts in another number than the known one"
-    return "" if _APPLY[m["op"]](a, b) == int(m["c"]) else "wrong arithmetic"
+    return "" if _APPLY[op](a, b) == int(step["c"]) else "wrong arithmetic"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from wcse_lib import answers
-from wcse_lib.nano.world import make_problems
+from wcse_lib.nano import make_problems
 from wcse_lib.plan import copies as decontamination
 from wcse_lib.store import StudyError, encodable, field, read_table
 from wcse_lib.study import Dataset, Study, resolve

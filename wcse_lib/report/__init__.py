@@ -3,6 +3,7 @@
 from wcse_lib.report.comparison import compare
 from wcse_lib.report.figures import PAPER, draw_all, explored, paper_forecast, save, svg
 from wcse_lib.report.page import write_report
+from wcse_lib.report.publish import publish_study
 
 __all__ = [
     "PAPER",
@@ -10,6 +11,7 @@ __all__ = [
     "draw_all",
     "explored",
     "paper_forecast",
+    "publish_study",
     "save",
     "svg",
     "write_report",

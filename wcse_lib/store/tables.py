@@ -138,11 +138,11 @@ def problem_range_filter(rows: pd.DataFrame) -> list[tuple]:
     ]
 
 
-def _reading(path: Path) -> contextlib.AbstractContextManager[None]:
+def _reading(path: Path, *damage: type[Exception]) -> contextlib.AbstractContextManager[None]:
     import pyarrow as pa
 
     # pandas reads its own note in a file, and stumbles in many ways over a damaged one
-    damage = (pa.ArrowException, LookupError, TypeError, AttributeError)
+    damage += (pa.ArrowException, LookupError, TypeError, AttributeError)
     return reading(path, damage, anew=": only its rows are made anew")
 
 
@@ -252,22 +252,25 @@ def _verified_columns(path: Path, size: int, mtime_ns: int) -> list[str]:
 
 
 def _explained(error: duckdb.Error, tables: dict[str, Table]) -> Exception:
-    """The StudyError for what a person can mend: a column that files lack, a full disk; else the error itself."""
+    """The StudyError for what a person can mend: a missing column, a full disk, damage; else the error itself."""
     import duckdb
 
     if isinstance(error, (duckdb.IOException, duckdb.OutOfMemoryException)):
+        reason = str(error).splitlines()[0]
         return StudyError(
-            f"{tempfile.gettempdir()}: a table could not be sorted or joined there ({error}); "
+            f"{tempfile.gettempdir()}: a table could not be sorted or joined there ({reason}); "
             "free that disk, or set TMPDIR to a larger one"
         )
-    column = re.search(r'column "([^"]+)"', str(error), re.IGNORECASE)
-    if not isinstance(error, duckdb.BinderException) or not column:
+    paths = [path for table in tables.values() for path in _paths(table)]
+    if isinstance(error, (duckdb.BinderException, duckdb.ParserException)):
+        column = re.search(r'column "([^"]+)"', str(error), re.IGNORECASE)
+        for path in paths if column else []:
+            _check_columns(path, _columns(path), [column[1]])
         return error
-    for table in tables.values():
-        for path in _paths(table):
-            names = _columns(path)
-            if column[1] not in names:
-                return _missing_column(path, column[1], names)
+    # What DuckDB finds wrong with a file that pyarrow reads: bits of its footer.
+    for path in paths:
+        with _reading(path, duckdb.Error):
+            duckdb.read_parquet(glob.escape(str(path))).fetchall()
     return error
 
 

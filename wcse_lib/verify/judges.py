@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from wcse_lib.nano.world import check
+from wcse_lib.nano import check
 from wcse_lib.store import KEY
 from wcse_lib.study import Study
 from wcse_lib.verdicts import as_judgements
