@@ -10,16 +10,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib.store import KEY, locked, write_text
+from wcse_lib.verdicts import JUDGEMENT_COLUMNS
 
 COLUMNS = [*KEY, "sound", "judge", "reason", "labeller", "time"]
-CHOICES = {
-    "s": ("sound", True, "success"),
-    "f": ("flawed", False, "danger"),
-    "u": ("unsure", None, "warning"),
-}
+SOUND = {"s": True, "f": False, "u": None}  # key -> the label
+BACK = "b"
 MAX_SHOWN = 20_000  # characters
 HELP = (
     "The final answer is right. Does the solution really get there? <b>Flawed</b>: a wrong calculation, a step that "
@@ -35,17 +34,17 @@ def draw(samples: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     seed alone, so that every labeller gets the same; a larger `n` keeps the samples of a smaller one.
     """
     correct = samples[samples["verdict"] == "correct"]
-    for use in (
-        "draw",
-        "order",
-    ):  # the draw's own places would put the author with more samples first
-        places = [
-            random.Random(f"{use}:{seed}:{author}:{p}:{i}").random()
-            for author, p, i in correct[KEY].values
-        ]
-        correct = correct.iloc[sorted(range(len(correct)), key=places.__getitem__)]
-        correct = correct.groupby("author").head(n)
-    return correct.reset_index(drop=True)
+    drawn = _shuffled(correct, f"draw:{seed}").groupby("author").head(n)
+    # once more, as the draw's own order would put the author with more samples first
+    return _shuffled(drawn, f"order:{seed}").reset_index(drop=True)
+
+
+def _shuffled(rows: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows in a random order that depends on the name and their keys alone."""
+    places = []
+    for author, problem_id, sample_index in rows[KEY].values:
+        places.append(random.Random(f"{name}:{author}:{problem_id}:{sample_index}").random())
+    return rows.iloc[np.argsort(places, kind="stable")]
 
 
 def panel(items: pd.DataFrame, path: str | Path, labeller: str) -> Any:
@@ -58,124 +57,127 @@ def panel(items: pd.DataFrame, path: str | Path, labeller: str) -> Any:
 
     if not labeller.strip():
         raise ValueError("labeller: write your name, so that two people's labels can be compared")
-    done = {tuple(row[k] for k in KEY) for row in _read(path) if row["labeller"] == labeller}
-    rows = [row for row in items.to_dict("records") if tuple(row[k] for k in KEY) not in done]
-    state = {"at": 0}  # a place in `rows`: "back" reaches no further than this panel's own labels
+    done = {_key(row) for row in _read(path) if row["labeller"] == labeller}
+    rows = [row for row in items.to_dict("records") if _key(row) not in done]
+    at = 0  # a place in `rows`: "back" reaches no further than this panel's own labels
 
     status, view = w.HTML(), w.HTML(layout=w.Layout(border="1px solid #999", padding="8px"))
     note = w.Text(placeholder="why? (optional, saved with the label)", layout=w.Layout(width="60%"))
-    key_box = w.Text(
-        placeholder="keys: s f u b", continuous_update=True, layout=w.Layout(width="12em")
-    )
+    key_box = w.Text(placeholder="keys: s f u b", continuous_update=True)
+    key_box.layout = w.Layout(width="12em")
     buttons = {
-        k: w.Button(description=f"{name} ({k})", button_style=style)
-        for k, (name, _, style) in CHOICES.items()
+        "s": w.Button(description="sound (s)", button_style="success"),
+        "f": w.Button(description="flawed (f)", button_style="danger"),
+        "u": w.Button(description="unsure (u)", button_style="warning"),
+        BACK: w.Button(description="back (b)"),
     }
-    buttons["b"] = w.Button(description="back (b)")
 
     def show() -> None:
-        finished = state["at"] >= len(rows)
-        n_done = len(items) - len(rows) + state["at"]
+        is_finished = at >= len(rows)
+        n_done = len(items) - len(rows) + at
         status.value = f"{n_done} of {len(items)} done, labeller <b>{html.escape(labeller)}</b>"
-        for k, button in buttons.items():
-            button.disabled = state["at"] == 0 if k == "b" else finished
-        view.value = "<b>All done. Thank you.</b>" if finished else _shown(rows[state["at"]])
+        for key, button in buttons.items():
+            button.disabled = at == 0 if key == BACK else is_finished
+        view.value = "<b>All done. Thank you.</b>" if is_finished else _shown(rows[at])
 
-    def press(k: str) -> None:
-        if k == "b":
-            state["at"] = max(0, state["at"] - 1)
-        elif k in CHOICES and state["at"] < len(rows):
-            row = rows[state["at"]]
-            save(
-                path,
-                {
-                    **{c: row[c] for c in KEY},
-                    "sound": CHOICES[k][1],
-                    "reason": note.value,
-                    "labeller": labeller,
-                },
-            )
-            state["at"] += 1
+    def press(key: str) -> None:
+        nonlocal at
+        if key == BACK:
+            at = max(0, at - 1)
+        elif key in SOUND and at < len(rows):
+            save(path, rows[at] | {"sound": SOUND[key], "reason": note.value, "labeller": labeller})
+            at += 1
             note.value = ""
         show()
 
-    def typed(change: dict) -> None:
+    def on_typed(change: dict) -> None:
         if change["new"]:
             key_box.value = ""
-            press(
-                change["new"].lower()
-            )  # two letters at once are none: better lost than on the wrong sample
+            # two letters at once are none: better lost than on the wrong sample
+            press(change["new"].lower())
 
-    key_box.observe(typed, "value")
-    for k, button in buttons.items():
-        button.on_click(lambda _, k=k: press(k))
+    key_box.observe(on_typed, "value")
+    for key, button in buttons.items():
+        button.on_click(lambda _, key=key: press(key))
     show()
     return w.VBox([w.HTML(HELP), status, view, w.HBox([*buttons.values(), key_box]), note])
 
 
+def _key(row: dict) -> tuple:
+    return tuple(row[column] for column in KEY)
+
+
 def _shown(row: dict) -> str:
     """Question and solution as escaped text; no author, engine or id."""
-    shown = ""
-    for title, text in (("Problem", str(row["question"])), ("Solution", str(row["text"]))):
-        cut = f"\n[… {len(text) - MAX_SHOWN} more characters]" * (len(text) > MAX_SHOWN)
-        body = html.escape(text[:MAX_SHOWN] + cut)
-        shown += f"<b>{title}</b><pre style='white-space:pre-wrap;max-height:24em;overflow:auto'>{body}</pre>"
-    return shown
+    blocks = []
+    for title, column in (("Problem", "question"), ("Solution", "text")):
+        text = str(row[column])
+        n_cut = len(text) - MAX_SHOWN
+        if n_cut > 0:
+            text = f"{text[:MAX_SHOWN]}\n[… {n_cut} more characters]"
+        style = "white-space:pre-wrap;max-height:24em;overflow:auto"
+        blocks.append(f"<b>{title}</b><pre style='{style}'>{html.escape(text)}</pre>")
+    return "".join(blocks)
 
 
 def save(path: str | Path, label: dict) -> None:
-    """Add one label to a JSONL file, or replace the same labeller's earlier one; whole or not at all, one process at a time."""
+    """Add one label to a JSONL file, or replace the same labeller's earlier one.
+
+    The file is written whole or not at all, by one process at a time.
+    """
     path, now = Path(path), datetime.now(UTC).isoformat(timespec="seconds")
-    label = {**label, "sample_index": int(label["sample_index"]), "judge": "human", "time": now}
+    label = label | {"sample_index": int(label["sample_index"]), "judge": "human", "time": now}
+    same = _key(label), label["labeller"]
     with locked(path.parent, f".{path.name}.lock", wait_seconds=30):
-        rows = [row for row in _read(path) if any(row[c] != label[c] for c in (*KEY, "labeller"))]
-        write_text(
-            path, "".join(json.dumps({c: row[c] for c in COLUMNS}) + "\n" for row in [*rows, label])
-        )
+        rows = [row for row in _read(path) if (_key(row), row["labeller"]) != same]
+        lines = [json.dumps({column: row[column] for column in COLUMNS}) for row in [*rows, label]]
+        write_text(path, "\n".join(lines) + "\n")
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """All labels of a file, one row each (COLUMNS; `sound` is True, False or None); empty when it is not there yet."""
+    """All labels of a file, one row each (COLUMNS; `sound` is True, False or None); empty where there is no file."""
     return pd.DataFrame(_read(path), columns=COLUMNS).astype({"sound": "boolean"})
 
 
 def _read(path: str | Path) -> list[dict]:
-    rows, text = [], Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
-    for n, line in enumerate(text.splitlines(), 1):
+    path = Path(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
         try:
-            rows.append({c: json.loads(line)[c] for c in COLUMNS})
+            label = json.loads(line)
+            rows.append({column: label[column] for column in COLUMNS})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path}, line {n}: not a label ({error}); mend or remove that line"
+                f"{path}, line {number}: not a label ({error}); mend or remove that line"
             ) from None
     return rows
 
 
 def agreement(labels: pd.DataFrame, first: str, second: str) -> dict[str, float]:
     """Agreement of two labellers on samples that both decided: n, raw share, Cohen's kappa (NaN where undefined)."""
-    by_key, nan = (
-        labels.dropna(subset="sound").pivot(index=KEY, columns="labeller", values="sound"),
-        float("nan"),
-    )
+    decided = labels.dropna(subset="sound")
+    by_sample = decided.pivot(index=KEY, columns="labeller", values="sound")
     for name in (first, second):
-        if name not in by_key:
-            raise ValueError(
-                f"no decided label by {name!r}; labellers: {', '.join(map(str, by_key.columns))}"
-            )
-    a, b = by_key[[first, second]].dropna().astype(bool).to_numpy().T
-    raw = sum(a == b) / len(a) if len(a) else nan
-    chance = (sum(a) * sum(b) + sum(~a) * sum(~b)) / len(a) ** 2 if len(a) else nan
-    return {
-        "n": len(a),
-        "raw": float(raw),
-        "kappa": float((raw - chance) / (1 - chance)) if chance < 1 else nan,
-    }
+        if name not in by_sample:
+            names = ", ".join(map(str, by_sample.columns))
+            raise ValueError(f"no decided label by {name!r}; labellers: {names}")
+    both = by_sample[[first, second]].dropna().astype(bool)
+    if both.empty:
+        return {"n": 0, "raw": float("nan"), "kappa": float("nan")}
+    raw = float((both[first] == both[second]).mean())
+    p_first, p_second = both.mean()
+    by_chance = p_first * p_second + (1 - p_first) * (1 - p_second)
+    kappa = (raw - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
+    return {"n": len(both), "raw": raw, "kappa": float(kappa)}
 
 
 def agreement_table(labels: pd.DataFrame) -> pd.DataFrame:
     """`agreement` of every two labellers who decided something; empty with fewer than two."""
     names = sorted(labels.dropna(subset="sound")["labeller"].unique())
-    rows = [{"first": a, "second": b, **agreement(labels, a, b)} for a, b in combinations(names, 2)]
+    rows = []
+    for first, second in combinations(names, 2):
+        rows.append({"first": first, "second": second} | agreement(labels, first, second))
     return pd.DataFrame(rows, columns=["first", "second", "n", "raw", "kappa"])
 
 
@@ -183,10 +185,15 @@ def judgements(labels: pd.DataFrame) -> pd.DataFrame:
     """One judgement per sample from all its labels: what the deciding labellers agree on, else None with the reason."""
     rows = []
     for key, group in labels.groupby(KEY):
-        said = group["sound"].dropna().unique()
-        why = "; ".join(f"{r.labeller}: {r.reason}" for r in group.itertuples() if r.reason)
-        why = why if len(said) == 1 else "labellers disagree" if len(said) else "nobody was sure"
-        rows.append((*key, bool(said[0]) if len(said) == 1 else None, "human", why))
-    return pd.DataFrame(rows, columns=[*KEY, "sound", "judge", "reason"]).astype(
-        {"sound": "boolean"}
-    )
+        verdicts = group["sound"].dropna().unique()
+        sound = None
+        if len(verdicts) == 0:
+            reason = "nobody was sure"
+        elif len(verdicts) > 1:
+            reason = "labellers disagree"
+        else:
+            sound = bool(verdicts[0])
+            noted = group[group["reason"] != ""]
+            reason = "; ".join(noted["labeller"] + ": " + noted["reason"])
+        rows.append((*key, sound, "human", reason))
+    return pd.DataFrame(rows, columns=JUDGEMENT_COLUMNS).astype({"sound": "boolean"})
