@@ -16,9 +16,10 @@ from wcse_lib.study import (
     Plan,
     PlannedMixed,
     Study,
+    Verification,
     check_study,
 )
-from wcse_lib.verdicts import judged_rows, with_judgements
+from wcse_lib.verdicts import judged_rows, verifier, with_judgements
 
 
 def sample_row(sample_index: int, **more) -> dict:
@@ -305,3 +306,15 @@ def _write_student(folder: Path, student: str, entry: dict, held_out, difficulty
         likelihood = mean + rng.normal(size=len(own)) * 0.1
         rows = own.assign(log_likelihood=likelihood, n_tokens=10)
         write_parquet(folder / f"04_finetune/{student}/likelihood.parquet", rows)
+
+
+def verdict_rows(
+    samples: pd.DataFrame,
+    problems: pd.DataFrame,
+    style: str,
+    workers: int = 1,
+    how: Verification | None = None,
+) -> pd.DataFrame:
+    """One verdict per sample, in the samples' order."""
+    with verifier(style, workers, how) as verify:
+        return verify(samples, problems)

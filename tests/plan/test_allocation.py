@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 import pytest
+from studies import verdict_rows
 
 from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
@@ -24,7 +25,6 @@ from wcse_lib.store.records import (
 )
 from wcse_lib.study import Adaptive, Run, check_study
 from wcse_lib.verdicts import judged_rows
-from wcse_lib.verdicts.check import verdict_rows
 from wcse_lib.verify import judgement_rows
 
 
@@ -359,7 +359,9 @@ def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
 
 
 def test_outcome_counts_problems_without_a_sample(mixed):
-    out = outcome.outcomes(mixed, read_arms(mixed)).set_index(["arm", "budget", "metric"])["outcome"]
+    out = outcome.outcomes(mixed, read_arms(mixed)).set_index(["arm", "budget", "metric"])[
+        "outcome"
+    ]
     verdicts = read_parquet(mixed.path("03", "mix", "verdicts.parquet"))
     solved = (
         mixed.rows_of_budget(verdicts, "mix", "low")

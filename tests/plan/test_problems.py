@@ -5,13 +5,13 @@ from collections import Counter
 
 import pandas as pd
 import pytest
+from studies import verdict_rows
 
 from wcse_lib.plan import problems
 from wcse_lib.plan.problems import load_problems
 from wcse_lib.store.records import StudyError, read_table
 from wcse_lib.study import Dataset, check_study
 from wcse_lib.verdicts import tasks
-from wcse_lib.verdicts.check import verdict_rows
 from wcse_lib.verdicts.tasks import task_score
 
 ROWS = [

@@ -184,7 +184,7 @@ def test_extract_code():
     text = (
         "First:\n```python\na = 1\n```\nThen\n```\nnot this\n```\nbetter:\n```py\nb = 2\n```\nDone."
     )
-    assert extract_code(text) == "b = 2\n" and extract_code(text, "first") == "a = 1\n"
+    assert extract_code(text) == "b = 2\n"
     assert extract_code("```\nc = 3\n```") == "c = 3\n"
     assert extract_code("d = 4") == "d = 4"
     assert (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from studies import write_plan
+from studies import verdict_rows, write_plan
 
 from wcse_lib import plan as planning
 from wcse_lib.answers import Checker
@@ -28,7 +28,6 @@ from wcse_lib.store.records import (
     write_parquet,
 )
 from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
-from wcse_lib.verdicts import check as verdicts
 from wcse_lib.verify import judges_of, labelling
 from wcse_lib.verify import samples as pieces
 from wcse_lib.verify import stage as verification
@@ -618,7 +617,7 @@ def test_humaneval_style_problems(text, tests, verdict):
     problems = pd.DataFrame(
         [("h", HUMANEVAL, "", tests)], columns=["problem_id", "question", "answer", "tests"]
     )
-    row = verdicts.verdict_rows(
+    row = verdict_rows(
         pd.DataFrame([sample("a", "h", 0, text)]), problems, "auto", 1, Verification(by="tests")
     ).iloc[0]
     assert row["verdict"] == verdict, row["reason"]
@@ -664,7 +663,7 @@ def test_reasoning_gym_scores_its_own_answers():
     )
     texts = [f"<answer>{entries[0]['answer']}</answer>", "<answer>none</answer>", ""]
     rows = pd.DataFrame([sample("x", p, 0, text) for p, text in zip("abc", texts)])
-    got = verdicts.verdict_rows(rows, problems, "auto", 1, Verification(by="task"))
+    got = verdict_rows(rows, problems, "auto", 1, Verification(by="task"))
     assert got["verdict"].tolist() == ["correct", "incorrect", "incorrect"]
 
 

@@ -1,4 +1,4 @@
-"""Verdicts and judgements for a frame of samples, one row each, joined by key and never by position."""
+"""A verdict for every sample: by its final answer, by its problem's tests, or by a task's own scorer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib import answers
 from wcse_lib.store import KEY
 from wcse_lib.study import Verification
 from wcse_lib.verdicts import sandbox
-from wcse_lib.verdicts.code import program
+from wcse_lib.verdicts.code import Program, program
 from wcse_lib.verdicts.tasks import task_verdict
+
+VERDICTS = {
+    "author": "string",
+    "problem_id": "string",
+    "sample_index": "int64",
+    "extracted": "string",
+    "verdict": "string",
+    "reason": "string",
+    "verifier": "string",
+}
 
 
 class Reason(StrEnum):
@@ -29,26 +40,9 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
 
 
-VERDICTS = dict.fromkeys([*KEY, "extracted", "verdict", "reason", "verifier"], "string") | {
-    "sample_index": "int64"
-}
-
-
 def reason_kind(reason: pd.Series) -> pd.Series:
     """Reasons without the statement of the tests or the message of the code that they name."""
     return reason.str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
-
-
-def verdict_rows(
-    samples: pd.DataFrame,
-    problems: pd.DataFrame,
-    style: str,
-    workers: int = 1,
-    how: Verification | None = None,
-) -> pd.DataFrame:
-    """One verdict per sample, in the samples' order, by final answer or as `how.by` says; see `verifier`."""
-    with verifier(style, workers, how) as verify:
-        return verify(samples, problems)
 
 
 @contextmanager
@@ -60,61 +54,70 @@ def verifier(style: str, workers: int = 1, how: Verification | None = None) -> I
     failed one unverifiable. `verify` raises KeyError when a sample's problem is unknown.
     """
     how = how or Verification()
-    if how.by == "answer":
-        with answers.Checker(style, answers.Policy(**how.policy), workers, how.seconds) as checker:
-            yield partial(_verify, check=checker.check_many, gold="answer", name=answers.VERIFIER)
-    elif how.by == "tests":
+    if how.by == "tests":
         check = partial(_run_tests, workers=workers, seconds=how.seconds)
         name = f"wcse-tests/1 ({sandbox.containment()})"
         yield partial(_verify, check=check, gold=["question", "tests"], name=name)
+        return
+    options = {"workers": workers, "limit_seconds": how.seconds}
+    if how.by == "answer":
+        gold, name = "answer", answers.VERIFIER
+        options["policy"] = answers.Policy(**how.policy)
     else:
-        with answers.Checker(
-            style, workers=workers, limit_seconds=how.seconds, ask=task_verdict
-        ) as checker:
-            yield partial(_verify, check=checker.check_many, gold="tests", name="wcse-task/1")
+        gold, name = "tests", "wcse-task/1"
+        options["ask"] = task_verdict
+    with answers.Checker(style, **options) as checker:
+        yield partial(_verify, check=checker.check_many, gold=gold, name=name)
 
 
 def _verify(
-    samples: pd.DataFrame, problems: pd.DataFrame, check: Callable, gold, name: str
+    samples: pd.DataFrame,
+    problems: pd.DataFrame,
+    check: Callable[[list[str], list], list[tuple[str | None, str, str]]],
+    gold: str | list[str],
+    name: str,
 ) -> pd.DataFrame:
+    """Verdict rows in the samples' order: `check` decides on the usable texts and their problems' `gold` columns."""
     finish = samples["finish_reason"].to_numpy()
-    usable = [i for i, f in enumerate(finish) if f == "stop"]
-    extracted, verdict, reason = (
-        [None] * len(samples),
-        ["incorrect"] * len(samples),
-        [str(Reason.TRUNCATED)] * len(samples),
-    )
-    of = (
-        problems.set_index("problem_id")[gold]
-        .loc[samples["problem_id"].iloc[usable]]
-        .to_numpy()
-        .tolist()
-    )
-    for i, result in zip(usable, check(samples["text"].iloc[usable].tolist(), of), strict=True):
-        extracted[i], verdict[i], reason[i] = result
-    for i in (i for i, f in enumerate(finish) if f == "error"):
-        verdict[i], reason[i] = "unverifiable", str(Reason.FAILED)
-    rows = samples[KEY].reset_index(drop=True)
-    return rows.assign(
-        extracted=pd.array(extracted, "string"), verdict=verdict, reason=reason, verifier=name
+    failed, usable = finish == "error", np.flatnonzero(finish == "stop")
+    extracted = [None] * len(samples)
+    verdicts = np.where(failed, "unverifiable", "incorrect").tolist()
+    reasons = np.where(failed, str(Reason.FAILED), str(Reason.TRUNCATED)).tolist()
+
+    problem_ids = samples["problem_id"].iloc[usable]
+    golds = problems.set_index("problem_id")[gold].loc[problem_ids].to_numpy().tolist()
+    results = check(samples["text"].iloc[usable].tolist(), golds)
+    for place, result in zip(usable, results, strict=True):
+        extracted[place], verdicts[place], reasons[place] = result
+    return (
+        samples[KEY]
+        .assign(
+            extracted=pd.array(extracted, "string"),
+            verdict=verdicts,
+            reason=reasons,
+            verifier=name,
+        )
+        .reset_index(drop=True)
     )
 
 
 def _run_tests(
-    texts: list[str], golds: list, workers: int, seconds: float
+    texts: list[str], golds: list[list[str]], workers: int, seconds: float
 ) -> list[tuple[str | None, str, str]]:
     """Run each text's code on its problem's (question, tests), equal code once: (code, verdict, reason)."""
     limits = sandbox.Limits(wall_seconds=2 * seconds, cpu_seconds=math.ceil(seconds))
-    jobs = [program(text, *gold) for text, gold in zip(texts, golds)]
-    once = list(dict.fromkeys(jobs))
+    programs = [program(text, question, tests) for text, (question, tests) in zip(texts, golds)]
+    distinct = list(dict.fromkeys(programs))
 
-    def run(job: tuple[str, str, str]) -> tuple[str, str]:
-        return (
-            sandbox.run_tests(*job[:2], limits, job[2])
-            if job[0].strip()
-            else ("incorrect", str(Reason.NO_CODE))
-        )
+    def run(one: Program) -> tuple[str, str]:
+        if not one.code.strip():
+            return "incorrect", str(Reason.NO_CODE)
+        return sandbox.run_tests(one.code, one.tests, limits, one.entry_point)
 
     with ThreadPoolExecutor(workers) as threads:
-        results = dict(zip(once, threads.map(run, once)))
-    return [(job[0].strip() and job[0] or None, *results[job]) for job in jobs]
+        results = dict(zip(distinct, threads.map(run, distinct)))
+    rows = []
+    for one in programs:
+        code = one.code if one.code.strip() else None
+        rows.append((code, *results[one]))
+    return rows
