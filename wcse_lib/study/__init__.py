@@ -6,11 +6,15 @@ from wcse_lib.study.arms import (
     AdaptiveArm,
     ArmOfModel,
     ArmParams,
+    Budget,
     DrawnArm,
     ImportedArm,
     MixedArm,
+    Pilot,
+    Power,
+    SampleColumns,
 )
-from wcse_lib.study.dataset import Dataset
+from wcse_lib.study.dataset import Columns, Dataset, Held
 from wcse_lib.study.fields import Count, Name, Strict
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import Endpoint, Machine
@@ -46,7 +50,18 @@ from wcse_lib.study.reading import (
 )
 from wcse_lib.study.seeds import fingerprint, number_of, rank, sample_seed
 from wcse_lib.study.settings import Settings
-from wcse_lib.study.stages import Curation, Prompt, Verification
+from wcse_lib.study.stages import (
+    Controls,
+    Curation,
+    Evaluation,
+    ModelJudge,
+    Prompt,
+    Recipe,
+    Sampling,
+    Student,
+    Training,
+    Verification,
+)
 
 __all__ = [
     "Adaptive",
@@ -54,20 +69,27 @@ __all__ = [
     "Amounts",
     "ArmOfModel",
     "ArmParams",
+    "Budget",
+    "Columns",
+    "Controls",
     "Count",
     "Crossing",
     "Curation",
     "Dataset",
     "DrawnArm",
     "Endpoint",
+    "Evaluation",
+    "Held",
     "ImportedArm",
     "MAIN",
     "Machine",
     "MixedArm",
     "ModelFacts",
+    "ModelJudge",
     "ModelSize",
     "Name",
     "Paradigm",
+    "Pilot",
     "PilotFacts",
     "Plan",
     "PlannedAdaptive",
@@ -76,14 +98,20 @@ __all__ = [
     "PlannedImported",
     "PlannedMixed",
     "PlannedStudent",
+    "Power",
     "Price",
     "Prompt",
+    "Recipe",
     "Run",
     "STAGES",
+    "SampleColumns",
+    "Sampling",
     "Settings",
     "Source",
     "Strict",
+    "Student",
     "Study",
+    "Training",
     "UNITS",
     "Verification",
     "check_machine",

@@ -78,6 +78,7 @@ class DrawnArm(ArmOfModel):
 class ImportedArm(ArmOfModel):
     """A generator whose samples are in a file."""
 
+    # its samples are read from `path`
     engine: Literal["import"]
     path: Text  # a JSONL, CSV or Parquet file
     columns: SampleColumns  # which of its fields hold what
@@ -114,6 +115,7 @@ class AdaptiveArm(Strict):
     path: ClassVar[None] = None
     temperature: ClassVar[None] = None
 
+    # how the budget is spread
     adaptive: Adaptive
 
 
@@ -154,7 +156,9 @@ class Budget(Strict):
     reference: Name  # the arm whose samples are counted in `samples`
     # samples a problem of the reference arm, at each budget by name
     samples: Annotated[dict[Name, Count], Field(min_length=1)] = {"low": 1, "high": 10}
+    # what all arms have equally much of
     match: Literal["flops", "price", "seconds", "count", "examples", "coverage"] = "flops"
+    # which parameters FLOPs count
     parameters: Literal["all", "non_embedding"] = "all"
     # the paper's rule | the pilot's mean tokens of each arm
     lengths: Literal["equal", "measured"] = "equal"

@@ -45,6 +45,7 @@ class Held(Strict):
 class Dataset(Strict):
     """The problems: the nano lab's, rows of files, a datasets folder or hub id, or a reasoning-gym task."""
 
+    # where the problems come from
     name: Literal["nano", "files", "hub", "reasoning_gym"] = "nano"
     path: str | None = None  # hub: a hub id or a folder that `datasets.load_dataset` reads
     config: str | None = None  # hub: the dataset's configuration

@@ -52,9 +52,8 @@ class Machine(Endpoint):
     # vllm: this much for the cache, instead of a share (CPU: 2)
     kv_cache_gib: Positive | None = None
     max_num_seqs: Count | None = None  # vllm: samples drawn at a time
-    checkers: Annotated[int, Field(ge=1)] = Field(
-        default_factory=lambda: min(8, os.cpu_count() or 1)
-    )  # processes that check answers and run tests
+    # processes that check answers and run tests
+    checkers: Count = Field(default_factory=lambda: min(8, os.cpu_count() or 1))
     # Ray: an existing cluster's address; a local cluster is started when left out
     address: str | None = None
     # Ray: GPUs that each of `workers` gets

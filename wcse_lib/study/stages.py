@@ -24,6 +24,7 @@ class Sampling(Strict):
 class Prompt(Strict):
     """The text that a model is shown: its chat template, or a plain text with optional worked examples before it."""
 
+    # the model's chat template, or a plain text
     style: Literal["chat", "plain"] = "chat"
     template: str = "{question}"  # the user's turn, or the plain text
     # worked examples: math_4shot, gsm8k_8shot, or a text file, with {question} at its end
@@ -51,6 +52,7 @@ class ModelJudge(Strict):
     """A model that judges the reasoning of samples, at a cost that stands on the ledger."""
 
     model: Text  # checkpoint folder, hub id or endpoint model name
+    # local: the machine file says which engine
     engine: Literal["local", "openai"] = "local"
     n_per_arm: Count | None = None  # judge a random part of the correct samples; all when left out
     max_tokens: Count = 512  # of its judgement
@@ -88,7 +90,9 @@ class Verification(Strict):
 class Curation(Strict):
     """Which samples become examples."""
 
+    # which samples are admitted: gold, correct ones; judge, those judged sound; none, all
     filter: Literal["gold", "judge", "none"] = "gold"
+    # one sample a problem of those that are equal by
     unique: Literal["none", "text", "normalised", "equations"] = "text"
     per_problem: Count | None = None  # at most so many of a problem; all when left out
     # only the first n samples a problem; reference: number-matched
@@ -123,8 +127,11 @@ class Student(Strict):
 class Training(Strict):
     """How students are finetuned; every arm of a budget gets the same steps (or epochs, or tokens)."""
 
+    # who trains
     backend: Literal["trl", "unsloth"] = "trl"
+    # all weights, or an adapter
     method: Literal["full", "lora", "qlora"] = "full"
+    # what `amount` counts
     mode: Literal["steps", "epochs", "tokens"] = "steps"
     amount: dict[Name, Positive] = {"low": 600, "high": 6000}  # by budget
     batch_size: Count = 32  # rows a step; halved with gradients accumulated where memory lacks
