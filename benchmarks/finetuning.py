@@ -21,8 +21,12 @@ import numpy as np
 
 from wcse_lib.plan.problems import load_problems
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study import Dataset, Prompt, resolve_model
-from wcse_lib.train import trainer as finetune
+from wcse_lib.study import Dataset, Prompt, Settings, resolve_model
+from wcse_lib.train.attempt import Training
+from wcse_lib.train.encode import encode
+from wcse_lib.train.likelihood import log_likelihoods
+from wcse_lib.train.rows import TOKENS, TrainingRows, write_rows
+from wcse_lib.train.trainer import train
 
 
 def main() -> None:
@@ -34,16 +38,10 @@ def main() -> None:
     base = resolve_model(args.model)
     tokenizer = load_tokenizer(base)
     problems = load_problems(Dataset(n_train=500, n_validation=100, n_held_out=1), 0)[0]
-    rows, held = (
-        [
-            finetune.encode(tokenizer, prompt_ids(tokenizer, q, Prompt()), s, 256)
-            for q, s in zip(p["question"], p["reference"])
-        ]
-        for p in (problems["train"], problems["validation"])
-    )
-    lengths = np.array([len(row["labels"]) for row in rows])
+    rows, held = (encoded(tokenizer, problems[split]) for split in ("train", "validation"))
+    n = rows.lengths
     print(
-        f"{args.model}: {len(rows)} rows of {lengths.min()} to {lengths.max()} tokens (mean {lengths.mean():.0f}), batch 32"
+        f"{args.model}: {len(n)} rows of {n.min()} to {n.max()} tokens (mean {n.mean():.0f}), batch 32"
     )
     print(f"held-out loss before: {loss_of(base, held):.4f}")
     ways = {
@@ -72,8 +70,18 @@ def main() -> None:
         )
 
 
+def encoded(tokenizer, problems) -> TrainingRows:
+    rows = []
+    for problem in problems.itertuples():
+        prompt = prompt_ids(tokenizer, problem.question, Prompt())
+        row = encode(tokenizer, prompt, problem.reference, 256)
+        key = {"author": "gold", "problem_id": problem.problem_id, "sample_index": 0}
+        rows.append(row | key)
+    return write_rows(rows, Path(tempfile.mkdtemp()) / "rows.arrow")
+
+
 def ours(base, rows, steps, seed, out, compiled=False) -> float:
-    settings = finetune.Settings(
+    settings = Settings(
         method="full",
         training="steps",
         amount=steps,
@@ -88,13 +96,16 @@ def ours(base, rows, steps, seed, out, compiled=False) -> float:
         compile=compiled,
     )
     ticks = []
-    finetune.train(base, rows, settings, out, progress=lambda *_: ticks.append(time.process_time()))
+
+    def tick(*_) -> None:
+        ticks.append(time.process_time())
+
+    train(Training(base, rows, settings, out, progress=tick))
     return (ticks[-1] - ticks[0]) * steps / (steps - 1)
 
 
 def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False) -> float:
     import torch
-    from datasets import Dataset as Rows
     from datasets import disable_progress_bars
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -131,7 +142,7 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
     trainer = Padded(
         model=model,
         processing_class=load_tokenizer(base),
-        train_dataset=Rows.from_list(rows),
+        train_dataset=rows.data.select_columns(TOKENS),
         args=args,
         callbacks=[Clock()],
     )
@@ -143,8 +154,8 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
 
 def loss_of(model, rows) -> float:
     """Mean loss per trained token."""
-    n = sum(len(row["labels"]) - row["labels"].count(finetune.MASKED) for row in rows)
-    return -sum(finetune.log_likelihoods(model, rows)) / n
+    every = np.arange(len(rows.lengths))
+    return -log_likelihoods(model, rows, every).sum() / rows.n_trained.sum()
 
 
 if __name__ == "__main__":

@@ -8,18 +8,73 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wcse_lib.store import KEY, read_parquet, write_json, write_parquet
+from wcse_lib.plan import make_plan
+from wcse_lib.store import KEY, SampleWriter, read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     AdaptiveArm,
     MixedArm,
     ModelFacts,
     Plan,
     PlannedMixed,
+    Run,
     Study,
     Verification,
     check_study,
 )
 from wcse_lib.verdicts import judged_rows, verifier, with_judgements
+
+
+def taught_study(**changes) -> Study:
+    """Two arms, two budgets, two nano students and few problems; `changes` replace whole entries of the params."""
+    data = {
+        "study": "made",
+        "seed": 3,
+        "dataset": {
+            "name": "nano",
+            "n_train": 30,
+            "n_validation": 6,
+            "n_held_out": 12,
+            "levels": [1, 2],
+        },
+        "arms": {"se": {"model": "nano-se"}, "wc": {"model": "nano-wc"}},
+        "budget": {"reference": "se", "samples": {"low": 1, "high": 2}, "match": "count"},
+        "students": {"small": {"model": "nano-student"}, "wc": {"model": "nano-wc"}},
+        "training": {
+            "amount": {"low": 1, "high": 2},
+            "batch_size": 8,
+            "n_checkpoints": 1,
+            "max_tokens": 256,
+        },
+        "evaluation": {"n_samples": 2, "max_tokens": 40, "maj_k": [2]},
+    }
+    return check_study(data | changes, "test")
+
+
+def lay_examples(folder: Path, **changes) -> Run:
+    """A `taught_study` after 03, as far as 04 reads it.
+
+    Examples (reference solutions): se has 8 problems, wc 20, each with one sample at low and two at high. Every sample
+    of wc on disk is wrong, and every second one gives no answer.
+    """
+    run = make_plan(taught_study(**changes), folder)
+    problems = read_parquet(run.path("01", "train.parquet"))
+    for arm, n_problems in (("se", 8), ("wc", 20)):
+        solved = problems.head(n_problems).rename(columns={"reference": "text"})
+        frames = []
+        for recipe in ["main", *run.study.recipes]:
+            for budget, n in run.study.budget.samples.items():
+                facts = {"author": arm, "budget": budget, "recipe": recipe}
+                frames += [solved.assign(sample_index=i, **facts) for i in range(n)]
+        examples = pd.concat(frames)[[*KEY, "budget", "recipe", "text"]]
+        write_parquet(run.path("03", arm, "examples.parquet"), examples)
+    ids = np.repeat(problems["problem_id"], 2)
+    keys = pd.DataFrame({"author": "wc", "problem_id": ids, "sample_index": [0, 1] * len(problems)})
+    with SampleWriter(run.path("02", "wc")) as writer:
+        for key in keys.itertuples(index=False):
+            writer.add(sample_row(**key._asdict(), text="wrong #### 999", model="nano-wc"))
+    verdicts = keys.assign(verdict="incorrect", extracted=["9", None] * len(problems))
+    write_parquet(run.path("03", "wc", "verdicts.parquet"), verdicts)
+    return run
 
 
 def sample_row(sample_index: int, **more) -> dict:

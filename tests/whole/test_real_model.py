@@ -19,8 +19,9 @@ from wcse_lib import pipeline
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store.records import KEY, read_json, read_parquet, read_samples
 from wcse_lib.study import STAGES, Run, Study, check_study, load_study, write_yaml
-from wcse_lib.train import stage as training
-from wcse_lib.train import trainer as finetune
+from wcse_lib.train.encode import n_trained
+from wcse_lib.train.examples import examples_of
+from wcse_lib.train.rows import encoded_rows
 
 pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.timeout(7200)]
 
@@ -232,15 +233,13 @@ def no_row_is_lost(run: Run, name: str) -> None:
             (b, r): n["train"] * entry["samples"][b] for b, r in flow.index
         }
     for student in trained(run):
-        examples, cut = training.examples_of(run, student)
+        n_examples = sum(map(len, examples_of(run, student)))
         report, left = (
             read_json(run.path("04", student, "report.json")),
             read_parquet(run.path("04", student, "dropped.parquet")),
         )
-        assert (
-            report["n_examples"] + len(left) == len(examples) + len(cut)
-            and report["n_examples"] > 0
-        )
+        assert report["n_examples"] + len(left) == n_examples
+        assert report["n_examples"] > 0
     for student in run.plan["students"]:
         for decoding, k in (("greedy", 1), ("sampled", run.study.evaluation.n_samples)):
             rows, verdicts = (
@@ -264,7 +263,7 @@ def losses(run: Run, most: int = 4) -> pd.DataFrame:
     for student in trained(run):
         base = run.student(student)["model"]
         encoded = sorted(
-            training.encoded_rows(run, student, load_tokenizer(base))[0],
+            encoded_rows(run, student, load_tokenizer(base), lambda dropped: None),
             key=lambda row: len(row["labels"]),
         )[:most]
         live = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -293,7 +292,7 @@ def loss(model, rows: list[dict]) -> float:
     total, n = 0.0, 0
     with torch.inference_mode():
         for row in rows:
-            k = len(row["labels"]) - row["labels"].count(finetune.MASKED)
+            k = n_trained(row)
             tensors = {name: torch.tensor([row[name]]) for name in ("input_ids", "labels")}
             total, n = total + k * float(model(**tensors).loss), n + k
     return total / n

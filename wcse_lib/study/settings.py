@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
-
-import numpy as np
+from dataclasses import dataclass
 
 CHOICES = {
     "backend": ("trl", "unsloth"),
@@ -14,9 +12,7 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16"),
     "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
 }
-
-
-POSITIVE = ("amount", "learning_rate", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
+POSITIVE = ("amount", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
 
 
 @dataclass(frozen=True)
@@ -54,18 +50,20 @@ class Settings:
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     packing: bool = False
-    # by torch.compile; backend trl only, since Unsloth compiles what it wants compiled
-    compile: bool = False
+    compile: bool = False  # by torch.compile; backend trl only, as Unsloth compiles by itself
     report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if (name in CHOICES and value not in CHOICES[name]) or (
-                name in POSITIVE and np.min(value) <= 0
-            ):
-                raise ValueError(
-                    f"{name} is {value!r}: choose {CHOICES.get(name, 'a number above 0')}"
-                )
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}: choose {choices}")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value <= 0:
+                raise ValueError(f"{name} is {value!r}: choose a number above 0")
+        if min(self.learning_rates) <= 0:
+            raise ValueError(f"learning_rate is {self.learning_rate!r}: choose a number above 0")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}"
@@ -77,11 +75,17 @@ class Settings:
         if self.training == "steps" and self.amount < 1:
             raise ValueError(f"amount is {self.amount!r}: at least one step is needed")
 
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rates to try, mostly one."""
+        rate = self.learning_rate
+        return rate if isinstance(rate, tuple) else (rate,)
+
     def missing(self) -> list[str]:
         """Packages that such a training needs and that are not installed here."""
-        needed = [
-            *self.report_to,
-            *["unsloth"] * (self.backend == "unsloth"),
-            *["bitsandbytes"] * (self.method == "qlora"),
-        ]
+        needed = list(self.report_to)
+        if self.backend == "unsloth":
+            needed.append("unsloth")
+        if self.method == "qlora":
+            needed.append("bitsandbytes")
         return [name for name in needed if importlib.util.find_spec(name) is None]

@@ -1,4 +1,4 @@
-"""The finetuning room: rows, batches, losses against a bare loop, resuming, refusals, adapters and both backends."""
+"""The trainer: batches, losses against a bare loop, resuming, memory, learning rates, adapters and both backends."""
 
 import importlib.util
 import json
@@ -12,52 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import BOS, EOS, losses, make_base, make_rows, settings, trained
 
-from wcse_lib.study.settings import Settings
-from wcse_lib.train import trainer as finetune
-from wcse_lib.train.trainer import MASKED, batches, check_rows, coloured, encode, train
-
-BOS, EOS = 1, 2
-
-
-def make_base(folder: Path):
-    """A random Llama (hidden 64, 2 heads, 2 layers) with one token per character; returns its tokenizer."""
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    names = ["<pad>", "<bos>", "<eos>", "<unk>", *map(chr, range(32, 127)), "\n"]
-    core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    core.decoder = decoders.Fuse()
-    special = dict(pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def make_rows(tokenizer, n: int = 40) -> list[dict]:
-    rng, rows = np.random.default_rng(0), []
-    for _ in range(n):
-        a, b = rng.integers(0, 99, 2)
-        prompt = [BOS, *tokenizer(f"{a}+{b}=", add_special_tokens=False)["input_ids"]]
-        rows.append(encode(tokenizer, prompt, f"{a + b} " * rng.integers(1, 6), 64))
-    return rows
+from wcse_lib.train.attempt import Diverged, batches
+from wcse_lib.train.encode import MASKED, check_row, encode
+from wcse_lib.train.trainer import RESUMING, report_curves
 
 
 @pytest.fixture(scope="module")
@@ -75,167 +34,12 @@ def rows(tokenizer):
     return make_rows(tokenizer)
 
 
-def settings(**changes) -> Settings:
-    fields = dict(
-        method="full", training="steps", amount=12, learning_rate=3e-3, batch_size=8, max_tokens=64
-    )
-    return Settings(**fields | dict(n_checkpoints=4, dtype="float32") | changes)
-
-
-def losses(report: dict) -> list[float]:
-    return [loss for _, loss, _ in report["loss_curve"]]
-
-
-# ---- rows
-
-
-def test_encode_masks_the_prompt_and_trains_the_end(tokenizer):
-    prompt = [BOS, 20, 21]
-    row = encode(tokenizer, prompt, "ab", 10)
-    assert row["input_ids"][:3] == prompt and row["labels"][:3] == [MASKED] * 3
-    assert (
-        row["labels"][3:] == row["input_ids"][3:]
-        and row["labels"][-1] == EOS
-        and len(row["labels"]) == 6
-    )
-    assert (
-        encode(tokenizer, prompt, "ab", 6) is not None
-        and encode(tokenizer, prompt, "ab", 5) is None
-    )
-
-
-def test_special_tokens_spelt_out_in_a_completion_stay_text(tokenizer):
-    labels = encode(tokenizer, [BOS], "x<eos>y<bos>", 64)["labels"]
-    assert (
-        labels.count(EOS) == 1
-        and BOS not in labels
-        and tokenizer.decode(labels[1:-1]) == "x<eos>y<bos>"
-    )
-
-
-def test_good_rows_pass(rows, tokenizer):
-    check_rows(rows, tokenizer)
-
-
-@pytest.mark.parametrize(
-    "row, reason",
-    [
-        ({"input_ids": [BOS, BOS, 20, EOS], "labels": [MASKED, MASKED, 20, EOS]}, "2 BOS"),
-        ({"input_ids": [BOS, 20, BOS, 20, EOS], "labels": [MASKED] * 3 + [20, EOS]}, "2 BOS"),
-        ({"input_ids": [20, 21, EOS], "labels": [MASKED, 21, EOS]}, "0 BOS"),
-        ({"input_ids": [BOS, 20, EOS], "labels": [MASKED] * 3}, "all 3 labels are masked"),
-        ({"input_ids": [BOS, 20, 21], "labels": [MASKED, 20, 21]}, "end token 2 is not trained"),
-        ({"input_ids": [BOS, 20, EOS], "labels": [MASKED, 20, MASKED]}, "differ"),
-        ({"input_ids": [BOS, 20, EOS], "labels": [MASKED, EOS]}, "torn"),
-        ({"input_ids": [], "labels": []}, "empty"),
-    ],
-)
-def test_bad_rows_are_refused_by_number_and_reason(rows, tokenizer, row, reason):
-    with pytest.raises(ValueError, match=f"row 2: .*{reason}"):
-        check_rows([*rows[:2], row], tokenizer)
-
-
-def test_no_rows_are_refused(tokenizer):
-    with pytest.raises(ValueError, match="no rows"):
-        check_rows([], tokenizer)
-
-
-def test_a_bos_that_marks_turns_may_recur_but_not_lead_twice(tokenizer, base):
-    from transformers import AutoTokenizer
-
-    chat = AutoTokenizer.from_pretrained(base)
-    chat.chat_template = "{% for m in messages %}<bos>{{ m['content'] }}{% endfor %}"
-    check_rows([{"input_ids": [BOS, 20, BOS, 21, EOS], "labels": [MASKED] * 3 + [21, EOS]}], chat)
-    with pytest.raises(ValueError, match="2 of them at its start"):
-        check_rows([{"input_ids": [BOS, BOS, 21, EOS], "labels": [MASKED] * 2 + [21, EOS]}], chat)
-
-
-def test_coloured_shows_masks_and_escapes_text(tokenizer):
-    page = coloured(
-        [encode(tokenizer, [BOS, *tokenizer("<b>&")["input_ids"]], "a\nb", 64)], tokenizer
-    )
-    assert (
-        "&lt;" in page and "&amp;" in page and "<b>" not in page and "9 tokens, 4 trained" in page
-    )
-    assert page.count("label -100") == 5 and f"id {EOS}, label {EOS}" in page
-
-
-# ---- the end of a turn
-
-GEMMA = "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] | trim }}<end_turn>\n{% endfor %}"
-LLAMA = "{% for m in messages %}<turn>{{ m['role'] }}<turn>{{ m['content'] }}<end_turn>{% endfor %}"
-MISTRAL = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'assistant' %}<eos>{% endif %}{% endfor %}"
-NONE = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
-
-
-@pytest.mark.parametrize(
-    "template, token",
-    [(GEMMA, "<end_turn>"), (LLAMA, "<end_turn>"), (MISTRAL, "<eos>"), (NONE, "<eos>")],
-)
-def test_the_end_token_is_the_one_that_the_template_sets(base, template, token):
-    from transformers import AutoTokenizer
-
-    chat = AutoTokenizer.from_pretrained(base)
-    chat.add_special_tokens({"additional_special_tokens": ["<turn>", "<end_turn>"]})
-    chat.chat_template = template
-    assert finetune.end_token(chat) == chat.convert_tokens_to_ids(token)
-    assert finetune.end_token(chat, "plain") == EOS
-    chat.chat_template, chat.eos_token = NONE, None
-    with pytest.raises(ValueError, match="no EOS"):
-        finetune.end_token(chat)
-
-
-def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
-    """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from wcse_lib.sample.engines import Decoding, Request
-    from wcse_lib.sample.engines.hf import HFEngine
-
-    chat = AutoTokenizer.from_pretrained(base)
-    end = chat.convert_tokens_to_ids("~")  # any token will do
-    rows = [encode(chat, [BOS, 20 + i % 5], "ab", 64, end) for i in range(16)]
-    check_rows(rows, chat, end)
-    with pytest.raises(ValueError, match="end token 2 is not trained"):
-        check_rows(rows, chat)
-    for method in ("lora", "full"):
-        changes = dict(method=method, amount=30, learning_rate=1e-2, n_checkpoints=1, merge=True)
-        train(base, rows, settings(**changes), tmp_path / method, end_id=end)
-        saved = tmp_path / method / ("model" if method == "full" else "merged")
-        assert AutoTokenizer.from_pretrained(tmp_path / method / "model").eos_token_id == end
-        ends = AutoModelForCausalLM.from_pretrained(saved).generation_config.eos_token_id
-        assert {end, EOS} <= set(ends)
-    (out,) = HFEngine(str(saved), {"dtype": "float32"}).generate(
-        [Request(("a", "p", 0), [BOS, 21], 0)], Decoding(0.0, max_tokens=9)
-    )
-    assert (out.text, out.n_tokens, out.finish_reason) == ("ab", 3, "stop")
-
-
-# ---- settings and batches
-
-
-@pytest.mark.parametrize(
-    "change, word",
-    [
-        ({"method": "dora"}, "method"),
-        ({"backend": "jax"}, "backend"),
-        ({"training": "hours"}, "training"),
-        ({"learning_rate": 0}, "learning_rate"),
-        ({"micro_batch_size": 3}, "micro_batch"),
-        ({"amount": -1}, "amount"),
-        ({"learning_rate": (1e-3, 0)}, "learning_rate"),
-        ({"packing": True, "backend": "unsloth"}, "packing"),
-        ({"amount": 0.4}, "at least one step"),
-    ],
-)
-def test_wrong_settings_are_named(change, word):
-    with pytest.raises(ValueError, match=word):
-        settings(**change)
+# ---- batches
 
 
 def test_missing_packages_are_named_before_training(base, rows, tmp_path):
     with pytest.raises(ValueError, match="no_such_tracker: not installed"):
-        train(base, rows, settings(report_to=("no_such_tracker",)), tmp_path / "out")
+        trained(base, rows, settings(report_to=("no_such_tracker",)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -244,7 +48,8 @@ def test_an_epoch_is_every_row_once():
     for epochs in (1, 3):
         plan = batches(lengths, settings(training="epochs", amount=epochs, batch_size=32))
         assert (np.bincount(np.concatenate(plan), minlength=300) == epochs).all()
-        assert {len(b) for b in plan[:-1]} == {32} and 0 < len(plan[-1]) <= 32
+        assert {len(b) for b in plan[:-1]} == {32}
+        assert 0 < len(plan[-1]) <= 32
     assert len(np.concatenate(batches(lengths, settings(training="epochs", amount=0.5)))) == 150
 
 
@@ -252,7 +57,8 @@ def test_steps_and_tokens_are_met():
     lengths = np.random.default_rng(1).integers(5, 90, 100)
     plan = batches(lengths, settings(amount=17, batch_size=32))
     seen = np.bincount(np.concatenate(plan), minlength=100)
-    assert len(plan) == 17 and seen.max() - seen.min() <= 1
+    assert len(plan) == 17
+    assert seen.max() - seen.min() <= 1
     for amount in (1, 5000, 20000):
         order = np.concatenate(
             batches(lengths, settings(training="tokens", amount=amount, batch_size=32))
@@ -286,7 +92,7 @@ def test_few_rows_do_not_crowd_one_batch():
 def plain(base, rows, tmp_path_factory):
     """One ordinary training, which others are compared with."""
     out = tmp_path_factory.mktemp("finetune") / "plain"
-    return train(base, rows, settings(), out, n_dropped_long=3), out
+    return trained(base, rows, settings(), out, n_dropped_long=3), out
 
 
 def test_losses_equal_a_bare_torch_loop(plain, base, rows):
@@ -324,38 +130,36 @@ def test_the_report(plain, rows):
     report, out = plain
     order = np.concatenate(batches([len(r["labels"]) for r in rows], settings()))
     n_tokens = sum(len(rows[i]["labels"]) for i in order)
-    assert (
-        report["n_examples"] == 40
-        and report["n_dropped_long"] == 3
-        and report["n_tokens"] == n_tokens
-    )
+    assert report["n_examples"] == 40
+    assert report["n_dropped_long"] == 3
+    assert report["n_tokens"] == n_tokens
     assert report["n_trained_tokens"] == sum(x != MASKED for i in order for x in rows[i]["labels"])
-    assert report["steps"] == 12 and report["epochs"] == 12 * 8 / 40 and report["best_step"] == 12
+    assert report["steps"] == 12
+    assert report["epochs"] == 12 * 8 / 40
+    assert report["best_step"] == 12
     assert report["spent_flops"] == 6 * report["n_parameters"] * n_tokens
-    assert losses(report)[-1] < losses(report)[0] - 0.5 and report["loss_curve"][0][2] == 0.0
-    assert (
-        report["versions"]["trl"]
-        and report["peak_memory_bytes"] > 1e8
-        and report["validation_curve"] == []
-    )
+    assert losses(report)[-1] < losses(report)[0] - 0.5
+    assert report["loss_curve"][0][2] == 0.0
+    assert report["versions"]["trl"]
+    assert report["peak_memory_bytes"] > 1e8
+    assert report["validation_curve"] == []
     assert json.loads((out / "report.json").read_text()) == report
     assert {f.name for f in out.iterdir()} == {"model", "report.json", "training.json"}
     files = {f.name for f in (out / "model").iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= files and not files & set(
-        finetune.RESUMING
-    )
+    assert {"model.safetensors", "config.json", "tokenizer.json"} <= files
+    assert not files & set(RESUMING)
 
 
 def test_a_finished_training_is_not_repeated_nor_mistaken(plain, base, rows):
     report, out = plain
     assert (
-        train(base, rows, settings(), out, progress=lambda *_: pytest.fail("trained again"))
+        trained(base, rows, settings(), out, progress=lambda *_: pytest.fail("trained again"))
         == report
     )
     with pytest.raises(ValueError, match="another training"):
-        train(base, rows, settings(learning_rate=1e-3), out)
+        trained(base, rows, settings(learning_rate=1e-3), out)
     with pytest.raises(ValueError, match="another training"):
-        train(base, rows[1:], settings(), out)
+        trained(base, rows[1:], settings(), out)
 
 
 def test_the_best_checkpoint_is_kept_and_validation_leaves_no_trace(plain, base, rows, tmp_path):
@@ -365,13 +169,14 @@ def test_the_best_checkpoint_is_kept_and_validation_leaves_no_trace(plain, base,
     seen = {}
 
     def validate(model, tokenizer, step):
-        assert not model.training and not torch.is_grad_enabled()
+        assert not model.training
+        assert not torch.is_grad_enabled()
         torch.rand(step)
         seen[step] = {k: v.clone() for k, v in model.state_dict().items()}
         return {3: 0.25, 6: 0.5, 9: 0.5, 12: 0.0}[step]
 
     steps = []
-    report = train(
+    report = trained(
         base,
         rows,
         settings(),
@@ -379,7 +184,8 @@ def test_the_best_checkpoint_is_kept_and_validation_leaves_no_trace(plain, base,
         validate,
         lambda step, n, loss: steps.append((step, n)),
     )
-    assert report["best_step"] == 6 and report["validation_curve"] == [
+    assert report["best_step"] == 6
+    assert report["validation_curve"] == [
         [3, 0.25],
         [6, 0.5],
         [9, 0.5],
@@ -387,24 +193,23 @@ def test_the_best_checkpoint_is_kept_and_validation_leaves_no_trace(plain, base,
     ]
     kept = AutoModelForCausalLM.from_pretrained(tmp_path / "out/model").state_dict()
     assert all(torch.equal(kept[k], v) for k, v in seen[6].items())
-    assert losses(report) == losses(plain[0]) and steps == [(i, 12) for i in range(1, 13)]
+    assert losses(report) == losses(plain[0])
+    assert steps == [(i, 12) for i in range(1, 13)]
 
 
 def test_a_micro_batch_changes_no_loss(base, rows, tmp_path):
     epoch = dict(training="epochs", amount=1, n_checkpoints=1)  # 21 rows: batches of 8, 8 and 5
     whole, split = (
-        train(base, rows[:21], settings(micro_batch_size=m, **epoch), tmp_path / str(m))
+        trained(base, rows[:21], settings(micro_batch_size=m, **epoch), tmp_path / str(m))
         for m in (8, 2)
     )
-    assert (
-        losses(split) == pytest.approx(losses(whole), abs=1e-5)
-        and whole["steps"] == 3
-        and whole["epochs"] == 1
-    )
+    assert losses(split) == pytest.approx(losses(whole), abs=1e-5)
+    assert whole["steps"] == 3
+    assert whole["epochs"] == 1
 
 
 def test_packed_rows_do_not_see_each_other(plain, base, rows, tmp_path):
-    packed = train(base, rows, settings(packing=True, micro_batch_size=4), tmp_path / "out")
+    packed = trained(base, rows, settings(packing=True, micro_batch_size=4), tmp_path / "out")
     assert losses(packed) == pytest.approx(losses(plain[0]), abs=1e-5)
 
 
@@ -414,11 +219,9 @@ def test_packed_rows_do_not_see_each_other(plain, base, rows, tmp_path):
 def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
     from safetensors import safe_open
 
-    compiled = train(base, rows, settings(compile=True), tmp_path / "out")
-    assert (
-        losses(compiled) == pytest.approx(losses(plain[0]), abs=1e-4)
-        and compiled["settings"]["compile"]
-    )
+    compiled = trained(base, rows, settings(compile=True), tmp_path / "out")
+    assert losses(compiled) == pytest.approx(losses(plain[0]), abs=1e-4)
+    assert compiled["settings"]["compile"]
     assert compiled["settings_sha256"] == plain[0]["settings_sha256"], (
         "it is how the steps are made, not which"
     )
@@ -430,8 +233,9 @@ def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
 
 
 def test_curves_of_a_report(plain):
-    frame = finetune.curves(plain[0] | {"validation_curve": [[3, 0.25], [6, 0.5]]})
-    assert frame["loss"].tolist() == losses(plain[0]) and frame.dropna()["accuracy"].tolist() == [
+    frame = report_curves(plain[0] | {"validation_curve": [[3, 0.25], [6, 0.5]]})
+    assert frame["loss"].tolist() == losses(plain[0])
+    assert frame.dropna()["accuracy"].tolist() == [
         0.25,
         0.5,
     ]
@@ -456,14 +260,12 @@ def test_out_of_memory_halves_the_micro_batch(plain, base, rows, tmp_path, monke
         return forward(self, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(LlamaModel, "forward", small)
-    report = train(base, rows, settings(), tmp_path / "out")
+    report = trained(base, rows, settings(), tmp_path / "out")
     start = (
         0 if kind == "cuda" else 6
     )  # the eighth step fails: on from the checkpoint after the sixth
-    assert (
-        report["micro_batches"] == [[0, 8], [start, 4]]
-        and "micro batch now 4" in report["notes"][0]
-    )
+    assert report["micro_batches"] == [[0, 8], [start, 4]]
+    assert "micro batch now 4" in report["notes"][0]
     assert losses(report) == pytest.approx(losses(plain[0]), abs=1e-5)
 
 
@@ -475,7 +277,7 @@ def test_other_errors_pass_through(base, rows, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LlamaModel, "forward", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        train(base, rows, settings(), tmp_path / "out")
+        trained(base, rows, settings(), tmp_path / "out")
 
 
 def test_a_loss_that_is_not_a_number_stops(base, tokenizer, rows, tmp_path):
@@ -487,9 +289,9 @@ def test_a_loss_that_is_not_a_number_stops(base, tokenizer, rows, tmp_path):
     model.save_pretrained(tmp_path / "broken")
     tokenizer.save_pretrained(tmp_path / "broken")
     with pytest.raises(ValueError, match="loss is nan at step 1, learning rate 0.003"):
-        train(tmp_path / "broken", rows, settings(warmup=0), tmp_path / "out")
+        trained(tmp_path / "broken", rows, settings(warmup=0), tmp_path / "out")
     assert not (tmp_path / "out/model").exists()
-    report = train(
+    report = trained(
         base, rows, settings(amount=1), tmp_path / "out"
     )  # nothing worth keeping stood in the way
     assert report["steps"] == 1
@@ -508,35 +310,34 @@ def test_learning_rates_are_chosen_by_validation_alone(plain, base, rows, tmp_pa
         return list(good.values())[len(list(out.glob("rates/*/report.json")))]
 
     with pytest.raises(KeyboardInterrupt):
-        train(base, rows, wanted, out, validate)
-    report = train(base, rows, wanted, out, validate)
+        trained(base, rows, wanted, out, validate)
+    report = trained(base, rows, wanted, out, validate)
     assert [(one["learning_rate"], one["accuracy"]) for one in report["rates"]] == [
         (1e-3, 0.2),
         (3e-3, 0.9),
         (1e30, None),
         (4e-3, 1.0),
     ]
-    assert (
-        re.search(r"is (nan|inf) at step \d+, learning rate", report["rates"][2]["note"])
-        and report["learning_rate"] == 4e-3
-    )
-    assert max(map(len, seen)) == 1 and {f.name for f in out.iterdir()} == {
+    assert re.search(r"is (nan|inf) at step \d+, learning rate", report["rates"][2]["note"])
+    assert report["learning_rate"] == 4e-3
+    assert max(map(len, seen)) == 1
+    assert {f.name for f in out.iterdir()} == {
         "model",
         "report.json",
         "training.json",
     }
-    assert train(base, rows, wanted, out, validate) == report
+    assert trained(base, rows, wanted, out, validate) == report
     with pytest.raises(ValueError, match="validation problems"):
-        train(base, rows, wanted, tmp_path / "blind")
+        trained(base, rows, wanted, tmp_path / "blind")
     with pytest.raises(ValueError, match="another training"):
-        train(base, rows, settings(learning_rate=(1e-3,)), out, validate)
-    with pytest.raises(finetune.Diverged, match="learning rate .*e.29; .* learning rate"):
-        train(base, rows, settings(learning_rate=(1e30, 1e29)), tmp_path / "wild", validate)
+        trained(base, rows, settings(learning_rate=(1e-3,)), out, validate)
+    with pytest.raises(Diverged, match="learning rate .*e.29; .* learning rate"):
+        trained(base, rows, settings(learning_rate=(1e30, 1e29)), tmp_path / "wild", validate)
 
 
 def test_a_row_above_the_limit_is_refused(base, rows, tmp_path):
     with pytest.raises(ValueError, match="limit 10"):
-        train(base, rows, settings(max_tokens=10), tmp_path / "out")
+        trained(base, rows, settings(max_tokens=10), tmp_path / "out")
 
 
 # ---- resuming
@@ -558,7 +359,7 @@ def test_resuming_gives_the_same_losses(plain, base, rows, tmp_path, damage, ste
     out = tmp_path / "out"
     accuracy = {3: 0.1, 6: 0.9, 9: 0.2, 12: 0.3}
     with pytest.raises(KeyboardInterrupt):
-        train(base, rows, settings(), out, lambda m, t, s: accuracy[s], stop_at(8))
+        trained(base, rows, settings(), out, lambda m, t, s: accuracy[s], stop_at(8))
     last = out / "checkpoints/checkpoint-6"
     if damage == "truncated weights":
         os.truncate(last / "model.safetensors", 5000)
@@ -568,12 +369,11 @@ def test_resuming_gives_the_same_losses(plain, base, rows, tmp_path, damage, ste
         (last / "optimizer.pt").write_bytes(data)
     elif damage == "no state":
         (last / "trainer_state.json").unlink()
-    report = train(base, rows, settings(), out, lambda m, t, s: accuracy[s])
-    assert report["notes"] == [f"resumed at step {step}"] and report["best_step"] == 6
-    assert (
-        losses(report) == pytest.approx(losses(plain[0]), abs=1e-6)
-        and not (out / "checkpoints").exists()
-    )
+    report = trained(base, rows, settings(), out, lambda m, t, s: accuracy[s])
+    assert report["notes"] == [f"resumed at step {step}"]
+    assert report["best_step"] == 6
+    assert losses(report) == pytest.approx(losses(plain[0]), abs=1e-6)
+    assert not (out / "checkpoints").exists()
 
 
 def test_a_kill_while_finishing_costs_no_step(base, rows, tmp_path, monkeypatch):
@@ -582,35 +382,32 @@ def test_a_kill_while_finishing_costs_no_step(base, rows, tmp_path, monkeypatch)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(shutil, "copytree", killed)
-        train(base, rows, settings(amount=4), tmp_path / "out")
+        trained(base, rows, settings(amount=4), tmp_path / "out")
     assert not (tmp_path / "out/model").exists()
-    report = train(
+    report = trained(
         base,
         rows,
         settings(amount=4),
         tmp_path / "out",
         progress=lambda *_: pytest.fail("a step again"),
     )
-    assert (
-        report["notes"] == ["resumed at step 4"]
-        and len(losses(report)) == 4
-        and (tmp_path / "out/model").exists()
-    )
+    assert report["notes"] == ["resumed at step 4"]
+    assert len(losses(report)) == 4
+    assert (tmp_path / "out/model").exists()
 
 
 def test_an_adapter_resumes_with_its_dropout(base, rows, tmp_path):
     lora = settings(method="lora", lora_dropout=0.2, learning_rate=1e-2)
     with pytest.raises(KeyboardInterrupt):
-        train(base, rows, lora, tmp_path / "out", progress=stop_at(8))
-    report, whole = (train(base, rows, lora, tmp_path / name) for name in ("out", "whole"))
-    assert report["notes"] == ["resumed at step 6"] and losses(report) == pytest.approx(
-        losses(whole), abs=1e-6
-    )
+        trained(base, rows, lora, tmp_path / "out", progress=stop_at(8))
+    report, whole = (trained(base, rows, lora, tmp_path / name) for name in ("out", "whole"))
+    assert report["notes"] == ["resumed at step 6"]
+    assert losses(report) == pytest.approx(losses(whole), abs=1e-6)
 
 
 def test_checkpoints_on_disk_are_bounded(base, rows, tmp_path):
     out, most = tmp_path / "out", []
-    report = train(
+    report = trained(
         base,
         rows,
         settings(n_checkpoints=12),
@@ -618,27 +415,26 @@ def test_checkpoints_on_disk_are_bounded(base, rows, tmp_path):
         lambda m, t, s: float(s == 2),
         lambda *_: most.append({f.name for f in out.glob("checkpoints/*")}),
     )
-    assert (
-        report["best_step"] == 2
-        and max(map(len, most)) == 2
-        and all("checkpoint-2" in m for m in most[3:])
-    )
+    assert report["best_step"] == 2
+    assert max(map(len, most)) == 2
+    assert all("checkpoint-2" in m for m in most[3:])
 
 
 @pytest.mark.slow
 def test_resuming_after_sigkill(plain, base, rows, tmp_path):
     script = (
-        "import os, signal, sys; sys.path.insert(0, sys.argv[1]); import test_finetune as t; from pathlib import Path\n"
-        "base, out = map(Path, sys.argv[2:]); rows = t.make_rows(t.make_base(base))\n"
-        "t.train(base, rows, t.settings(), out, None, lambda s, n, l: s == 8 and os.kill(os.getpid(), signal.SIGKILL))"
+        "import os, signal, sys; sys.path.insert(0, sys.argv[1]); import tiny; from pathlib import Path\n"
+        "base, out = map(Path, sys.argv[2:]); rows = tiny.make_rows(tiny.make_base(base))\n"
+        "kill = lambda step, n, loss: step == 8 and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "tiny.trained(base, rows, tiny.settings(), out, None, kill)"
     )
     here, own, out = Path(__file__).parent, tmp_path / "base", tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", script, here, own, out])
-    assert done.returncode == -signal.SIGKILL and not (out / "model").exists()
-    report = train(own, rows, settings(), out)
-    assert report["notes"] == ["resumed at step 6"] and losses(report) == pytest.approx(
-        losses(plain[0]), abs=1e-6
-    )
+    assert done.returncode == -signal.SIGKILL
+    assert not (out / "model").exists()
+    report = trained(own, rows, settings(), out)
+    assert report["notes"] == ["resumed at step 6"]
+    assert losses(report) == pytest.approx(losses(plain[0]), abs=1e-6)
 
 
 # ---- adapters and number formats
@@ -653,7 +449,7 @@ def test_lora_leaves_an_adapter_and_a_merged_model(base, rows, tmp_path):
     changes = dict(
         method="lora", learning_rate=1e-2, lora_rank=4, lora_alpha=8, lora_dropout=0.1, merge=True
     )
-    report = train(base, rows, settings(**changes), out)
+    report = trained(base, rows, settings(**changes), out)
     files = {f.name for f in (out / "model").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
     assert losses(report)[-1] < losses(report)[0]
@@ -662,9 +458,10 @@ def test_lora_leaves_an_adapter_and_a_merged_model(base, rows, tmp_path):
     before = frozen(ids).logits
     adapted = PeftModel.from_pretrained(frozen, out / "model")(ids).logits
     merged = AutoModelForCausalLM.from_pretrained(out / "merged")
-    assert merged.dtype == torch.bfloat16 and (adapted - before).abs().max() > 0.1
+    assert merged.dtype == torch.bfloat16
+    assert (adapted - before).abs().max() > 0.1
     assert (merged.float()(ids).logits - adapted).abs().max() < 0.1 * (adapted - before).abs().max()
-    second = train(
+    second = trained(
         base, rows, settings(**changes), tmp_path / "again", lambda *_: 0.0
     )  # dropout's stream is untouched
     assert losses(second) == losses(report)
@@ -674,13 +471,38 @@ def test_bfloat16_trains_float32_weights(plain, base, rows, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    report = train(
+    report = trained(
         base, rows, settings(dtype="bfloat16", gradient_checkpointing=True), tmp_path / "out"
     )
-    assert losses(report) == pytest.approx(losses(plain[0]), abs=0.02) and losses(report) != losses(
-        plain[0]
-    )
+    assert losses(report) == pytest.approx(losses(plain[0]), abs=0.02)
+    assert losses(report) != losses(plain[0])
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out/model").dtype == torch.float32
+
+
+def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
+    """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from wcse_lib.sample.engines import Decoding, Request
+    from wcse_lib.sample.engines.hf import HFEngine
+
+    chat = AutoTokenizer.from_pretrained(base)
+    end = chat.convert_tokens_to_ids("~")  # any token will do
+    rows = [encode(chat, [BOS, 20 + i % 5], "ab", 64, end) for i in range(16)]
+    check_row(rows[0], 0, chat, end)
+    with pytest.raises(ValueError, match="end token 2 is not trained"):
+        check_row(rows[0], 0, chat, EOS)
+    for method in ("lora", "full"):
+        changes = dict(method=method, amount=30, learning_rate=1e-2, n_checkpoints=1, merge=True)
+        trained(base, rows, settings(**changes), tmp_path / method, end_id=end)
+        saved = tmp_path / method / ("model" if method == "full" else "merged")
+        assert AutoTokenizer.from_pretrained(tmp_path / method / "model").eos_token_id == end
+        ends = AutoModelForCausalLM.from_pretrained(saved).generation_config.eos_token_id
+        assert {end, EOS} <= set(ends)
+    (out,) = HFEngine(str(saved), {"dtype": "float32"}).generate(
+        [Request(("a", "p", 0), [BOS, 21], 0)], Decoding(0.0, max_tokens=9)
+    )
+    assert (out.text, out.n_tokens, out.finish_reason) == ("ab", 3, "stop")
 
 
 # ---- both backends, each in a process of its own
@@ -688,25 +510,20 @@ def test_bfloat16_trains_float32_weights(plain, base, rows, tmp_path):
 BOTH = """
 import json, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
-from wcse_lib.train import trainer as finetune
-finetune.open_backend(sys.argv[2])
-import test_finetune as t
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1])]
+from wcse_lib.train.models import open_backend
+open_backend(sys.argv[2])
+import tiny, torch
 base, out = Path(sys.argv[3]), Path(sys.argv[4])
-rows = t.make_rows(t.make_base(base))
+rows = tiny.make_rows(tiny.make_base(base))
+prompt = torch.tensor([[tiny.BOS, 20, 21]])
+validate = lambda model, tokenizer, step: model.generate(input_ids=prompt, max_new_tokens=2).shape[1] / 9
 reports = {}
 for method in ("full", "lora"):
     changes = dict(method=method, backend=sys.argv[2], merge=True, micro_batch_size=4)
-    validate = lambda model, tokenizer, step: model.generate(input_ids=t.prompt(), max_new_tokens=2).shape[1] / 9
-    reports[method] = finetune.train(base, rows, t.settings(**changes), out / method, validate)
+    reports[method] = tiny.trained(base, rows, tiny.settings(**changes), out / method, validate)
 Path(sys.argv[5]).write_text(json.dumps(reports))
 """
-
-
-def prompt():
-    import torch
-
-    return torch.tensor([[BOS, 20, 21]])
 
 
 @pytest.mark.engines
@@ -727,9 +544,12 @@ def test_unsloth_gives_the_losses_of_trl(tmp_path):
         found[backend] = json.loads(file.read_text())
     for method in ("full", "lora"):
         trl, unsloth = found["trl"][method], found["unsloth"][method]
-        assert losses(unsloth) == pytest.approx(losses(trl), abs=1e-3) and len(losses(trl)) == 12
-        assert losses(unsloth)[-1] < losses(unsloth)[0] and unsloth["versions"]["unsloth"]
-        assert trl["versions"]["unsloth"] is None and unsloth["n_tokens"] == trl["n_tokens"]
+        assert losses(unsloth) == pytest.approx(losses(trl), abs=1e-3)
+        assert len(losses(trl)) == 12
+        assert losses(unsloth)[-1] < losses(unsloth)[0]
+        assert unsloth["versions"]["unsloth"]
+        assert trl["versions"]["unsloth"] is None
+        assert unsloth["n_tokens"] == trl["n_tokens"]
         names = [
             {f.name for f in (tmp_path / b / method / "model").iterdir()}
             for b in ("trl", "unsloth")

@@ -1,0 +1,275 @@
+"""One attempt at a whole training, by TRL's trainer."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wcse_lib.sample import kept_by_processor
+from wcse_lib.study import Settings
+from wcse_lib.train.models import load_model
+from wcse_lib.train.rows import TOKENS, TrainingRows
+
+POOL = 16  # batches whose rows are sorted by length together, so that a batch holds little padding
+
+
+class Diverged(ValueError):
+    """A loss or gradient that is no number; the message says at which step and learning rate."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: from which weights, on which rows, how, in which folder, and who watches it.
+
+    `validate(model, tokenizer, step) -> accuracy` sees the live model (eval mode, no gradients) at each checkpoint;
+    `progress(step, n_steps, loss)` is called every step. The student's tokenizer takes `end_id` for its EOS: engines
+    stop there.
+    """
+
+    base_model: str | Path
+    rows: TrainingRows
+    settings: Settings
+    folder: Path
+    validate: Callable[[Any, Any, int], float] | None = None
+    progress: Callable[[int, int, float], None] | None = None
+    n_dropped_long: int = 0  # for the report
+    end_id: int | None = None
+
+    def checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"checkpoint-{step}"
+
+
+def batches(lengths: np.ndarray, settings: Settings) -> list[np.ndarray]:
+    """Row indices of every optimiser step, from the seed alone: the same for any micro batch, backend or restart.
+
+    `lengths` are tokens per row, (n,). Each epoch is a permutation; batches run on over its end, and only the very last
+    may be smaller. Rows are sorted by length within pools no larger than an epoch, then the batches are shuffled.
+    """
+    lengths, size = np.asarray(lengths), settings.batch_size
+    rng = np.random.default_rng(settings.seed)
+    order = _row_order(lengths, settings, rng)
+    n_in_pool = size * max(1, min(POOL, len(lengths) // size))
+    steps = []
+    for start in range(0, len(order), n_in_pool):
+        pool = order[start : start + n_in_pool]
+        by_length = pool[np.argsort(lengths[pool], kind="stable")]
+        cut = [by_length[i : i + size] for i in range(0, len(pool), size)]
+        # Only whole batches are shuffled: a smaller one stays the last.
+        n_whole = len(pool) // size
+        steps += [cut[i] for i in rng.permutation(n_whole).tolist()]
+        steps += cut[n_whole:]
+    return steps
+
+
+def _row_order(lengths: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
+    """Row indices in epochs, as many as the training amounts to."""
+    n_rows, epochs = len(lengths), settings.amount
+    if settings.training == "steps":
+        epochs = round(settings.amount) * settings.batch_size / n_rows
+    elif settings.training == "tokens":
+        epochs = settings.amount / lengths.sum()
+    order = np.concatenate([rng.permutation(n_rows) for _ in range(math.ceil(epochs))])
+    n_wanted = max(1, round(epochs * n_rows))
+    if settings.training == "tokens":  # up to and with the row that reaches the amount
+        n_wanted = int(np.searchsorted(np.cumsum(lengths[order]), settings.amount)) + 1
+    return order[:n_wanted]
+
+
+class Watch:
+    """Checks every loss and validates at checkpoints; what must outlive a kill goes into the trainer's log history."""
+
+    def __init__(self, training: Training, tokenizer: Any, n_steps: int):
+        self.training, self.tokenizer, self.n_steps = training, tokenizer, n_steps
+        n = training.settings.n_checkpoints
+        self.checkpoint_steps = {round(i * n_steps / n) for i in range(1, n + 1)}
+        self.start = 0.0
+
+    def begin(self, state: Any) -> None:
+        """Start the clock, which goes on where a killed attempt's checkpoint left it."""
+        seconds_before = state.log_history[-1]["seconds"] if state.log_history else 0.0
+        self.start = time.monotonic() - seconds_before
+
+    def after_step(self, state: Any, logs: dict[str, float], model: Any) -> None:
+        """Raises Diverged for a loss or gradient that is not finite."""
+        step = state.global_step
+        for name in ("loss", "grad_norm"):
+            value, rate = logs.get(name, 0.0), logs["learning_rate"]
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at step {step}, learning rate {rate:g}")
+        state.log_history[-1]["seconds"] = time.monotonic() - self.start
+        if step in self.checkpoint_steps and self.training.validate:
+            self._validate(state, model)
+        if self.training.progress:
+            self.training.progress(step, self.n_steps, logs["loss"])
+
+    def _validate(self, state: Any, model: Any) -> None:
+        import torch
+
+        began, settings, entry = time.monotonic(), self.training.settings, state.log_history[-1]
+        unsloth = settings.backend == "unsloth"
+        model.for_inference() if unsloth else model.eval()
+        with torch.random.fork_rng(), torch.no_grad():
+            accuracy = self.training.validate(model, self.tokenizer, state.global_step)
+        model.for_training(settings.gradient_checkpointing) if unsloth else model.train()
+        entry["accuracy"] = float(accuracy)
+        # The trainer deletes old checkpoints, but spares this one.
+        best = self.training.checkpoint(best_step(state.log_history))
+        state.best_model_checkpoint = str(best)
+        # Validation is no part of the training's seconds.
+        entry["validation_seconds"] = time.monotonic() - began
+        self.start += entry["validation_seconds"]
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step of the highest validation accuracy, the earliest of equals."""
+    validated = [entry for entry in history if "accuracy" in entry]
+    return min(validated, key=lambda entry: (-entry["accuracy"], entry["step"]))["step"]
+
+
+def run_attempt(
+    training: Training,
+    tokenizer: Any,
+    steps: list[np.ndarray],
+    micro_batch_size: int,
+    checkpoint: Path | None,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Train from a checkpoint, or from the start, to the last step; `steps` are the row indices of every step.
+
+    Returns a log entry per step, and numbers of parameters: the base's and the trained ones. Raises Diverged, and
+    RuntimeError where memory does not suffice.
+    """
+    settings = training.settings
+    model, n_parameters = load_model(training.base_model, settings)
+    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
+    if settings.compile:
+        kept_by_processor()
+    # In the order of training: the trainer does not shuffle.
+    rows = training.rows.data.select_columns(TOKENS).select(np.concatenate(steps))
+    trainer = _trainer_class(settings)(
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=rows,
+        callbacks=[_callback(Watch(training, tokenizer, len(steps)))],
+        args=_config(training, len(steps), micro_batch_size),
+        data_collator=_end_to_end if settings.packing else None,
+    )
+    _silence(trainer)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    history = [entry for entry in trainer.state.log_history if "seconds" in entry]
+    return history, {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
+
+
+def _trainer_class(settings: Settings) -> type:
+    """TRL's trainer; on a CPU with the model's own loss, as TRL's is a Triton kernel."""
+    import torch
+    from transformers import Trainer
+    from trl import SFTTrainer  # after the backend and its model: Unsloth has patched it then
+
+    if torch.cuda.is_available() or settings.backend == "unsloth":
+        return SFTTrainer
+
+    class CPUTrainer(SFTTrainer):
+        def compute_loss(self, model, inputs, **kwargs):
+            return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, **kwargs)
+
+    return CPUTrainer
+
+
+def _callback(watch: Watch) -> Any:
+    """The trainer's callback: it passes on to `watch`, and asks for checkpoints."""
+    from transformers import TrainerCallback
+
+    class Hooks(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            watch.begin(state)
+
+        def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+            if "loss" in logs:
+                watch.after_step(state, logs, model)
+                control.should_save = state.global_step in watch.checkpoint_steps
+
+        def on_save(self, args, state, control, **kwargs):
+            control.should_save = False  # else the end of the epoch would save the last step again
+
+    return Hooks()
+
+
+def _silence(trainer: Any) -> None:
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.create_model_card = lambda *args, **kwargs: None
+
+
+def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
+    import torch
+    from trl import SFTConfig
+
+    settings, on_gpu = training.settings, torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(training.folder / "checkpoints"),
+        run_name=training.folder.name,
+        # the optimiser
+        max_steps=n_steps,
+        per_device_train_batch_size=micro_batch_size,
+        gradient_accumulation_steps=settings.batch_size // micro_batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optimizer,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        # the machine
+        bf16=settings.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        torch_compile=settings.compile and settings.backend != "unsloth",
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+        # the rows, which are encoded and in order already
+        max_length=settings.max_tokens,
+        packing=False,
+        padding_free=False,
+        shuffle_dataset=False,
+        train_sampling_strategy="sequential",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        completion_only_loss=False,
+        assistant_only_loss=False,
+        remove_unused_columns=False,
+        dataloader_drop_last=False,
+        loss_type="nll",
+        # logs and checkpoints, for which the callback asks
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="no",
+        save_strategy="no",
+        save_total_limit=2,
+        save_only_model=False,
+        report_to=list(settings.report_to),
+        disable_tqdm=True,
+        push_to_hub=False,
+    )
+
+
+def _end_to_end(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+    """A micro batch as one row without padding; positions that start anew tell attention where each row begins."""
+    import torch
+
+    packed: dict[str, list[int]] = {"input_ids": [], "labels": [], "position_ids": []}
+    for row in rows:
+        packed["input_ids"] += row["input_ids"]
+        packed["labels"] += row["labels"]
+        packed["position_ids"] += range(len(row["input_ids"]))
+    return {name: torch.tensor([values]) for name, values in packed.items()}

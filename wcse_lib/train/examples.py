@@ -1,0 +1,114 @@
+"""Which examples a student is trained on, in pieces, so that memory does not grow with their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib.store import (
+    KEY,
+    StudyError,
+    iter_samples,
+    problem_range_filter,
+    read_parquet,
+    read_pieces,
+)
+from wcse_lib.study import MAIN, PlannedStudent, Run, rank
+
+COLUMNS = [*KEY, "text"]
+
+
+def examples_of(run: Run, student: str) -> Iterator[pd.DataFrame]:
+    """Pieces of a student's examples: KEY, `text`, and `is_cut`, whether left out to make arms' counts equal.
+
+    They are an arm's by its recipe, those of all plain arms (pooled), reference solutions, or wrong samples of the
+    student's own model, each at the student's budget. Which are cut depends on keys and the study's seed alone.
+    Raises StudyError when none are left.
+    """
+    one = run.student(student)
+    pieces_of = {"arm": _arms, "pooled": _pooled, "reference": _references, "wrong": _wrong}
+    n_left = 0
+    for piece in pieces_of[one.source](run, one):
+        if "is_cut" not in piece:
+            piece = piece.assign(is_cut=False)
+        n_left += len(piece) - int(piece["is_cut"].sum())
+        yield piece[[*COLUMNS, "is_cut"]].reset_index(drop=True)
+    if n_left == 0:
+        raise StudyError(
+            f"{student}: no examples to train on; see 03_verify for why samples were dropped"
+        )
+
+
+def _references(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "reference"])
+    solved = problems[problems["reference"] != ""].rename(columns={"reference": "text"})
+    yield solved.assign(author="reference", sample_index=0)
+
+
+def _wrong(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+    """Incorrect samples that do give an answer."""
+    path = run.path("03", student.arm, "verdicts.parquet")
+    for samples in iter_samples(run.path("02", student.arm), COLUMNS):
+        filters = [*problem_range_filter(samples), ("verdict", "==", "incorrect")]
+        verdicts = read_parquet(path, [*KEY, "extracted"], filters)
+        answered = verdicts.dropna(subset="extracted")
+        chosen = run.rows_of_budget(answered, student.arm, student.budget)
+        yield samples.merge(chosen[KEY], on=KEY)
+
+
+def _pooled(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+    for arm in run.plan.plain_arms():
+        yield from _examples(run, arm, student.budget, MAIN)
+
+
+def _arms(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+    """An arm's examples; where their number is to be "equal", all after the first n by rank are cut."""
+    at = (student.arm, student.budget, student.recipe)
+    study = run.study
+    recipe = study.curation if student.recipe == MAIN else study.recipes[student.recipe]
+    if recipe.n_examples != "equal":
+        yield from _examples(run, *at)
+        return
+    n_kept = min(_n_examples(run, arm, *at[1:]) for arm in _peers(run, student))
+    is_cut = _places(run, *at) >= n_kept
+    n_seen = 0
+    for piece in _examples(run, *at):
+        yield piece.assign(is_cut=is_cut[n_seen : n_seen + len(piece)])
+        n_seen += len(piece)
+
+
+def _peers(run: Run, student: PlannedStudent) -> set[str]:
+    """The arms that have a student of the same budget and recipe."""
+    peers = set()
+    for other in run.plan.students.values():
+        same = (other.budget, other.recipe) == (student.budget, student.recipe)
+        if other.source == "arm" and same:
+            peers.add(other.arm)
+    return peers
+
+
+def _places(run: Run, arm: str, budget: str, recipe: str) -> np.ndarray:
+    """The place of each example, (n,), in the study's one random order of keys."""
+    ranks = []
+    for keys in _examples(run, arm, budget, recipe, KEY):
+        found = [rank(run.study.seed, *key) for key in keys[KEY].itertuples(index=False)]
+        ranks.append(np.array(found, dtype=np.int64))
+    order = np.concatenate(ranks).argsort(kind="stable")
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _n_examples(run: Run, arm: str, budget: str, recipe: str) -> int:
+    return sum(len(piece) for piece in _examples(run, arm, budget, recipe, ["sample_index"]))
+
+
+def _examples(
+    run: Run, arm: str, budget: str, recipe: str, columns: list[str] = COLUMNS
+) -> Iterator[pd.DataFrame]:
+    path = run.path("03", arm, "examples.parquet")
+    for piece in read_pieces(path, [*columns, "budget", "recipe"]):
+        chosen = (piece["budget"] == budget) & (piece["recipe"] == recipe)
+        yield piece[chosen]
