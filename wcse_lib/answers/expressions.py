@@ -200,7 +200,9 @@ class _Parser:
         if token[0].isdigit() or (token[0] == "." and len(token) > 1):
             return self.number(token)
         if token in _PAIRS:
-            return self.bracket(token)
+            node = self.sum()
+            self.take(_PAIRS[token])
+            return (name, node) if token[0] == "\\" else node
         if token == "|":
             return self.absolute()
         if name in ("frac", "binom"):
@@ -242,11 +244,6 @@ class _Parser:
             return None
         self.position += 3
         return ("/", Fraction(following[0]), Fraction(following[2]))
-
-    def bracket(self, opening: str) -> Node:
-        node = self.sum()
-        self.take(_PAIRS[opening])
-        return (opening[1:], node) if opening[0] == "\\" else node
 
     def absolute(self) -> Node:
         self.open_bars += 1

@@ -6,24 +6,9 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from wcse_lib.answers import words
 from wcse_lib.answers.notation import normalise
 from wcse_lib.answers.reading import MAX_ANSWER, UNREADABLE, read
-from wcse_lib.answers.words import (
-    ANSWER_NOUNS,
-    CHOICE_WORDS,
-    END_OF_TURN,
-    EXPLAINS,
-    NAMES,
-    NEGATIVE,
-    NO_ASIDE,
-    QUESTION_HEADINGS,
-    REPLY_HEADINGS,
-    SCALE_WORDS,
-    SMALL_WORDS,
-    TAGGED_ANSWER,
-    TALK,
-    THOUGHT,
-)
 
 MAX_TAIL = 100_000  # characters at the end of a sample in which its answer is sought
 MAX_SENTENCE = 700  # characters after a phrase
@@ -39,12 +24,12 @@ class Found(NamedTuple):
 
 NOWHERE = Found(-1, None)
 
-_STOP = re.compile("|".join(map(re.escape, END_OF_TURN)))
+_STOP = re.compile("|".join(map(re.escape, words.END_OF_TURN)))
 _HAS_ANSWER = re.compile(r"\d|\\boxed|\\fbox|[Aa]nswer")
 _MARKED = re.compile(r"\\boxed|\\fbox|####|answer", re.I)
-_REPLY = re.compile(rf"^[^\w\n]*(?:{REPLY_HEADINGS})[^\w\n]{{0,9}}:", re.I | re.M)
+_REPLY = re.compile(rf"^[^\w\n]*(?:{words.REPLY_HEADINGS})[^\w\n]{{0,9}}:", re.I | re.M)
 _NEXT_QUESTION = re.compile(
-    rf"\n[ \t]*(?:[#*]{{1,4}}[ \t]?)?(?:{QUESTION_HEADINGS})[ \t]?"
+    rf"\n[ \t]*(?:[#*]{{1,4}}[ \t]?)?(?:{words.QUESTION_HEADINGS})[ \t]?"
     r"(?:\d{1,4}[.:]|:|\*\*:?|\d{0,4}[ \t]?\n)"
 )
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|\\.|[{}]", re.S)
@@ -56,7 +41,7 @@ _FINAL = re.compile(
     r"\bfinal\s+answer\b[\s:*_#]{0,20}(?:(?:the\s+)?final\s+answer\b[\s:*_]{0,9})?(?:is\b)?", re.I
 )
 _PHRASE = re.compile(
-    rf"\b(?:{ANSWER_NOUNS})\b\s{{0,3}}(?:\bis\b|\bare\b|=|\**:\**)"
+    rf"\b(?:{words.ANSWER_NOUNS})\b\s{{0,3}}(?:\bis\b|\bare\b|=|\**:\**)"
     r"|^[ \t>*#]{0,6}ans(?:wer)?\b[*:.\s]",
     re.I | re.M,
 )
@@ -71,10 +56,10 @@ _GROUP = re.compile(
 )
 _ASIDE = re.compile(  # 72, in total; 5 (not 6)
     r"([-\u2212]?[$€£]?\d[\d,]*(?:\.\d+)?%?(?:\s[A-Za-z]{2,}){0,2}|\(?[A-J]\)?)\s?[,;(]\s?"
-    rf"(?!(?:and|or)\s\W?[\dA-J]|(?:{NO_ASIDE})\b)(?:[A-Za-z]{{2}}|I\b)"
+    rf"(?!(?:and|or)\s\W?[\dA-J]|(?:{words.NO_ASIDE})\b)(?:[A-Za-z]{{2}}|I\b)"
 )
 _SENTENCE_END = re.compile(r"(?<![ap]\.m)[.!?](?=[\s\"*]|$)(?<!\.\.)|\n|I hope it is")
-_EXPLANATION = re.compile(rf"[,;]?\s(?:{EXPLAINS})\s")
+_EXPLANATION = re.compile(rf"[,;]?\s(?:{words.EXPLAINS})\s")
 _ANSWER_START = re.compile(
     r"[-+(\[{\\$€£.\d\u2212√π∞±]|\(?[A-Za-z]\)?$|[A-Za-z]\s?=|\(?[A-J][).:]\s"
 )
@@ -82,7 +67,7 @@ _FORMULA_SIGN = re.compile(r"[\^_=<>√±+*/()\[\\π-]|\b(?:pi|sqrt|log|ln|sin|c
 _CHOICES = [
     re.compile(pattern)
     for pattern in (
-        rf"(?i:{CHOICE_WORDS})\W{{0,12}}(?i:is|:)?\W{{0,12}}([A-J])(?![A-Za-z'])",
+        rf"(?i:{words.CHOICE_WORDS})\W{{0,12}}(?i:is|:)?\W{{0,12}}([A-J])(?![A-Za-z'])",
         r"\(([A-J])\)",
         r"(?m)^[^\w\n]*([A-J])(?:[^\w\n]*$|[.):]\s)",
     )
@@ -108,13 +93,13 @@ def extract(text: str, style: str = "auto") -> str | None:
         raise ValueError(f"answer style {style!r} is unknown; choose one of {', '.join(STYLES)}")
     # lone surrogates cannot be stored
     text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    opened, closed = THOUGHT
+    opened, closed = words.THOUGHT
     text = text.rpartition(closed)[2].strip()
     if opened in text:
         return None
     text = _STOP.split(text, maxsplit=1)[0]
     text = _before_next_question(text)[-MAX_TAIL:]
-    opened, closed = TAGGED_ANSWER
+    opened, closed = words.TAGGED_ANSWER
     tagged = text.rpartition(closed)[0].rpartition(opened)[2]
     answer = _STYLES[style](tagged or text).answer
     if tagged and answer is None and style == "auto":
@@ -256,7 +241,7 @@ def _sentence(rest: str) -> str | None:
     if line.count("$") % 2 and not re.search(r"\$\s?\d", line):
         return None  # inside a formula
     line = re.sub("<<[^<>]*>>", "", line)
-    line = re.sub(rf"(?i)^(?:{NEGATIVE})\s(?=[$\d.])", "-", line)
+    line = re.sub(rf"(?i)^(?:{words.NEGATIVE})\s(?=[$\d.])", "-", line)
     if not re.search(r"[A-Za-z\\]", line):
         line = line.rpartition("=")[2].strip()  # $8 + $9 = $17
     aside = _ASIDE.match(line)
@@ -272,7 +257,7 @@ def _sentence(rest: str) -> str | None:
     number = _NUMBER.search(line)
     if number:
         return number.group() if number.start() == 0 else _last_number(line).answer
-    is_talk = re.match(TALK, line, re.I)
+    is_talk = re.match(words.TALK, line, re.I)
     return line if n_words <= 4 and not is_talk else ""
 
 
@@ -280,10 +265,10 @@ def _is_formula(line: str) -> bool:
     """Whether a line, but for a unit at its end, is one formula that can be read whole."""
     if "$" in line or len(line) > 300 or not _FORMULA_SIGN.search(line):
         return False
-    for word in re.findall(
-        r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+|(?:\s[A-Za-z]{3,}){1,3}$", "", line)
-    ):
-        if word.lower() in SMALL_WORDS or (len(word) > 2 and not word.startswith(NAMES)):
+    plain = re.sub(r"\\[A-Za-z]+|(?:\s[A-Za-z]{3,}){1,3}$", "", line)
+    for word in re.findall(r"[A-Za-z]{2,}", plain):
+        is_name = len(word) == 2 or word.startswith(words.NAMES)
+        if word.lower() in words.SMALL_WORDS or not is_name:
             return False
     try:
         return read(normalise(line)).kind not in ("text", "list", "chain")
@@ -319,7 +304,7 @@ def _last_number(text: str) -> Found:
         answer = _fraction_or_token(text, last)
     if answer is not None:
         return Found(last.start(), answer)
-    scale = re.match(rf"\s(?:{SCALE_WORDS})\b", text[last.end() :])
+    scale = re.match(rf"\s(?:{words.SCALE_WORDS})\b", text[last.end() :])
     return Found(last.start(), last.group() + (scale.group() if scale else ""))
 
 

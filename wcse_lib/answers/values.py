@@ -24,19 +24,10 @@ Point = dict[str, Fraction]  # a value for each variable
 
 _ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 _MPMATH_NAMES = {"binom": "binomial", "abs": "fabs"}
-_MAX_SIZE = {  # bits of arguments
-    "ln": MAX_BITS,
-    "!": 30,
-    "binom": 30,
-    "exp": 60,
-    "sinh": 60,
-    "cosh": 60,
-    "coth": 60,
-    "sech": 60,
-    "csch": 60,
-    "lfloor": 100,
-    "lceil": 100,
-}
+# Bits of arguments.
+_MAX_SIZE = {"ln": MAX_BITS, "!": 30, "binom": 30, "exp": 60, "lfloor": 100, "lceil": 100}
+_MAX_SIZE |= dict.fromkeys(("sinh", "cosh", "coth", "sech", "csch"), 60)
+_MAX_SIZE_ELSE = 400
 
 
 class _Evaluator:
@@ -97,7 +88,14 @@ class _Evaluator:
             if result is not None:
                 self.cost += result.numerator.bit_length() >> 7
                 return result
-        return self.checked(kind, values, self.inexact(kind, values))
+        result = self.inexact(kind, values)
+        if isinstance(result, Fraction):
+            return result
+        if not self.mp.isfinite(result):
+            raise ValueError("undefined")
+        if kind not in _ARITHMETIC and self.mp.im(result) and not self.left_reals:
+            self.left_reals = not any(self.mp.im(self.lift(value)) for value in values)
+        return result
 
     def named(self, name: str, at: Point):
         """The value of a constant or a variable."""
@@ -108,17 +106,6 @@ class _Evaluator:
         if name == "i":
             return self.mp.mpc(0, 1)
         return +(self.mp.pi if name == "π" else self.mp.e)
-
-    def checked(self, kind: str, values: list, result):
-        """A finite result; notes when it left the reals."""
-        if isinstance(result, Fraction):
-            return result
-        if not self.mp.isfinite(result):
-            raise ValueError("undefined")
-        if kind not in _ARITHMETIC and self.mp.im(result):
-            if not any(self.mp.im(self.lift(value)) for value in values):
-                self.left_reals = True
-        return result
 
     def exact(self, kind: str, values: list[Fraction]) -> Fraction | None:
         """The exact result of rationals, or None when it is not rational or not small."""
@@ -152,18 +139,26 @@ class _Evaluator:
         return base**exponent.numerator if abs(exponent) * bits <= MAX_BITS else None
 
     def inexact(self, kind: str, values: list):
+        """The result at the working precision. Raises Unread when it is too large or cannot be decided."""
         mp = self.mp
         if kind in ("^", "root"):
             self.cost += 4
             return self.power(self.lift(values[0]), values[1] if kind == "^" else 1 / values[1])
         values = [self.lift(value) for value in values]
-        sizes = [mp.mag(value) if value else 0 for value in values]
+        if kind in "+-" and all(values):
+            gap = abs(mp.mag(values[0]) - mp.mag(values[1]))
+            if gap > 3 * self.digits:
+                raise Unread("a term is lost beside a much larger one")
+            self.lost_digits |= gap > self.compared_bits
         if kind in _ARITHMETIC:
-            if kind in "+-" and all(values):
-                self.check_gap(abs(sizes[0] - sizes[1]))
             return _ARITHMETIC[kind](*values)
         self.cost += 100 if kind in ("!", "binom") else 4
-        self.check_sizes(kind, sizes)
+        sizes = [mp.mag(value) if value else 0 for value in values]
+        if max(sizes) > _MAX_SIZE.get(kind, _MAX_SIZE_ELSE):
+            raise Unread("number too large to evaluate")
+        # the function may hide its argument: the cosine of a tiny x is 1
+        is_flat = max(sizes) > 8 and kind in ("sinh", "cosh", "tanh", "coth")
+        self.lost_digits |= is_flat or min(sizes) < -self.digits
         x = values[0]
         if kind in ("lfloor", "lceil"):
             return self.rounded(kind, x)
@@ -173,20 +168,6 @@ class _Evaluator:
             return mp.gamma(x + 1)
         name = _MPMATH_NAMES.get(kind, kind.replace("arc", "a"))
         return getattr(mp, name)(*values)
-
-    def check_gap(self, bits: int) -> None:
-        """Notes that the smaller of two terms gets lost; raises Unread when it is not even evaluated."""
-        if bits > 3 * self.digits:
-            raise Unread("a term is lost beside a much larger one")
-        self.lost_digits |= bits > self.compared_bits
-
-    def check_sizes(self, kind: str, sizes: list[int]) -> None:
-        """Notes where a function hides its argument (the cosine of a tiny x is 1); raises Unread for huge ones."""
-        if max(sizes) > _MAX_SIZE.get(kind, 400):
-            raise Unread("number too large to evaluate")
-        is_tiny = min(sizes) < -self.digits
-        is_flat = max(sizes) > 8 and kind in ("sinh", "cosh", "tanh", "coth")
-        self.lost_digits |= is_tiny or is_flat
 
     def rounded(self, kind: str, x) -> Fraction:
         mp = self.mp
@@ -244,7 +225,7 @@ def points(names: Collection[str]) -> list[Point]:
 
 @lru_cache(1024)
 def _coordinate(name: str, i: int, k: int) -> Fraction:
-    """Value of the `i`th variable at the `k`th point: all are positive at the first three, negative at the next."""
+    """Value of the i-th variable at the k-th point: positive at the first three, negative at the next, then either."""
     seed = zlib.crc32(f"{name}/{k}".encode())
     size = Fraction(seed % 9_000 + 300, (997, 2003, 3001, 9973)[k % 4])
     is_negative = k > 2 and (k == 3 or (i >> k % 3) + k & 1)
