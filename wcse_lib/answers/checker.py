@@ -7,6 +7,7 @@ import os
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 
 from wcse_lib.answers.equal import ASK, Decision, decide
@@ -22,6 +23,7 @@ WORDS = {True: "correct", False: "incorrect", None: "unverifiable"}
 Row = tuple[str | None, str, str]  # (extracted answer or None, verdict in words, reason)
 
 
+@dataclass(eq=False)
 class Checker(contextlib.AbstractContextManager):
     """Verdicts on many samples: a memo on (prediction, gold) and a lazy pool of killable math-verify processes.
 
@@ -36,26 +38,19 @@ class Checker(contextlib.AbstractContextManager):
     ('3/6', 'correct', 'equal: exact rational')
     """
 
-    def __init__(
-        self,
-        style: str = "auto",
-        policy: Policy = DEFAULT,
-        workers: int = 2,
-        limit_seconds: float = 3.0,
-        patience_seconds: float = 60.0,
-        ask: Ask = math_verify,
-    ) -> None:
-        if style not in STYLES or workers < 1 or limit_seconds <= 0:
+    style: str = "auto"
+    policy: Policy = DEFAULT
+    workers: int = 2
+    limit_seconds: float = 3.0
+    patience_seconds: float = 60.0
+    ask: Ask = math_verify
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES or self.workers < 1 or self.limit_seconds <= 0:
             raise ValueError(
-                f"Checker: style {style!r} must be one of {', '.join(STYLES)}, workers {workers} and "
-                f"limit_seconds {limit_seconds} positive"
+                f"Checker: style {self.style!r} must be one of {', '.join(STYLES)}, workers "
+                f"{self.workers} and limit_seconds {self.limit_seconds} positive"
             )
-        self.style = style
-        self.policy = policy
-        self.workers = workers
-        self.limit_seconds = limit_seconds
-        self.patience_seconds = patience_seconds
-        self.ask = ask
         self._memo: dict[tuple[str, str], Verdict] = {}
         self._renew()
 

@@ -340,9 +340,9 @@ def _auto(text: str) -> Found:
     marked = _last(_boxed(text), _hashes(text), final)
     if marked.place >= 0:
         return marked
-    told = _last(_after(_PHRASE, text), _openai(text))
-    if told.place >= 0:
-        return told
+    stated = _last(_after(_PHRASE, text), _openai(text))
+    if stated.place >= 0:
+        return stated
     if _is_formula(text.strip(" *.")) or re.fullmatch(r"\W*[A-Za-z]+\W*", text):
         return Found(0, text)
     number = _last_number(text)
