@@ -30,7 +30,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "train.attempt",
         "train.models",
     },
-    "datasets": {"plan.problems", "train.rows"},
+    "datasets": {"plan.rows", "train.rows"},
     "reasoning_gym": {"verdicts.tasks"},
     "math_verify": {"answers.symbolic"},
     "sympy": {"answers.symbolic"},

@@ -24,15 +24,14 @@ def mix_counts(
     way round: a problem that gets more of one gets less of the next.
     """
     keys = [hashlib.sha256(f"{seed}:{problem}".encode()).hexdigest() for problem in problem_ids]
-    place, frames = (np.argsort(np.argsort(keys)) + 0.5) / len(keys), []
+    place = (np.argsort(np.argsort(keys)) + 0.5) / len(keys)
+    frames = []
     for budget, means in parts.items():
         for i, (part, mean) in enumerate(means.items()):
-            n = np.floor(mean + (place if i % 2 == 0 else 1 - place) + 1e-9).astype(int)
-            frames.append(
-                pd.DataFrame(
-                    {"budget": budget, "part": part, "problem_id": list(problem_ids), "n": n}
-                )
-            )
+            carry = place if i % 2 == 0 else 1 - place
+            n = np.floor(mean + carry + 1e-9).astype(int)
+            rows = {"budget": budget, "part": part, "problem_id": list(problem_ids), "n": n}
+            frames.append(pd.DataFrame(rows))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -47,23 +46,30 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     """
     if spec.rule == "difficulty":
         weights = np.maximum(1 - forecast.fit_pilot(n, c).rates(n, c).mean(1), 1e-6)
-        total, free = min(total, 2 * int(n.sum())), np.ones(len(n), bool)
-        while (
-            True
-        ):  # problems that hold more than their share keep it, and the rest is shared by the others
-            exact = np.where(free, weights / weights[free].sum() * (total - n[~free].sum()), n)
-            if not (over := free & (exact < n)).any():
-                return _rounded(exact, n, total)
-            free &= ~over
+        return _shared_out(weights, n, min(total, 2 * int(n.sum())))
     wanted = spec.correct
-    while not (short := (c < wanted) & (n < MOST * total / len(n))).any():
+    most = MOST * total / len(n)
+    is_short = (c < wanted) & (n < most)
+    while not is_short.any():
         wanted += 1
-    lack = np.where(short, wanted - c, 0)
-    return (
-        n + lack
-        if n.sum() + lack.sum() <= total
-        else _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
-    )
+        is_short = (c < wanted) & (n < most)
+    lack = np.where(is_short, wanted - c, 0)
+    if n.sum() + lack.sum() <= total:
+        return n + lack
+    return _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
+
+
+def _shared_out(weights: np.ndarray, n: np.ndarray, total: int) -> np.ndarray:
+    """`total` samples in proportion to weights; problems that hold more than their share keep it, and the rest is
+    shared by the others."""
+    free = np.ones(len(n), bool)
+    while True:
+        left = total - n[~free].sum()
+        exact = np.where(free, weights / weights[free].sum() * left, n)
+        over = free & (exact < n)
+        if not over.any():
+            return _rounded(exact, n, total)
+        free &= ~over
 
 
 def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:

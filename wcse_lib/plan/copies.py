@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 COPY = 0.5  # share of the shorter text's word n-grams that both texts have
-SAME_BUT_NUMBERS = (
-    0.8  # likewise with numbers masked, where texts of one form are common: a larger share
-)
+# Likewise with numbers masked, where texts of one form are common: a larger share.
+SAME_BUT_NUMBERS = 0.8
 ALIKE = 0.5  # Jaccard index of masked word triples from which a pair is shown for review
+BLOCK = 1000  # problems compared at a time, so that memory stays small
 SHORTEST = 5  # words: shorter texts are copies only of texts that equal them
 PAIRS = [
     "problem_id",
@@ -29,7 +29,8 @@ _NUMBER_WORD = (
     "|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million)"
 )
 _WORD = re.compile(
-    rf"(?P<number>\d+(?:[.,]\d+)*|\b{_NUMBER_WORD}(?:[ -]{_NUMBER_WORD})*\b)|[^\W\d_]+|[+*/=^<>]|-(?=\s*\d)|(?<=\s)-(?=\s)"
+    rf"(?P<number>\d+(?:[.,]\d+)*|\b{_NUMBER_WORD}(?:[ -]{_NUMBER_WORD})*\b)"
+    r"|[^\W\d_]+|[+*/=^<>]|-(?=\s*\d)|(?<=\s)-(?=\s)"
 )
 _TYPESETTING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad|,|!|;|:|\\)(?![a-z])|[$\u200b]")
 
@@ -55,51 +56,54 @@ def compare(
     equals it). Returns (copies, near_duplicates), frames with PAIRS: each copy once, with its closest held-out problem;
     of other pairs, all whose masked word triples have a Jaccard index of at least ALIKE, the most alike first.
     """
-    plain, masked = _copies(problems, held_out, n, False), _copies(problems, held_out, n, True)
-    found: dict[int, tuple[float, int, str]] = {}
-    for share, pairs, reason in (
-        (COPY, plain, "a copy of"),
-        (SAME_BUT_NUMBERS, masked, "but for its numbers a copy of"),
+    closest: dict[int, tuple[float, int, str]] = {}
+    for share, masked, reason in (
+        (COPY, False, "a copy of"),
+        (SAME_BUT_NUMBERS, True, "but for its numbers a copy of"),
     ):
-        for (i, j), similarity in pairs.items():
-            if similarity >= share and (
-                i not in found or (found[i][2] == reason and similarity > found[i][0])
-            ):
-                found[i] = (similarity, j, reason)
-    copies = _frame(
-        problems, held_out, [(i, j, s, why) for i, (s, j, why) in sorted(found.items())]
-    )
+        for (row, other), similarity in _shared(problems, held_out, n, masked).items():
+            if similarity < share:
+                continue
+            known = closest.get(row)
+            # a copy word for word stays one, whatever is alike once numbers are masked
+            if known is None or (known[2] == reason and similarity > known[0]):
+                closest[row] = (similarity, other, reason)
+    copies = [(row, *closest[row]) for row in sorted(closest)]
     alike = [
-        (i, j, s, "alike")
-        for i, j, s in _alike(problems["question"], held_out["question"])
-        if i not in found
+        (row, similarity, other, "alike")
+        for row, other, similarity in _alike(problems["question"], held_out["question"])
+        if row not in closest
     ]
-    near = _frame(problems, held_out, alike).sort_values(
-        "similarity", ascending=False, kind="stable", ignore_index=True
-    )
-    return copies, near
+    near = _pairs(problems, held_out, alike)
+    near = near.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
+    return _pairs(problems, held_out, copies), near
 
 
-def _copies(problems: pd.DataFrame, held_out: pd.DataFrame, n: int, masked: bool) -> Counter:
+def _shared(problems: pd.DataFrame, held_out: pd.DataFrame, n: int, masked: bool) -> dict:
     """Share of the shorter text's n-grams that a pair (row, held-out row) has in common, for all pairs that have
     any."""
-    a = [words(q, masked) for q in problems["question"]]
-    b = [words(q, masked) for q in held_out["question"]]
-    out: Counter = Counter()
+    texts = [words(question, masked) for question in problems["question"]]
+    others = [words(question, masked) for question in held_out["question"]]
+    grams = [set(_grams(text, n)) for text in texts]
+    other_grams = [set(_grams(text, n)) for text in others]
     places = defaultdict(list)
-    for j, text in enumerate(b):
-        for gram in set(_grams(text, n)):
-            places[gram].append(j)
-    for i, text in enumerate(a):
-        common = Counter(j for gram in set(_grams(text, n)) for j in places.get(gram, ()))
-        for j, count in common.items():
-            out[i, j] = count / min(len(set(_grams(text, n))), len(set(_grams(b[j], n))))
-    if not masked:  # short texts that differ in numbers alone are often honest: they are shown as near-duplicates
-        out.update(
-            {(i, j): 1.0 for i, j in _contained(a, b, n)}
-            | {(i, j): 1.0 for j, i in _contained(b, a, n)}
-        )
-    return out
+    for other, found in enumerate(other_grams):
+        for gram in found:
+            places[gram].append(other)
+    shares = {}
+    for row, found in enumerate(grams):
+        common: Counter = Counter()
+        for gram in found:
+            common.update(places.get(gram, ()))
+        for other, count in common.items():
+            shares[row, other] = count / min(len(found), len(other_grams[other]))
+    if not masked:
+        # short texts that differ in numbers alone are often honest: they are shown as near-duplicates
+        for row, other in _contained(texts, others, n):
+            shares[row, other] = 1.0
+        for other, row in _contained(others, texts, n):
+            shares[row, other] = 1.0
+    return shares
 
 
 def _contained(texts: list[tuple], short: list[tuple], n: int) -> Iterator[tuple[int, int]]:
@@ -122,41 +126,54 @@ def _alike(problems: pd.Series, held_out: pd.Series) -> list[tuple[int, int, flo
     import numpy as np
     from scipy.sparse import csr_matrix
 
-    number: dict[tuple, int] = {}
+    numbers: dict[tuple, int] = {}
 
     def matrix(texts: pd.Series) -> csr_matrix:
-        rows = [
-            {number.setdefault(g, len(number)) for g in _grams(w, min(3, len(w)))}
-            for w in (words(t, True) for t in texts)
-        ]
-        ends = np.cumsum([0, *map(len, rows)])
-        columns = np.fromiter((g for row in rows for g in row), np.int32, ends[-1])
-        return csr_matrix(
-            (np.ones(ends[-1], np.float32), columns, ends), shape=(len(rows), len(number))
-        )
+        """A row per text, a column per word triple that some text has."""
+        columns, ends = [], [0]
+        for text in texts:
+            masked = words(text, True)
+            triples = _grams(masked, min(3, len(masked)))
+            columns += {numbers.setdefault(triple, len(numbers)) for triple in triples}
+            ends.append(len(columns))
+        ones = np.ones(len(columns), np.float32)
+        shape = (len(texts), len(numbers))
+        return csr_matrix((ones, np.array(columns, np.int32), ends), shape=shape)
 
-    a, b = matrix(problems), matrix(held_out)
-    a.resize(a.shape[0], len(number))
-    size_a, size_b = np.diff(a.indptr), np.diff(b.indptr)
-    out = []
-    for start in range(0, a.shape[0], 1000):  # in blocks, so that memory stays small
-        common = (a[start : start + 1000] @ b.T).tocoo()
+    left, right = matrix(problems), matrix(held_out)
+    left.resize(left.shape[0], len(numbers))
+    n_left, n_right = np.diff(left.indptr), np.diff(right.indptr)
+    pairs = []
+    for start in range(0, left.shape[0], BLOCK):
+        common = (left[start : start + BLOCK] @ right.T).tocoo()
         rows = common.row + start
-        jaccard = common.data / (size_a[rows] + size_b[common.col] - common.data)
+        union = n_left[rows] + n_right[common.col] - common.data
+        jaccard = common.data / union
         keep = jaccard >= ALIKE
-        out += zip(rows[keep].tolist(), common.col[keep].tolist(), jaccard[keep].tolist())
-    return out
+        pairs += zip(rows[keep].tolist(), common.col[keep].tolist(), jaccard[keep].tolist())
+    return pairs
 
 
 def _grams(text: tuple, n: int) -> list[tuple]:
     return [text[i : i + n] for i in range(len(text) - n + 1)] if n else []
 
 
-def _frame(
-    problems: pd.DataFrame, held_out: pd.DataFrame, pairs: list[tuple[int, int, float, str]]
+def _pairs(
+    problems: pd.DataFrame, held_out: pd.DataFrame, pairs: list[tuple[int, float, int, str]]
 ) -> pd.DataFrame:
-    a, b = problems.iloc[[p[0] for p in pairs]], held_out.iloc[[p[1] for p in pairs]]
-    rows = zip(a["problem_id"], a["question"], b["set"], b["problem_id"], b["question"], pairs)
-    return pd.DataFrame(
-        [(*row, similarity, why) for *row, (_, _, similarity, why) in rows], columns=PAIRS
-    )
+    """PAIRS of (row, similarity, held-out row, reason)."""
+    rows = []
+    for row, similarity, other, reason in pairs:
+        problem, held = problems.iloc[row], held_out.iloc[other]
+        rows.append(
+            {
+                "problem_id": problem["problem_id"],
+                "question": problem["question"],
+                "set": held["set"],
+                "held_out_id": held["problem_id"],
+                "held_out_question": held["question"],
+                "similarity": similarity,
+                "reason": reason,
+            }
+        )
+    return pd.DataFrame(rows, columns=PAIRS)

@@ -35,15 +35,13 @@ class Grid(Strict):
     set: dict[str, Any] = {}  # keys that all studies change
     grid: dict[str, list[Any]] = {}  # every combination of these values
     cases: dict[Name, dict[str, Any]] = {}  # named changes, combined with the grid
-    rounds: Count | None = (
-        None  # self-improvement: each round samples with the student of the round before
-    )
+    # self-improvement: each round samples with the student of the round before
+    rounds: Count | None = None
     arm: Name | None = None  # rounds: the arm that samples
     student: Name | None = None  # rounds: the student that takes its place
     budget: Name | None = None  # rounds: the budget at which that student was trained
-    start: Literal["base", "last"] = (
-        "base"  # rounds: students are trained from the base each time, or go on
-    )
+    # rounds: students are trained from the base each time, or go on
+    start: Literal["base", "last"] = "base"
 
     @model_validator(mode="after")
     def _check(self):
@@ -69,46 +67,52 @@ def expand(path: str | Path, outputs: str | Path = "outputs") -> dict[str, Study
     spec = validate(Grid, read_yaml(resolve(path)), where)
     base = read_yaml(resolve(spec.base))
     changes = _rounds(spec, base, Path(outputs)).items() if spec.rounds else _combinations(spec)
+    titled = {"title": spec.title} if spec.title else {}
     studies = {}
     for label, change in changes:
-        name = f"{spec.study}-{label}"
-        name = name if len(name) <= LONGEST else f"{name[: LONGEST - 7]}-{fingerprint(label)[:6]}"
+        name = _study_name(spec.study, label)
         if name in studies:
             raise StudyError(
                 f"{where}: two studies would be called {name!r}; write them as cases, which have names"
             )
-        data = _changed(base, {**spec.set, **change}, where) | {"study": name}
-        studies[name] = check_study(
-            data | ({"title": spec.title} if spec.title else {}), f"{where}, study {name}"
-        )
+        data = _changed(base, {**spec.set, **change}, where)
+        studies[name] = check_study({**data, "study": name, **titled}, f"{where}, study {name}")
     return studies
 
 
+def _study_name(study: str, label: str) -> str:
+    """The study's name with its label; a long one ends in a hash of the label."""
+    name = f"{study}-{label}"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 7]}-{fingerprint(label)[:6]}"
+
+
 def _combinations(spec: Grid) -> Iterator[tuple[str, dict]]:
+    """A label and the changes of every case with every combination of the grid's values."""
     for case, change in (spec.cases or {"": {}}).items():
         for values in product(*spec.grid.values()):
-            labels = [case] * bool(case) + [
-                _label(key, value) for key, value in zip(spec.grid, values)
-            ]
-            yield "-".join(labels), {**change, **dict(zip(spec.grid, values))}
+            changes = dict(zip(spec.grid, values))
+            labels = [_label(key, value) for key, value in changes.items()]
+            yield "-".join([case, *labels] if case else labels), {**change, **changes}
 
 
 def _rounds(spec: Grid, base: dict, outputs: Path) -> dict[str, dict]:
-    adapters = (base.get("training") or {}).get("method", "full") != "full"
-    keep = {"training.merged": True} if adapters else {}  # a whole model is needed to sample from
-    out: dict[str, dict] = {"round1": keep}
-    for r in range(2, spec.rounds + 1):
-        student = f"{spec.student}.{spec.arm}.{spec.budget}"
-        folder = outputs / f"{spec.study}-round{r - 1}" / "04_finetune" / student
-        model = str(folder / ("merged" if adapters else "model"))
-        out[f"round{r}"] = {
-            **keep,
-            f"arms.{spec.arm}.model": model,
-            f"arms.{spec.arm}.once": spec.student,
-        }
+    """The changes of every round: the arm samples with the student of the round before."""
+    training = base.get("training") or {}
+    is_adapter = training.get("method", "full") != "full"
+    # a whole model is needed to sample from
+    every_round = {"training.merged": True} if is_adapter else {}
+    rounds: dict[str, dict] = {"round1": every_round}
+    student = f"{spec.student}.{spec.arm}.{spec.budget}"
+    for number in range(2, spec.rounds + 1):
+        trained = outputs / f"{spec.study}-round{number - 1}" / "04_finetune" / student
+        model = str(trained / ("merged" if is_adapter else "model"))
+        changes = {f"arms.{spec.arm}.model": model, f"arms.{spec.arm}.once": spec.student}
         if spec.start == "last":
-            out[f"round{r}"][f"students.{spec.student}.model"] = model
-    return out
+            changes[f"students.{spec.student}.model"] = model
+        rounds[f"round{number}"] = {**every_round, **changes}
+    return rounds
 
 
 def _label(key: str, value: Any) -> str:
