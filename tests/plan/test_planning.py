@@ -18,7 +18,7 @@ from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import ledger, matching
 from wcse_lib.plan import expected, explorer, pilot, power
 from wcse_lib.report import figures
-from wcse_lib.store.records import StudyError, read_json, read_parquet, write_json
+from wcse_lib.store import StudyError, read_json, read_parquet, write_json, write_parquet
 from wcse_lib.study import Run, check_study
 
 GEMMA = {
@@ -345,10 +345,10 @@ def test_a_missing_or_unfinished_or_other_pilot_is_refused(tmp_path):
     assert not (tmp_path / "mixed").exists()
 
 
-def test_a_pilot_without_a_token_is_refused(tmp_path, monkeypatch):
+def test_a_pilot_without_a_token_is_refused(tmp_path):
     study, run = piloted(tmp_path)
-    read = pilot.read_samples
-    monkeypatch.setattr(pilot, "read_samples", lambda *a, **k: read(*a, **k).assign(n_tokens=0))
+    path = run.path("03", "se", "judged.parquet")
+    write_parquet(path, read_parquet(path).assign(n_tokens=0))
     with pytest.raises(StudyError, match=r"arms\.se: its 320 pilot samples hold no token at all"):
         planning.make_plan(study, tmp_path)
 

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import forecast
-from wcse_lib.metrics import UNIQUE
 from wcse_lib.plan.identity import refuse_other
-from wcse_lib.store import KEY, StudyError, is_complete, read_json, read_parquet, read_samples
+from wcse_lib.store import StudyError, is_complete, read_json, read_parquet
 from wcse_lib.study import (
     Amounts,
     ArmOfModel,
@@ -21,7 +20,6 @@ from wcse_lib.study import (
     check_study,
     resolve,
 )
-from wcse_lib.verdicts import decided
 
 REMEDY = "python -m wcse_lib.pipeline <the study's file> --until 01_plan draws the pilot first"
 MEASURED = ("tokens_per_sample", "prompt_tokens", "seconds_per_sample", "judge")
@@ -126,10 +124,8 @@ def _check_finished(run: Run, name: str, model: str) -> None:
 
 def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
     n_most = max(run.arm(name).samples.values())
-    rows = read_samples(run.path("02", name))
+    rows = read_parquet(run.path("03", name, "judged.parquet"))
     rows = rows[rows["sample_index"] < n_most]
-    verdicts = read_parquet(run.path("03", name, "verdicts.parquet"), [*KEY, "verdict"])
-    rows = rows.merge(verdicts, on=KEY)
     drawn = rows[rows["finish_reason"] != "error"]
     verified = rows[rows["verdict"] != "unverifiable"]
     verified = verified.assign(correct=verified["verdict"] == "correct")
@@ -142,9 +138,7 @@ def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
     counts = verified.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum")
     counts = counts.astype(int)
 
-    judgements = read_parquet(run.path("03", name, "judgements.parquet")).drop_duplicates(KEY)
-    judged = right[KEY].merge(judgements, on=KEY)
-    judged = judged[decided(judged)]
+    judged = right[right["is_judged"]]
     unsound = judged[judged["sound"].isin([False])]
     if len(judged) == len(right):  # then sound ones are counted, and need not be estimated
         n_unsound = unsound.groupby("problem_id").size().reindex(counts.index, fill_value=0)
@@ -183,9 +177,8 @@ def _mean_known(counts: pd.Series) -> float | None:
 
 def _groups(right: pd.DataFrame, problems: pd.Index, unique: str) -> list[list[int]]:
     """Per problem the sizes of its groups of correct samples that count as the same solution."""
-    key = UNIQUE[unique] or UNIQUE["text"]
-    same = [key(text) for text in right["text"]]
-    sizes = right.assign(same=same).groupby(["problem_id", "same"]).size()
+    kind = "text" if unique == "none" else unique
+    sizes = right.groupby(["problem_id", f"same_{kind}"]).size()
     of_problem = sizes.groupby(level=0).agg(list)
     return [of_problem.get(problem, []) for problem in problems]
 

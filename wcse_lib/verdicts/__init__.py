@@ -1,9 +1,8 @@
 """Whether one sample is right: by its answer, by tests in a sandbox, or by a task."""
 
-from wcse_lib.verdicts.check import VERDICTS, Reason, reason_kind, verifier
+from wcse_lib.verdicts.check import KEY_COLUMNS, VERDICTS, Reason, reason_kind, verifier
 from wcse_lib.verdicts.judgements import (
     JUDGED,
-    JUDGEMENT_COLUMNS,
     JUDGEMENTS,
     SAMPLE_FACTS,
     as_judgements,
@@ -16,7 +15,7 @@ from wcse_lib.verdicts.tasks import open_task, task_score
 __all__ = [
     "JUDGED",
     "JUDGEMENTS",
-    "JUDGEMENT_COLUMNS",
+    "KEY_COLUMNS",
     "Reason",
     "SAMPLE_FACTS",
     "VERDICTS",

@@ -19,15 +19,8 @@ from wcse_lib.verdicts import sandbox
 from wcse_lib.verdicts.code import Program, program
 from wcse_lib.verdicts.tasks import task_verdict
 
-VERDICTS = {
-    "author": "string",
-    "problem_id": "string",
-    "sample_index": "int64",
-    "extracted": "string",
-    "verdict": "string",
-    "reason": "string",
-    "verifier": "string",
-}
+KEY_COLUMNS = {"author": "string", "problem_id": "string", "sample_index": "int64"}
+VERDICTS = KEY_COLUMNS | dict.fromkeys(["extracted", "verdict", "reason", "verifier"], "string")
 
 
 class Reason(StrEnum):

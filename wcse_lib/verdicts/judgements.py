@@ -7,29 +7,22 @@ import pandas as pd
 from wcse_lib.metrics import SAMENESS
 from wcse_lib.store import KEY
 from wcse_lib.study import number_of, rank
+from wcse_lib.verdicts.check import KEY_COLUMNS
 
 # One row per sample and judge: the record of what each judge decided.
-JUDGEMENTS = {
-    "author": "string",
-    "problem_id": "string",
-    "sample_index": "int64",
-    "sound": "boolean",
-    "judge": "string",
-    "reason": "string",
-}
-JUDGEMENT_COLUMNS = list(JUDGEMENTS)
+JUDGEMENTS = KEY_COLUMNS | {"sound": "boolean", "judge": "string", "reason": "string"}
 
-# One row per sample: all that later stages ask of it, but its text.
-JUDGED = {
-    "author": "string",
-    "problem_id": "string",
-    "sample_index": "int64",
-    # as in 02
+SAMPLE_FACTS = {  # as in 02
     "n_tokens": "int64",
     "n_prompt_tokens": "int64",
     "finish_reason": "string",
     "model": "string",
     "usd": "double",
+}
+# One row per sample: all that later stages ask of it, but its text.
+JUDGED = {
+    **KEY_COLUMNS,
+    **SAMPLE_FACTS,
     # by the verifier
     "verdict": "string",
     "extracted": "string",
@@ -44,7 +37,6 @@ JUDGED = {
     "rank": "int64",
     **{f"same_{name}": "int64" for name in SAMENESS},
 }
-SAMPLE_FACTS = ["n_tokens", "n_prompt_tokens", "finish_reason", "model", "usd"]
 
 
 def as_judgements(

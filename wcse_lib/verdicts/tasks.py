@@ -10,9 +10,9 @@ from wcse_lib.store import StudyError
 
 
 def task_score(tests: str, answer: str) -> float:
-    """What a reasoning-gym task's own scorer gives an answer, 0 to 1 (it may give part of the credit; right is 1.0).
+    """A reasoning-gym task's own score of an answer, 0 to 1 (some give part of the credit; right is 1.0).
 
-    Args: tests: the problem's column, JSON with `task`, `options` and `entry`. A scorer that fails on an answer gives 0.
+    Args: tests: the problem's column, JSON with `task`, `options` and `entry`. Where the scorer fails the score is 0.
     """
     data = json.loads(tests)
     scorer = open_task(data["task"], json.dumps(data["options"]), 0, 1)
@@ -24,8 +24,6 @@ def task_score(tests: str, answer: str) -> float:
 
 def task_verdict(answer: str, entry: str) -> tuple[bool | None, str]:
     """reasoning-gym's own score of an answer: 1 is correct. Run in a process of its own, as scorers may not end."""
-    from wcse_lib.verdicts.tasks import task_score
-
     if not answer:
         return False, "no final answer"
     score = task_score(entry, answer)
@@ -34,6 +32,7 @@ def task_verdict(answer: str, entry: str) -> tuple[bool | None, str]:
 
 @lru_cache(maxsize=16)
 def open_task(task: str, options: str, seed: int, size: int) -> Any:
+    """A reasoning-gym data set. Raises StudyError naming the key where the package or the task refuses."""
     try:
         import reasoning_gym
     except ImportError as error:

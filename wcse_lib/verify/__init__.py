@@ -1,14 +1,11 @@
 """03: verdicts, judgements and examples."""
 
-from wcse_lib.verdicts import JUDGED
-from wcse_lib.verify.curate import Drop
 from wcse_lib.verify.judges import free_judge, judgement_rows, judges_of, own_judge
 from wcse_lib.verify.labelling import agreement_table
 from wcse_lib.verify.looks import as_text, three_kinds
-from wcse_lib.verify.rates import by_problem, calibration, corrected_table, false_positive_table
+from wcse_lib.verify.rates import by_problem, false_positive_table
 from wcse_lib.verify.stage import (
     checks,
-    correct_judgements,
     false_positives,
     labels,
     panel,
@@ -17,15 +14,10 @@ from wcse_lib.verify.stage import (
 )
 
 __all__ = [
-    "Drop",
-    "JUDGED",
     "agreement_table",
     "as_text",
     "by_problem",
-    "calibration",
     "checks",
-    "correct_judgements",
-    "corrected_table",
     "false_positive_table",
     "false_positives",
     "free_judge",

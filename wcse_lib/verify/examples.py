@@ -17,6 +17,7 @@ from wcse_lib.store import (
     write_parquet,
 )
 from wcse_lib.study import Curation, Run
+from wcse_lib.verdicts import KEY_COLUMNS
 from wcse_lib.verify.curate import (
     Cutoffs,
     candidate_ranks,
@@ -26,7 +27,7 @@ from wcse_lib.verify.curate import (
 )
 from wcse_lib.verify.samples import planned_samples, whole_problems
 
-CHOSEN = dict.fromkeys([*KEY, "budget", "recipe"], "string") | {"sample_index": "int64"}
+CHOSEN = KEY_COLUMNS | {"budget": "string", "recipe": "string"}
 
 
 def write_examples(run: Run, arm: str) -> pd.DataFrame:

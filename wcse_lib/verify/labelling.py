@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib.store import KEY, locked, write_text
-from wcse_lib.verdicts import JUDGEMENT_COLUMNS
+from wcse_lib.verdicts import JUDGEMENTS
 
 COLUMNS = [*KEY, "sound", "judge", "reason", "labeller", "time"]
 SOUND = {"s": True, "f": False, "u": None}  # key -> the label
@@ -196,4 +196,4 @@ def judgements(labels: pd.DataFrame) -> pd.DataFrame:
             noted = group[group["reason"] != ""]
             reason = "; ".join(noted["labeller"] + ": " + noted["reason"])
         rows.append((*key, sound, "human", reason))
-    return pd.DataFrame(rows, columns=JUDGEMENT_COLUMNS).astype({"sound": "boolean"})
+    return pd.DataFrame(rows, columns=list(JUDGEMENTS)).astype({"sound": "boolean"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,7 @@ from wcse_lib.verdicts import SAMPLE_FACTS
 
 
 def planned_samples(
-    run: Run, arm: str, columns: list[str] = SAMPLE_FACTS
+    run: Run, arm: str, columns: Iterable[str] = SAMPLE_FACTS
 ) -> Iterator[pd.DataFrame]:
     """An arm's samples (KEY columns, `text` and `columns`) of the plan's problems, a few whole problems at a time.
 
