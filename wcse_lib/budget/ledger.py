@@ -112,8 +112,8 @@ def _samples_of(run: Run, arm: str) -> pd.DataFrame:
         of_budget = EVEN
         n = run.arm(arm).samples
         budgets = pd.DataFrame({"budget": n.keys(), "n_of_budget": n.values()})
-    parts = store.parts(run.path("02", arm))
-    return store.query(AMOUNTS.format(of_budget=of_budget), samples=parts, budgets=budgets)
+    samples = store.sample_table(run.path("02", arm))
+    return store.query(AMOUNTS.format(of_budget=of_budget), samples=samples, budgets=budgets)
 
 
 def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[Entry]:

@@ -98,7 +98,8 @@ def read_parquet(
     import pyarrow.parquet as pq
 
     with _reading(path):
-        _check_columns(path, pq.read_schema(path).names, columns, filters)
+        filtered = [column for column, _, _ in filters or []]
+        _check_columns(path, pq.read_schema(path).names, [*(columns or []), *filtered])
         table = pq.read_table(
             path,
             columns=columns,
@@ -114,7 +115,7 @@ def read_pieces(path: Path, columns: list[str] | None = None) -> Iterator[pd.Dat
     import pyarrow.parquet as pq
 
     with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
-        _check_columns(path, file.schema_arrow.names, columns)
+        _check_columns(path, file.schema_arrow.names, columns or [])
         for batch in file.iter_batches(PIECE, columns=columns):
             yield batch.to_pandas()
 
@@ -146,24 +147,14 @@ def _reading(path: Path, *damage: type[Exception]) -> contextlib.AbstractContext
     return reading(path, damage, anew=": only its rows are made anew")
 
 
-def _check_columns(
-    path: Path,
-    names: list[str],
-    columns: list[str] | None,
-    filters: list[tuple] | None = None,
-) -> None:
-    """Raises StudyError where a file has no column of these names: it is whole, but not what this code reads."""
-    needed = [*(columns or []), *(condition[0] for condition in filters or [])]
+def _check_columns(path: Path, names: list[str], needed: list[str]) -> None:
+    """Raises StudyError where a file lacks a column: it is whole, but not what this code reads."""
     for column in needed:
         if column not in names:
-            raise _missing_column(path, column, names)
-
-
-def _missing_column(path: Path, column: str, names: list[str]) -> StudyError:
-    return StudyError(
-        f"{path}: no column {column!r}; columns are {', '.join(names)}: "
-        "the file is of another version of the kit; run its stage again"
-    )
+            raise StudyError(
+                f"{path}: no column {column!r}; columns are {', '.join(names)}: "
+                "the file is of another version of the kit; run its stage again"
+            )
 
 
 def query(sql: str, /, **tables: Table) -> pd.DataFrame:
