@@ -18,9 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from wcse_lib.nano import MODELS, make_problems
 from wcse_lib.sample.engines import Decoding, Request, open_engine
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.study import Prompt
+from wcse_lib.study import Machine, Prompt
 
-SAMPLING = Decoding(0.7, 3, 1.0, 80)
+DECODING = Decoding(0.7, 3, 1.0, 80)
 
 
 def cpu_seconds() -> float:
@@ -49,17 +49,16 @@ def work(args, tokenizer) -> tuple[list[Request], dict]:
 def engine_run(args, kind: str) -> None:
     model = str(MODELS / args.model)
     requests, problems = work(args, load_tokenizer(model))
-    ours = {"device": "cpu", "threads": 1, "dtype": "float32", "compile": kind == "compiled"}
-    engine = (
-        open_engine("vllm", model, {"max_model_len": 512})
-        if kind == "vllm"
-        else open_engine("hf", model, ours)
-    )
+    if kind == "vllm":
+        engine = open_engine("vllm", model, Machine(max_model_len=512))
+    else:
+        machine = Machine(device="cpu", threads=1, dtype="float32", compile=kind == "compiled")
+        engine = open_engine("hf", model, machine)
     clock = cpu_seconds()
-    list(engine.generate(requests[:20], SAMPLING))
+    list(engine.generate(requests[:20], DECODING))
     print(f"{kind}: {cpu_seconds() - clock:.1f} CPU-seconds to warm up")
     clock = cpu_seconds()
-    outputs = list(engine.generate(requests, SAMPLING))
+    outputs = list(engine.generate(requests, DECODING))
     report(
         {"hf": "this kit", "compiled": "this kit, compiled"}.get(kind, kind),
         sum(o.n_tokens for o in outputs),

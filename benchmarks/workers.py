@@ -18,25 +18,25 @@ import time
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import psutil
-from sampling import SAMPLING, work
+from sampling import DECODING, work
 
 from wcse_lib.nano import MODELS
 from wcse_lib.sample.cluster import RayEngine
 from wcse_lib.sample.engines import Engine, open_engine
 from wcse_lib.sample.prompts import load_tokenizer
+from wcse_lib.study import Machine
 
-MACHINE = {"device": "cpu", "threads": 1, "dtype": "float32"}
+MACHINE = Machine(device="cpu", threads=1, dtype="float32")
 
 
 def opened(model: str, n: int, requests: list) -> tuple[Engine, float]:
     """An engine on n workers (0: in this process) that has drawn its first samples, and the seconds that this took."""
     clock = time.monotonic()
-    engine = (
-        RayEngine("hf", model, {**MACHINE, "workers": n})
-        if n
-        else open_engine("hf", model, MACHINE)
-    )
-    list(engine.generate(requests[: 20 * max(1, n)], SAMPLING))
+    if n:
+        engine = RayEngine("hf", model, MACHINE.model_copy(update={"workers": n}))
+    else:
+        engine = open_engine("hf", model, MACHINE)
+    list(engine.generate(requests[: 20 * max(1, n)], DECODING))
     return engine, time.monotonic() - clock
 
 
@@ -63,7 +63,7 @@ def rate(model: str, n: int, requests: list, first: float | None) -> float:
     engine, start_up = opened(model, n, requests)
     pids = engine.pids if n else [os.getpid()]
     clock, cpu = time.monotonic(), cpu_seconds(pids)
-    keys = [output.key for output in engine.generate(requests, SAMPLING)]
+    keys = [output.key for output in engine.generate(requests, DECODING)]
     seconds, cpu = time.monotonic() - clock, cpu_seconds(pids) - cpu
     check(keys, requests)
     closed(engine)
@@ -81,7 +81,7 @@ def kill(model: str, n: int, requests: list) -> None:
 
     engine, _ = opened(model, n, requests)
     keys, before, clock = [], 0, time.monotonic()
-    for output in engine.generate(requests, SAMPLING):
+    for output in engine.generate(requests, DECODING):
         keys.append(output.key)
         if not before and len(keys) >= len(requests) / 4:
             before = len(keys)

@@ -13,19 +13,23 @@ LIBRARY = ROOT / "wcse_lib"
 MOST_FLOORS = 9
 HEAVY = {  # heavy package: the only modules that may import it, inside functions
     "vllm": {"sample.engines.vllm"},
-    "openai": {"sample.engines.api"},
+    "openai": {"sample.engines.openai"},
     "ray": {"sample.cluster"},
     "torch": {
+        "sample.engines.batches",
+        "sample.engines.continuous",
         "sample.engines.hf",
-        "sample.engines.decoding",
+        "sample.engines.picking",
         "train.attempt",
         "train.likelihood",
         "train.models",
         "train.trainer",
     },
     "transformers": {
+        "sample.engines.batches",
+        "sample.engines.continuous",
         "sample.engines.hf",
-        "sample.engines.decoding",
+        "sample.engines.picking",
         "sample.prompts",
         "train.attempt",
         "train.models",

@@ -12,7 +12,7 @@ from wcse_lib.analyze import outcome
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import allocate, ledger
 from wcse_lib.plan import expected
-from wcse_lib.sample import uneven as allocation
+from wcse_lib.sample import uneven
 from wcse_lib.store.records import (
     KEY,
     SampleWriter,
@@ -102,9 +102,9 @@ def fill(run: Run, arms=None) -> None:
     for arm in arms or sorted(run.plan["arms"], key=lambda a: run.study.arms[a].model is None):
         spec = run.study.arms[arm]
         if spec.mix:
-            rows = allocation.mix(run, arm)
+            rows = uneven.draw_mix(run, arm)
         elif spec.adaptive:
-            rows = allocation.adaptive(run, arm, lambda n: drawn(run, "wc", n, arm))  # noqa: B023
+            rows = uneven.draw_adaptive(run, arm, lambda n: drawn(run, "wc", n, arm))  # noqa: B023
         else:
             rows = drawn(run, arm, max(run.arm(arm)["samples"].values()))
         verdicts = verdict_rows(rows, problems, "auto")
@@ -138,7 +138,7 @@ def mixed(tmp_path_factory) -> Run:
 
 def test_totals_are_whole_and_budgets_nest():
     problems = [f"p{i}" for i in range(101)]
-    counts = allocation.mix_counts(
+    counts = allocate.mix_counts(
         {"low": {"a": 0.5, "b": 1.51}, "high": {"a": 5.25, "b": 15.1}}, problems, seed=3
     )
     totals = counts.groupby(["budget", "part"])["n"].sum()
@@ -153,7 +153,7 @@ def test_totals_are_whole_and_budgets_nest():
     assert (wide["low"] <= wide["high"]).all() and wide.loc["a", "low"].isin([0, 1]).all()
     both = counts[counts["budget"] == "low"].groupby("problem_id")["n"].sum()
     assert both.between(2, 3).all()  # rounded against each other
-    other = allocation.mix_counts({"low": {"a": 0.5, "b": 1.51}}, problems, seed=4)
+    other = allocate.mix_counts({"low": {"a": 0.5, "b": 1.51}}, problems, seed=4)
     assert not other["n"].equals(counts[counts["budget"] == "low"]["n"].reset_index(drop=True))
 
 
@@ -211,7 +211,7 @@ def test_a_mix_needs_its_parts(tmp_path):
     with pytest.raises(
         StudyError, match="02_generate/wc: .* samples that mix needs are missing; draw wc first"
     ):
-        allocation.mix(run, "mix")
+        uneven.draw_mix(run, "mix")
 
 
 # ------------------------------------------------------------------------------------------------ adaptive arms
@@ -230,7 +230,7 @@ def test_every_total_is_spent_and_hard_problems_get_more(rule):
         return right.copy()
 
     spec = Adaptive(of="wc", rule=rule, first=2, correct=3)
-    out = allocation.decide(spec, {"high": 180 * 12, "low": 180 * 3}, 180, draw)
+    out = allocate.decide(spec, {"high": 180 * 12, "low": 180 * 3}, 180, draw)
     assert {b: n.sum() for b, n in out.items()} == {"low": 540, "high": 2160}
     assert (out["low"] <= out["high"]).all() and out["low"].min() >= 2
     easy, middle, hard = out["high"].reshape(3, 60).mean(1)
@@ -240,14 +240,12 @@ def test_every_total_is_spent_and_hard_problems_get_more(rule):
 
 
 def test_a_budget_below_the_first_samples_is_spread_evenly():
-    out = allocation.decide(
-        Adaptive(of="wc", first=4), {"low": 50}, 50, lambda n: np.zeros(50, int)
-    )
+    out = allocate.decide(Adaptive(of="wc", first=4), {"low": 50}, 50, lambda n: np.zeros(50, int))
     assert (out["low"] == 1).all()
 
 
 def test_stop_asks_for_more_when_all_have_enough():
-    out = allocation.decide(
+    out = allocate.decide(
         Adaptive(of="wc", rule="stop", correct=1, first=1), {"b": 100}, 20, lambda n: n.copy()
     )
     assert out["b"].sum() == 100 and np.ptp(out["b"]) == 0
@@ -287,8 +285,8 @@ def test_a_killed_adaptive_arm_decides_the_same(mixed, tmp_path):
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            allocation.adaptive(run, "adaptive", dying)
-    allocation.adaptive(run, "adaptive", lambda n: drawn(run, "wc", n, "adaptive"))
+            uneven.draw_adaptive(run, "adaptive", dying)
+    uneven.draw_adaptive(run, "adaptive", lambda n: drawn(run, "wc", n, "adaptive"))
     assert calls == 2
     paths = [r.path("02", "adaptive") for r in (run, mixed)]
     pd.testing.assert_frame_equal(*(read_parquet(p / "allocation.parquet") for p in paths))

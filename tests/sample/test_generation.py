@@ -187,7 +187,7 @@ class TestEndpoint:
     @pytest.fixture
     def endpoint(self, tmp_path, monkeypatch):
         pytest.importorskip("openai", reason="the openai client is not installed (extra: api)")
-        from test_engine_api import Server, answer
+        from test_engine_openai import Server, answer
 
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         opened = []
@@ -248,7 +248,7 @@ class TestEndpoint:
         ) == {3}
 
     def test_failures_are_rows_and_drawn_again(self, endpoint):
-        from test_engine_api import answer
+        from test_engine_openai import answer
 
         sick = [True]
         run, machine, server = endpoint(
@@ -326,7 +326,7 @@ class TestEndpoint:
         assert not server.seen
 
     def test_samples_are_written_while_the_endpoint_hangs(self, endpoint):
-        from test_engine_api import answer
+        from test_engine_openai import answer
 
         found: list = []
 
@@ -340,7 +340,7 @@ class TestEndpoint:
         assert len(generation.generate(run, "wc", machine)) == 12 and found
 
     def test_dead_endpoint_is_a_state_that_resumes(self, endpoint):
-        from test_engine_api import answer
+        from test_engine_openai import answer
 
         sick = [True]
         run, machine, _ = endpoint(
@@ -357,7 +357,7 @@ class TestEndpoint:
         assert len(rows) == 30 and set(rows["finish_reason"]) == {"stop"}
 
     def test_storm_of_429_ends_well(self, endpoint):
-        from test_engine_api import answer
+        from test_engine_openai import answer
 
         run, machine, _ = endpoint(
             lambda i, body: (429, {}, {"retry-after": "0.2"}) if i % 3 else answer(body),
@@ -391,7 +391,7 @@ def test_an_arms_own_temperature(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(generation, "draw", lambda *_, **how: seen.update(how) or pd.DataFrame())
     generation.generate(run, "wc", Machine(device="cpu", threads=1))
-    assert seen["sampling"].temperature == 1.3 and seen["sampling"].top_k == 3
+    assert seen["decoding"].temperature == 1.3 and seen["decoding"].top_k == 3
 
 
 def test_shards_from_the_command_line(tmp_path, root):

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from wcse_lib.sample import drawing as sampling
+from wcse_lib.sample import identity
 from wcse_lib.sample.engines import Decoding, Output, Request, open_engine
-from wcse_lib.sample.engines.decoding import uniform
-from wcse_lib.sample.engines.hf import HFEngine
+from wcse_lib.sample.engines.picking import uniform
 from wcse_lib.sample.prompts import check_bos, load_tokenizer, prompt_ids
 from wcse_lib.store import records
 from wcse_lib.store.records import StudyError, read_samples
-from wcse_lib.study import Prompt, sample_seed, weights_mark
+from wcse_lib.study import Machine, Prompt, sample_seed, weights_mark
 
 PROBLEMS = pd.DataFrame(
     {
@@ -73,7 +73,7 @@ def run(
         engine=engine,
         tokenizer=tokenizer,
         prompt=prompt,
-        sampling=how,
+        decoding=how,
         seed=seed,
         model="m",
         engine_name="fake",
@@ -208,13 +208,13 @@ import pandas as pd
 from wcse_lib.store import records
 from wcse_lib.sample import drawing as sampling
 from wcse_lib.sample.engines import Decoding
-from wcse_lib.sample.engines.hf import HFEngine
-from wcse_lib.study import Prompt
+from wcse_lib.sample import open_engine
+from wcse_lib.study import Machine, Prompt
 records.SampleWriter.__init__.__defaults__ = (8, 15.0, "")
 model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
 problems = pd.DataFrame({"problem_id": [f"p{i}" for i in range(n)], "question": [f"Ann has {i} pens." for i in range(n)]})
-engine = HFEngine(model, {"device": "cpu", "batch_size": 8, "threads": 1})
-sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), sampling=Decoding(max_tokens=24),
+engine = open_engine("hf", model, Machine(device="cpu", batch_size=8, threads=1))
+sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), decoding=Decoding(max_tokens=24),
               seed=0, model="tiny", engine_name="hf")
 """
 
@@ -269,9 +269,9 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
         save_file({"a": np.full(700_000, value, np.float32)}, tmp_path / "model.safetensors")
         marks.append(weights_mark(str(tmp_path)))
     assert marks[0] != marks[1] and weights_mark("org/model") == ""
-    sampling.claim(tmp_path / "arm", {"weights": marks[0]})
+    identity.claim(tmp_path / "arm", {"weights": marks[0]})
     with pytest.raises(StudyError, match="weights: .* there, .* asked for"):
-        sampling.claim(tmp_path / "arm", {"weights": marks[1]})
+        identity.claim(tmp_path / "arm", {"weights": marks[1]})
 
 
 def test_only_safetensors_are_loaded(tmp_path, tiny_model):
@@ -284,7 +284,7 @@ def test_only_safetensors_are_loaded(tmp_path, tiny_model):
         path.unlink()
     torch.save(live.state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
-        open_engine("hf", str(folder), {"device": "cpu"})
+        open_engine("hf", str(folder), Machine(device="cpu"))
 
 
 def test_torn_and_doubled_parts_are_named(tmp_path):
@@ -346,7 +346,7 @@ def test_uniform_streams_are_uniform_and_independent():
 
 @pytest.fixture(scope="module")
 def engine(tiny_model):
-    return HFEngine(str(tiny_model), {"device": "cpu"})
+    return open_engine("hf", str(tiny_model), Machine(device="cpu"))
 
 
 def requests(tokenizer, n):
@@ -415,13 +415,13 @@ def test_hf_lowers_the_batch_when_memory_runs_out(tiny_model, kind, continuous, 
         "python": MemoryError(),
         "other": RuntimeError("shapes differ"),
     }[kind]
-    engine = HFEngine(str(tiny_model), {"device": "cpu", "batch_size": 8})
+    engine = open_engine("hf", str(tiny_model), Machine(device="cpu", batch_size=8))
     engine.continuous, batch, step = continuous, engine._batch, engine.step
 
-    def tight_batch(requests, sampling):
+    def tight_batch(requests, *how):
         if len(requests) > 2:
             raise error
-        return batch(requests, sampling)
+        return batch(requests, *how)
 
     def tight_step(tokens, position, keys, values):
         if len(tokens) > 2:

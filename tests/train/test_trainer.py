@@ -483,8 +483,8 @@ def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
     """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from wcse_lib.sample.engines import Decoding, Request
-    from wcse_lib.sample.engines.hf import HFEngine
+    from wcse_lib.sample import Decoding, Request, open_engine
+    from wcse_lib.study import Machine
 
     chat = AutoTokenizer.from_pretrained(base)
     end = chat.convert_tokens_to_ids("~")  # any token will do
@@ -499,7 +499,7 @@ def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
         assert AutoTokenizer.from_pretrained(tmp_path / method / "model").eos_token_id == end
         ends = AutoModelForCausalLM.from_pretrained(saved).generation_config.eos_token_id
         assert {end, EOS} <= set(ends)
-    (out,) = HFEngine(str(saved), {"dtype": "float32"}).generate(
+    (out,) = open_engine("hf", str(saved), Machine(dtype="float32")).generate(
         [Request(("a", "p", 0), [BOS, 21], 0)], Decoding(0.0, max_tokens=9)
     )
     assert (out.text, out.n_tokens, out.finish_reason) == ("ab", 3, "stop")

@@ -265,14 +265,16 @@ def test_policy_and_missing_samples(tmp_path):
 class Judge:
     """An engine that says FLAWED where a sum is wrong, and forgets its last line now and then."""
 
-    opened, asked, machine = 0, [], {}
+    opened, asked = 0, []
 
-    def __init__(self, engine, model, machine):
-        Judge.opened, Judge.machine, self.spent_usd = (
-            Judge.opened + 1,
+    def __init__(self, engine, model, machine, adapter=None, spending=None):
+        Judge.opened += 1
+        Judge.machine, Judge.price_out, Judge.spent_before = (
             machine,
-            machine["spent_usd"] + 0.5,
+            spending.price_out,
+            spending.spent_usd,
         )
+        spending.settle(0.0, 0.5)
 
     def generate(self, requests, sampling):
         for i, request in enumerate(requests):
@@ -395,8 +397,8 @@ def test_a_judges_endpoint_is_called_as_the_machine_file_says(tmp_path, fake):
             "wc",
             Machine(api_key_variable=None, limit_usd=3.0, base_url="http://localhost:1/v1"),
         )
-        assert fake.machine["api_key_variable"] is None and fake.machine["limit_usd"] == 3.0
-        assert fake.machine["usd_per_million_out"] == 2.0 and fake.machine["spent_usd"] == spent
+        assert fake.machine.api_key_variable is None and fake.machine.limit_usd == 3.0
+        assert fake.price_out == 2.0 and fake.spent_before == spent
 
 
 def test_n_per_arm_and_a_changed_judge(tmp_path, fake):

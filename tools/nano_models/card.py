@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 from wcse_lib.nano import check, make_problems
-from wcse_lib.sample import Decoding, HFEngine, Request, prompt_ids
+from wcse_lib.sample import Decoding, HFEngine, Request, open_engine, prompt_ids
 from wcse_lib.store import read_json, write_text
-from wcse_lib.study import Prompt
+from wcse_lib.study import Machine, Prompt
 
 N_PROBLEMS = 300
 DECODINGS = {  # title: samples per problem, decoding
@@ -43,7 +43,7 @@ def write_card(folder: Path) -> None:
     problems = {}
     for problem in make_problems(N_PROBLEMS, "card", (1, 2, 3)):
         problems[problem["problem_id"]] = problem
-    engine = HFEngine(str(folder), {"device": "cpu"})
+    engine = open_engine("hf", str(folder), Machine(device="cpu"))
     rows = []
     for title, (n_samples, decoding) in DECODINGS.items():
         requests = _requests(engine, facts, problems, n_samples)

@@ -133,14 +133,13 @@ def _price(study: Study, name: str) -> Price | None:
             input=arm.usd_per_million_prompt_tokens,
         )
     try:
-        row = read_price(resolve(terms.prices), arm.model, terms.price_date)
+        return read_price(resolve(terms.prices), arm.model, terms.price_date)
     except StudyError as error:
         if terms.match != "price":
             return None
         raise StudyError(
             f"arms.{name}.usd_per_million_tokens: needed for budget.match: price ({error})"
         ) from None
-    return Price(**{**row, "date": str(row["date"])})
 
 
 # ---------------------------------------------------------------------- what a sample costs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wcse_lib.budget.numbers import check_not_negative, check_positive
 from wcse_lib.store import StudyError
-from wcse_lib.study import read_yaml
+from wcse_lib.study import Price, read_yaml
 
 NEEDED = {"model", "date", "source", "output"}  # keys of a row of the price table
 OPTIONAL = {"input", "cached", "batch_discount"}
@@ -47,11 +47,11 @@ def _price(price: Mapping, key: str) -> float:
     return price[key]
 
 
-def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
+def read_price(path: str | Path, model: str, date: str | None = None) -> Price:
     """The newest row of `model` in a YAML price table (a list `prices`), on or before `date` (ISO) where given.
 
-    Keys: model, date, source, output; input, cached, batch_discount (a share) where known. Raises StudyError naming
-    file, row and key for a bad row (negative, undated, unsourced, unknown key) and for a model without price.
+    Raises StudyError naming file, row and key for a bad row (negative, undated, unsourced, unknown key) and for a
+    model without price.
     """
     rows = read_yaml(Path(path)).get("prices") or []
     for place, row in enumerate(rows, 1):
@@ -64,7 +64,8 @@ def read_price(path: str | Path, model: str, date: str | None = None) -> dict:
         raise StudyError(
             f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}"
         )
-    return max(priced, key=lambda row: str(row["date"]))
+    newest = max(priced, key=lambda row: str(row["date"]))
+    return Price(**newest | {"date": str(newest["date"])})
 
 
 def _check_row(row: object, place: str) -> None:

@@ -74,9 +74,8 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
     }
     _forget_other_weights(run, student, folder)
     tokenizer, counts = load_tokenizer(adapter or model), {}
-    options = machine.model_dump() | ({"adapter": adapter, "tokenizer": adapter} if adapter else {})
     with (
-        closing(open_engine(machine.engine, model, options)) as engine,
+        closing(open_engine(machine.engine, model, machine, adapter)) as engine,
         verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify,
     ):
         for decoding, (n, sampling) in settings.items():
@@ -89,7 +88,7 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
                 engine=engine,
                 tokenizer=tokenizer,
                 prompt=run.study.prompt,
-                sampling=sampling,
+                decoding=sampling,
                 seed=run.study.seed,
                 model=student,
                 engine_name=machine.engine,

@@ -3,15 +3,15 @@
 from wcse_lib.sample.cluster import each_student, open_engine
 from wcse_lib.sample.drawing import draw, opened, progress
 from wcse_lib.sample.engines import Decoding, Request
-from wcse_lib.sample.engines.decoding import kept_by_processor
+from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, stops, without_thinking
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
 
 __all__ = [
+    "Decoding",
     "HFEngine",
     "Request",
-    "Decoding",
     "checks",
     "draw",
     "each_student",

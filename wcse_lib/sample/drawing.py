@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from wcse_lib.sample import cluster
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
+from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.sample.identity import claim, claim_questions
 from wcse_lib.sample.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
 from wcse_lib.store import (
     KEY,
@@ -23,70 +25,53 @@ from wcse_lib.store import (
     read_samples,
     write_json,
 )
-from wcse_lib.study import Prompt, fingerprint, sample_seed
+from wcse_lib.study import Machine, Price, Prompt, sample_seed
 
 CHUNK = 50_000  # requests handed to the engine at once
-
-
-def _same_questions(folder: Path, problems: pd.DataFrame) -> None:
-    """Tie a folder to its problems' questions, so that an id that now means another question never joins its samples.
-
-    Raises StudyError naming the first such problem.
-    """
-    path = folder / "questions.json"
-    old, now = (
-        read_json(path) if path.exists() else {},
-        {p.problem_id: fingerprint(p.question) for p in problems.itertuples()},
-    )
-    if changed := [i for i in now if old.get(i, now[i]) != now[i]]:
-        raise StudyError(
-            f"{folder}: holds samples of other questions under the ids of {len(changed)} problems, such as {changed[0]}; give "
-            "changed problems new ids (columns.problem_id), or delete that folder to draw anew"
-        )
-    if not now.items() <= old.items():
-        write_json(path, old | now)
-
-
-def claim(folder: Path, identity: dict) -> None:
-    """Tie a folder to what its samples were drawn from; rows of another model, prompt or setting never join them.
-
-    Raises StudyError naming what differs when the folder holds samples of another identity.
-    """
-    path = folder / "identity.json"
-    if path.exists():
-        old = read_json(path)
-        differs = [
-            f"{k}: {old.get(k)!r} there, {identity.get(k)!r} asked for"
-            for k in sorted(old | identity)
-            if old.get(k) != identity.get(k)
-        ]
-        if differs:
-            raise StudyError(
-                f"{folder}: holds samples drawn otherwise ({'; '.join(differs)}); give the study another name, or delete that folder to draw anew"
-            )
-    else:
-        write_json(path, identity)
+LOCK_SECONDS = 10  # an orphaned kernel of a killed run lives a moment longer
+FLUSH_SECONDS = 15.0  # between files; of an endpoint, whose samples are paid for one by one …
+FLUSH_SECONDS_ENDPOINT = 2.0  # … so that none is lost
 
 
 @contextlib.contextmanager
-def opened(folder: Path, engine: str, model: str, machine: dict) -> Iterator[Engine]:
-    """An engine that draws into a folder. What an endpoint has spent there before counts towards its limit: as it counted
-    itself, which is noted ahead of every call, but no less than what the rows cost."""
+def opened(
+    folder: Path,
+    engine_name: str,
+    model: str,
+    machine: Machine,
+    price: Price | None = None,
+) -> Iterator[Engine]:
+    """An engine that draws into a folder.
+
+    Args: price: an endpoint's, where known. What an endpoint has spent on this folder before counts towards
+    `machine.limit_usd`: as it counted itself, which is noted in `spending.json` ahead of every call, but no less than
+    what the rows cost.
+    """
+    if engine_name != "openai":
+        with contextlib.closing(cluster.open_engine(engine_name, model, machine)) as engine:
+            yield engine
+        return
+
     path = folder / "spending.json"
-    if engine == "openai":
-        noted = read_json(path)["usd"] if path.exists() else 0.0
-        machine = machine | {
-            "spent_usd": max(noted, float(read_samples(folder, [*KEY, "usd"])["usd"].sum()))
-        }
-    live = cluster.open_engine(engine, model, machine)
+
+    def note(usd: float) -> None:
+        write_json(path, {"usd": usd})
+
+    noted = read_json(path)["usd"] if path.exists() else 0.0
+    cost_of_rows = float(read_samples(folder, [*KEY, "usd"])["usd"].sum())
+    spending = Spending(
+        price_in=price.input if price else None,
+        price_out=price.output if price else None,
+        limit_usd=machine.limit_usd,
+        spent_usd=max(noted, cost_of_rows),
+        note=note,
+    )
+    engine = cluster.open_engine(engine_name, model, machine, spending=spending)
     try:
-        if engine == "openai":
-            live.note = lambda usd: write_json(path, {"usd": usd})
-        yield live
+        yield engine
     finally:
-        if engine == "openai":
-            write_json(path, {"usd": live.spent_usd})
-        live.close()
+        note(spending.spent_usd)
+        engine.close()
 
 
 def draw(
@@ -98,7 +83,7 @@ def draw(
     engine: Engine,
     tokenizer,
     prompt: Prompt,
-    sampling: Decoding,
+    decoding: Decoding,
     seed: int,
     model: str,
     engine_name: str,
@@ -108,119 +93,110 @@ def draw(
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
     Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; tokenizer: None where
-    the engine renders prompts itself; seed: the study's; model: as named in the study, and a mark of its `weights` where these are here; shard: `(i, k)` draws only every
+    the engine renders prompts itself; decoding: the prompt's own stops are added where it has none; seed: the study's;
+    model: as named in the study, and a mark of its `weights` where these are here; shard: `(i, k)` draws only every
     k-th problem from the i-th on, beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason.
     """
-    name = f"s{shard[0]}of{shard[1]}" if shard else ""
-    with locked(
-        folder, f".lock{name}", 10
-    ):  # an orphaned kernel of a killed run lives a moment longer
-        digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
-        sampling = replace(sampling, stop=sampling.stop or stops(prompt))
-        described = {**asdict(sampling), "stop": list(sampling.stop)}
-        claim(
-            folder,
-            {
-                "model": model,
-                "weights": weights,
-                "prompt_hash": digest,
-                "seed": seed,
-                "sampling": described,
-            },
-        )
-        _same_questions(folder, problems)
-        done = read_samples(folder, [*KEY, "finish_reason"])
-        if not shard:
-            done = done[done["finish_reason"] != "error"]
-        have = set(zip(done["problem_id"], done["sample_index"]))
-        wanted = list(problems.itertuples())[
-            slice(shard[0], None, shard[1]) if shard else slice(None)
-        ]
-        count = counts(problems, n)
-        todo = []
-        for row in wanted:
-            if missing := [
-                i for i in range(count[row.problem_id]) if (row.problem_id, i) not in have
-            ]:
-                asked = _asked(tokenizer, row.question, prompt)
-                seeds = (sample_seed(seed, model, row.problem_id, i) for i in missing)
-                todo += [
-                    Request((author, row.problem_id, i), seed=s, **asked)
-                    for i, s in zip(missing, seeds)
-                ]
-        seeds, total = {r.key: r.seed for r in todo}, sum(count[row.problem_id] for row in wanted)
-        every = (
-            2.0 if engine_name == "openai" else 15.0
-        )  # seconds: what is paid for by the sample must not be lost
-        with (
-            SampleWriter(folder, every_seconds=every, shard=name) as writer,
-            progress(author, total, total - len(todo)) as bar,
-        ):
-            tokens = 0
-            for start in range(0, len(todo), CHUNK):
-                for out in engine.generate(todo[start : start + CHUNK], sampling):
-                    writer.add(row_of(out, seeds[out.key], engine_name, model, digest))
-                    tokens += max(0, out.n_tokens)
-                    bar.update(1)
-                    bar.set_postfix_str(
-                        f"{tokens / max(1e-9, bar.format_dict['elapsed']):,.0f} tok/s",
-                        refresh=False,
-                    )
-        return pd.DataFrame() if shard else complete(folder, author, problems, n)
+    decoding = replace(decoding, stop=decoding.stop or stops(prompt))
+    digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
+    identity = {
+        "model": model,
+        "weights": weights,
+        "prompt_hash": digest,
+        "seed": seed,
+        "sampling": asdict(decoding) | {"stop": list(decoding.stop)},
+    }
+    shard_name = f"s{shard[0]}of{shard[1]}" if shard else ""
+    with locked(folder, f".lock{shard_name}", LOCK_SECONDS):
+        claim(folder, identity)
+        claim_questions(folder, problems)
+
+        mine = problems.iloc[shard[0] :: shard[1]] if shard else problems
+        wanted = counts(mine, n)
+        missing = _missing(folder, wanted, with_failed=shard is None)
+        requests = _requests(author, mine, missing, tokenizer, prompt, seed, model)
+
+        # A row is written as soon as its sample is finished.
+        seconds = FLUSH_SECONDS_ENDPOINT if engine_name == "openai" else FLUSH_SECONDS
+        seeds = {request.key: request.seed for request in requests}
+        with SampleWriter(folder, every_seconds=seconds, shard=shard_name) as writer:
+            total = sum(wanted.values())
+            for output in _drawn(engine, requests, decoding, author, total):
+                row = row_of(output, seeds[output.key], engine_name, model, digest)
+                writer.add(row)
+        if shard:
+            return pd.DataFrame()
+        return complete(folder, author, problems, n)
 
 
 def counts(problems: pd.DataFrame, n: int | Mapping[str, int]) -> dict[str, int]:
     """Samples wanted of each problem."""
-    return {p: n if isinstance(n, int) else int(n.get(p, 0)) for p in problems["problem_id"]}
+    if isinstance(n, int):
+        return {problem_id: n for problem_id in problems["problem_id"]}
+    return {problem_id: int(n.get(problem_id, 0)) for problem_id in problems["problem_id"]}
 
 
-def _asked(tokenizer, question: str, prompt: Prompt) -> dict:
+def _missing(folder: Path, wanted: Mapping[str, int], with_failed: bool) -> dict[str, list[int]]:
+    """Sample indices of every problem that the folder does not hold; failed samples are missing, too, but not for a
+    shard: their file is the whole folder's."""
+    rows = read_samples(folder, [*KEY, "finish_reason"])
+    if with_failed:
+        rows = rows[rows["finish_reason"] != "error"]
+    held = set(zip(rows["problem_id"], rows["sample_index"]))
+    missing = {}
+    for problem_id, n_wanted in wanted.items():
+        missing[problem_id] = [i for i in range(n_wanted) if (problem_id, i) not in held]
+    return missing
+
+
+def _requests(
+    author: str,
+    problems: pd.DataFrame,
+    missing: Mapping[str, list[int]],
+    tokenizer,
+    prompt: Prompt,
+    seed: int,
+    model: str,
+) -> list[Request]:
+    """One request for every missing sample, with a seed of its own."""
+    requests = []
+    for problem_id, question in zip(problems["problem_id"], problems["question"]):
+        if not missing[problem_id]:
+            continue
+        shown = _shown(tokenizer, question, prompt)
+        for sample_index in missing[problem_id]:
+            key = author, problem_id, sample_index
+            own_seed = sample_seed(seed, model, problem_id, sample_index)
+            requests.append(Request(key, seed=own_seed, **shown))
+    return requests
+
+
+def _shown(tokenizer, question: str, prompt: Prompt) -> dict:
     """A request's prompt: token ids where there is a tokenizer, else what the engine renders itself."""
-    chat = messages(question, prompt) if prompt.style == "chat" else None
+    is_chat = prompt.style == "chat"
+    shown = {"prompt_ids": [], "messages": messages(question, prompt) if is_chat else None}
     if tokenizer is not None:
-        return {"prompt_ids": prompt_ids(tokenizer, question, prompt), "messages": chat}
-    return {
-        "prompt_ids": [],
-        "messages": chat,
-        "text": "" if chat else prompt_text(question, prompt),
-    }
+        shown["prompt_ids"] = prompt_ids(tokenizer, question, prompt)
+    elif not is_chat:
+        shown["text"] = prompt_text(question, prompt)
+    return shown
 
 
-def row_of(out: Output, seed: int, engine_name: str, model: str, digest: str) -> dict:
-    """A sample's row as it lies on disk."""
-    author, problem_id, sample_index = out.key
-    return {
-        "author": author,
-        "problem_id": problem_id,
-        "sample_index": sample_index,
-        "seed": seed,
-        "text": out.text,
-        "n_prompt_tokens": out.n_prompt_tokens,
-        "n_tokens": out.n_tokens,
-        "finish_reason": out.finish_reason,
-        "engine": engine_name,
-        "model": model,
-        "prompt_hash": digest,
-        "error": out.error,
-        "usd": out.usd,
-    }
-
-
-def complete(
-    folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]
-) -> pd.DataFrame:
-    """The rows `(author, problem, 0…n-1)` of a folder. Raises StudyError naming the first that is missing."""
-    rows, count = read_samples(folder), counts(problems, n)
-    rows = rows[rows["sample_index"] < rows["problem_id"].map(count).fillna(0)]
-    if len(rows) != sum(count.values()):
-        have = set(zip(rows["problem_id"], rows["sample_index"]))
-        lost = next((p, i) for p, k in count.items() for i in range(k) if (p, i) not in have)
-        raise StudyError(
-            f"{folder}: {sum(count.values()) - len(rows)} samples of {author} are missing, the first {lost}; run the stage again"
-        )
-    return rows.reset_index(drop=True)
+def _drawn(
+    engine: Engine, requests: list[Request], decoding: Decoding, author: str, total: int
+) -> Iterator[Output]:
+    """The engine's outputs, under a progress bar that shows the speed."""
+    n_tokens = 0
+    with progress(author, total, total - len(requests)) as bar:
+        for start in range(0, len(requests), CHUNK):
+            for output in engine.generate(requests[start : start + CHUNK], decoding):
+                yield output
+                n_tokens += max(0, output.n_tokens)
+                bar.update(1)
+                speed = n_tokens / max(1e-9, bar.format_dict["elapsed"])
+                bar.set_postfix_str(f"{speed:,.0f} tok/s", refresh=False)
 
 
 def progress(label: str, total: int, initial: int = 0) -> tqdm:
@@ -235,3 +211,44 @@ def progress(label: str, total: int, initial: int = 0) -> tqdm:
         dynamic_ncols=False,
         ncols=100,
     )
+
+
+def row_of(output: Output, seed: int, engine_name: str, model: str, digest: str) -> dict:
+    """A sample's row as it lies on disk."""
+    author, problem_id, sample_index = output.key
+    return {
+        "author": author,
+        "problem_id": problem_id,
+        "sample_index": sample_index,
+        "seed": seed,
+        "text": output.text,
+        "n_prompt_tokens": output.n_prompt_tokens,
+        "n_tokens": output.n_tokens,
+        "finish_reason": output.finish_reason,
+        "engine": engine_name,
+        "model": model,
+        "prompt_hash": digest,
+        "error": output.error,
+        "usd": output.usd,
+    }
+
+
+def complete(
+    folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]
+) -> pd.DataFrame:
+    """The rows `(author, problem, 0…n-1)` of a folder. Raises StudyError naming the first that is missing."""
+    wanted = counts(problems, n)
+    rows = read_samples(folder)
+    is_wanted = rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)
+    rows = rows[is_wanted].reset_index(drop=True)
+    n_missing = sum(wanted.values()) - len(rows)
+    if n_missing:
+        held = set(zip(rows["problem_id"], rows["sample_index"]))
+        for problem_id, n_wanted in wanted.items():
+            for sample_index in range(n_wanted):
+                if (problem_id, sample_index) not in held:
+                    raise StudyError(
+                        f"{folder}: {n_missing} samples of {author} are missing, the first "
+                        f"{(problem_id, sample_index)}; run the stage again"
+                    )
+    return rows

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import (
+    KEY,
     SampleWriter,
     StudyError,
     field,
@@ -18,6 +21,16 @@ from wcse_lib.store import (
     write_json,
 )
 from wcse_lib.study import ArmParams, resolve, resolve_model
+
+TRUNCATED = ("length", "max_tokens")  # finish reasons of samples that were cut
+FROM_ELSEWHERE = {  # columns of which an imported file says nothing
+    "seed": -1,
+    "n_prompt_tokens": -1,
+    "engine": "import",
+    "prompt_hash": "",
+    "error": "",
+    "usd": None,
+}
 
 
 def import_samples(
@@ -30,90 +43,114 @@ def import_samples(
     `arm.tokenizer` or set to -1, unknown. Raises StudyError when no row belongs to a problem, a column is missing or
     holds something else than its kind.
     """
-    path, columns = resolve(arm.path), arm.columns
-    try:
-        tokenizer = load_tokenizer(resolve_model(arm.tokenizer)) if arm.tokenizer else None
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"arms.{author}.tokenizer: {arm.tokenizer!r} cannot be loaded ({str(error).splitlines()[0]}); name a folder or hub id that is here"
-        ) from error
-    known = dict(
-        zip(
-            problems["problem_id" if columns.problem_id else "question"].str.strip(),
-            problems["problem_id"],
-        )
-    )
     counts: Counter = Counter()
-    found: dict[str, dict[int, dict]] = {}  # by problem, by place
-    for number, row in enumerate(read_table(path), 1):
+    samples = _read_file(author, arm, problems, counts)
+    for old in parts(folder):  # the file is the source: an import is always whole
+        old.unlink()
+    with SampleWriter(folder) as writer:
+        for by_place in samples.values():
+            for sample_index, place in enumerate(sorted(by_place)):
+                writer.add(by_place[place] | {"sample_index": sample_index})
+
+    counts["samples"] = sum(len(by_place) for by_place in samples.values())
+    if n is not None:
+        n_each = [len(samples.get(problem_id, ())) for problem_id in problems["problem_id"]]
+        counts["more than planned, left unused"] = sum(max(0, held - n) for held in n_each)
+        counts["planned, but not in the file"] = sum(max(0, n - held) for held in n_each)
+    write_json(folder / "import.json", dict(counts))
+    assert len(read_samples(folder, KEY)) == counts["samples"]
+    return dict(counts)
+
+
+def _read_file(
+    author: str, arm: ArmParams, problems: pd.DataFrame, counts: Counter
+) -> dict[str, dict[int, dict]]:
+    """{problem_id: {place: row}} of the samples that belong to a problem; counts the others by reason."""
+    path, columns = resolve(arm.path), arm.columns
+    tokenizer = _tokenizer(author, arm)
+    names = problems["problem_id" if columns.problem_id else "question"].str.strip()
+    problem_ids = dict(zip(names, problems["problem_id"]))
+    samples: dict[str, dict[int, dict]] = {}
+    for number, values in enumerate(read_table(path), 1):
+        line = _Line(values, path, number)
         counts["rows"] += 1
-        name = field(row, columns.problem_id or columns.question, path, number)
-        name = (
-            int(name) if isinstance(name, float) and name == int(name) else name
-        )  # an id that a file made a decimal
-        problem_id, text = known.get(str(name).strip()), field(row, columns.text, path, number)
-        of_problem = found.get(problem_id, {})
-        place = _whole(row, columns.sample_index, path, number, len(of_problem))
+        name = line.value(columns.problem_id or columns.question)
+        if isinstance(name, float) and name == int(name):
+            name = int(name)  # an id that a file made a decimal
+        problem_id = problem_ids.get(str(name).strip())
+        text = line.value(columns.text)
+        by_place = samples.get(problem_id, {})
+        place = line.whole_number(columns.sample_index, default=len(by_place))
         if problem_id is None:
             counts["of no problem of this study"] += 1
         elif not isinstance(text, str) or not text.strip():
             counts["without a text"] += 1
-        elif place in of_problem:
+        elif place in by_place:
             counts["of a key that came before"] += 1
         else:
-            n_tokens = (
-                _whole(row, columns.n_tokens, path, number, -1) or -1
-            )  # no text has 0: it is unknown
-            if n_tokens == -1 and tokenizer:
-                n_tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-            cut = columns.finish_reason and field(row, columns.finish_reason, path, number) in (
-                "length",
-                "max_tokens",
-            )
-            found.setdefault(problem_id, {})[place] = {
+            is_cut = columns.finish_reason and line.value(columns.finish_reason) in TRUNCATED
+            row = FROM_ELSEWHERE | {
                 "author": author,
                 "problem_id": problem_id,
-                "seed": -1,
                 "text": text,
-                "n_prompt_tokens": -1,
-                "n_tokens": n_tokens,
-                "finish_reason": "length" if cut else "stop",
-                "engine": "import",
+                "n_tokens": _n_tokens(line, columns.n_tokens, text, tokenizer),
+                "finish_reason": "length" if is_cut else "stop",
                 "model": arm.model,
-                "prompt_hash": "",
-                "error": "",
-                "usd": None,
             }
-    if not found:
+            samples.setdefault(problem_id, {})[place] = row
+    if not samples:
         raise StudyError(
             f"{path}: no row belongs to a problem of this study; check arms.{author}.columns ({dict(counts)})"
         )
-    for old in parts(folder):  # the file is the source: an import is always whole
-        old.unlink()
-    with SampleWriter(folder) as writer:
-        for rows in found.values():
-            for i, place in enumerate(sorted(rows)):
-                writer.add(rows[place] | {"sample_index": i})
-    counts["samples"] = sum(map(len, found.values()))
-    if n is not None:
-        n_each = [len(found.get(p, ())) for p in problems["problem_id"]]
-        counts["more than planned, left unused"] = sum(max(0, k - n) for k in n_each)
-        counts["planned, but not in the file"] = sum(max(0, n - k) for k in n_each)
-    write_json(folder / "import.json", dict(counts))
-    assert len(read_samples(folder, ["author", "problem_id", "sample_index"])) == counts["samples"]
-    return dict(counts)
+    return samples
 
 
-def _whole(row: dict, column: str | None, path: Path, number: int, default: int) -> int:
-    """A column's whole number, 0 or more; the default when the column is not mapped or the field is empty."""
-    value = field(row, column, path, number) if column else None
-    if value is None or value == "" or value != value:
-        return default
+def _tokenizer(author: str, arm: ArmParams):
+    if not arm.tokenizer:
+        return None
     try:
-        if float(value) == int(float(value)) >= 0:
-            return int(float(value))
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise StudyError(
-        f"{path}, line {number}: {column} = {value!r}: a whole number, 0 or more, is needed"
-    )
+        return load_tokenizer(resolve_model(arm.tokenizer))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(
+            f"arms.{author}.tokenizer: {arm.tokenizer!r} cannot be loaded ({reason}); "
+            "name a folder or hub id that is here"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One row of the file, with what a message needs to name it."""
+
+    values: dict
+    path: Path
+    number: int
+
+    def value(self, column: str) -> Any:
+        return field(self.values, column, self.path, self.number)
+
+    def whole_number(self, column: str | None, default: int) -> int:
+        """A column's whole number, 0 or more; the default when the column is not mapped or the field is empty."""
+        value = self.value(column) if column else None
+        is_empty = value is None or value == "" or value != value
+        if is_empty:
+            return default
+        try:
+            number = int(float(value))
+            if number == float(value) and number >= 0:
+                return number
+        except (TypeError, ValueError, OverflowError):
+            pass
+        raise StudyError(
+            f"{self.path}, line {self.number}: {column} = {value!r}: a whole number, 0 or more, is needed"
+        )
+
+
+def _n_tokens(line: _Line, column: str | None, text: str, tokenizer) -> int:
+    """A sample's length; -1 where it is unknown, as 0 is of no text."""
+    n_tokens = line.whole_number(column, default=0)
+    if n_tokens:
+        return n_tokens
+    if tokenizer:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return -1

@@ -22,14 +22,14 @@ def shots(prompt: Prompt) -> str:
     """
     if prompt.shots is None:
         return QUESTION
-    path = SHOTS / f"{prompt.shots}.txt"
-    path = path if path.is_file() else resolve(prompt.shots)
+    bundled = SHOTS / f"{prompt.shots}.txt"
+    path = bundled if bundled.is_file() else resolve(prompt.shots)
     try:
         text = path.read_text(encoding="utf-8").rstrip()
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(sorted(p.stem for p in SHOTS.glob("*.txt")))
+        names = ", ".join(sorted(file.stem for file in SHOTS.glob("*.txt")))
         raise StudyError(
-            f"prompt.shots = {prompt.shots!r}: no text file ({error}); bundled: {known}"
+            f"prompt.shots = {prompt.shots!r}: no text file ({error}); bundled: {names}"
         ) from error
     if text.count(QUESTION) > 1:
         raise StudyError(
@@ -39,13 +39,19 @@ def shots(prompt: Prompt) -> str:
 
 
 def prompt_text(question: str, prompt: Prompt) -> str:
-    """What is asked: the worked examples if there are any, and the question in its template."""
-    return shots(prompt).replace(QUESTION, prompt.template.replace(QUESTION, question))
+    """The worked examples if there are any, and the question in its template.
+
+    >>> prompt_text("1+1?", Prompt(template="{question} Think."))
+    '1+1? Think.'
+    """
+    asked = prompt.template.replace(QUESTION, question)
+    return shots(prompt).replace(QUESTION, asked)
 
 
 def stops(prompt: Prompt) -> tuple[str, ...]:
-    """Where a base model that goes on with a question of its own is cut: the words before a question, in the examples."""
-    head = shots(prompt).partition(QUESTION)[0].rpartition("\n\n")[2].strip()
+    """Where a base model that goes on with a question of its own is cut: the words before one in the examples."""
+    before_question = shots(prompt).partition(QUESTION)[0]
+    head = before_question.rpartition("\n\n")[2].strip()
     return (f"\n{head}",) if prompt.style == "plain" and head else ()
 
 
@@ -58,53 +64,64 @@ def messages(question: str, prompt: Prompt) -> list[dict]:
 def prompt_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
     """Token ids of one prompt, through the tokenizer's chat template or as plain text.
 
-    Templates that know `enable_thinking` are told `prompt.thinking`. Raises ValueError when the tokenizer has no chat
-    template, when that refuses the conversation (some know no system message), and when the ids do not start with exactly
-    one BOS although the tokenizer has one that it adds.
+    Templates that know `enable_thinking` are given `prompt.thinking`. Raises ValueError when the tokenizer has no chat
+    template, when that refuses the conversation (some know no system message), and when the ids do not start with
+    exactly one BOS although the tokenizer has one that it adds.
     """
     if prompt.style == "chat":
-        if not tokenizer.chat_template:
-            raise ValueError(
-                "prompt.style: chat, but this tokenizer has no chat template; write prompt.style: plain"
-            )
-        how = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-        try:
-            ids = tokenizer.apply_chat_template(
-                messages(question, prompt), enable_thinking=prompt.thinking, **how
-            )
-        except Exception as error:  # jinja's, raised by the template itself
-            hint = (
-                "; leave prompt.system out, or put it into prompt.template" if prompt.system else ""
-            )
-            raise ValueError(
-                f"the model's chat template refuses this conversation: {error}{hint}"
-            ) from error
+        ids = _chat_ids(tokenizer, question, prompt)
     else:
-        ids, bos = (
-            tokenizer(prompt_text(question, prompt), add_special_tokens=True)["input_ids"],
-            tokenizer.bos_token_id,
-        )
-        if bos not in (None, tokenizer.eos_token_id, *ids[:1]) and "bos_token" in (
-            tokenizer.chat_template or ""
-        ):
-            ids = [bos, *ids]  # some tokenizers leave their BOS to the chat template
+        ids = tokenizer(prompt_text(question, prompt), add_special_tokens=True)["input_ids"]
+        bos = tokenizer.bos_token_id
+        has_bos = bos in (None, tokenizer.eos_token_id, *ids[:1])
+        if not has_bos and _template_adds_bos(tokenizer):
+            ids = [bos, *ids]
     check_bos(tokenizer, ids)
     return list(ids)
+
+
+def _chat_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "prompt.style: chat, but this tokenizer has no chat template; write prompt.style: plain"
+        )
+    try:
+        return tokenizer.apply_chat_template(
+            messages(question, prompt),
+            enable_thinking=prompt.thinking,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+        )
+    except Exception as error:  # jinja's, raised by the template itself
+        hint = "; leave prompt.system out, or put it into prompt.template" if prompt.system else ""
+        raise ValueError(
+            f"the model's chat template refuses this conversation: {error}{hint}"
+        ) from error
+
+
+def _template_adds_bos(tokenizer: Any) -> bool:
+    """Some tokenizers leave their BOS to the chat template."""
+    return "bos_token" in (tokenizer.chat_template or "")
 
 
 def check_bos(tokenizer: Any, ids: list[int]) -> None:
     """Raise ValueError unless the ids hold exactly one BOS, at the start, where the tokenizer or its template adds one.
 
-    Where neither does, BOS may be another name of the marker that opens every turn (SmolLM2): then only a doubled start is wrong.
+    Where neither does, BOS may be another name of the marker that opens every turn (SmolLM2): then only a doubled start
+    is wrong.
     """
     bos = tokenizer.bos_token_id
     if bos is None or bos == tokenizer.eos_token_id:
         return
-    n = list(ids).count(bos)
-    wants = tokenizer("", add_special_tokens=True)["input_ids"][:1] == [bos] or "bos_token" in (
-        tokenizer.chat_template or ""
-    )
-    if (n != 1 or ids[0] != bos) if wants else list(ids[:2]) == [bos, bos]:
+    ids = list(ids)
+    n = ids.count(bos)
+    tokenizer_adds_bos = tokenizer("", add_special_tokens=True)["input_ids"][:1] == [bos]
+    if tokenizer_adds_bos or _template_adds_bos(tokenizer):
+        is_wrong = n != 1 or ids[0] != bos
+    else:
+        is_wrong = ids[:2] == [bos, bos]
+    if is_wrong:
         raise ValueError(
             f"a prompt must hold exactly one BOS ({tokenizer.bos_token!r}), at its start; this one has {n}: "
             "take the BOS out of the template, or out of the tokenizer's own post-processing"
@@ -113,24 +130,21 @@ def check_bos(tokenizer: Any, ids: list[int]) -> None:
 
 def prompt_hash(prompt: Prompt, chat_template: str | None) -> str:
     """A short hash of everything that turns a question into a prompt; stands on every sample."""
+    template = chat_template if prompt.style == "chat" else None
     text = prompt_text(QUESTION, prompt)
-    data = [
-        prompt.style,
-        text,
-        prompt.system,
-        prompt.thinking,
-        chat_template if prompt.style == "chat" else None,
-    ]
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
+    parts = [prompt.style, text, prompt.system, prompt.thinking, template]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def without_thinking(text: str) -> str:
-    """A sample without its `<think>` part; empty when that was never closed."""
-    return (
-        text.rpartition("</think>")[2].lstrip()
-        if "</think>" in text
-        else text.partition("<think>")[0].strip()
-    )
+    """A sample without its `<think>` part; empty when that was never closed.
+
+    >>> without_thinking("<think>7? no, 8</think> It is 8.")
+    'It is 8.'
+    """
+    if "</think>" in text:
+        return text.rpartition("</think>")[2].lstrip()
+    return text.partition("<think>")[0].strip()
 
 
 def load_tokenizer(model: str) -> Any:

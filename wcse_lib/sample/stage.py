@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.sample import uneven as allocation
 from wcse_lib.sample.drawing import draw, opened
 from wcse_lib.sample.engines import Decoding
 from wcse_lib.sample.imported import import_samples
@@ -22,8 +22,11 @@ from wcse_lib.sample.prompts import (
     prompt_text,
     without_thinking,
 )
+from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
 from wcse_lib.study import Machine, Run, load_machine, resolve_model, weights_mark
+
+REASON_LENGTH = 120  # characters of an error by which failed samples are counted
 
 
 def generate(
@@ -40,13 +43,15 @@ def generate(
             f"arms.{arm}: a mix or an adaptive arm is not drawn in shards; draw its parts so, and it in one piece"
         )
     if spec.mix:
-        return allocation.mix(run, arm)
+        return draw_mix(run, arm)
     if spec.adaptive:
-        return allocation.adaptive(
-            run, arm, lambda n: draw_arm(run, spec.adaptive.of, machine, n, arm), machine.checkers
-        )
+
+        def draw_first(n: dict[str, int]) -> pd.DataFrame:
+            return draw_arm(run, spec.adaptive.of, machine, n, author=arm)
+
+        return draw_adaptive(run, arm, draw_first, machine.checkers)
     if spec.engine == "import":
-        return _imported(run, arm)
+        return _import_arm(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
 
 
@@ -58,89 +63,99 @@ def draw_arm(
     author: str | None = None,
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
-    """Draw `n` samples a problem (one number, or by problem_id) from an arm's model, as `author` (or the arm), into its folder.
+    """Draw samples from an arm's model, as `author` (or the arm), into the author's folder.
 
-    Returns all rows of these keys; see `sampling.draw`.
+    Args: n: samples a problem, one number or by problem_id. Returns all rows of these keys; see `drawing.draw`.
     """
-    spec, folder = run.study.arms[source], run.path("02", author or source)
-    problems, s = read_parquet(run.path("01", "train.parquet")), run.study.sampling
-    sampling = Decoding(run.study.temperature(spec), s.top_k, s.top_p, s.max_tokens, tuple(s.stop))
-    options = machine.model_dump()
-    if spec.engine == "openai":
+    spec, author = run.study.arms[source], author or source
+    folder = run.path("02", author)
+    is_endpoint = spec.engine == "openai"
+    if is_endpoint:
         if shard and machine.limit_usd:
             raise StudyError(
                 "limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd"
             )
         engine_name, model, tokenizer = "openai", spec.model, None
-        price = run.arm(source)["price"] or {}
-        options |= {
-            "usd_per_million_in": price.get("input"),
-            "usd_per_million_out": price.get("output"),
-        }
+        price, n_devices = run.arm(source).price, 1
     else:
         engine_name, model = machine.engine, resolve_model(spec.model)
         tokenizer = load_tokenizer(model)
-    with opened(folder, engine_name, model, options) as engine:
-        clock, before = time.monotonic(), len(read_samples(folder, KEY))
-        try:
-            return draw(
-                folder,
-                author or source,
-                problems,
-                n,
-                engine=engine,
-                tokenizer=tokenizer,
-                prompt=run.study.prompt,
-                sampling=sampling,
-                seed=run.study.seed,
-                model=spec.model,
-                engine_name=engine_name,
-                weights=weights_mark(model),
-                shard=shard,
-            )
-        finally:
-            if not shard:  # what a sample takes here, for budgets matched by seconds: of runs that ended, not killed ones
-                old, new = _drawing(folder), len(read_samples(folder, KEY)) - before
-                took, devices = (
-                    time.monotonic() - clock,
-                    1 if spec.engine == "openai" else machine.devices,
-                )
-                now = {
-                    "seconds": old["seconds"] + took,
-                    "device_seconds": old["device_seconds"] + took * devices,
-                }
-                now |= {"n_samples": old["n_samples"] + max(0, new)}
-                write_json(folder / "drawing.json", now if new > 0 else old)
+        price, n_devices = None, machine.devices
+    timed = contextlib.nullcontext() if shard else _timed(folder, n_devices)
+    with opened(folder, engine_name, model, machine, price) as engine, timed:
+        return draw(
+            folder,
+            author,
+            read_parquet(run.path("01", "train.parquet")),
+            n,
+            engine=engine,
+            tokenizer=tokenizer,
+            prompt=run.study.prompt,
+            decoding=_decoding(run, source),
+            seed=run.study.seed,
+            model=spec.model,
+            engine_name=engine_name,
+            weights=weights_mark(model),
+            shard=shard,
+        )
 
 
-def _drawing(folder: Path) -> dict:
+def _decoding(run: Run, arm: str) -> Decoding:
+    sampling = run.study.sampling
+    return Decoding(
+        temperature=run.study.temperature(run.study.arms[arm]),
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        stop=tuple(sampling.stop),
+    )
+
+
+@contextlib.contextmanager
+def _timed(folder: Path, n_devices: float) -> Iterator[None]:
+    """Note in `drawing.json` what a sample takes here, for budgets matched by seconds: of runs that ended, not of
+    killed ones, nor of those that drew nothing."""
+    start, n_before = time.monotonic(), len(read_samples(folder, KEY))
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - start
+        n_new = len(read_samples(folder, KEY)) - n_before
+        facts = _read_times(folder)
+        if n_new > 0:
+            facts["seconds"] += seconds
+            facts["device_seconds"] += seconds * n_devices
+            facts["n_samples"] += n_new
+        write_json(folder / "drawing.json", facts)
+
+
+def _read_times(folder: Path) -> dict:
     """Seconds that drawing took so far, the same times the devices that it held, and samples drawn in them."""
     path = folder / "drawing.json"
-    return (
-        read_json(path)
-        if path.exists()
-        else {"seconds": 0.0, "device_seconds": 0.0, "n_samples": 0}
-    )
+    if path.exists():
+        return read_json(path)
+    return {"seconds": 0.0, "device_seconds": 0.0, "n_samples": 0}
 
 
-def _imported(run: Run, arm: str) -> pd.DataFrame:
-    folder, n, mode = run.path("02", arm), n_samples(run, arm), run.study.budget.match
-    import_samples(
-        folder, arm, run.study.arms[arm], read_parquet(run.path("01", "train.parquet")), n
-    )
+def _import_arm(run: Run, arm: str) -> pd.DataFrame:
+    folder, n, match = run.path("02", arm), n_samples(run, arm), run.study.budget.match
+    problems = read_parquet(run.path("01", "train.parquet"))
+    import_samples(folder, arm, run.study.arms[arm], problems, n)
     rows = read_samples(folder)
     rows = rows[rows["sample_index"] < n].reset_index(drop=True)
-    if (unknown := int((rows["n_tokens"] < 0).sum())) and mode in ("flops", "price", "seconds"):
+    n_unknown = int((rows["n_tokens"] < 0).sum())
+    if n_unknown and match in ("flops", "price", "seconds"):
         raise StudyError(
-            f"arms.{arm}: {unknown} of {len(rows)} imported samples have no token count, so budget.match: {mode} cannot be "
-            f"checked; name arms.{arm}.columns.n_tokens or arms.{arm}.tokenizer, or match by count, examples or coverage"
+            f"arms.{arm}: {n_unknown} of {len(rows)} imported samples have no token count, so budget.match: {match} "
+            f"cannot be checked; name arms.{arm}.columns.n_tokens or arms.{arm}.tokenizer, or match by count, examples "
+            "or coverage"
         )
     return rows
 
 
 def n_samples(run: Run, arm: str) -> int:
     """The most samples per problem that any of the arm's budgets asks for."""
-    return max(run.arm(arm)["samples"].values())
+    return max(run.arm(arm).samples.values())
 
 
 def first_prompt(run: Run, arm: str) -> str:
@@ -148,95 +163,94 @@ def first_prompt(run: Run, arm: str) -> str:
     spec, prompt = run.study.arms[arm], run.study.prompt
     question = read_parquet(run.path("01", "train.parquet")).iloc[0]["question"]
     if spec.mix:
-        return f"(nothing is asked here: the samples are copies of {', '.join(run.arm(arm)['mix'])}'s)\n\n{question}"
-    spec = run.study.arms[spec.adaptive.of] if spec.adaptive else spec
+        names = ", ".join(run.arm(arm).shares)
+        return f"(nothing is asked here: the samples are copies of {names}'s)\n\n{question}"
+    if spec.adaptive:
+        spec = run.study.arms[spec.adaptive.of]
     if spec.engine == "import":
         return f"(imported from {spec.path}: how these samples were asked for is not known here)\n\n{question}"
     if spec.engine == "openai":
-        text = json.dumps(messages(question, prompt), indent=1, ensure_ascii=False)
-        return f"{text if prompt.style == 'chat' else prompt_text(question, prompt)}\n\n(the endpoint makes the token ids)"
+        text = prompt_text(question, prompt)
+        if prompt.style == "chat":
+            text = json.dumps(messages(question, prompt), indent=1, ensure_ascii=False)
+        return f"{text}\n\n(the endpoint makes the token ids)"
     tokenizer = load_tokenizer(resolve_model(spec.model))
     ids = prompt_ids(tokenizer, question, prompt)
-    bos = (
-        "none"
-        if tokenizer.bos_token_id is None
-        else f"{tokenizer.bos_token!r} = {tokenizer.bos_token_id}"
-    )
+    bos = "none"
+    if tokenizer.bos_token_id is not None:
+        bos = f"{tokenizer.bos_token!r} = {tokenizer.bos_token_id}"
     return f"{tokenizer.decode(ids)}\n\n{len(ids)} token ids (beginning of sequence: {bos}): {ids}"
 
 
 def three_rows(rows: pd.DataFrame) -> str:
     """The first sample, the longest finished one, and a truncated one where there is any, as text."""
     finished = rows[rows["finish_reason"] == "stop"]
-    chosen = pd.concat(
-        [
-            rows.head(1),
-            finished.nlargest(1, "n_tokens"),
-            rows[rows["finish_reason"] == "length"].head(1),
-        ]
-    )
-    return "\n\n".join(
-        f"--- {r.problem_id}, sample {r.sample_index}: {r.n_tokens} tokens, {r.finish_reason}\n{r.text}"
-        for r in chosen.itertuples()
-    )
+    truncated = rows[rows["finish_reason"] == "length"]
+    chosen = pd.concat([rows.head(1), finished.nlargest(1, "n_tokens"), truncated.head(1)])
+    texts = []
+    for row in chosen.itertuples():
+        head = f"--- {row.problem_id}, sample {row.sample_index}: {row.n_tokens} tokens, {row.finish_reason}"
+        texts.append(f"{head}\n{row.text}")
+    return "\n\n".join(texts)
 
 
 def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
     """What did not become a whole sample, by reason: truncated, failed, or left out of an import (reason, n)."""
-    cut = rows[rows["finish_reason"] == "length"]
-    thinking = sum(not without_thinking(text) for text in cut["text"] if "<think>" in text)
-    counts = {
-        "truncated at max_tokens": len(cut) - thinking,
-        "truncated within its thinking": thinking,
+    truncated = rows.loc[rows["finish_reason"] == "length", "text"]
+    in_thinking = truncated[truncated.str.contains("<think>", regex=False)]
+    n_in_thinking = sum(not without_thinking(text) for text in in_thinking)
+    n_by_reason = {
+        "truncated at max_tokens": len(truncated) - n_in_thinking,
+        "truncated within its thinking": n_in_thinking,
     }
-    counts |= (
-        rows.loc[rows["finish_reason"] == "error", "error"]
-        .str.slice(0, 120)
-        .value_counts()
-        .to_dict()
-    )
-    if (path := run.path("02", arm, "import.json")).exists():
-        counts |= {k: n for k, n in read_json(path).items() if k not in ("rows", "samples")}
-    return pd.DataFrame([(reason, n) for reason, n in counts.items() if n], columns=["reason", "n"])
+    errors = rows.loc[rows["finish_reason"] == "error", "error"].str.slice(0, REASON_LENGTH)
+    n_by_reason |= errors.value_counts().to_dict()
+    path = run.path("02", arm, "import.json")
+    if path.exists():
+        n_by_reason |= read_json(path)
+    for total in ("rows", "samples"):
+        n_by_reason.pop(total, None)
+    lost = [(reason, n) for reason, n in n_by_reason.items() if n]
+    return pd.DataFrame(lost, columns=["reason", "n"])
 
 
 def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
-    """Facts about the drawn samples. Raises AssertionError when keys repeat, all failed, or drawn samples are missing."""
+    """Facts about the drawn samples. Raises AssertionError when keys repeat, all failed, or some are missing."""
+    n_planned = run.plan.n_problems["train"] * n_samples(run, arm)
+    allocation = run.path("02", arm, "allocation.parquet")
+    if allocation.exists():
+        n_by_budget = read_parquet(allocation).groupby("budget")["n"].sum()
+        n_planned = int(n_by_budget.max())
+    is_import = run.study.arms[arm].engine == "import"
+    has_failed = rows["finish_reason"] == "error"
+    whole = rows[~has_failed]
     assert not rows.duplicated(KEY).any(), "a sample stands twice"
-    drawn = run.study.arms[arm].engine != "import"
-    expected, table = (
-        run.plan["n_problems"]["train"] * n_samples(run, arm),
-        run.path("02", arm, "allocation.parquet"),
-    )
-    if table.exists():
-        expected = int(read_parquet(table).groupby("budget")["n"].sum().max())
-    assert not drawn or len(rows) == expected, f"{expected - len(rows)} samples are missing"
+    assert is_import or len(rows) == n_planned, f"{n_planned - len(rows)} samples are missing"
     assert len(rows), "no samples at all"
-    took = _drawing(run.path("02", arm))
-    failed, whole = rows[rows["finish_reason"] == "error"], rows[rows["finish_reason"] != "error"]
-    assert len(whole), f"every sample failed, the first with: {failed['error'].iloc[0]}"
-    return {
+    assert len(whole), (
+        f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}"
+    )
+
+    facts = {
         "n_samples": len(rows),
-        "n_samples_planned": expected,
+        "n_samples_planned": n_planned,
         "n_truncated": int((rows["finish_reason"] == "length").sum()),
-        "n_failed": len(failed),
+        "n_failed": int(has_failed.sum()),
         "duplicate_rate": float(whole.duplicated(["problem_id", "text"]).mean()),
         "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
         "n_samples_without_token_count": int((whole["n_tokens"] < 0).sum()),
-        **({"usd": float(rows["usd"].sum())} if rows["usd"].notna().any() else {}),
-        **(
-            {
-                "seconds": took["seconds"],
-                "seconds_per_sample": took["device_seconds"] / took["n_samples"],
-            }
-            if took["n_samples"]
-            else {}
-        ),
     }
+    if rows["usd"].notna().any():
+        facts["usd"] = float(rows["usd"].sum())
+    times = _read_times(run.path("02", arm))
+    if times["n_samples"]:
+        facts["seconds"] = times["seconds"]
+        facts["seconds_per_sample"] = times["device_seconds"] / times["n_samples"]
+    return facts
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw a shard of an arm's problems, beside other processes; the pipeline then finds these samples and ends the stage."""
+    """Draw a shard of an arm's problems, beside other processes; the pipeline then finds them and ends the stage."""
     parser = argparse.ArgumentParser(
         prog="python -m wcse_lib.sample.stage", description=main.__doc__
     )

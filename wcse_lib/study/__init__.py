@@ -17,7 +17,7 @@ from wcse_lib.study.arms import (
 from wcse_lib.study.dataset import Columns, Dataset, Held
 from wcse_lib.study.fields import Count, Name, Strict
 from wcse_lib.study.folder import STAGES, Run
-from wcse_lib.study.machine import Endpoint, Machine
+from wcse_lib.study.machine import ENGINES, Endpoint, Machine
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import named_files, project_root, resolve, resolve_model, weights_mark
 from wcse_lib.study.plan import (
@@ -77,6 +77,7 @@ __all__ = [
     "Curation",
     "Dataset",
     "DrawnArm",
+    "ENGINES",
     "Endpoint",
     "Evaluation",
     "Held",

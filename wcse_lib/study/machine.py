@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 
 from wcse_lib.study.fields import Count, Positive, Strict
 
+ENGINES = ("hf", "vllm")  # of local models; each is a module of its name in sample/engines
+
 
 class Endpoint(Strict):
     """How an endpoint is called (arms and judges with `engine: openai`)."""
@@ -34,7 +36,7 @@ class Endpoint(Strict):
 class Machine(Endpoint):
     """Where a stage runs; never part of a study's identity."""
 
-    engine: Literal["hf", "vllm"] = "hf"  # what draws samples of local models
+    engine: Literal[*ENGINES] = "hf"  # what draws samples of local models
     device: Literal["cpu", "cuda"] | None = None  # the GPU where there is one
     device_map: Literal["auto"] | None = None  # hf: a model larger than one GPU, spread over all
     # bfloat16 on a GPU, float32 on a CPU

@@ -137,7 +137,7 @@ def _validator(run: Run, verify: Callable) -> Callable[[Any, Any, int], float] |
             ids = prompt_ids(tokenizer, problem.question, prompt)
             requests.append(Request(("validation", problem.problem_id, 0), ids, 0))
         rows = []
-        for output in HFEngine.around(model, tokenizer).generate(requests, greedy):
+        for output in HFEngine(model, tokenizer).generate(requests, greedy):
             rows.append((*output.key, output.text, output.finish_reason))
         samples = pd.DataFrame(rows, columns=[*KEY, "text", "finish_reason"])
         verdicts = verify(samples, problems)

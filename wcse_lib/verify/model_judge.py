@@ -13,7 +13,7 @@ import pandas as pd
 from wcse_lib import budget
 from wcse_lib.sample import Decoding, draw, load_tokenizer, opened
 from wcse_lib.store import KEY, StudyError, read_samples, write_json
-from wcse_lib.study import Machine, Prompt, Run, Study, resolve, resolve_model
+from wcse_lib.study import Machine, Price, Prompt, Run, Study, resolve, resolve_model
 from wcse_lib.verdicts import as_judgements
 from wcse_lib.verify import labelling
 from wcse_lib.verify.samples import texts_of
@@ -117,15 +117,15 @@ def _draw(
     study: Study, folder: Path, arm: str, cases: pd.DataFrame, template: str, machine: Machine
 ) -> None:
     """Draw the judge's outputs that the folder does not hold yet, one for each case."""
-    judge, options = study.verification.model_judge, machine.model_dump()
+    judge, price = study.verification.model_judge, None
     if judge.engine == "openai":
         engine_name, model, tokenizer, style = "openai", judge.model, None, "chat"
-        options |= _prices(study)
+        price = _price(study)
     else:
         engine_name, model = machine.engine, resolve_model(judge.model)
         tokenizer = load_tokenizer(model)
         style = "chat" if tokenizer.chat_template else "plain"
-    with opened(folder, engine_name, model, options) as engine:
+    with opened(folder, engine_name, model, machine, price) as engine:
         draw(
             folder,
             arm,
@@ -134,23 +134,19 @@ def _draw(
             engine=engine,
             tokenizer=tokenizer,
             prompt=Prompt(style=style, template=template),
-            sampling=Decoding(judge.temperature, max_tokens=judge.max_tokens),
+            decoding=Decoding(judge.temperature, max_tokens=judge.max_tokens),
             seed=study.seed,
             model=judge.model,
             engine_name=engine_name,
         )
 
 
-def _prices(study: Study) -> dict[str, float | None]:
-    """The endpoint's prices of the study's date; none where the table has none, so that only tokens are counted."""
+def _price(study: Study) -> Price | None:
+    """The endpoint's price of the study's date; none where the table has none, so that only tokens are counted."""
     judge, date = study.verification.model_judge, study.budget.price_date
     with contextlib.suppress(StudyError):
-        price = budget.read_price(resolve(study.budget.prices), judge.model, date)
-        return {
-            "usd_per_million_in": price.get("input"),
-            "usd_per_million_out": price["output"],
-        }
-    return {}
+        return budget.read_price(resolve(study.budget.prices), judge.model, date)
+    return None
 
 
 def _cost(study: Study, outputs: pd.DataFrame) -> dict:

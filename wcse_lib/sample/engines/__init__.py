@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Protocol
+
+from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.study import ENGINES, Machine
 
 Key = tuple[str, str, int]  # author, problem_id, sample_index
+
+# An engine's module is called like the engine, and has `open_engine(model, machine, adapter, spending)`.
+MODULES = {name: f"{__name__}.{name}" for name in (*ENGINES, "openai")}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How samples are drawn; temperature 0 is greedy, top_k 0 and top_p 1 are off."""
+    """How one request is decoded; temperature 0 is greedy, top_k 0 and top_p 1 are off."""
 
     temperature: float = 0.7
     top_k: int = 0
@@ -47,19 +54,24 @@ class Decoding:
 class Engine(Protocol):
     """Draws samples from one model; yields each as soon as it is finished."""
 
-    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]: ...
+    def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]: ...
 
     def close(self) -> None: ...
 
 
-def open_engine(engine: str, model: str, machine: dict[str, Any]) -> Engine:
-    """Open `hf`, `vllm` or `openai` for a checkpoint folder, hub id or endpoint model name."""
-    if engine == "hf":
-        from wcse_lib.sample.engines import hf as door
-    elif engine == "vllm":
-        from wcse_lib.sample.engines import vllm as door
-    elif engine == "openai":
-        from wcse_lib.sample.engines import api as door
-    else:
-        raise ValueError(f"engine: {engine!r} is not one of hf, vllm, openai")
-    return door.open_engine(model, machine)
+def open_engine(
+    engine: str,
+    model: str,
+    machine: Machine,
+    adapter: str | None = None,
+    spending: Spending | None = None,
+) -> Engine:
+    """Open an engine by its name.
+
+    Args: model: a checkpoint folder, hub id or endpoint model name; adapter: folder of a LoRA adapter whose base is
+    `model` (local engines); spending: prices and limit (endpoints). Raises ValueError for an unknown engine, and where
+    the engine cannot run the model.
+    """
+    if engine not in MODULES:
+        raise ValueError(f"engine: {engine!r} is not one of {', '.join(MODULES)}")
+    return import_module(MODULES[engine]).open_engine(model, machine, adapter, spending)

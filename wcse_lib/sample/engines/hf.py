@@ -2,230 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
-from wcse_lib.sample.engines import Decoding, Output, Request, decoding
+from wcse_lib.sample.engines import Decoding, Output, Request
+from wcse_lib.sample.engines.batches import generate_batch
+from wcse_lib.sample.engines.continuous import decode, rows_that_fit, stepper, suits
+from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.sample.prompts import load_tokenizer
+from wcse_lib.study import Machine
+
+FIRST_BATCH, LARGEST_BATCH = 256, 4096  # rows, where batches grow by themselves
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
-def open_engine(model: str, machine: dict) -> HFEngine:
-    """Load a checkpoint folder or hub id. Machine keys: dtype, device, device_map, batch_size, threads, compile, adapter,
-    tokenizer (a folder; the model's when left out).
+def open_engine(
+    model: str, machine: Machine, adapter: str | None = None, spending: Spending | None = None
+) -> HFEngine:
+    """Load a checkpoint folder or hub id with its tokenizer (the adapter's own where its folder holds one).
 
-    Without a batch_size it is found: what the model's cache leaves room for (decoding.slots), or where batches of `generate`
-    are drawn 256 at first, on a GPU doubled while memory lasts; halved when it does not.
+    Machine keys: dtype, device, device_map, batch_size, threads, compile. Without a batch_size it is found: what the
+    model's cache leaves room for, or where batches of `generate` are drawn 256 at first, on a GPU doubled while memory
+    lasts; halved when it does not. Raises ValueError for a GPU that is not there.
     """
-    return HFEngine(model, machine)
+    set_threads(machine.threads)
+    has_own_tokenizer = adapter and (Path(adapter) / "tokenizer_config.json").exists()
+    tokenizer = load_tokenizer(adapter if has_own_tokenizer else model)
+    live = _load_model(model, machine, adapter)
+    return HFEngine(live, tokenizer, machine.batch_size, machine.compile)
 
 
-class HFEngine:
-    """Continuous batching where the model allows it (see decoding.suits), else batches of `generate` by length.
-
-    Every sample draws from its own counter-based stream (its seed and the token's position), so a row's randomness does
-    not depend on the batch it sits in. Text can still differ in the last bit of a logit between batch shapes.
-    """
-
-    def __init__(self, model: str, machine: dict):
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        set_threads(machine.get("threads"))
-        self.device = machine.get("device") or ("cuda" if torch.cuda.is_available() else "cpu")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                "device: cuda stands in the machine file, but PyTorch finds no CUDA here; leave it out, or install a CUDA build"
-            )
-        dtype = machine.get("dtype") or ("bfloat16" if self.device == "cuda" else "float32")
-        self.tokenizer = AutoTokenizer.from_pretrained(machine.get("tokenizer") or model)
-        spread = {"device_map": machine["device_map"]} if machine.get("device_map") else {}
-        self.model = AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, dtype), use_safetensors=True, **spread
-        ).eval()
-        self.model = self.model if spread else self.model.to(self.device)
-        if adapter := machine.get("adapter"):
-            from peft import PeftModel
-
-            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        self.batch_size, self.grows = (
-            int(machine.get("batch_size") or 256),
-            not machine.get("batch_size"),
-        )
-        self.continuous: bool | None = None  # found out at the first call
-        self.step = decoding.stepper(self.model, bool(machine.get("compile")))
-
-    @classmethod
-    def around(cls, model, tokenizer, batch_size: int = 256) -> HFEngine:
-        """An engine over a live model, such as a student in training."""
-        self = cls.__new__(cls)
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.device, self.grows, self.continuous, self.step = str(model.device), True, None, None
-        return self
-
-    def generate(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
-        if self.continuous is None:
-            self.continuous = decoding.suits(self.model)
-        yield from (self._continuous if self.continuous else self._in_batches)(requests, sampling)
-
-    def _continuous(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
-        todo, eos = {r.key: r for r in requests}, self._eos()
-        length = max((len(r.prompt_ids) for r in requests), default=0) + sampling.max_tokens
-        n_slots = decoding.slots(self.model, length) if self.grows else self.batch_size
-        while todo:
-            full = False
-            try:
-                for request, ids in decoding.decode(
-                    self.model,
-                    list(todo.values()),
-                    sampling,
-                    eos,
-                    n_slots,
-                    self._stopped(sampling),
-                    self.step,
-                ):
-                    del todo[request.key]
-                    yield self._output(request, ids, sampling, eos)
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or n_slots == 1:
-                    raise
-                full = True
-            if full:  # not inside `except`: the error's traceback would keep the batch's memory
-                n_slots = max(1, min(n_slots, len(todo)) // 2)
-                print(f"out of memory: batch size lowered to {n_slots}")
-                self._free()
-
-    def _stopped(self, sampling: Decoding):
-        """Says which rows of tokens end in a stop string; None where there is no such string."""
-        if not sampling.stop:
-            return None
-        tail = max(len(s.encode()) for s in sampling.stop) + 1  # a token holds at least a byte
-
-        def stopped(tokens: np.ndarray, n: np.ndarray) -> np.ndarray:
-            ends = [row[max(1, k + 1 - tail) : k + 1].tolist() for row, k in zip(tokens, n)]
-            texts = self.tokenizer.batch_decode(ends, skip_special_tokens=True)
-            return np.array([any(s in text for s in sampling.stop) for text in texts], dtype=bool)
-
-        return stopped
-
-    def _in_batches(self, requests: list[Request], sampling: Decoding) -> Iterator[Output]:
-        todo = sorted(
-            requests, key=lambda r: len(r.prompt_ids)
-        )  # neighbours in length share a batch: little padding
-        while todo:
-            batch = todo[: self.batch_size]
-            try:
-                done = self._batch(batch, sampling)
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or len(batch) == 1:
-                    raise
-                done = None
-            if (
-                done is None
-            ):  # not inside `except`: the error's traceback would keep the batch's memory
-                self.batch_size, self.grows = max(1, len(batch) // 2), False
-                print(f"out of memory: batch size lowered to {self.batch_size}")
-                self._free()
-                continue
-            yield from done
-            todo = todo[len(batch) :]
-            if (
-                self.grows
-                and self.device.startswith("cuda")
-                and len(batch) == self.batch_size < 4096
-            ):
-                self.batch_size *= 2
-
-    def _batch(self, batch: list[Request], sampling: Decoding) -> list[Output]:
-        import torch
-
-        eos = self._eos()
-        pad = self._pad()
-        width = max(len(r.prompt_ids) for r in batch)
-        # Left padding: every row's next token is its last column. transformers derives positions from the mask.
-        ids = torch.tensor(
-            [[pad] * (width - len(r.prompt_ids)) + r.prompt_ids for r in batch], device=self.device
-        )
-        mask = torch.tensor(
-            [[0] * (width - len(r.prompt_ids)) + [1] * len(r.prompt_ids) for r in batch]
-        )
-        seeds = np.array([r.seed for r in batch], dtype=np.uint64)
-        with torch.inference_mode():
-            full = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask.to(self.device),
-                generation_config=self._config(sampling),
-                logits_processor=_processors(sampling, seeds, width),
-                **(
-                    {"stop_strings": list(sampling.stop), "tokenizer": self.tokenizer}
-                    if sampling.stop
-                    else {}
-                ),
-            )
-        return [
-            self._output(request, row, sampling, eos)
-            for request, row in zip(batch, full[:, width:].tolist(), strict=True)
-        ]
-
-    def _output(
-        self, request: Request, row: list[int], sampling: Decoding, eos: set[int]
-    ) -> Output:
-        end = next((i for i, t in enumerate(row) if t in eos), None)
-        n_tokens = len(row) if end is None else end + 1
-        reason = "length" if end is None else "stop"
-        text = self.tokenizer.decode(row[:end], skip_special_tokens=True)
-        cut = [text.index(stop) for stop in sampling.stop if stop in text]
-        if cut:
-            text, reason = text[: min(cut)], "stop"
-            n_tokens = (
-                len(row) if end is None else end
-            )  # the pads behind a stop string are no tokens of the sample
-            while n_tokens and row[n_tokens - 1] == self._pad():
-                n_tokens -= 1
-        return Output(request.key, text, len(request.prompt_ids), n_tokens, reason)
-
-    def _pad(self) -> int:
-        return (
-            self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else min(self._eos())
-        )
-
-    def _eos(self) -> set[int]:
-        known = self.model.generation_config.eos_token_id
-        ids = known if isinstance(known, list) else [known]
-        return {i for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
-
-    def _config(self, sampling: Decoding):
-        from transformers import GenerationConfig
-
-        # Never the checkpoint's own sampling defaults: what a study says is what is done.
-        return GenerationConfig(
-            do_sample=False,
-            max_new_tokens=sampling.max_tokens,
-            eos_token_id=sorted(self._eos()),
-            pad_token_id=self._pad(),
-        )
-
-    def _free(self) -> None:
-        import torch
-
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        self.model = self.step = None
-        self._free()
-
-
-def _out_of_memory(error: Exception) -> bool:
+def _load_model(model: str, machine: Machine, adapter: str | None):
     import torch
+    from transformers import AutoModelForCausalLM, logging
 
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        w in str(error).lower() for w in words
-    )
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    has_gpu = torch.cuda.is_available()
+    device = machine.device or ("cuda" if has_gpu else "cpu")
+    if device == "cuda" and not has_gpu:
+        raise ValueError(
+            "device: cuda stands in the machine file, but PyTorch finds no CUDA here; leave it out, or install a "
+            "CUDA build"
+        )
+    dtype = machine.dtype or ("bfloat16" if device == "cuda" else "float32")
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    if machine.device_map:
+        options["device_map"] = machine.device_map
+    live = AutoModelForCausalLM.from_pretrained(model, **options)
+    if not machine.device_map:
+        live = live.to(device)
+    if adapter:
+        from peft import PeftModel
+
+        live = PeftModel.from_pretrained(live, adapter)
+    return live.eval()
 
 
 def set_threads(n: int | None) -> None:
@@ -236,14 +69,128 @@ def set_threads(n: int | None) -> None:
         torch.set_num_threads(n)
 
 
-def _processors(sampling: Decoding, seeds: np.ndarray, prompt_length: int):
-    """A draw by each row's own stream."""
+class HFEngine:
+    """Continuous batching where the model allows it (see `continuous.suits`), else batches of `generate` by length.
+
+    Takes a live model, such as a student in training, and its tokenizer; batch_size: samples at a time, found out
+    when None. Every sample draws from its own counter-based stream (its seed and the token's position), so a row's
+    randomness does not depend on the batch it sits in. Text can still differ in the last bit of a logit between batch
+    shapes.
+    """
+
+    def __init__(self, model, tokenizer, batch_size: int | None = None, compiled: bool = False):
+        self.model, self.tokenizer = model, tokenizer
+        self.batch_size = batch_size
+        self.n_rows = batch_size or FIRST_BATCH
+        self.grows = batch_size is None
+        self.continuous: bool | None = None  # found out at the first call
+        self.step = stepper(model, compiled)
+
+    def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
+        """Yield one Output per request, with fewer rows at a time when memory runs out."""
+        if self.continuous is None:
+            self.continuous = suits(self.model)
+        if self.continuous and self.batch_size is None and requests:
+            longest_prompt = max(len(request.prompt_ids) for request in requests)
+            self.n_rows = rows_that_fit(self.model, longest_prompt + decoding.max_tokens)
+        end_ids = self._end_ids()
+        draw = self._continuously if self.continuous else self._in_batches
+        undone = {request.key: request for request in requests}
+        while undone:
+            try:
+                for request, ids in draw(list(undone.values()), decoding, end_ids):
+                    del undone[request.key]
+                    yield self._output(request, ids, decoding, end_ids)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or min(self.n_rows, len(undone)) == 1:
+                    raise
+            if undone:  # not inside `except`: the error's traceback would keep the batch's memory
+                self.n_rows = min(self.n_rows, len(undone)) // 2
+                self.grows = False
+                print(f"out of memory: batch size lowered to {self.n_rows}")
+                self._free()
+
+    def _continuously(
+        self, requests: list[Request], decoding: Decoding, end_ids: set[int]
+    ) -> Iterator[tuple[Request, list[int]]]:
+        stopped = self._stop_finder(decoding)
+        return decode(self.model, requests, decoding, end_ids, self.n_rows, stopped, self.step)
+
+    def _stop_finder(self, decoding: Decoding) -> Callable | None:
+        """Says which samples end in a stop string; None where there is no such string."""
+        if not decoding.stop:
+            return None
+        # A token holds at least a byte, so that a stop string lies within so many last tokens.
+        n_tail = max(len(stop.encode()) for stop in decoding.stop) + 1
+
+        def stopped(tokens: np.ndarray, n_new: np.ndarray) -> np.ndarray:
+            tails = [row[max(1, n + 1 - n_tail) : n + 1].tolist() for row, n in zip(tokens, n_new)]
+            texts = self.tokenizer.batch_decode(tails, skip_special_tokens=True)
+            has_stop = [any(stop in text for stop in decoding.stop) for text in texts]
+            return np.array(has_stop, dtype=bool)
+
+        return stopped
+
+    def _in_batches(
+        self, requests: list[Request], decoding: Decoding, end_ids: set[int]
+    ) -> Iterator[tuple[Request, list[int]]]:
+        # Neighbours in length share a batch: little padding.
+        requests = sorted(requests, key=lambda request: len(request.prompt_ids))
+        start = 0
+        while start < len(requests):
+            batch = requests[start : start + self.n_rows]
+            start += len(batch)
+            yield from zip(batch, self._batch(batch, decoding, end_ids), strict=True)
+            may_grow = self.grows and self.model.device.type == "cuda"
+            if may_grow and len(batch) == self.n_rows < LARGEST_BATCH:
+                self.n_rows *= 2
+
+    def _batch(
+        self, batch: list[Request], decoding: Decoding, end_ids: set[int]
+    ) -> list[list[int]]:
+        pad_id = self._pad_id(end_ids)
+        return generate_batch(self.model, self.tokenizer, batch, decoding, end_ids, pad_id)
+
+    def _output(
+        self, request: Request, ids: list[int], decoding: Decoding, end_ids: set[int]
+    ) -> Output:
+        """The text up to the first end token or stop string; tokens count up to and with what ended the sample."""
+        end = next((place for place, token in enumerate(ids) if token in end_ids), None)
+        n_tokens = len(ids) if end is None else end + 1
+        finish_reason = "length" if end is None else "stop"
+        text = self.tokenizer.decode(ids[:end], skip_special_tokens=True)
+        stops = [text.index(stop) for stop in decoding.stop if stop in text]
+        if stops:
+            text, finish_reason = text[: min(stops)], "stop"
+            # The padding behind a stop string is no part of the sample.
+            n_tokens = len(ids) if end is None else end
+            while n_tokens and ids[n_tokens - 1] == self._pad_id(end_ids):
+                n_tokens -= 1
+        return Output(request.key, text, len(request.prompt_ids), n_tokens, finish_reason)
+
+    def _end_ids(self) -> set[int]:
+        known = self.model.generation_config.eos_token_id
+        ids = known if isinstance(known, list) else [known]
+        return {i for i in [*ids, self.tokenizer.eos_token_id] if i is not None}
+
+    def _pad_id(self, end_ids: set[int]) -> int:
+        pad_id = self.tokenizer.pad_token_id
+        return min(end_ids) if pad_id is None else pad_id
+
+    def _free(self) -> None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        self.model = self.step = None
+        self._free()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
     import torch
-    from transformers import LogitsProcessor, LogitsProcessorList
 
-    class DrawByRow(LogitsProcessor):
-        def __call__(self, input_ids, scores):
-            token = decoding.pick(scores, sampling, seeds, input_ids.shape[1] - prompt_length)
-            return torch.full_like(scores, -torch.inf).scatter(1, token[:, None], 0.0)
-
-    return LogitsProcessorList([DrawByRow()] if sampling.temperature else [])
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)

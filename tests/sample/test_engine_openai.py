@@ -10,13 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
-from wcse_lib.sample.engines import api as door
+from wcse_lib.sample.engines.openai import EndpointDown
+from wcse_lib.sample.engines.spending import Spending, SpendingLimit
+from wcse_lib.study import Machine
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra: api)")
 
 KEY = "sk-very-secret-0123456789"
 FAST = {"backoff_seconds": 0.01, "timeout_seconds": 5, "concurrency": 4}
-PRICES = {"usd_per_million_in": 1e6, "usd_per_million_out": 1e6}  # one token, one dollar
+PRICES = {"price_in": 1e6, "price_out": 1e6}  # one token, one dollar
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -91,10 +93,11 @@ def serve(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     opened = []
 
-    def start(behave, **machine):
+    def start(behave, spending=None, **keys):
         server = Server(behave)
         url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-        engine = open_engine("openai", "some-model", FAST | {"base_url": url} | machine)
+        machine = Machine(**FAST | {"base_url": url} | keys)
+        engine = open_engine("openai", "some-model", machine, spending=spending)
         opened.extend([engine.close, server.shutdown, server.server_close])
         return engine, server
 
@@ -118,7 +121,9 @@ def draw(engine, requests, **sampling):
 
 def test_chat_request_and_row(serve):
     engine, server = serve(
-        lambda i, body: answer(body), **PRICES, extra_body={"chat_template_kwargs": {"x": 1}}
+        lambda i, body: answer(body),
+        Spending(**PRICES),
+        extra_body={"chat_template_kwargs": {"x": 1}},
     )
     (output,) = draw(engine, chat(1), temperature=0.5, top_k=3, top_p=0.9, stop=("Q:",))
     path, body, authorization, _ = server.seen[0]
@@ -140,8 +145,8 @@ def test_chat_request_and_row(serve):
         "stop",
         "",
     )
-    assert output.usd == engine.spent_usd == 5.0
-    assert KEY not in repr(engine) + str(vars(door.Options()))
+    assert output.usd == engine.spending.spent_usd == 5.0
+    assert KEY not in repr(engine)
 
 
 def test_raw_prompt_uses_completions(serve):
@@ -197,13 +202,16 @@ def test_trouble_is_tried_again(serve, trouble):
         }.get(trouble, answer(body))
 
     engine, server = serve(
-        behave, concurrency=1, timeout_seconds=0.3 if trouble in ("hang", "drip") else 5, **PRICES
+        behave,
+        Spending(**PRICES),
+        concurrency=1,
+        timeout_seconds=0.3 if trouble in ("hang", "drip") else 5,
     )
     (output,) = draw(engine, chat(1))
     done.set()
     assert output.finish_reason == "stop" and len(server.seen) == 3
-    worst = engine._worst(chat(1), Decoding(max_tokens=8))
-    assert engine.spent_usd == 5.0 + (
+    worst = engine.highest_price(chat(1), Decoding(max_tokens=8))
+    assert engine.spending.spent_usd == 5.0 + (
         0 if trouble == "500" else 2 * worst
     )  # what may have been billed, counts
 
@@ -228,18 +236,17 @@ def test_dead_port_and_the_rest_is_undone(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
-    machine = (
-        FAST | {"base_url": url, "max_retries": 1, "max_failures": 5, "limit_usd": 1e6} | PRICES
-    )
-    engine, outputs = open_engine("openai", "m", machine), []
-    with pytest.raises(door.EndpointDown, match="undone"):
+    machine = Machine(**FAST, base_url=url, max_retries=1, max_failures=5)
+    spending = Spending(**PRICES, limit_usd=1e6)
+    engine, outputs = open_engine("openai", "m", machine, spending=spending), []
+    with pytest.raises(EndpointDown, match="undone"):
         for output in engine.generate(chat(50), Decoding(max_tokens=8)):
             outputs.append(output)
     engine.close()
     assert 5 <= len(outputs) <= 5 + FAST["concurrency"] and {o.finish_reason for o in outputs} == {
         "error"
     }
-    assert "ConnectError" in outputs[0].error and engine.spent_usd == 0
+    assert "ConnectError" in outputs[0].error and engine.spending.spent_usd == 0
 
 
 @pytest.mark.parametrize(
@@ -257,36 +264,47 @@ def test_dead_port_and_the_rest_is_undone(monkeypatch):
     ],
 )
 def test_bad_usage_is_unknown(serve, usage):
-    engine, _ = serve(lambda i, body: answer(body, usage=usage), **PRICES)
+    engine, _ = serve(lambda i, body: answer(body, usage=usage), Spending(**PRICES))
     (output,) = draw(engine, chat(1))
     assert output.finish_reason == "stop" and output.text and output.usd is None
     assert -1 in (output.n_prompt_tokens, output.n_tokens) and "usage" in output.error
-    assert engine.spent_usd == engine._worst(chat(1), Decoding(max_tokens=8))
+    assert engine.spending.spent_usd == engine.highest_price(chat(1), Decoding(max_tokens=8))
 
 
 def test_spending_limit_is_never_crossed(serve):
     engine, server = serve(
-        lambda i, body: time.sleep(0.02) or answer(body), limit_usd=500, spent_usd=100, **PRICES
+        lambda i, body: time.sleep(0.02) or answer(body),
+        Spending(**PRICES, limit_usd=500, spent_usd=100),
     )
-    worst = engine._worst(chat(1), Decoding(max_tokens=8))
+    worst = engine.highest_price(chat(1), Decoding(max_tokens=8))
     assert worst > 5
     outputs = []
-    with pytest.raises(door.SpendingLimit, match="limit_usd: 500") as caught:
+    with pytest.raises(SpendingLimit, match="limit_usd: 500") as caught:
         for output in engine.generate(chat(200), Decoding(max_tokens=8)):
             outputs.append(output)
-    assert engine.spent_usd == 100 + 5 * len(outputs) <= 500 < engine.spent_usd + worst
+    assert (
+        engine.spending.spent_usd
+        == 100 + 5 * len(outputs)
+        <= 500
+        < engine.spending.spent_usd + worst
+    )
     assert len(server.seen) == len(outputs) and f"{200 - len(outputs)} samples" in str(caught.value)
     assert {o.finish_reason for o in outputs} == {"stop"}
 
 
 def test_spending_limit_holds_with_torn_answers(serve):
     engine, server = serve(
-        lambda i, body: (200, b"{"), limit_usd=300, concurrency=3, max_retries=50, **PRICES
+        lambda i, body: (200, b"{"),
+        Spending(**PRICES, limit_usd=300),
+        concurrency=3,
+        max_retries=50,
     )
-    worst = engine._worst(chat(1), Decoding(max_tokens=8))
-    with pytest.raises(door.SpendingLimit):
+    worst = engine.highest_price(chat(1), Decoding(max_tokens=8))
+    with pytest.raises(SpendingLimit):
         draw(engine, chat(20))
-    assert len(server.seen) == 300 // worst and engine.spent_usd == len(server.seen) * worst
+    assert (
+        len(server.seen) == 300 // worst and engine.spending.spent_usd == len(server.seen) * worst
+    )
 
 
 def test_n_per_call(serve):
@@ -296,11 +314,11 @@ def test_n_per_call(serve):
     outputs = draw(engine, chat(4, "a") + chat(3, "b"))
     assert [seen[1].get("n") for seen in server.seen].count(3) == 2 and len(server.seen) == 3
     assert len({o.key for o in outputs}) == len({o.text for o in outputs}) == 7
-    engine, server = serve(lambda i, body: answer(body), n_per_call=4, **PRICES)
+    engine, server = serve(lambda i, body: answer(body), Spending(**PRICES), n_per_call=4)
     outputs = draw(engine, chat(4))
     assert {o.n_tokens for o in outputs} == {-1} and sum(
         o.usd for o in outputs
-    ) == engine.spent_usd == 5
+    ) == engine.spending.spent_usd == 5
 
 
 def test_server_that_ignores_n_is_asked_again(serve):
@@ -336,7 +354,7 @@ def test_reader_may_stop_and_loop_may_run(serve):
         ({"base_url": "127.0.0.1:8000"}, "base_url"),
         ({"base_url": "http://127.0.0.1/v1", "limit_usd": 3}, "usd_per_million"),
         ({"base_url": "http://127.0.0.1/v1", "concurrency": 0}, "concurrency"),
-        ({"base_url": "http://127.0.0.1/v1", "limit_usd": float("nan"), **PRICES}, "limit_usd"),
+        ({"base_url": "http://127.0.0.1/v1", "limit_usd": float("nan")}, "limit_usd"),
         ({"base_url": "http://127.0.0.1/v1", "api_key_variable": "BAD_KEY"}, "BAD_KEY"),
     ],
 )
@@ -344,7 +362,7 @@ def test_bad_options(monkeypatch, machine, word):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setenv("BAD_KEY", KEY + "\né")
     with pytest.raises(ValueError, match=word) as caught:
-        open_engine("openai", "m", machine)
+        open_engine("openai", "m", Machine(**machine))
     assert KEY not in str(caught.value)
 
 

@@ -23,7 +23,8 @@ from transformers import (
 from wcse_lib.nano import MODELS
 from wcse_lib.nano.world import make_problems
 from wcse_lib.sample.engines import Decoding, Request
-from wcse_lib.sample.engines.decoding import decode, pick, stepper, suits, uniform
+from wcse_lib.sample.engines.continuous import decode, stepper, suits
+from wcse_lib.sample.engines.picking import pick, uniform
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Prompt
 

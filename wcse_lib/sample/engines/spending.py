@@ -1,0 +1,68 @@
+"""What an endpoint may cost and has cost: an amount is reserved before a call and settled after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+CALLS_AHEAD = (
+    20  # calls whose price is noted ahead, so that not every call writes a file; but at most …
+)
+SHARE_AHEAD = 0.01  # … this share of the limit, which a killed run may leave unused
+
+
+class SpendingLimit(ValueError):
+    """The next call could go over `limit_usd`: what was started has been yielded, the rest is undone."""
+
+
+@dataclass
+class Spending:
+    """Prices, limit and bill of one endpoint; several threads may use it at once.
+
+    Args: price_in, price_out: USD per million prompt and output tokens, None where unknown; limit_usd: a hard stop;
+    spent_usd: what was spent before counts, too; note: is given, before calls are made, what may be spent after them,
+    so that a killed run's bill is known.
+    """
+
+    price_in: float | None = None
+    price_out: float | None = None
+    limit_usd: float | None = None
+    spent_usd: float = 0.0
+    note: Callable[[float], None] | None = None
+
+    def __post_init__(self):
+        self._reserved = 0.0
+        self._noted = self.spent_usd
+        self._lock = Lock()
+
+    @property
+    def has_prices(self) -> bool:
+        return self.price_in is not None and self.price_out is not None
+
+    def cost(self, n_prompt_tokens: int, n_tokens: int) -> float | None:
+        """USD of so many tokens; None where a price is unknown."""
+        if not self.has_prices:
+            return None
+        return n_prompt_tokens * (self.price_in / 1e6) + n_tokens * (self.price_out / 1e6)
+
+    def reserve(self, usd: float) -> bool:
+        """Set an amount aside, unless it could go over the limit."""
+        limit = math.inf if self.limit_usd is None else self.limit_usd
+        with self._lock:
+            most = self.spent_usd + self._reserved + usd
+            if most > limit:
+                return False
+            self._reserved += usd
+            if most > self._noted:
+                self._noted = most + min(CALLS_AHEAD * usd, SHARE_AHEAD * limit)
+                if self.note:
+                    self.note(self._noted)
+            return True
+
+    def settle(self, reserved: float, spent: float) -> None:
+        """Give back what was set aside for a call, and add what it has cost."""
+        with self._lock:
+            self._reserved -= reserved
+            self.spent_usd += spent

@@ -1,0 +1,50 @@
+"""What a folder's samples were drawn from: rows of another model, prompt, setting or question never join them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from wcse_lib.store import StudyError, read_json, write_json
+from wcse_lib.study import fingerprint
+
+
+def claim(folder: Path, identity: dict) -> None:
+    """Tie a folder to what its samples are drawn from (model, weights, prompt, seed, decoding).
+
+    Raises StudyError naming what differs when the folder holds samples of another identity.
+    """
+    path = folder / "identity.json"
+    if not path.exists():
+        write_json(path, identity)
+        return
+    known = read_json(path)
+    differences = [
+        f"{key}: {known.get(key)!r} there, {identity.get(key)!r} asked for"
+        for key in sorted(known | identity)
+        if known.get(key) != identity.get(key)
+    ]
+    if differences:
+        raise StudyError(
+            f"{folder}: holds samples drawn otherwise ({'; '.join(differences)}); give the study another name, "
+            "or delete that folder to draw anew"
+        )
+
+
+def claim_questions(folder: Path, problems: pd.DataFrame) -> None:
+    """Tie a folder to its problems' questions, so that an id that now means another question never joins its samples.
+
+    Args: problems: `problem_id`, `question`. Raises StudyError naming the first problem whose question has changed.
+    """
+    path = folder / "questions.json"
+    known = read_json(path) if path.exists() else {}
+    fingerprints = dict(zip(problems["problem_id"], problems["question"].map(fingerprint)))
+    changed = [i for i, mark in fingerprints.items() if known.get(i, mark) != mark]
+    if changed:
+        raise StudyError(
+            f"{folder}: holds samples of other questions under the ids of {len(changed)} problems, such as "
+            f"{changed[0]}; give changed problems new ids (columns.problem_id), or delete that folder to draw anew"
+        )
+    if not fingerprints.items() <= known.items():
+        write_json(path, known | fingerprints)
