@@ -479,7 +479,7 @@ def test_bfloat16_trains_float32_weights(plain, base, rows, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out/model").dtype == torch.float32
 
 
-def test_a_student_stops_at_the_end_of_a_turn(base, tmp_path):
+def test_a_student_stops_at_the_end_of_a_turn(base, tokenizer, tmp_path):
     """A chat tokenizer whose turns end otherwise than texts do: trained, saved, merged and stopped at that token."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
