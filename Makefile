@@ -34,7 +34,7 @@ gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml
 
 publish: setup ## write a finished study's examples as dataset folders, as in: make publish STUDY=outputs/nano
-	$(PY) -m wcse_lib.report.publish $(STUDY) --out outputs/datasets
+	$(VENV)/bin/wcse publish $(STUDY) --out outputs/datasets
 
 lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
@@ -74,8 +74,10 @@ benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with o
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
 	$(PY) -m tools.nano_models.pretrain
 
-lint: setup ## check the style
+lint: setup ## check the style, and that docs/params.md is what the fields say
+	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(PY) tools/params_docs.py --check
 
 clean: ## remove outputs and caches, keep .venv
 	rm -rf outputs build *.egg-info .hypothesis .ruff_cache

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 LIBRARY = ROOT / "wcse_lib"
-MOST_FLOORS = 9
+MOST_FLOORS, MOST_LINES = 9, 500
 HEAVY = {  # heavy package: the only modules that may import it, inside functions
     "vllm": {"sample.engines.vllm"},
     "openai": {"sample.engines.openai"},
@@ -103,6 +103,12 @@ def floors() -> dict[str, int]:
 
 def test_few_floors_and_no_cycle():
     assert max(floors().values()) <= MOST_FLOORS, floors()
+
+
+def test_no_module_is_long():
+    for path in LIBRARY.rglob("*.py"):
+        n_lines = len(path.read_text().splitlines())
+        assert n_lines <= MOST_LINES, f"{path.relative_to(LIBRARY)} has {n_lines} lines"
 
 
 def test_answers_and_the_arrays_need_nothing_else_of_the_kit():
