@@ -74,10 +74,11 @@ benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with o
 nano-models: setup ## pretrain the bundled models anew (about an hour on two cores; resumes)
 	$(PY) -m tools.nano_models.pretrain
 
-lint: setup ## check the style, and that docs/params.md is what the fields say
+lint: setup ## check the style, and that the pages made from the source are as it says
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) tools/params_docs.py --check
+	$(PY) tools/tree.py --check
 
 clean: ## remove outputs and caches, keep .venv
 	rm -rf outputs build *.egg-info .hypothesis .ruff_cache

@@ -1,4 +1,4 @@
-"""Room 06: from rows on disk to tidy tables with intervals."""
+"""06: from rows on disk to tidy tables with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 05: test students on held-out problems, greedily and with drawn samples, by the same sampling code as arms."""
+"""05: test students on held-out problems, greedily and with drawn samples, by the same sampling code as arms."""
 
 from __future__ import annotations
 

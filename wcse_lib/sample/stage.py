@@ -1,4 +1,4 @@
-"""Room 02: draw one arm's samples for the training problems."""
+"""02: draw one arm's samples for the training problems."""
 
 from __future__ import annotations
 

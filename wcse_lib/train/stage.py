@@ -1,4 +1,4 @@
-"""Room 04: give each student its examples, train it, and choose its best checkpoint on validation problems."""
+"""04: give each student its examples, train it, and choose its best checkpoint on validation problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 03: verdicts, judgements and examples of one arm's samples."""
+"""03: verdicts, judgements and examples of one arm's samples."""
 
 from __future__ import annotations
 
