@@ -1,11 +1,12 @@
-"""CPU finetuning against plain padded TRL on the same rows, batch, steps and optimiser, in one run: speed and held-out loss.
+"""CPU finetuning against plain padded TRL on the same rows, batch, steps and optimiser, in one run: speed and
+held-out loss.
 
     python benchmarks/finetuning.py [--model nano-wc] [--steps 60] [--seeds 3]
 
 TRL pads every batch of shuffled rows to its longest; ours sorts rows by length within pools first. `as it comes` is TRL
 with its own defaults for gradient checkpointing and bfloat16. TRL 1.15's own loss is a Triton kernel, so on a CPU all
-four take the model's loss. CPU seconds of the steps alone, loading and saving left out. `ours, compiled` is the machine key
-`compile`: what the compiling takes is told apart, by a short training before.
+four take the model's loss. CPU seconds of the steps alone, loading and saving left out. `ours, compiled` is the
+machine key `compile`: what the compiling takes is told apart, by a short training before.
 """
 
 import argparse
@@ -65,7 +66,8 @@ def main() -> None:
         each = np.array(seconds[way])
         ratio = np.array(seconds["plain padded TRL"]) / each
         print(
-            f"{way:18} {each.mean():.4f} CPU-s a step, {ratio.mean():.2f} times as fast as plain padded TRL (seeds {ratio.round(2).tolist()}); "
+            f"{way:18} {each.mean():.4f} CPU-s a step, {ratio.mean():.2f} times as fast as plain "
+            f"padded TRL (seeds {ratio.round(2).tolist()}); "
             f"held-out loss {np.mean(losses[way]):.4f} ± {np.std(losses[way]):.4f}"
         )
 

@@ -124,7 +124,8 @@ def calibration(draw, studies: int, problems: int = 50, samples: int = 8, seed: 
 
 
 def tied(tie, size, rng):
-    """Rates of two arms [2, size], Beta(0.6, 1.2) and Beta(0.6, 1.8), tied by a Gaussian copula of correlation `tie`."""
+    """Rates of two arms [2, size], Beta(0.6, 1.2) and Beta(0.6, 1.8), tied by a Gaussian copula of correlation
+    `tie`."""
     z, own = rng.standard_normal((2, size))
     return betaincinv(0.6, [[1.2], [1.8]], ndtr([z, tie * z + np.sqrt(1 - tie**2) * own]))
 

@@ -1,11 +1,13 @@
 """Peak memory of every stage after generation, from a small study to a large one: it should hardly grow.
 
-    python benchmarks/memory.py [--rows 100000 1000000 10000000] [--problems 5000] [--stages 03 04 06 publish] [--folder DIR]
+    python benchmarks/memory.py [--rows 100000 1000000 10000000] [--problems 5000] [--stages 03 04 06 publish]
+    [--folder DIR]
 
-Each study is made up: two arms with half of the rows each, short texts that hold a sum, in parts of the usual size. More
-rows are more samples of the same problems; with `--per-problem N` they are more problems of N samples in each arm. Every
-stage runs in a process of its own, whose peak is printed, and how much higher it is than at the size before. 04 is what it
-reads and encodes before it trains. 05 is left out: it holds no more than the students' own few held-out samples.
+Each study is made up: two arms with half of the rows each, short texts that hold a sum, in parts of the usual
+size. More rows are more samples of the same problems; with `--per-problem N` they are more problems of N samples
+in each arm. Every stage runs in a process of its own, whose peak is printed, and how much higher it is than at the
+size before. 04 is what it reads and encodes before it trains. 05 is left out: it holds no more than the students'
+own few held-out samples.
 """
 
 import argparse
@@ -139,8 +141,8 @@ STAGES = {"03": stage_03, "04": stage_04, "06": stage_06, "publish": stage_publi
 
 
 def apart(stage: str, folder: Path, *more) -> tuple[float, float]:
-    """CPU-seconds and peak MiB of a stage in a new process. Linux lets a new process begin at its parent's peak, so that
-    the parent must do nothing big itself."""
+    """CPU-seconds and peak MiB of a stage in a new process. Linux lets a new process begin at its parent's peak,
+    so that the parent must do nothing big itself."""
     command = [sys.executable, __file__, "--run", stage, "--folder", str(folder), *map(str, more)]
     seconds, peak = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True

@@ -1,13 +1,14 @@
-"""What of a study's wall time is neither sampling nor training: kernels, imports, loading, verification, figures, the report.
+"""What of a study's wall time is neither sampling nor training: kernels, imports, loading, verification, figures,
+the report.
 
     python benchmarks/overhead.py [--params params/nano.yaml] [--machine params/machine/cpu.yaml] [--cells]
     python benchmarks/overhead.py --folder outputs/nano [--cells]
 
-Runs the study through the pipeline in a new folder and times it, or reads a finished folder (whose notebooks must have run in one go).
-Per step: the notebook's wall time, from before its kernel starts until after it has stopped, as papermill noted it;
-seconds of sampling (02, 05) and of training with its validation (04), as the stages noted them; the rest, and its share of
-the whole. `--cells` also lists where each notebook's time went, cell by cell. On a busy machine all of it stretches alike,
-so the shares say more than the seconds.
+Runs the study through the pipeline in a new folder and times it, or reads a finished folder (whose notebooks must
+have run in one go). Per step: the notebook's wall time, from before its kernel starts until after it has stopped,
+as papermill noted it; seconds of sampling (02, 05) and of training with its validation (04), as the stages noted
+them; the rest, and its share of the whole. `--cells` also lists where each notebook's time went, cell by cell. On
+a busy machine all of it stretches alike, so the shares say more than the seconds.
 """
 
 import argparse
@@ -134,7 +135,8 @@ def main() -> None:
     )
     share = 1 - spent / whole
     print(
-        f"neither sampling nor training: {share:.1%} of {whole:.0f} s (aim: at most {AIM:.0%}: {'met' if share <= AIM else 'missed'}); "
+        f"neither sampling nor training: {share:.1%} of {whole:.0f} s (aim: at most {AIM:.0%}: "
+        f"{'met' if share <= AIM else 'missed'}); "
         + (
             ""
             if args.folder

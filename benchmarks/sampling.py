@@ -1,9 +1,9 @@
 """Tokens per CPU-second: this kit's sampling against plain `transformers.generate` at its best batch size, in one run.
 
 `python benchmarks/sampling.py [--model nano-wc] [--problems 200] [--samples 20] [--vllm]`
-Both draw at T = 0.7, top-k 3, at most 80 tokens, on one thread; tokens up to and with the end token count. Ours once as it
-comes and once with the machine key `compile`, whose compiling is told apart. `--vllm` adds vLLM's CPU build where it is
-installed (in a process of its own, by CPU time of all its threads).
+Both draw at T = 0.7, top-k 3, at most 80 tokens, on one thread; tokens up to and with the end token count. Ours
+once as it comes and once with the machine key `compile`, whose compiling is told apart. `--vllm` adds vLLM's CPU
+build where it is installed (in a process of its own, by CPU time of all its threads).
 """
 
 import argparse

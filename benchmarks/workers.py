@@ -2,12 +2,13 @@
 
     python benchmarks/workers.py [--model nano-wc] [--problems 500] [--samples 60] [--workers 1 2 4] [--kill]
 
-Every worker is a process with an engine of its own and one thread. Efficiency is the rate over the number of workers, against
-the rate at the first number. Workers cannot scale beyond the cores: 4 on 2 cores can at best do what 2 do, an efficiency of
-0.5, and other jobs on the machine take their share. The CPU-seconds tell the two apart: they stay the same where workers only
-wait for a core. Start-up (Ray itself, every worker's imports and model, a few samples) is left out of the rate and has a column
-of its own. "none" is the same engine in this process, without Ray: it fills its batch anew whenever a sample ends, where a
-worker draws one chunk to its end. `--kill` kills one worker (SIGKILL) after a quarter of the samples and counts what came.
+Every worker is a process with an engine of its own and one thread. Efficiency is the rate over the number of
+workers, against the rate at the first number. Workers cannot scale beyond the cores: 4 on 2 cores can at best do
+what 2 do, an efficiency of 0.5, and other jobs on the machine take their share. The CPU-seconds tell the two
+apart: they stay the same where workers only wait for a core. Start-up (Ray itself, every worker's imports and
+model, a few samples) is left out of the rate and has a column of its own. "none" is the same engine in this
+process, without Ray: it fills its batch anew whenever a sample ends, where a worker draws one chunk to its end.
+`--kill` kills one worker (SIGKILL) after a quarter of the samples and counts what came.
 """
 
 import argparse
@@ -96,7 +97,8 @@ def kill(model: str, n: int, requests: list) -> None:
     )
     closed(engine)
     print(
-        f"killed 1 of {n} workers after {before} samples: {len(keys)} of {len(requests)} came, {len(keys) - len(set(keys))} twice, "
+        f"killed 1 of {n} workers after {before} samples: {len(keys)} of {len(requests)} came, "
+        f"{len(keys) - len(set(keys))} twice, "
         f"in {seconds:.1f} s; Ray started it anew"
     )
 
@@ -114,7 +116,8 @@ def main() -> None:
     model = str(MODELS / args.model)
     requests, _ = work(args, load_tokenizer(model))
     print(
-        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {args.model}, {args.problems} problems x {args.samples} samples"
+        f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {args.model}, "
+        f"{args.problems} problems x {args.samples} samples"
     )
     if args.kill:
         kill(model, max(2, *args.workers), requests)

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of what strangers write: parameter files, samples, tables of a report (`make fuzz`).
 
-`python tests/fuzz.py TARGET [atheris' own options]`; TARGET: params, samples, answers or report. tests/test_fuzz.py runs
-the same functions on seeded random texts, so that every run of the tests has a little of it.
+`python tests/fuzz.py TARGET [atheris' own options]`; TARGET: params, samples, answers or report.
+tests/test_fuzz.py runs the same functions on seeded random texts, so that every run of the tests has a little of it.
 """
 
 from __future__ import annotations

@@ -202,7 +202,8 @@ def test_notebook_form(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_no_data_becomes_markup_in_a_notebook(path):
-    """Stylers and Markdown do not escape by themselves, as frames do; HTML comes from functions that are tested for it."""
+    """Stylers and Markdown do not escape by themselves, as frames do; HTML comes from functions that are tested
+    for it."""
     for cell in json.loads(path.read_text())["cells"]:
         for line in cell["source"] if cell["cell_type"] == "code" else ():
             assert ".style" not in line or 'escape="html"' in line, line

@@ -71,9 +71,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 HEAD = """# Every key
 
-What a params file and a machine file may say, with the default (— where a value is needed) and what it means. This page is
-written by `python tools/params_docs.py` from the comments of the classes in `wcse_lib/study/`. `wcse plan params/<study>.yaml`
-checks a file. Any other key, type or value is refused with file, key and what is allowed.
+What a params file and a machine file may say, with the default (— where a value is needed) and what it
+means. This page is written by `python tools/params_docs.py` from the comments of the classes in
+`wcse_lib/study/`. `wcse plan params/<study>.yaml` checks a file. Any other key, type or value is refused
+with file, key and what is allowed.
 """
 FIELD = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")
 COMMENT = re.compile(r"^    # (.*)$")

@@ -1,4 +1,5 @@
-"""Mixes and adaptive arms: whole totals, nested budgets, the same decisions after a kill, and a ledger that stays matched."""
+"""Mixes and adaptive arms: whole totals, nested budgets, the same decisions after a kill, and a ledger that stays
+matched."""
 
 import hashlib
 

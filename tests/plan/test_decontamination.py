@@ -20,7 +20,10 @@ def frame(questions, name="held_out"):
     )
 
 
-TOM = "Tom has 12 marbles and buys 7 more at the fair. He gives 4 of the blue ones to Ann and loses 2. How many marbles are left?"
+TOM = (
+    "Tom has 12 marbles and buys 7 more at the fair. He gives 4 of the blue ones to Ann and loses 2. "
+    "How many marbles are left?"
+)
 PAIR_CASES = {  # question, held-out question, what is to happen
     "itself": (TOM, TOM, "a copy of"),
     "case, spacing, punctuation": (

@@ -519,7 +519,7 @@ def test_best_mix_takes_its_shares_from_the_forecast(tmp_path):
     assert sum(shares.values()) == pytest.approx(1) and set(shares) <= {"se", "wc"}
 
 
-# ------------------------------------------------------------------------------------------------ a study grows, and does not change
+# ---------------------------------------------------------------------- a study grows, and does not change
 
 
 GROWN = [
@@ -652,7 +652,10 @@ def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
 
 def test_what_was_left_out_is_counted_by_reason_and_near_duplicates_are_shown(tmp_path):
     for name, numbers in (("train", range(8)), ("held", (0, 1, 20))):
-        text = "Tom has {0} marbles and buys {0} more at the fair. He gives 4 of the blue ones to Ann. How many marbles are left over in the end?"
+        text = (
+            "Tom has {0} marbles and buys {0} more at the fair. He gives 4 of the blue ones to Ann. "
+            "How many marbles are left over in the end?"
+        )
         rows = [
             {
                 "question": text.format(

@@ -128,7 +128,8 @@ def test_two_studies_are_counted_and_not_pooled():
 
 
 def test_pooled_intervals_cover():
-    """1,000 simulated sets of 5 studies: nominal 95 % intervals hold the mean in at least 93 %, few and spread or alike."""
+    """1,000 simulated sets of 5 studies: nominal 95 % intervals hold the mean in at least 93 %, few and spread or
+    alike."""
     rng = np.random.default_rng(0)
     for tau in (0.0, 0.05):
         sets = 0.03 + tau * rng.normal(size=(1000, 5)) + 0.02 * rng.normal(size=(1000, 5))

@@ -277,7 +277,10 @@ def tables(seed: int = 0) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in t.items()}
 
 
-ALL = "coverage diversity false_positives levels lengths arm_votes likelihood forecast accuracy differences ablations transfer".split()
+ALL = (
+    "coverage diversity false_positives levels lengths arm_votes likelihood forecast accuracy "
+    "differences ablations transfer"
+).split()
 ALL += "majority controls training ledger".split()
 
 

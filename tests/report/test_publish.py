@@ -1,4 +1,5 @@
-"""Dataset folders: the examples and nothing else, read back by `datasets`, with a card that says where they come from."""
+"""Dataset folders: the examples and nothing else, read back by `datasets`, with a card that says where they come
+from."""
 
 import re
 
@@ -59,7 +60,8 @@ def test_the_card_tells_the_source(study, tmp_path):
         and front["license"] == "unknown"
     )
     rows = pd.read_parquet(folder / "data/train.parquet")
-    share = f"{(~rows['sound'].astype(bool)).mean():.1%} of {len(rows):,} judged examples are unsound (95 % interval over problems "
+    rate = (~rows["sound"].astype(bool)).mean()
+    share = f"{rate:.1%} of {len(rows):,} judged examples are unsound (95 % interval over problems "
     for needed in (
         share,
         "recipe one",

@@ -130,7 +130,8 @@ def make_study(folder: Path, **changed) -> Path:
         {
             "headline": "At the high budget, wc's examples made better students by 1.2 points on average, "
             "and this study cannot tell that from none.",
-            "paragraph": "Over three bases, the paired difference wc − se in greedy pass@1 is +1.2 points, 95 % interval "
+            "paragraph": "Over three bases, the paired difference wc − se in greedy pass@1 is +1.2 "
+            "points, 95 % interval "
             "−0.9 to +3.3, n = 300 held-out problems. wc covers 80.4 % of the training problems at 30 "
             "samples, se 81.6 % at 10, for the same planned FLOPs.",
             "why": ["wc leads in coverage and in nothing else."],

@@ -160,7 +160,8 @@ def test_what_cannot_run_is_told(ray, tmp_path):
 @pytest.mark.engines
 @needs_ray
 def test_students_are_trained_and_tested_as_tasks(ray, tmp_path):
-    """Two students on two workers; every one has its own process, and what each left is what one process would leave."""
+    """Two students on two workers; every one has its own process, and what each left is what one process would
+    leave."""
     data = {
         "study": "students",
         "dataset": {"name": "nano", "n_train": 8, "n_held_out": 4, "levels": [1]},

@@ -1,6 +1,7 @@
 """vLLM against transformers: the nano arm, and a real pretrained model, SmolLM2-135M-Instruct, on GSM8K problems.
 
-The latter's accuracy is near zero; what is proved is that prompts, ends, stops and lengths are right and the ledger adds up.
+The latter's accuracy is near zero; what is proved is that prompts, ends, stops and lengths are right and the
+ledger adds up.
 """
 
 from importlib.util import find_spec
@@ -85,7 +86,8 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
             if row.finish_reason == "length"
             else 1 <= row.n_tokens <= MAX_TOKENS
         )
-    # The end token counts, and nothing else that is not in the text; a sampled text need not be made of the tokens that it encodes to.
+    # The end token counts, and nothing else that is not in the text; a sampled text need not be made
+    # of the tokens that it encodes to.
     encoded = rows["text"].map(
         lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
     ) + (rows["finish_reason"] == "stop")
@@ -99,7 +101,8 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
     spent = ledger.loc[is_it & (ledger["budget"] == "one"), "spent"]
     assert spent.tolist() == [rows["n_tokens"].sum()]
     print(
-        f"\n{engine}: {len(rows)} samples, {(rows['finish_reason'] == 'stop').mean():.0%} ended, mean {rows['n_tokens'].mean():.0f} "
+        f"\n{engine}: {len(rows)} samples, {(rows['finish_reason'] == 'stop').mean():.0%} ended, "
+        f"mean {rows['n_tokens'].mean():.0f} "
         f"tokens, {(rows['verdict'] == 'correct').sum()} correct, {spent.item():.0f} tokens on the ledger"
     )
 
@@ -135,7 +138,8 @@ def test_nano_arm_by_vllm_and_by_transformers(tmp_path):
         difference = means[0] - means[1]
         error = difference.std() / len(difference) ** 0.5
         print(
-            f"{column}: hf {means[0].mean():.3f}, vllm {means[1].mean():.3f}, standard error of the difference {error:.3f}"
+            f"{column}: hf {means[0].mean():.3f}, vllm {means[1].mean():.3f}, standard error of the "
+            f"difference {error:.3f}"
         )
         assert abs(difference.mean()) < 4 * error < 0.4 * means[0].mean(), column
 

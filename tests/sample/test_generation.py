@@ -296,7 +296,8 @@ class TestEndpoint:
         )
 
     def test_limit_holds_over_a_kill(self, endpoint, tmp_path):
-        """Killed before anything was flushed: what the server has billed still counts, and the next run stops in time."""
+        """Killed before anything was flushed: what the server has billed still counts, and the next run stops in
+        time."""
         run, machine, server = endpoint(n=40, limit_usd=4000.0, concurrency=2)
         file = tmp_path / "machine.yaml"
         file.write_text(json.dumps(machine.model_dump()))

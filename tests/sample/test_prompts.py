@@ -22,14 +22,17 @@ FAMILIES = {  # name: BOS, whether the tokenizer adds it, further special tokens
         "<|begin_of_text|>",
         True,
         ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
-        "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content + '<|eot_id|>' }}"
-        "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+        "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m.role + "
+        "'<|end_header_id|>\n\n' + m.content + '<|eot_id|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ "
+        "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
     "gemma2": (
         "<bos>",
         True,
         ["<start_of_turn>", "<end_of_turn>"],
-        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not "
+        "supported') }}{% endif %}"
         "{% for m in messages %}{{ '<start_of_turn>' + m.role + '\n' + m.content + '<end_of_turn>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
     ),
@@ -46,7 +49,8 @@ FAMILIES = {  # name: BOS, whether the tokenizer adds it, further special tokens
         False,
         ["<|im_start|>", "<|im_end|>", "<think>", "</think>"],
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if enable_thinking is "
+        "defined and not enable_thinking %}"
         "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
     ),
     "smollm2": (
@@ -60,7 +64,8 @@ FAMILIES = {  # name: BOS, whether the tokenizer adds it, further special tokens
         "<s>",
         True,
         ["[INST]", "[/INST]"],
-        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% endif %}{% endfor %}",
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + "
+        "' [/INST]' }}{% endif %}{% endfor %}",
     ),
 }
 QUESTION = "Ann has 3 pens and buys 4. How many?"

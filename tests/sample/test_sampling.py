@@ -212,9 +212,11 @@ from wcse_lib.sample import open_engine
 from wcse_lib.study import Machine, Prompt
 records.SampleWriter.__init__.__defaults__ = (8, 15.0, "")
 model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
-problems = pd.DataFrame({"problem_id": [f"p{i}" for i in range(n)], "question": [f"Ann has {i} pens." for i in range(n)]})
+ids, questions = zip(*((f"p{i}", f"Ann has {i} pens.") for i in range(n)))
+problems = pd.DataFrame({"problem_id": ids, "question": questions})
 engine = open_engine("hf", model, Machine(device="cpu", batch_size=8, threads=1))
-sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer, prompt=Prompt(), decoding=Decoding(max_tokens=24),
+sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer,
+              prompt=Prompt(), decoding=Decoding(max_tokens=24),
               seed=0, model="tiny", engine_name="hf")
 """
 

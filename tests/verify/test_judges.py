@@ -272,8 +272,8 @@ def test_corrected_rate_covers_the_truth():
 
 
 def test_intervals_know_that_samples_of_a_problem_share_their_faults():
-    """30 samples of each of 240 problems, unevenly solved, judged right by one and with errors by another: 95 % intervals
-    of independent samples would hold the truth in 69 % of studies."""
+    """30 samples of each of 240 problems, unevenly solved, judged right by one and with errors by another: 95 %
+    intervals of independent samples would hold the truth in 69 % of studies."""
     hits, n = np.zeros(2), 120
     for i in range(n):
         rng = np.random.default_rng([i, 9])

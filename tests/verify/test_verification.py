@@ -1,4 +1,5 @@
-"""Room 03: every row accounted for by every recipe, judges of all kinds, code that is run, and memory that stays flat."""
+"""Room 03: every row accounted for by every recipe, judges of all kinds, code that is run, and memory that stays
+flat."""
 
 import json
 import random
@@ -597,7 +598,10 @@ def test_code_through_the_first_three_rooms(tmp_path):
     assert len(examples) == 10 and judges_of(run.study) == [] and verified.false_positives.empty
 
 
-HUMANEVAL = 'import math\n\ndef helper(x):\n    return x + 1\n\ndef area(r: float) -> float:\n    """The area of a circle."""\n'
+HUMANEVAL = (
+    "import math\n\ndef helper(x):\n    return x + 1\n\n"
+    'def area(r: float) -> float:\n    """The area of a circle."""\n'
+)
 CHECK = "METADATA = {}\n\n\ndef check(candidate):\n    assert abs(candidate(1) - 3.14159) < 1e-3\n"
 
 

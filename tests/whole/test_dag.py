@@ -23,7 +23,10 @@ from wcse_lib.store.records import StudyError, locked, read_samples
 from wcse_lib.study import Run
 
 pytestmark = pytest.mark.dag
-TABLES = "quality coverage diversity false_positives levels arm_differences flow students differences controls training ledger".split()
+TABLES = (
+    "quality coverage diversity false_positives levels arm_differences flow students differences "
+    "controls training ledger"
+).split()
 
 
 PLANTED = "sk-planted-51c9d7"
@@ -92,7 +95,8 @@ def test_no_secret_reaches_an_output(smoke):
 
 def test_samples_have_the_contracts_columns(smoke):
     rows = pd.concat(map(pd.read_parquet, (smoke[0] / "02_generate/wc").glob("*.parquet")))
-    for column in "author problem_id sample_index seed text n_prompt_tokens n_tokens finish_reason engine model".split():
+    columns = "author problem_id sample_index seed text n_prompt_tokens n_tokens finish_reason engine model"
+    for column in columns.split():
         assert column in rows and rows[column].notna().all()
     assert set(rows["engine"]) == {"hf"} and set(rows["model"]) == {"nano-wc"}
 

@@ -1,4 +1,5 @@
-"""Every file of a finished study cut, emptied or flipped in turn: whoever reads it says which file it is, or needs it not."""
+"""Every file of a finished study cut, emptied or flipped in turn: whoever reads it says which file it is, or needs
+it not."""
 
 import random
 import re

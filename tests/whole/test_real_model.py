@@ -1,8 +1,9 @@
 """Three params files on GSM8K with a real small model, SmolLM2-135M-Instruct, from plan to report, on one CPU core.
 
-The model solves about 1 % of these problems, so accuracies mean nothing; what is proved is that studies written for hubs and GPUs
-run on a local folder and local files, lose no row, and finetune students that then fit their examples better. `Small.changes` names the
-parts in which a study's structure differs from its file's, besides models, data and sizes.
+The model solves about 1 % of these problems, so accuracies mean nothing; what is proved is that studies written
+for hubs and GPUs run on a local folder and local files, lose no row, and finetune students that then fit their
+examples better. `Small.changes` names the parts in which a study's structure differs from its file's, besides
+models, data and sizes.
 """
 
 import json
@@ -44,7 +45,8 @@ TESTS = {"n_samples": 1, "maj_k": [1], "max_tokens": 128}
 
 @dataclass
 class Small:
-    """A params file's keys with other values, and the parts of its structure (test_params.structure) that these change."""
+    """A params file's keys with other values, and the parts of its structure (test_params.structure) that these
+    change."""
 
     keys: dict
     changes: set = field(default_factory=set)
@@ -97,8 +99,9 @@ def gsm8k(data: Path, **sizes) -> dict:
 
 
 def labels(models: dict, data: Path, tmp: Path) -> Small:
-    """No filter, as the main way of choosing: the usual one would leave nothing. The judge is arithmetic, since a model this small
-    ends no judgement. The prompt goes with GSM8K and holds no worked examples, which would be most of every training row."""
+    """No filter, as the main way of choosing: the usual one would leave nothing. The judge is arithmetic, since a
+    model this small ends no judgement. The prompt goes with GSM8K and holds no worked examples, which would be
+    most of every training row."""
     return Small(
         {
             "dataset": gsm8k(data, n_train=16, n_held_out=8),
@@ -312,7 +315,9 @@ def tell(run: Run, seconds: float, fell: pd.DataFrame) -> None:
         )
     table = pd.read_csv(run.path("06", "tables", "students.csv"))
     for row in table[(table["metric"] == "pass@k") & (table["k"] == 1)].itertuples():
-        print(f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
+        print(
+            f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+        )
     print(
         f"held-out problems: {run.plan['n_problems']['held_out']}\n{fell.round(3).to_string(index=False)}"
     )

@@ -236,7 +236,8 @@ def make_problems(
     """Draw `n` distinct study problems, levels in equal shares.
 
     Args: seed: any int or text; `skip`: questions to leave out (the other splits' questions).
-    Returns: rows with `problem_id`, `question`, `answer` (text), `level` and `reference` (one sound reference solution).
+    Returns: rows with `problem_id`, `question`, `answer` (text), `level` and `reference` (one sound reference
+    solution).
 
     >>> [problem["level"] for problem in make_problems(3, seed=0)]
     ['1', '2', '3']

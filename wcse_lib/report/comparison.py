@@ -74,11 +74,12 @@ class Finished:
 
 
 def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
-    """Join the tables of finished studies; returns every difference and, where studies share one, what they say together.
+    """Join the tables of finished studies; returns every difference and, where studies share one, what they say
+    together.
 
     Args: folders: studies with `06_analyze/tables`; out: where `comparison.csv`, `accuracies.csv`, `pooled.csv`,
-    `figures/studies.*` and `comparison.html` are written. Every parameter in which the studies differ is a column of the
-    first two. Raises StudyError naming the folder for less than two studies, one twice, or one not analysed.
+    `figures/studies.*` and `comparison.html` are written. Every parameter in which the studies differ is a column
+    of the first two. Raises StudyError naming the folder for less than two studies, one twice, or one not analysed.
     """
     studies = _read_studies([resolve(folder).resolve() for folder in folders])
     settings = _settings(studies)
@@ -193,11 +194,11 @@ def _accuracies(study: Finished) -> pd.DataFrame:
 def pool(rows: pd.DataFrame) -> pd.DataFrame:
     """What several studies say together of one comparison: a random-effects mean and a sign count.
 
-    Groups rows by who, metric, arms, budget and base. `value, low, high`: DerSimonian and Laird's between-study variance
-    with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`: spread of true effects, as
-    a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only the count is given.
-    Studies of the same problems or the same models are not independent: then the interval is too narrow and says nothing
-    of other problems.
+    Groups rows by who, metric, arms, budget and base. `value, low, high`: DerSimonian and Laird's between-study
+    variance with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`: spread of
+    true effects, as a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only
+    the count is given. Studies of the same problems or the same models are not independent: then the interval is
+    too narrow and says nothing of other problems.
     """
     pooled = []
     for key, group in rows.groupby(KEYS, sort=False):

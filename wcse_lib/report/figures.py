@@ -696,7 +696,8 @@ def _bars(
 
 
 def explored(frame: pd.DataFrame, budget: float, unit: str, crossings: list[float]) -> str:
-    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings marked.
+    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings
+    marked.
 
     Args: frame: arm, cost, value, low, high (fractions); budget and crossings: costs per problem, in `unit`.
     """

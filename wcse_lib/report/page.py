@@ -151,8 +151,8 @@ def _untested(tables: dict[str, pd.DataFrame], students: dict) -> list[str]:
 def _figures(
     tables: dict[str, pd.DataFrame], paper: str | None, folder: Path
 ) -> dict[str, PageFigure]:
-    """Every figure for wide and for narrow screens. The wide ones are those that 06 saved in `folder`, unless its tables
-    are younger."""
+    """Every figure for wide and for narrow screens. The wide ones are those that 06 saved in `folder`, unless its
+    tables are younger."""
     narrow = figures.draw_all(tables, narrow=True, paper=paper)
     wide = _saved_figures(folder)
     if not narrow.keys() <= wide.keys():

@@ -40,7 +40,8 @@ MEANINGS = {
     "level": "the problem's difficulty, where known",
     "model": "who wrote the solution",
     "sample_index": "which of the arm's samples of this problem it was",
-    "sound": "what `judge` says of the reasoning: false where it found it unsound (`arithmetic` only looks for wrong sums)",
+    "sound": "what `judge` says of the reasoning: false where it found it unsound (`arithmetic` "
+    "only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }
 COLUMNS = dict.fromkeys(MEANINGS, "string") | {"sample_index": "int64", "sound": "boolean"}
@@ -61,9 +62,11 @@ Solutions that a language model sampled for a compute-matched study of training 
 
 
 def publish_study(run: Run, out: str | Path) -> list[Path]:
-    """Write one folder per arm, budget and recipe: `data/train.parquet`, `README.md` (the card), `plan.json`, `ledger.csv`.
+    """Write one folder per arm, budget and recipe: `data/train.parquet`, `README.md` (the card), `plan.json`,
+    `ledger.csv`.
 
-    Rows: the columns of MEANINGS. A folder is ready to be pushed to a hub after its licence has been chosen in the card.
+    Rows: the columns of MEANINGS. A folder is ready to be pushed to a hub after its licence has been chosen in the
+    card.
     Raises StudyError naming the file that the study lacks; an arm without examples at a budget gets no folder.
     """
     problems = read_parquet(
@@ -172,7 +175,8 @@ def _card(run: Run, arm: str, b: str, recipe: str, found: dict) -> str:
     facts = {
         "Examples": f"{found['n']:,} for {found['n_problems']:,} problems",
         "Written by": ", ".join(without_paths(list(map(str, found["model"])), run.folder)),
-        "Budget": f"{b}: {spec['samples'][b]:g} samples a problem, matched by {study.budget.match} to arm {study.budget.reference}",
+        "Budget": f"{b}: {spec['samples'][b]:g} samples a problem, matched by {study.budget.match} "
+        f"to arm {study.budget.reference}",
         "Chosen by": f"recipe {recipe}: {curation or 'correct final answers, exact duplicates removed'}",
         "Final answers checked by": ", ".join(map(str, found["verifier"])),
         "Reasoning": _unsound(found),

@@ -1,4 +1,5 @@
-"""A model as judge: the rubric it is asked with, how its output is read, and its judgements, resumable and at a cost."""
+"""A model as judge: the rubric it is asked with, how its output is read, and its judgements, resumable and at a
+cost."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def parse_judgement(text: str) -> bool | None:
 def ask_model(
     run: Run, arm: str, keys: pd.DataFrame, machine: Machine, gold_known: bool
 ) -> pd.DataFrame:
-    """The judge model's judgements (columns JUDGEMENTS) of these correct samples, or of any when gold is not `gold_known`.
+    """The judge model's judgements (columns JUDGEMENTS) of these correct samples, or of any when gold is not
+    `gold_known`.
 
     Where only `n_per_arm` correct samples are to be judged, as many are drawn. Equal solutions of a problem are judged
     once. The outputs lie in `judge/`, resumable; their cost in `judge.json`.
