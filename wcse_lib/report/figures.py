@@ -45,7 +45,8 @@ def draw_all(tables: Tables, narrow: bool = False, paper: str | None = None) -> 
 
 
 def _prepared(tables: Tables) -> Tables:
-    """Tables that have rows, their texts printable, and one order of arms, so that each keeps its look in all figures."""
+    """Tables that have rows, their texts printable, and one order of arms, so that each keeps its look in all
+    figures."""
     found = {}
     for name, rows in tables.items():
         if rows is not None and len(rows):
@@ -407,7 +408,8 @@ def _who(rows: Frame) -> pd.Categorical:
 
 
 def explored(rows: Frame, budget: float, unit: str, crossings: list[float]) -> str:
-    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings marked.
+    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings
+    marked.
 
     Args: rows: arm, cost, value, low, high (fractions); budget and crossings: costs per problem, in `unit`.
     """

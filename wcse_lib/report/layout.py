@@ -25,8 +25,8 @@ class Sheet:
     """How a figure is laid out.
 
     `rows` chooses the rows of its table; there is a panel for every value of the column `by`, under `title` with that
-    value put in, `per_line` side by side. `height`: of a line of panels, in inches, which then share their y axis; None:
-    as their rows need. `panels`, where given, makes the panels from all tables and the name of the paper's data.
+    value put in, `per_line` side by side. `height`: of a line of panels, in inches, which then share their y axis;
+    None: as their rows need. `panels`, where given, makes the panels from all tables and the name of the paper's data.
     """
 
     draw: Callable
@@ -52,7 +52,8 @@ def sheet(**layout):
 
 
 def figure(name: str, table: str, tables: Tables, narrow: bool = False, paper: str | None = None):
-    """The figure of this name as a matplotlib Figure, 7 in wide (`narrow`: 3.4 in); None where its table has no rows."""
+    """The figure of this name as a matplotlib Figure, 7 in wide (`narrow`: 3.4 in); None where its table has no
+    rows."""
     layout = SHEETS[name]
     if layout.panels:
         panels = layout.panels(tables, paper)

@@ -120,7 +120,8 @@ def _beside(ax, end: tuple[float, float], text: str) -> None:
 
 
 def forest(ax, rows: pd.DataFrame, by: str):
-    """Differences as dots around a zero line, in percentage points, and spelt out at the right. Columns as in `dots`."""
+    """Differences as dots around a zero line, in percentage points, and spelt out at the right. Columns as in
+    `dots`."""
     ax.axvline(0, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     in_points = {name: 100 * rows[name] for name in ("value", "low", "high")}
     heights = dots(ax, rows.assign(**in_points), by)

@@ -62,7 +62,8 @@ JUDGED_BY_PROBLEM = """
 
 @dataclass
 class Published:
-    """A dataset folder: `problems` has a row per problem (n, n_judged, n_unsound); the rest are the values of columns."""
+    """A dataset folder: `problems` has a row per problem (n, n_judged, n_unsound); the rest are the values of
+    columns."""
 
     folder: Path
     budget: str
@@ -75,11 +76,12 @@ class Published:
 
 
 def publish_study(run: Run, out: str | Path) -> list[Path]:
-    """Write one folder per arm, budget and recipe: `data/train.parquet`, `README.md` (the card), `plan.json`, `ledger.csv`.
+    """Write one folder per arm, budget and recipe: `data/train.parquet`, `README.md` (the card), `plan.json`,
+    `ledger.csv`.
 
-    Rows: the columns of MEANINGS, sorted by problem and sample. A folder is ready to be pushed to a hub after its licence
-    has been chosen in the card. Raises StudyError naming the file that the study lacks; an arm without examples at a
-    budget gets no folder.
+    Rows: the columns of MEANINGS, sorted by problem and sample. A folder is ready to be pushed to a hub after its
+    licence has been chosen in the card. Raises StudyError naming the file that the study lacks; an arm without
+    examples at a budget gets no folder.
     """
     check_tables(run.folder, run.plan_id)
     folders = []
