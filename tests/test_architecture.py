@@ -41,7 +41,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "unsloth": {"train.models"},
     "trl": {"train.attempt"},
     "peft": {"train.models", "sample.engines.hf"},
-    "matplotlib": {"report.figures"},
+    "matplotlib": {"report.style", "report.marks"},
     "papermill": {"pipeline"},
     "jupyter_client": {"pipeline"},
     "nbconvert": {"report.notebooks"},

@@ -11,13 +11,12 @@ from conftest import ROOT
 from test_allocation import chance, fill, study_of
 from test_checkpoints import checkpoint as write_checkpoint
 
-from wcse_lib import forecast
+from wcse_lib import forecast, report
 from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import ledger, matching
 from wcse_lib.plan import expected, explorer, pilot, power
-from wcse_lib.report import figures
 from wcse_lib.store import StudyError, read_json, read_parquet, write_json, write_parquet
 from wcse_lib.study import Run, check_study
 
@@ -616,17 +615,17 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
 
 
 def test_the_papers_curves_and_our_forecast():
-    table = planning.paper_curves(figures.PAPER)
+    table = planning.paper_curves(report.PAPER)
     assert (table["forecast"] - table["read"]).abs().max() < 0.009
     row = table.query("data == 'MATH' and model == '9B' and k == 30").iloc[0]
     assert row["flops_per_token"] == 2 * 9e9 * 30 and not row["fitted"] and row["read"] == 0.706
-    assert figures.svg(figures.paper_forecast(table)).startswith("<?xml")
+    assert report.svg(report.paper_forecast(table)).startswith("<?xml")
 
 
 def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
     for key in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG"):
         monkeypatch.delenv(key, raising=False)
-    still = planning.explore(forecast_run, figures.explored)
+    still = planning.explore(forecast_run, report.explored)
     picture = base64.b64decode(
         re.search(r'<img [^>]*src="data:image/svg\+xml;base64,([^"]+)"', still.data)[1]
     )
@@ -637,7 +636,7 @@ def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
         and "Illustration" not in still.data
     )
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
-    sliders, shown = planning.explore(forecast_run, figures.explored).children
+    sliders, shown = planning.explore(forecast_run, report.explored).children
     before = shown.value
     named = {s.description: s for s in sliders.children}
     assert len(named) == 2 + 2 * 2
@@ -647,7 +646,7 @@ def test_the_explorer_draws_and_moves(forecast_run, monkeypatch):
     few = wc()
     named["wc: tokens per sample"].value *= 2
     assert wc() == pytest.approx(few / 2, abs=0.11)
-    assert planning.explore(forecast_run, figures.explored, interactive=False).data == still.data
+    assert planning.explore(forecast_run, report.explored, interactive=False).data == still.data
 
 
 def test_what_was_left_out_is_counted_by_reason_and_near_duplicates_are_shown(tmp_path):
@@ -705,7 +704,7 @@ def test_the_explorer_counts_as_the_plan_does(tmp_path, monkeypatch):
     )
     run = planning.make_plan(study, tmp_path)
     monkeypatch.setenv("JPY_SESSION_NAME", "x")
-    sliders, shown = planning.explore(run, figures.explored).children
+    sliders, shown = planning.explore(run, report.explored).children
     named, wc = (
         {s.description: s for s in sliders.children},
         lambda: float(re.search(r"<td>wc</td><td>([\d.]+)", shown.value)[1]),

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from wcse_lib.report import figures
+from wcse_lib.report import figures, style
 
 BUDGETS = {"low": {"se": 1, "wc": 3}, "high": {"se": 10, "wc": 30}}
 BASES = {
@@ -290,7 +290,7 @@ def drawn():
 def test_every_figure_is_drawn_with_labelled_axes_and_fits_its_column(drawn, narrow):
     assert sorted(drawn[narrow]) == sorted(ALL)
     for name, fig in drawn[narrow].items():
-        assert fig.get_figwidth() == (figures.COLUMN if narrow else figures.DOUBLE)
+        assert fig.get_figwidth() == (style.COLUMN if narrow else style.DOUBLE)
         for ax in fig.axes:  # rows name themselves; panels side by side share the first one's label
             assert ax.get_xlabel() and (
                 fig.axes[0].get_ylabel() or ax.get_yticklabels()[0].get_text()
@@ -318,8 +318,8 @@ def test_files_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
         figures.draw_all({"controls": tables()["controls"]})["controls"] for _ in range(2)
     )
     a, b = (
-        figures.save(first, tmp_path / "a", "controls"),
-        figures.save(second, tmp_path / "b", "controls"),
+        style.save(first, tmp_path / "a", "controls"),
+        style.save(second, tmp_path / "b", "controls"),
     )
     assert [p.name for p in a] == ["controls.svg", "controls.png"]
     assert all(x.read_bytes() == y.read_bytes() for x, y in zip(a, b))
@@ -344,7 +344,7 @@ def test_one_sample_per_problem_without_costs_and_intervals():
     )
     fig = figures.draw_all({"coverage": frame})["coverage"]
     assert len(fig.axes) == 1 and "k" in fig.axes[0].get_xlabel()
-    figures.svg(fig)
+    style.svg(fig)
 
 
 def test_numbers_land_where_the_table_says():
@@ -360,7 +360,7 @@ def test_numbers_land_where_the_table_says():
     seen = {t.get_text() for t in ax.texts}
     assert all(f"{100 * v:+.1f}".replace("-", "−") in " ".join(seen) for v in frame["value"])
     fills = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
-    assert fills == {"white", figures.LOOKS[0][0]}  # significant after correction, and not
+    assert fills == {"white", style.LOOKS[0][0]}  # significant after correction, and not
 
 
 def test_an_arm_looks_the_same_in_every_figure_and_arms_differ_in_grey():
@@ -378,8 +378,8 @@ def test_an_arm_looks_the_same_in_every_figure_and_arms_differ_in_grey():
                 if line.get_label() in ("mix", "zeta"):
                     found.setdefault(line.get_label(), set()).add(to_hex(line.get_color()))
     assert len(found["mix"]) == len(found["zeta"]) == 1 and found["mix"] != found["zeta"]
-    for part in zip(*figures.LOOKS):
-        assert len({str(look) for look in part}) == len(figures.LOOKS)
+    for part in zip(*style.LOOKS):
+        assert len({str(look) for look in part}) == len(style.LOOKS)
 
 
 def test_an_arms_colour_is_the_same_in_training_curves():
@@ -410,7 +410,7 @@ def test_labels_of_hostile_data_are_drawn_as_text():
         }
     )
     for fig in figures.draw_all({"levels": frame}).values():
-        ElementTree.fromstring(figures.svg(fig))
+        ElementTree.fromstring(style.svg(fig))
         assert r"\$5 and $\frac$" in {label.get_text() for label in fig.axes[0].get_xticklabels()}
 
 
@@ -462,5 +462,5 @@ def test_a_missing_column_is_named():
 def test_no_global_state_is_left_behind(drawn):
     assert matplotlib.rcParams["svg.hashsalt"] is None and matplotlib.rcParams["axes.spines.top"]
     assert not re.search(
-        r"^(import|from) matplotlib", open(figures.__file__).read(), re.M
+        r"^(import|from) matplotlib", open(style.__file__).read(), re.M
     )  # the door opens inside functions

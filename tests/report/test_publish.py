@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -76,28 +75,33 @@ def test_the_card_tells_the_source(study, tmp_path):
     ).read_text()
 
 
-def test_the_card_of_imported_samples_claims_no_settings(study, tmp_path):
-    found = {
-        "n": 3,
-        "n_problems": 2,
-        "judged": [np.array([[2, 1], [1, 0]])],
-        "model": {"m": None},
-        "verifier": {},
-        "judge": {"human": None},
-    }
-    told = {
-        kind: publish._card(study, "wc", "low", "main", found | {"engine": dict.fromkeys(kind)})
-        for kind in (("import",), ("hf",), ("hf", "import"))
-    }
-    assert [("| Sampling |" in card, "not known here" in card) for card in told.values()] == [
-        (False, True),
-        (True, False),
-        (True, True),
-    ]
-    assert re.search(
-        r"33\.3% of 3 judged examples are unsound \(95 % interval over problems \d+\.\d% to \d+\.\d%; judge: human\)",
-        told["hf",],
+@pytest.mark.parametrize(
+    ("engines", "with_settings", "imported"),
+    [(["import"], False, True), (["hf"], True, False), (["hf", "import"], True, True)],
+)
+def test_the_card_of_imported_samples_claims_no_settings(study, engines, with_settings, imported):
+    problems = pd.DataFrame({"n": [2, 1], "n_judged": [2, 1], "n_unsound": [1, 0]})
+    published = publish.Published(
+        study.folder, "low", "main", problems, ["m"], engines, verifier=[], judge=["human"]
     )
+    card = publish.card(study, "wc", published)
+    assert ("| Sampling |" in card) == with_settings
+    assert ("not known here" in card) == imported
+    assert re.search(
+        r"33\.3% of 3 judged examples are unsound "
+        r"\(95 % interval over problems \d+\.\d% to \d+\.\d%; judge: human\)",
+        card,
+    )
+
+
+def test_what_breaks_a_row_of_the_card_or_reads_as_markup_is_escaped(study):
+    problems = pd.DataFrame({"n": [1], "n_judged": [0], "n_unsound": [0]})
+    published = publish.Published(
+        study.folder, "low", "main", problems, ["a|b\n<script>"], ["hf"], [], []
+    )
+    card = publish.card(study, "wc", published)
+    assert "| Written by | a\\|b &lt;script> |" in card
+    assert "not judged" in card
 
 
 def test_an_unfinished_study_is_refused(tmp_path):

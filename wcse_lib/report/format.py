@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wcse_lib.analyze import Column, Kind
+from wcse_lib.intervals import Estimate
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MISSING = "–"
@@ -51,16 +52,6 @@ def estimate(column: Column, row: dict) -> str:
     unit = row.get("unit") or column.unit
     if unit == "points" and not column.signed:
         unit = "%"
-    is_share = unit in ("%", "points")
-    if unit == "count":
-        form = ",.0f" if row["value"] % 1 == 0 else ",.1f"
-    else:
-        form = ("+" if column.signed else "") + (".1f" if is_share else ".2f")
-    factor = 100 if is_share else 1
-    value, low, high = (
-        format(factor * row[name], form).replace("-", "−") for name in ("value", "low", "high")
-    )
-    text = value
-    if unit != "count" and row["low"] == row["low"]:
-        text = f"{value} [{low}, {high}]"
+    number = Estimate(row["value"], row["low"], row["high"], unit=unit)
+    text = number.text(signed=column.signed, with_unit=False)
     return text if unit in (column.unit, "%", "count") else f"{text} {unit}"

@@ -11,11 +11,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wcse_lib.analyze import TABLES, Figure, Quantity, Table, read_tables
+from wcse_lib.analyze import TABLES, Table, read_tables
 from wcse_lib.nano import MODELS
 from wcse_lib.report import figures
+from wcse_lib.report.layout import SHEETS
 from wcse_lib.report.notebooks import Book, read_books
 from wcse_lib.report.paths import shortener, without_paths
+from wcse_lib.report.style import svg
 from wcse_lib.report.tables_html import PageTable, page_table, side_by_side
 from wcse_lib.store import machine, read_json, sha256, write_text
 from wcse_lib.study import resolve
@@ -157,13 +159,13 @@ def _figures(
     wide = _saved_figures(folder)
     if not narrow.keys() <= wide.keys():
         drawn = figures.draw_all(tables, paper=paper)
-        wide = {name: figures.svg(figure) for name, figure in drawn.items()}
+        wide = {name: svg(figure) for name, figure in drawn.items()}
     shown = {}
     for table in TABLES.values():
         for figure in table.figures:
             if figure.name in narrow:
-                rows = _rows_of(figure, tables[table.name])
-                narrow_svg = figures.svg(narrow[figure.name])
+                rows = SHEETS[figure.name].rows(tables[table.name])
+                narrow_svg = svg(narrow[figure.name])
                 alt = numbers_in_words(table, rows)
                 shown[figure.name] = page_figure(wide[figure.name], narrow_svg, alt, _span(rows))
     return shown
@@ -180,14 +182,6 @@ def _saved_figures(folder: Path) -> dict[str, str]:
     newest = max(written, default=0.0)
     saved = [path for path in folder.glob("figures/*.svg") if path.stat().st_mtime >= newest]
     return {path.stem: path.read_text(encoding="utf-8") for path in saved}
-
-
-def _rows_of(figure: Figure, rows: pd.DataFrame) -> pd.DataFrame:
-    if figure.name in ("accuracy", "majority"):
-        return rows[(rows["metric"] == "maj@k") == (figure.name == "majority")]
-    if figure.name == "likelihood":
-        return rows[rows["quantity"] == Quantity.LOG_LIKELIHOOD]
-    return rows
 
 
 def _span(rows: pd.DataFrame) -> str:

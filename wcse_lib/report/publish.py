@@ -8,200 +8,183 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import yaml
 
 from wcse_lib.intervals import ratio
+from wcse_lib.plan import MAIN
 from wcse_lib.report.paths import without_paths
 from wcse_lib.store import (
-    KEY,
     StudyError,
     check_tables,
-    iter_samples,
     parquet_writer,
-    problem_range_filter,
-    read_parquet,
-    read_pieces,
+    query,
+    query_pieces,
+    sample_table,
     write_json,
     write_text,
 )
 from wcse_lib.study import Run
 
+CARD = Path(__file__).parent / "dataset_card.md.j2"
 MEANINGS = {
     "problem_id": "the problem, as in the study's plan",
     "question": "its text",
-    "solution": "what the model wrote",
+    "text": "what the model wrote: the solution",
     "answer": "the gold answer",
-    "extracted": "the final answer read out of the solution",
+    "extracted": "the final answer read out of the text",
     "level": "the problem's difficulty, where known",
-    "model": "who wrote the solution",
+    "model": "who wrote the text",
     "sample_index": "which of the arm's samples of this problem it was",
-    "sound": "what `judge` says of the reasoning: false where it found it unsound (`arithmetic` only looks for wrong sums)",
+    "sound": "what `judge` says of the reasoning: false where it found it unsound "
+    "(`arithmetic` only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }
 COLUMNS = dict.fromkeys(MEANINGS, "string") | {"sample_index": "int64", "sound": "boolean"}
-CARD = """
-# {}
-
-Solutions that a language model sampled for a compute-matched study of training data. `plan.json` holds every parameter,
-`ledger.csv` what was planned and spent. Choose a licence that the problems and the model allow before you share this.
-
-| | |
-| --- | --- |
-{}
-
-| column | meaning |
-| --- | --- |
-{}
+ROWS = """
+    SELECT problem_id, question, examples.text, answer, extracted, level, model, sample_index, sound, judge,
+           engine, verifier
+    FROM examples
+    JOIN chosen USING (budget, recipe)
+    JOIN problems USING (problem_id)
+    JOIN samples USING (author, problem_id, sample_index)
+    JOIN verdicts USING (author, problem_id, sample_index)
+    LEFT JOIN judgements USING (author, problem_id, sample_index)
+    ORDER BY problem_id, sample_index
 """
+JUDGED_BY_PROBLEM = """
+    SELECT problem_id, count(*) AS n, count(sound) AS n_judged, count_if(NOT sound) AS n_unsound
+    FROM published GROUP BY problem_id ORDER BY problem_id
+"""
+
+
+@dataclass
+class Published:
+    """A dataset folder: `problems` has a row per problem (n, n_judged, n_unsound); the rest are the values of columns."""
+
+    folder: Path
+    budget: str
+    recipe: str
+    problems: pd.DataFrame
+    model: list[str]
+    engine: list[str]
+    verifier: list[str]
+    judge: list[str]
 
 
 def publish_study(run: Run, out: str | Path) -> list[Path]:
     """Write one folder per arm, budget and recipe: `data/train.parquet`, `README.md` (the card), `plan.json`, `ledger.csv`.
 
-    Rows: the columns of MEANINGS. A folder is ready to be pushed to a hub after its licence has been chosen in the card.
-    Raises StudyError naming the file that the study lacks; an arm without examples at a budget gets no folder.
+    Rows: the columns of MEANINGS, sorted by problem and sample. A folder is ready to be pushed to a hub after its licence
+    has been chosen in the card. Raises StudyError naming the file that the study lacks; an arm without examples at a
+    budget gets no folder.
     """
-    problems = read_parquet(
-        run.path("01", "train.parquet"), ["problem_id", "question", "answer", "level"]
-    )
     check_tables(run.folder, run.plan_id)
     folders = []
-    for arm in run.plan["arms"]:
-        for (b, recipe), found in _write(run, arm, problems, Path(out)).items():
-            folder = found["folder"]
-            for stale in set((folder / "data").iterdir()) - {folder / "data" / "train.parquet"}:
-                stale.unlink()
-            write_text(folder / "README.md", _card(run, arm, b, recipe, found))
-            write_json(
-                folder / "plan.json", without_paths(run.plan.model_dump(mode="json"), run.folder)
-            )
+    for arm in run.plan.arms:
+        examples = run.path("03", arm, "examples.parquet")
+        groups = "SELECT budget, recipe, count(*) AS n FROM examples GROUP BY ALL ORDER BY ALL"
+        for group in query(groups, examples=examples).itertuples():
+            published = _write_rows(run, arm, group, Path(out))
+            folder = published.folder
+            write_text(folder / "README.md", card(run, arm, published))
+            plan = run.plan.model_dump(mode="json")
+            write_json(folder / "plan.json", without_paths(plan, run.folder))
             shutil.copyfile(run.path("06", "tables", "ledger.csv"), folder / "ledger.csv")
             folders.append(folder)
     return folders
 
 
-def _write(run: Run, arm: str, problems: pd.DataFrame, out: Path) -> dict[tuple[str, str], dict]:
-    """Write an arm's examples, a few problems at a time; returns by budget and recipe the folder, `n`, `n_problems`,
-    `judged` (of each problem's examples, how many were judged and how many are unsound), and the different values of
-    `model`, `engine`, `verifier` and `judge`."""
-    files = {
-        name: run.path("03", arm, f"{name}.parquet")
-        for name in ("examples", "verdicts", "judgements")
+def _write_rows(run: Run, arm: str, group, out: Path) -> Published:
+    """Write the examples of an arm at the budget and recipe of `group`, which has `n` of them."""
+    name = f"{run.study.study}-{arm}-{group.budget}"
+    folder = out / (name if group.recipe == MAIN else f"{name}-{group.recipe}")
+    file = folder / "data" / "train.parquet"
+    verified = {
+        table: run.path("03", arm, f"{table}.parquet")
+        for table in ("examples", "verdicts", "judgements")
     }
-    written, n = {}, sum(map(len, read_pieces(files["examples"], KEY)))
-    with ExitStack() as stack:
-        for samples in iter_samples(run.path("02", arm), [*KEY, "model", "engine"]):
-            near = problem_range_filter(samples)
-            examples = read_parquet(files["examples"], None, near).rename(
-                columns={"text": "solution"}
-            )
-            examples = examples if "recipe" in examples else examples.assign(recipe="main")
-            judgements = read_parquet(
-                files["judgements"], [*KEY, "sound", "judge"], near
-            ).drop_duplicates(KEY)
-            rows = examples.merge(
-                read_parquet(files["verdicts"], [*KEY, "extracted", "verifier"], near), on=KEY
-            )
-            rows = (
-                rows.merge(judgements, on=KEY, how="left")
-                .merge(problems, on="problem_id")
-                .merge(samples, on=KEY)
-            )
-            n -= len(rows)
-            for (b, recipe), part in rows.groupby(["budget", "recipe"], sort=False):
-                if (b, recipe) not in written:
-                    folder = out / "-".join(
-                        [run.study.study, arm, b, *([recipe] if recipe != "main" else [])]
-                    )
-                    add = stack.enter_context(
-                        parquet_writer(folder / "data" / "train.parquet", COLUMNS)
-                    )
-                    written[b, recipe] = {
-                        "folder": folder,
-                        "add": add,
-                        "n": 0,
-                        "n_problems": 0,
-                        "judged": [],
-                    }
-                    written[b, recipe] |= {
-                        name: {} for name in ("model", "engine", "verifier", "judge")
-                    }
-                found, sound = (
-                    written[b, recipe],
-                    part.dropna(subset="sound").astype({"sound": bool}),
-                )
-                found["add"](part)
-                found["judged"].append(
-                    (~sound["sound"]).groupby(sound["problem_id"]).agg(["count", "sum"]).to_numpy()
-                )
-                counted = {"n": len(part), "n_problems": part["problem_id"].nunique()}
-                found |= {name: found[name] + k for name, k in counted.items()}
-                found |= {
-                    name: found[name] | dict.fromkeys(part[name].dropna())
-                    for name in ("model", "engine", "verifier", "judge")
-                }
-        if n:
+    pieces = query_pieces(
+        ROWS,
+        chosen=pd.DataFrame({"budget": [group.budget], "recipe": [group.recipe]}),
+        problems=run.path("01", "train.parquet"),
+        samples=sample_table(run.path("02", arm)),
+        **verified,
+    )
+    values = {column: set() for column in ("model", "engine", "verifier", "judge")}
+    n_written = 0
+    with parquet_writer(file, COLUMNS) as add:
+        for rows in pieces:
+            add(rows)
+            n_written += len(rows)
+            for column, seen in values.items():
+                seen.update(rows[column].dropna())
+        if n_written < group.n:
             raise StudyError(
-                f"{files['examples']}: {n} examples have no sample or verdict; run 03_verify again"
+                f"{verified['examples']}: {group.n - n_written} examples have no sample or verdict; "
+                "run 03_verify again"
             )
-    return written
+    for stale in set(file.parent.iterdir()) - {file}:
+        stale.unlink()
+    problems = query(JUDGED_BY_PROBLEM, published=file)
+    facts = {column: sorted(map(str, seen)) for column, seen in values.items()}
+    return Published(folder, group.budget, group.recipe, problems, **facts)
 
 
-def _card(run: Run, arm: str, b: str, recipe: str, found: dict) -> str:
-    spec, study = run.arm(arm), run.study
-    curation = (study.curation if recipe == "main" else study.recipes[recipe]).model_dump(
-        exclude_defaults=True
+def card(run: Run, arm: str, published: Published) -> str:
+    """A dataset card: where the rows come from, how they were chosen and checked, and what the columns mean."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    title = f"{run.study.study}: examples of {arm} at budget {published.budget}"
+    data_files = [{"split": "train", "path": "data/*.parquet"}]
+    data = DatasetCardData(
+        license="unknown",
+        task_categories=["text-generation"],
+        tags=["synthetic", "reasoning"],
+        pretty_name=title,
+        configs=[{"config_name": "default", "data_files": data_files}],
     )
-    drawn = study.sampling.model_dump(exclude_none=True) | study.arms[arm].model_dump(
-        include={"temperature"}, exclude_none=True
-    )
-    front = {
-        "license": "unknown",
-        "task_categories": ["text-generation"],
-        "tags": ["synthetic", "reasoning"],
-        "pretty_name": f"{study.study}: examples of {arm} at budget {b}",
-        "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}
-        ],
-    }
-    facts = {
-        "Examples": f"{found['n']:,} for {found['n_problems']:,} problems",
-        "Written by": ", ".join(without_paths(list(map(str, found["model"])), run.folder)),
-        "Budget": f"{b}: {spec['samples'][b]:g} samples a problem, matched by {study.budget.match} to arm {study.budget.reference}",
-        "Chosen by": f"recipe {recipe}: {curation or 'correct final answers, exact duplicates removed'}",
-        "Final answers checked by": ", ".join(map(str, found["verifier"])),
-        "Reasoning": _unsound(found),
-        "Sampling": str(drawn) if set(found["engine"]) != {"import"} else "",
-        "Imported": "how imported samples were drawn is not known here"
-        if "import" in found["engine"]
-        else "",
-        "Dataset": f"{without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)}",
+    facts = _facts(run, arm, published)
+    made = DatasetCard.from_template(data, str(CARD), title=title, facts=facts, columns=MEANINGS)
+    return str(made)
+
+
+def _facts(run: Run, arm: str, published: Published) -> dict[str, str]:
+    """What the card says of the rows, by its name; empty where it does not apply."""
+    study, budget, recipe = run.study, published.budget, published.recipe
+    curation = study.curation if recipe == MAIN else study.recipes[recipe]
+    choice = curation.model_dump(exclude_defaults=True)
+    temperature = study.arms[arm].model_dump(include={"temperature"}, exclude_none=True)
+    sampling = study.sampling.model_dump(exclude_none=True) | temperature
+    imported = "import" in published.engine
+    return {
+        "Examples": f"{published.problems['n'].sum():,} for {len(published.problems):,} problems",
+        "Written by": ", ".join(without_paths(published.model, run.folder)),
+        "Budget": f"{budget}: {run.arm(arm).samples[budget]:g} samples a problem, "
+        f"matched by {study.budget.match} to arm {study.budget.reference}",
+        "Chosen by": f"recipe {recipe}: "
+        f"{choice or 'correct final answers, exact duplicates removed'}",
+        "Final answers checked by": ", ".join(published.verifier),
+        "Reasoning": _unsound(published),
+        "Sampling": "" if published.engine == ["import"] else str(sampling),
+        "Imported": "how imported samples were drawn is not known here" if imported else "",
+        "Dataset": str(without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)),
         "Study": f"{study.study}, plan {run.plan_id}, seed {study.seed}",
     }
-    safe = str.maketrans(
-        {"|": "\\|", "\n": " ", "<": "&lt;"}
-    )  # nothing may break the row or be read as markup
-    table = "\n".join(
-        f"| {key} | {value.translate(safe)} |" for key, value in facts.items() if value
-    )
-    columns = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items())
-    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n" + CARD.format(
-        front["pretty_name"], table, columns
-    )
 
 
-def _unsound(found: dict) -> str:
-    judged, unsound = np.concatenate(found["judged"]).T
-    if not judged.sum():
+def _unsound(published: Published) -> str:
+    problems = published.problems
+    n_judged = problems["n_judged"].sum()
+    if not n_judged:
         return "not judged"
-    value, low, high = ratio(unsound, judged)
-    interval = f"95 % interval over problems {low:.1%} to {high:.1%}"
-    return f"{value:.1%} of {judged.sum():,} judged examples are unsound ({interval}; judge: {', '.join(map(str, found['judge']))})"
+    value, low, high = ratio(problems["n_unsound"], problems["n_judged"])
+    return (
+        f"{value:.1%} of {n_judged:,} judged examples are unsound (95 % interval over problems "
+        f"{low:.1%} to {high:.1%}; judge: {', '.join(published.judge)})"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

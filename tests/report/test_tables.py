@@ -1,0 +1,101 @@
+"""A table is declared once: what `analyze.TABLES` says is written, drawn and shown."""
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from test_report import make_study
+
+from wcse_lib.analyze import TABLES, Figure, Table, read_tables, tables, write_tables
+from wcse_lib.report import figures, format, layout, marks, write_report
+from wcse_lib.report.tables_html import page_table
+
+MOOD = Table(
+    "mood",
+    tables.Section.DATA,
+    "Mood of the samples",
+    tables.words("arm") + tables.estimate("good mood", "%") + tables.numbers("n_problems"),
+    (Figure("mood", "Share of samples in a good mood; read it from left to right."),),
+)
+
+
+@pytest.fixture
+def mood(monkeypatch) -> pd.DataFrame:
+    """A throw-away table with a figure: declared, drawn, and filled."""
+
+    def draw(rows, ax):
+        marks.dots(ax, rows.assign(group="Mood", row=rows["arm"]), by="arm")
+        return marks.finish(ax, "Good mood, %", percent="x")
+
+    monkeypatch.setitem(TABLES, "mood", MOOD)
+    monkeypatch.setitem(layout.SHEETS, "mood", layout.Sheet(draw))
+    facts = {"arm": ["se", "wc"], "n_problems": [300, 300]}
+    return pd.DataFrame(facts | {"value": [0.5, 0.4], "low": [0.45, 0.3], "high": [0.55, 0.5]})
+
+
+def test_a_new_table_is_a_file_a_figure_and_a_part_of_the_report(mood, tmp_path):
+    folder = make_study(tmp_path / "nano", **dict.fromkeys(TABLES))
+    write_tables(folder / "06_analyze" / "tables", {"mood": mood})
+    found = read_tables(folder / "06_analyze" / "tables")
+    pd.testing.assert_frame_equal(found["mood"], mood, check_dtype=False)
+    assert list(figures.draw_all(found)) == ["mood"]
+    page = BeautifulSoup(write_report(folder).read_text(), "html.parser")
+    caption = page.select_one("figure.plot figcaption").get_text()
+    assert caption.startswith("Mood of the samples. Share of samples in a good mood")
+    assert caption.endswith("Bars: 95\xa0% intervals; n\xa0=\xa0300 problems.")
+    heads = [th.get_text() for th in page.select("figure.plot th")]
+    assert heads == ["arm", "good mood, % [95 % interval]", "problems"]
+    assert "50.0 [45.0, 55.0]" in page.select_one("figure.plot table").get_text()
+
+
+def test_every_declared_figure_has_its_function():
+    declared = [figure.name for table in TABLES.values() for figure in table.figures]
+    assert sorted(declared) == sorted(set(layout.SHEETS) - {"studies"})
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_a_declared_table_names_every_column_once_and_an_interval_with_its_value(table):
+    names = [column.name for column in table.columns]
+    assert len(names) == len(set(names))
+    assert {"value", "low", "high"}.isdisjoint(names) or {"value", "low", "high"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        (tables.Column("flops_spent"), 1.234e12, "1.23 × 10¹²"),
+        (tables.Column("k"), 12345.0, "12,345"),
+        (tables.Column("ratio"), 0.5, "0.5"),
+        (tables.Column("ratio"), float("nan"), "–"),
+        (tables.Column("inside", kind=tables.Kind.FLAG), True, "yes"),
+        (tables.Column("p", kind=tables.Kind.P_VALUE), 0.0002, "< 0.001"),
+        (tables.Column("tie_rate", unit="%"), 0.123, "12.3"),
+        (tables.Column("arm", kind=tables.Kind.WORD), "null", "null"),
+    ],
+)
+def test_a_value_is_written_as_its_column_says(column, value, text):
+    assert format.cell(column, value) == text
+
+
+@pytest.mark.parametrize(
+    ("column", "unit", "text"),
+    [
+        (tables.Column("value", unit="%"), None, "40.0 [30.0, 50.0]"),
+        (tables.Column("value", unit="points", signed=True), None, "+40.0 [+30.0, +50.0]"),
+        (tables.Column("value"), "points", "40.0 [30.0, 50.0]"),
+        (tables.Column("value", signed=True), "points", "+40.0 [+30.0, +50.0] points"),
+        (tables.Column("value"), "nats per token", "0.40 [0.30, 0.50] nats per token"),
+        (tables.Column("value"), "", "0.40 [0.30, 0.50]"),
+    ],
+)
+def test_an_estimate_is_written_in_the_unit_of_its_column_or_of_its_row(column, unit, text):
+    row = {"value": 0.4, "low": 0.3, "high": 0.5, "unit": unit}
+    assert format.estimate(column, row) == text
+
+
+def test_what_is_the_same_in_every_row_is_said_once_and_undeclared_columns_come_last():
+    rows = pd.DataFrame({"seed": [1, 2, 3], "arm": ["a", "b", "c"], "k": 4, "budget": None})
+    declared = Table("x", None, "X", tables.words("arm", "budget") + tables.numbers("k"))
+    shown = page_table(declared, rows)
+    assert [head.label for head in shown.head] == ["arm", "seed"]
+    assert shown.constant == "k 4"
+    assert [cell.text for cell in shown.rows[0]] == ["a", "1"]

@@ -1,0 +1,168 @@
+"""What figures are made of: points with intervals, rows of them under headings, series, curves, axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib.intervals import Estimate
+from wcse_lib.report.format import power_of_ten
+from wcse_lib.report.style import GREY, INK, Look, looks_of
+
+HEADING_GAP, ROW_GAP, SAME_ROW_GAP = 1.4, 1.0, 0.6  # in heights of a row
+
+
+def finish(ax, x_label: str, y_label: str = "", percent: str = "", grid: str = "x"):
+    """Labels, per-cent ticks on the axis `percent`, grid, and a legend where there is more than one series."""
+    ax.set_xlabel(x_label)
+    ax.set_ylabel(y_label)
+    if percent:
+        axis = ax.xaxis if percent == "x" else ax.yaxis
+        axis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+    ax.grid(axis=grid)
+    if len(ax.get_legend_handles_labels()[1]) > 1:
+        ax.legend()
+    return ax
+
+
+def curve(ax, x, rows: pd.DataFrame, look: Look, label: str) -> None:
+    """A line with a band; every point is marked where they are few, else the ends."""
+    marked = None if len(rows) <= 12 else [0, len(rows) - 1]
+    ax.plot(
+        x,
+        rows["value"],
+        color=look.color,
+        ls=look.line,
+        marker=look.marker,
+        markevery=marked,
+        label=label,
+    )
+    ax.fill_between(x, rows["low"], rows["high"], color=look.color, alpha=0.15, lw=0)
+
+
+def points(
+    ax, at, rows: pd.DataFrame, look: Look, label: str | None, flat=False, hollow=False
+) -> None:
+    """Points with their intervals, at these places of the x axis (`flat`: of the y axis); no interval, a bare point."""
+    value, low, high = (rows[name].to_numpy(float) for name in ("value", "low", "high"))
+    x, y, side = (value, at, "xerr") if flat else (at, value, "yerr")
+    errors = {side: np.clip([value - low, high - value], 0, None)}
+    ax.errorbar(
+        x,
+        y,
+        **errors,
+        color=look.color,
+        fmt=look.marker,
+        mfc="white" if hollow else look.color,
+        elinewidth=1,
+        label=label,
+        clip_on=False,
+    )
+
+
+def places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
+    """Order entries by group, under a heading each, and by row; label the axis; return the entries' y."""
+    keys = list(zip(groups, rows))
+    heights = np.zeros(len(keys))
+    y, previous = 0.0, (None, None)
+    order = sorted(range(len(keys)), key=lambda i: (groups.index(groups[i]), keys.index(keys[i])))
+    for i in order:
+        if groups[i] != previous[0]:
+            if previous[0]:
+                y += HEADING_GAP
+            _heading(ax, y, groups[i])
+        y += SAME_ROW_GAP if keys[i] == previous else ROW_GAP
+        heights[i] = y
+        previous = keys[i]
+    ticks = pd.Series(heights).groupby(pd.Series(keys), sort=False).mean()
+    ax.set_yticks(list(ticks), [row for _, row in ticks.index])
+    ax.set_ylim(y + 0.7, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    return heights
+
+
+def _heading(ax, y: float, text: str) -> None:
+    ax.text(
+        0,
+        y,
+        text,
+        transform=ax.get_yaxis_transform(),
+        weight="bold",
+        size=7.5,
+        va="center",
+        bbox=dict(fc="white", ec="none", pad=1),
+    )
+
+
+def dots(ax, rows: pd.DataFrame, by: str, notes: str = "") -> np.ndarray:
+    """Points with intervals, a line of the figure for each (`group`, `row`), marked by the column `by`.
+
+    Columns: group, row, value, low, high, `by`; `hollow`, where given, leaves points empty; `notes`: a column of short
+    texts to stand beside them. Returns the entries' y.
+    """
+    heights = places(ax, list(rows["group"]), list(rows["row"]))
+    looks = looks_of(rows[by])
+    first = ~rows[by].duplicated().to_numpy()
+    for i, name in enumerate(rows[by]):
+        one = rows.iloc[[i]]
+        hollow = "hollow" in one and bool(one["hollow"].iloc[0])
+        points(ax, [heights[i]], one, looks[name], name if first[i] else None, True, hollow)
+        if notes and isinstance(one[notes].iloc[0], str):
+            right = np.nanmax(one[["value", "high"]])
+            _beside(ax, (right, heights[i]), one[notes].iloc[0])
+    return heights
+
+
+def _beside(ax, end: tuple[float, float], text: str) -> None:
+    offset = dict(textcoords="offset points", va="center", size=6, color=GREY)
+    ax.annotate(text, end, (3, 0), **offset)
+
+
+def forest(ax, rows: pd.DataFrame, by: str):
+    """Differences as dots around a zero line, in percentage points, and spelt out at the right. Columns as in `dots`."""
+    ax.axvline(0, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    in_points = {name: 100 * rows[name] for name in ("value", "low", "high")}
+    heights = dots(ax, rows.assign(**in_points), by)
+    for y, row in zip(heights, rows.itertuples()):
+        estimate = Estimate(row.value, row.low, row.high, unit="points")
+        text = estimate.text(with_unit=False)
+        ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", size=6.5)
+
+
+def series(ax, rows: pd.DataFrame, order: list[str], by: str, x_label: str, y_label: str):
+    """Points with intervals over the ordered values of the column `at`; hollow: the first of several budgets."""
+    one_series = ["student" if "student" in rows else by, "budget"]
+    parts = list(rows.groupby(one_series, sort=False, dropna=False, observed=True))
+    budgets = list(rows.loc[rows[by].isin(rows["arm"]), "budget"].dropna().unique())
+    for i, ((_, budget), part) in enumerate(parts):
+        name = part[by].iloc[0]
+        label, hollow = name, False
+        if len(budgets) > 1 and budget in budgets:
+            label, hollow = f"{name}, {budget}", budget == budgets[0]
+        # Series stand a little apart, so that their intervals do not hide each other.
+        shift = 0.1 * (i - (len(parts) - 1) / 2)
+        part = part.assign(at=[order.index(place) + shift for place in part["at"]])
+        part = part.sort_values("at")
+        look = looks_of(rows[by])[name]
+        ax.plot(part["at"], part["value"], color=look.color, ls=look.line, lw=0.8)
+        points(ax, part["at"], part, look, label, hollow=hollow)
+    ax.set_xticks(range(len(order)), order)
+    return finish(ax, x_label, y_label, percent="y", grid="y")
+
+
+def log_ticks(ax, multiples: tuple[int, ...]) -> None:
+    """Ticks of a log x axis at these multiples of powers of ten, written as plain numbers where those are short."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.xaxis.set_major_locator(LogLocator(subs=multiples))
+    ax.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float) -> str:
+    if 0.01 <= value < 1e4:
+        return f"{value:,g}"
+    digit, exponent = f"{value:.0e}".split("e")
+    raised = power_of_ten(int(exponent))
+    return raised if digit == "1" else f"{digit}·{raised}"
