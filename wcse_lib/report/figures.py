@@ -368,8 +368,10 @@ def training(rows: Frame, ax):
 
 
 def _few_lines_of_ledger(rows: Frame) -> Frame:
-    """What was planned or spent; where students are many, the sums over all of them."""
+    """What was planned or spent, its kind with its budget; where students are many, the sums over all of them."""
     rows = rows[rows[["planned", "spent"]].gt(0).any(axis=1)]
+    if "budget" in rows:
+        rows = rows.assign(kind=rows["kind"] + (" (" + rows["budget"] + ")").fillna(""))
     n_lines = rows.groupby(["stage", "unit"])["who"].nunique()
     if n_lines.max() <= MOST_LINES_OF_LEDGER:
         return rows
