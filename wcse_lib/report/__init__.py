@@ -4,6 +4,7 @@ from wcse_lib.report.comparison import compare
 from wcse_lib.report.figures import draw_all, explored
 from wcse_lib.report.page import write_report
 from wcse_lib.report.paper import PAPER, paper_forecast
+from wcse_lib.report.publish import publish_study
 from wcse_lib.report.style import save, svg
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "draw_all",
     "explored",
     "paper_forecast",
+    "publish_study",
     "save",
     "svg",
     "write_report",

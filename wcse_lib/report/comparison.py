@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wcse_lib.analyze import ALL, PRIMARY, Table, read_tables, tables
+from wcse_lib.analyze import (
+    ALL_BASES,
+    PRIMARY_METRIC,
+    QUANTITY_WORDS,
+    Table,
+    metric_words,
+    read_tables,
+    tables,
+    with_metric_words,
+)
 from wcse_lib.intervals import Estimate
 from wcse_lib.report.layout import figure
 from wcse_lib.report.page import PageFigure, page_figure, render
@@ -23,6 +32,7 @@ from wcse_lib.report.tables_html import page_table
 from wcse_lib.store import StudyError, check_tables, read_json, write_text
 from wcse_lib.study import resolve
 
+PRIMARY = metric_words(*PRIMARY_METRIC)
 STUDENT_METRICS = [PRIMARY, "sampled pass@1"]
 SAMPLE_METRICS = ["pass@1", "coverage", "sound coverage"]
 KEYS = ["who", "metric", "arm_a", "arm_b", "budget", "base"]
@@ -159,10 +169,11 @@ def _differences(study: Finished) -> pd.DataFrame:
     """A study's paired differences between arms: of its students, and of the samples."""
     parts = []
     if "differences" in study.tables:
-        rows = study.tables["differences"].assign(who="students")
+        rows = with_metric_words(study.tables["differences"]).assign(who="students")
         parts.append(rows[rows["metric"].isin(STUDENT_METRICS)])
     if "arm_differences" in study.tables:
         rows = study.tables["arm_differences"].assign(who="samples", base="samples")
+        rows["metric"] = rows["quantity"].map(QUANTITY_WORDS)
         parts.append(rows[rows["metric"].isin(SAMPLE_METRICS)])
     if not parts:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
@@ -174,7 +185,7 @@ def _accuracies(study: Finished) -> pd.DataFrame:
     """A study's students of the main recipe on the main held-out problems."""
     if "students" not in study.tables:
         return pd.DataFrame(columns=["student", *KEYS, "value", "low", "high"])
-    rows = study.tables["students"]
+    rows = with_metric_words(study.tables["students"])
     if {"set", "recipe"} <= set(rows):
         rows = rows[(rows["set"] == "held_out") & (rows["recipe"] == "main")]
     rows = rows[rows["metric"].isin(STUDENT_METRICS)]
@@ -237,8 +248,8 @@ def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFram
         [differences, pooled.assign(study="pooled (random effects)")], ignore_index=True
     )
     shown = both[both["metric"] == PRIMARY]
-    if (shown["base"] == ALL).any():
-        shown = shown[shown["base"] == ALL]
+    if (shown["base"] == ALL_BASES).any():
+        shown = shown[shown["base"] == ALL_BASES]
     elif shown.empty:
         shown = both[both["metric"].isin(["pass@1", "coverage"])]
     return shown.assign(group=[_group(row) for row in shown.itertuples()])
@@ -246,7 +257,7 @@ def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFram
 
 def _group(row) -> str:
     """The heading of a comparison in the forest plot."""
-    of_all = row.base in ("samples", ALL)
+    of_all = row.base in ("samples", ALL_BASES)
     base = "" if of_all else f" ({row.base})"
     return f"{row.metric}, {row.budget}: {row.arm_a} − {row.arm_b}{base}"
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pandas as pd
 
-from wcse_lib.analyze import ALL, TABLES
+from wcse_lib.analyze import ALL_BASES, CONTROL_WORDS, TABLES, Metric, Quantity, with_metric_words
 from wcse_lib.report import marks
 from wcse_lib.report.layout import Panel, Tables, figure, sheet
 from wcse_lib.report.paper import paper_points
@@ -174,7 +174,7 @@ def lengths(rows: Frame, ax):
     return marks.finish(ax, "Tokens per sample")
 
 
-@sheet(rows=lambda rows: rows[rows["quantity"].str.startswith("log-likelihood")])
+@sheet(rows=lambda rows: rows[rows["quantity"] == Quantity.LOG_LIKELIHOOD])
 def likelihood(rows: Frame, ax):
     """Log-likelihood of the arms' examples under the untrained students, by base and budget."""
     rows = rows.assign(group="Student " + rows["base"], row=rows["budget"] + " budget")
@@ -204,10 +204,10 @@ def _main(rows: Frame) -> Frame:
 
 
 def _single_samples(rows: Frame) -> Frame:
-    return rows[rows["metric"].str.endswith("pass@1")]
+    return rows[(rows["metric"] == "pass@k") & (rows["k"] == 1)]
 
 
-@sheet(rows=lambda rows: _single_samples(_main(rows)), by="metric", per_line=2)
+@sheet(rows=lambda rows: _single_samples(_main(rows)), by="decoding", per_line=2)
 def accuracy(rows: Frame, ax):
     """Students' accuracy in one metric on held-out problems, by base, budget and arm; the paradigm stands beside."""
     place_of_base = {base: i for i, base in enumerate(rows["base"].unique())}
@@ -220,7 +220,7 @@ def accuracy(rows: Frame, ax):
         row=rows["source"].map(names).fillna(rows["budget"] + " budget"),
     )
     marks.dots(ax, rows, by="who", notes="paradigm")
-    metric = rows["metric"].iloc[0].capitalize()
+    metric = with_metric_words(rows)["metric"].iloc[0].capitalize()
     return marks.finish(ax, f"{metric} on held-out problems, %", percent="x")
 
 
@@ -233,10 +233,6 @@ def _holds_zero(rows: Frame) -> pd.Series:
     return rows["low"].le(0) & rows["high"].ge(0)
 
 
-def _comparison_of_arms(row) -> str:
-    return f"{row.metric.capitalize()}: {row.arm_a} − {row.arm_b}"
-
-
 def _student_and_budget(row) -> str:
     paradigm = f" ({row.paradigm})" if isinstance(row.paradigm, str) and row.paradigm else ""
     return f"{row.base}{paradigm}, {row.budget}"
@@ -245,8 +241,11 @@ def _student_and_budget(row) -> str:
 @sheet(rows=lambda rows: _single_samples(rows) if len(_single_samples(rows)) else rows)
 def differences(rows: Frame, ax):
     """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
+    metric = with_metric_words(rows)["metric"]
+    if "set" in rows:
+        metric = rows["set"] + ", " + metric
     rows = rows.assign(
-        group=[_comparison_of_arms(row) for row in rows.itertuples()],
+        group=metric.str.capitalize() + ": " + rows["arm_a"] + " − " + rows["arm_b"],
         row=[_student_and_budget(row) for row in rows.itertuples()],
         hollow=_not_settled(rows),
         same="",
@@ -262,16 +261,16 @@ def differences(rows: Frame, ax):
 
 def _first_metric_over_bases(rows: Frame) -> Frame:
     """Of the first metric, comparisons over all students, and those between arms that only one base has."""
-    rows = rows[rows["metric"] == rows["metric"].iloc[0]]
-    over_all = rows["base"] == ALL
+    rows = Metric(*rows[list(Metric._fields)].iloc[0]).rows(rows)
+    over_all = rows["base"] == ALL_BASES
     pairs = rows[["arm_a", "arm_b"]].apply(tuple, axis=1)
     return rows[over_all | ~pairs.isin(pairs[over_all])]
 
 
 @sheet(rows=_first_metric_over_bases)
 def transfer(rows: Frame, ax):
-    """Forest plot of paired differences on other held-out sets, as `differences`."""
-    return differences(rows.assign(metric=rows["set"] + ", " + rows["metric"]), ax)
+    """Forest plot of paired differences on other held-out sets."""
+    return differences(rows, ax)
 
 
 @sheet(rows=_first_metric_over_bases)
@@ -283,6 +282,7 @@ def ablations(rows: Frame, ax):
         "pooled": "pooled − {arm_b}",
         "gap": "{arm_a} − {arm_b}: with {recipe} minus main",
     }
+    rows = with_metric_words(rows)
     rows = rows.assign(
         group=[words[row["comparison"]].format(**row) for row in rows.to_dict("records")],
         row=rows["base"] + ", " + rows["budget"],
@@ -309,8 +309,8 @@ def studies(rows: Frame, ax):
 @sheet()
 def controls(rows: Frame, ax):
     """Forest plot of the controls: can the study tell good data (reference) from bad (wrong)? Hollow: includes zero."""
-    rows = rows.assign(
-        group=rows["comparison"].str.replace(" - ", " − "),
+    rows = with_metric_words(rows).assign(
+        group=rows["comparison"].replace(CONTROL_WORDS),
         row=rows["base"],
         hollow=_holds_zero(rows),
     )
@@ -318,18 +318,16 @@ def controls(rows: Frame, ax):
     return marks.finish(ax, "Accuracy difference, percentage points")
 
 
-@sheet(
-    rows=lambda rows: _main(rows)[_main(rows)["metric"].str.startswith("maj@")],
-    by="base",
-    title="student {}",
-    per_line=3,
-    height=2.3,
-)
+def _votes(rows: Frame) -> Frame:
+    rows = _main(rows)
+    return rows[rows["metric"] == "maj@k"]
+
+
+@sheet(rows=_votes, by="base", title="student {}", per_line=3, height=2.3)
 def majority(rows: Frame, ax):
-    """maj@k against k for one base's students before and after training; other metrics and controls are passed over."""
-    votes = rows["metric"].str.fullmatch(r"maj@\d+")
-    rows = rows[votes & rows["source"].isin(["base", "arm"])]
-    rows = rows.assign(at=rows["metric"].str.removeprefix("maj@"), who=_who(rows))
+    """maj@k against k for one base's students before and after training; controls are passed over."""
+    rows = rows[rows["source"].isin(["base", "arm"])]
+    rows = rows.assign(at=rows["k"].astype(str), who=_who(rows))
     order = sorted(rows["at"].unique(), key=int)
     return marks.series(ax, rows, order, "who", "Votes per problem, k", "maj@k accuracy, %")
 

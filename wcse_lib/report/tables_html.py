@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from wcse_lib.analyze import QUANTITY_WORDS, Column, Kind, Table
+from wcse_lib.analyze import QUANTITY_WORDS, Column, Kind, Table, with_metric_words
 from wcse_lib.report import format
 
 MOST_ROWS = 300  # longer tables are cut here; the CSV has the rest
@@ -45,7 +45,11 @@ def page_table(table: Table, rows: pd.DataFrame) -> PageTable:
     An interval stands beside its value. Columns without any value are left out; those with one value throughout stand
     in `constant`.
     """
-    rows = _only_matched_sampling(rows) if table.name == "ledger" else rows
+    if "decoding" in rows:
+        rows = with_metric_words(rows)
+    if "matched" in rows:
+        # Only sampling is matched between arms: elsewhere a bare "no" would read as a fault.
+        rows = rows.assign(matched=rows["matched"].where(rows["kind"] == "sampling"))
     shown, constant = [], []
     for column in _columns(table, rows):
         varies = column.name == "value" or rows[column.name].nunique(dropna=False) > 1
@@ -92,14 +96,6 @@ def _cell(column: Column, row: dict) -> Cell:
     text = format.estimate(column, row) if column.name == "value" else format.cell(column, value)
     known_number = _is_number(column) and value == value
     return Cell(text, value if known_number else None)
-
-
-def _only_matched_sampling(rows: pd.DataFrame) -> pd.DataFrame:
-    """Only sampling is matched between arms: elsewhere a bare "no" would read as a fault."""
-    if "matched" not in rows:
-        return rows
-    sampling = rows["kind"] == "sampling"
-    return rows.assign(matched=rows["matched"].where(sampling))
 
 
 def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
