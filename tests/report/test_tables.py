@@ -28,8 +28,8 @@ def mood(monkeypatch) -> pd.DataFrame:
 
     monkeypatch.setitem(TABLES, "mood", MOOD)
     monkeypatch.setitem(layout.SHEETS, "mood", layout.Sheet(draw))
-    facts = {"arm": ["se", "wc"], "n_problems": [300, 300]}
-    return pd.DataFrame(facts | {"value": [0.5, 0.4], "low": [0.45, 0.3], "high": [0.55, 0.5]})
+    rows = {"arm": ["se", "wc"], "value": [0.5, 0.4], "low": [0.45, 0.3], "high": [0.55, 0.5]}
+    return pd.DataFrame(rows | {"n_problems": [300, 300]})
 
 
 def test_a_new_table_is_a_file_a_figure_and_a_part_of_the_report(mood, tmp_path):
