@@ -17,7 +17,7 @@ from test_params import differing
 
 from wcse_lib import pipeline
 from wcse_lib.sample.prompts import load_tokenizer
-from wcse_lib.store.records import KEY, read_json, read_parquet, read_samples
+from wcse_lib.store import KEY, read_json, read_parquet, read_samples
 from wcse_lib.study import STAGES, Run, Study, check_study, load_study, write_yaml
 from wcse_lib.train.encode import n_trained
 from wcse_lib.train.examples import examples_of
@@ -312,7 +312,9 @@ def tell(run: Run, seconds: float, fell: pd.DataFrame) -> None:
         )
     table = pd.read_csv(run.path("06", "tables", "students.csv"))
     for row in table[(table["metric"] == "pass@k") & (table["k"] == 1)].itertuples():
-        print(f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]")
+        print(
+            f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+        )
     print(
         f"held-out problems: {run.plan['n_problems']['held_out']}\n{fell.round(3).to_string(index=False)}"
     )
