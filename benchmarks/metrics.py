@@ -45,7 +45,6 @@ def coverage(right: np.ndarray, few: int) -> float:
     )
     (n, c), t_counts = timed("counts", metrics.counts, frame)
     _, t_one = timed("coverage@10", metrics.coverage_at_k, n, c, 10)
-    _, t_curve = timed(f"coverage@k, all k = 1 ... {m}", metrics.coverage_curve, n, c)
 
     part = frame.iloc[: few * m]
     flag = part["verdict"] == "correct"
@@ -55,19 +54,19 @@ def coverage(right: np.ndarray, few: int) -> float:
     base, t_rows = timed("  coverage@10, apply over rows", by_row.apply, at_10)
     flags_at_10 = lambda g: estimator(len(g), int(g.sum()), 10)  # noqa: E731
     _, t_flags = timed("  coverage@10, apply over a column of flags", by_flag.apply, flags_at_10)
-    at_all = lambda g: np.array([estimator(len(g), int(g.sum()), k) for k in range(1, m + 1)])  # noqa: E731
-    base_all, t_all = timed(
-        f"  all k = 1 ... {m}, apply over a column of flags", by_flag.apply, at_all
-    )
     assert np.allclose(base, metrics.coverage_per_problem(n[:few], c[:few], 10))
-    assert np.allclose(
-        np.stack(base_all.to_list()).mean(0), metrics.coverage_curve(n[:few], c[:few])
-    )
     scale = p / few
-    print(f"\nratio, all k:                  {scale * t_all / (t_counts + t_curve):7.0f} x")
-    print(f"ratio, k = 10, apply on rows:  {scale * t_rows / (t_counts + t_one):7.0f} x")
+    print(f"\nratio, k = 10, apply on rows:  {scale * t_rows / (t_counts + t_one):7.0f} x")
     print(f"ratio, k = 10, apply on flags: {scale * t_flags / (t_counts + t_one):7.0f} x\n")
-    return t_counts + t_one + t_curve
+    return t_counts + t_one
+
+
+def kinds_of(kinds: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Problem and number of samples of every kind of correct solution."""
+    place, column = np.nonzero(right)
+    pairs = np.stack([place, kinds[place, column]], axis=1)
+    found, sizes = np.unique(pairs, axis=0, return_counts=True)
+    return found[:, 0], sizes
 
 
 def votes_and_kinds(right: np.ndarray, rng: np.random.Generator) -> float:
@@ -76,14 +75,15 @@ def votes_and_kinds(right: np.ndarray, rng: np.random.Generator) -> float:
     pool = np.array(["12", "12.0", *(f"{x}/7" for x in range(1, 13)), None], dtype=object)
     wrong = np.minimum(rng.geometric(0.3, shape) + 1, len(pool) - 1)
     answers = [list(row) for row in pool[np.where(right, rng.integers(0, 2, shape), wrong)]]
-    kinds = [row.tolist() for row in rng.integers(0, 30, shape, dtype=np.int8)]
+    place, sizes = kinds_of(rng.integers(0, 30, shape, dtype=np.int8), right)
     correct, total = [row.tolist() for row in right], 0.0
     for k in (1, 4, 8, 16):
         total += timed(f"maj@{k} and its tie rate", metrics.majority_details, answers, correct, k)[
             1
         ]
     total += timed("self-agreement", metrics.self_agreement, answers)[1]
-    total += timed("diversity@10 of solved problems", metrics.diversity_at_k, kinds, correct, 10)[1]
+    n = np.full(len(right), right.shape[1])
+    total += timed("diversity@10", metrics.diversity_per_problem, n, place, sizes, 10)[1]
     tokens, reason = (
         rng.integers(1, 512, right.size),
         np.where(rng.random(right.size) < 0.01, "length", "stop"),

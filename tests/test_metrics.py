@@ -49,12 +49,9 @@ def test_coverage_equals_all_subsets(drawn):
     expected = [over_subsets(p, k, lambda subset: any(s[1] for s in subset)) for p in problems]
     assert metrics.coverage_per_problem(n, c, k) == pytest.approx(expected, abs=1e-12)
     assert metrics.coverage_at_k(n, c, k) == pytest.approx(np.mean(expected), abs=1e-12)
-    curve = metrics.coverage_curve(n, c)
-    assert curve == pytest.approx(
-        [metrics.coverage_at_k(n, c, i) for i in range(1, min(n) + 1)], abs=1e-12
-    )
-    assert metrics.coverage_curve(n, c, [k, 1, k]) == pytest.approx(curve[[k - 1, 0, k - 1]])
-    assert curve[0] == pytest.approx(np.mean(np.array(c) / n)) and (np.diff(curve) > -1e-12).all()
+    curve = [metrics.coverage_at_k(n, c, i) for i in range(1, min(n) + 1)]
+    assert curve[0] == pytest.approx(np.mean(np.array(c) / n))
+    assert (np.diff(curve) > -1e-12).all()
 
 
 def vote(problem, subset):
@@ -80,6 +77,16 @@ def test_majority_equals_all_subsets(drawn):
     assert metrics.majority_at_k(answers, correct, k) == pytest.approx(details["accuracy"].mean())
 
 
+def diversity(kinds, correct, k):
+    """diversity@k of each problem, from a kind and a verdict per sample."""
+    place, sizes = [], []
+    for i, (names, verdicts) in enumerate(zip(kinds, correct)):
+        found = Counter(name for name, right in zip(names, verdicts) if right)
+        place += [i] * len(found)
+        sizes += found.values()
+    return metrics.diversity_per_problem([len(names) for names in kinds], place, sizes, k)
+
+
 @quick
 @given(samples())
 def test_diversity_equals_all_subsets(drawn):
@@ -88,17 +95,7 @@ def test_diversity_equals_all_subsets(drawn):
     unique = [
         over_subsets(p, k, lambda subset: len({s[2] for s in subset if s[1]})) for p in problems
     ]
-    solved = np.mean(
-        [over_subsets(p, k, lambda subset: any(s[1] for s in subset)) for p in problems]
-    )
-    assert metrics.diversity_per_problem(kinds, correct, k) == pytest.approx(unique, abs=1e-12)
-    assert metrics.diversity_at_k(kinds, correct, k, "all") == pytest.approx(
-        np.mean(unique), abs=1e-12
-    )
-    expected = np.mean(unique) / solved if solved else np.nan
-    assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(
-        expected, abs=1e-9, nan_ok=True
-    )
+    assert diversity(kinds, correct, k) == pytest.approx(unique, abs=1e-12)
 
 
 @quick
@@ -109,7 +106,7 @@ def test_order_of_samples_and_problems_never_matters(drawn, random):
     for metric in (
         lambda a, c, d: metrics.majority_at_k(a, c, k),
         lambda a, c, d: metrics.majority_details(a, c, k)["tie_rate"].mean(),
-        lambda a, c, d: metrics.diversity_at_k(d, c, k, "all"),
+        lambda a, c, d: diversity(d, c, k).mean(),
         lambda a, c, d: np.nanmean([0, *metrics.self_agreement(a)]),
     ):
         assert metric(*columns(problems)) == pytest.approx(metric(*columns(shuffled)), abs=1e-12)
@@ -186,9 +183,6 @@ def test_majority_limits():
     answers, correct = [["1", "2", "3", None]], [[True, False, True, False]]
     assert metrics.majority_at_k(answers, correct, 4) == 1, "answers judged correct vote together"
     assert metrics.majority_at_k(answers, correct, 1) == 0.5
-    assert metrics.majority_at_k(
-        [["a", "A", "b"]], [[False, False, True]], 3, canonical=str
-    ) == pytest.approx(1 / 3)
     assert metrics.majority_at_k([["a", float("nan")]], [[True, False]], 2) == 1
     assert (
         metrics.majority_at_k(np.array([["4", "4", "5"]]), np.array([[True, True, False]]), 3) == 1
@@ -246,25 +240,12 @@ def test_different_answers_do_not(one, other):
 
 
 def test_diversity_limits_and_the_papers_identity():
-    kinds, correct = (
-        [list("abcde"), list("vwxyz")],
-        [[True, True, True, False, False], [False] * 4 + [True]],
-    )
-    for k in range(1, 6):  # k * pass@1 / coverage@k, as no two are alike
-        assert metrics.diversity_at_k(kinds, correct, k) == pytest.approx(
-            0.4 * k / metrics.coverage_at_k([5, 5], [3, 1], k)
-        )
-    assert (
-        metrics.diversity_at_k(kinds, correct, 5) == 2
-        and metrics.diversity_at_k(kinds, correct, 1) == 1
-    )
-    same = [["a"] * 5, ["b"] * 5]
-    assert (
-        metrics.diversity_at_k(same, correct, 5) == 1
-        and metrics.diversity_at_k(same, correct, 5, "all") == 1
-    )
-    assert np.isnan(metrics.diversity_at_k(kinds, [[False] * 5] * 2, 2))
-    assert metrics.diversity_at_k(kinds, [[False] * 5] * 2, 2, "all") == 0
+    kinds = [list("abcde"), list("vwxyz")]
+    correct = [[True, True, True, False, False], [False] * 4 + [True]]
+    for k in range(1, 6):  # k * pass@1, as no two are alike
+        assert diversity(kinds, correct, k).mean() == pytest.approx(0.4 * k)
+    assert diversity([["a"] * 5, ["b"] * 5], correct, 5).tolist() == [1, 1]
+    assert diversity(kinds, [[False] * 5] * 2, 2).tolist() == [0, 0]
 
 
 # ----------------------------------------------------------------------------------------------------- raises
@@ -297,8 +278,6 @@ def test_coverage_raises(n, c, k):
     for call in (metrics.coverage_at_k, metrics.coverage_per_problem):
         with pytest.raises(ValueError):
             call(n, c, k)
-    with pytest.raises(ValueError):
-        metrics.coverage_curve(n, c, [k])
 
 
 @pytest.mark.parametrize(
@@ -316,16 +295,16 @@ def test_coverage_raises(n, c, k):
         ([[]], [[]], 1),
     ],
 )
-def test_votes_and_diversity_raise(answers, correct, k):
+def test_votes_raise(answers, correct, k):
     with pytest.raises(ValueError):
         metrics.majority_at_k(answers, correct, k)
-    with pytest.raises(ValueError):
-        metrics.diversity_at_k(answers, correct, k)
 
 
 def test_other_bad_input_raises():
-    with pytest.raises(ValueError, match="average"):
-        metrics.diversity_at_k([["a"]], [[True]], 1, "mean")
+    with pytest.raises(ValueError, match="k = 3"):
+        metrics.diversity_per_problem([2, 5], [0], [1], 3)
+    with pytest.raises(ValueError, match="n_correct"):
+        metrics.diversity_per_problem([2, 5], [0], [3], 2)
     with pytest.raises(ValueError, match="problem 1"):
         metrics.coverage_at_k([9, 4, 8], [1, 1, 1], 5)
     for tokens, reason in (([], []), ([3, -1], ["stop", "stop"]), ([3], ["stop", "stop"])):
@@ -338,6 +317,7 @@ def test_other_bad_input_raises():
 
 def test_uniqueness_keys():
     assert metrics.text_key("A b") != metrics.text_key("a b")
+    assert metrics.text_key(" A b\n") == metrics.text_key("A b")
     assert metrics.normalised_key("So, 1,000 + 2 = 1002!") == metrics.normalised_key(
         "so 1000+2 =  1002"
     )
@@ -418,21 +398,18 @@ def test_counts_align_by_key():
         }
     )
     n, c = metrics.counts(frame)
-    assert n.to_dict() == {"p1": 2, "p2": 2, "p3": 1} and c.to_dict() == {"p1": 1, "p2": 1, "p3": 1}
-    assert list(n.index) == list(c.index) == ["p1", "p2", "p3"] and n.dtype == c.dtype == "int64"
-    shuffled = metrics.counts(
-        frame.sample(frac=1, random_state=1).astype({"problem_id": "category"})
-    )
-    assert shuffled[0].to_dict() == n.to_dict() and shuffled[1].to_dict() == c.to_dict()
-    by_arm = metrics.counts(frame, ["author", "problem_id"])[0]
-    assert by_arm.to_dict() == {("se", "p1"): 1, ("se", "p3"): 1, ("wc", "p1"): 1, ("wc", "p2"): 2}
-    assert metrics.counts(frame, flag=[True] * 5)[1].to_dict() == n.to_dict()
+    assert n.to_dict() == {"p1": 2, "p2": 2, "p3": 1}
+    assert c.to_dict() == {"p1": 1, "p2": 1, "p3": 1}
+    assert list(n.index) == list(c.index) == ["p1", "p2", "p3"]
+    assert n.dtype == c.dtype == "int64"
+    shuffled = frame.sample(frac=1, random_state=1).astype({"problem_id": "category"})
+    other_n, other_c = metrics.counts(shuffled)
+    assert other_n.to_dict() == n.to_dict()
+    assert other_c.to_dict() == c.to_dict()
     assert metrics.coverage_at_k(n, c, 1) == pytest.approx(2 / 3)
     for bad in (frame.iloc[:0], frame.assign(problem_id=None), frame.assign(verdict=None)):
         with pytest.raises(ValueError, match="counts"):
             metrics.counts(bad)
-    with pytest.raises(ValueError, match="flag"):
-        metrics.counts(frame, flag=pd.Series([True, None, True, np.nan, True]))
 
 
 def test_openai_model_solutions(real_data):

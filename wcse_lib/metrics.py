@@ -1,4 +1,4 @@
-"""What a set of samples is worth: coverage, majority votes, diversity, profiles; exact over all subsets of k samples.
+"""What a set of samples is worth: coverage, majority votes, diversity, lengths; exact over all subsets of k samples.
 
 Sequences run over problems unless said otherwise. Every number "at k" is the mean over all subsets of k of a problem's
 n samples, so the order of samples cannot matter; n may differ between problems; k > n raises, never guesses.
@@ -7,50 +7,46 @@ n samples, so the order of samples cannot matter; n may differ between problems;
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import chain, combinations, compress, zip_longest
+from itertools import combinations, compress, zip_longest
 
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln
 
-_NUMBER = re.compile(
+NUMBER = re.compile(
     r"([+-]?)((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:/([0-9]+))?"
 )
-_SIGNS = str.maketrans({"×": "*", "⋅": "*", "·": "*", "÷": "/", "−": "-", "$": None})
+LONGEST = 200  # characters of a number; longer ones cost time and are no one's answer
+QUANTILES = {"median_tokens": 0.5, "p90_tokens": 0.9, "p99_tokens": 0.99, "max_tokens": 1}
+LOST = {"truncated_rate": "length", "error_rate": "error"}  # rate: finish_reason
+SIGNS = str.maketrans({"×": "*", "⋅": "*", "·": "*", "÷": "/", "−": "-", "$": None})
 
 
-def counts(verdicts: pd.DataFrame, by="problem_id", flag=None) -> tuple[pd.Series, pd.Series]:
-    """(n_samples, n_correct), int64 series indexed by sorted `by`, from one row per sample with column `verdict`.
+def counts(verdicts: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """(n_samples, n_correct), int64 series indexed by sorted problem_id, from one row per sample.
 
-    Unverifiable is not correct: drop such rows first to leave them out. `flag` (bools over rows) counts other things
-    (sound samples). Authors are pooled unless `by` is ["author", "problem_id"]. Raises ValueError on missing entries.
+    Args: verdicts: columns problem_id, verdict. Unverifiable is not correct: drop such rows first to leave them out.
+    Raises ValueError on missing entries.
     """
-    given, keys = (
-        verdicts["verdict"] if flag is None else flag,
-        [verdicts[key] for key in np.atleast_1d(by)],
-    )
-    if verdicts.empty or any(key.isna().any() for key in keys) or pd.isna(given).any():
+    problems, values = verdicts["problem_id"], verdicts["verdict"]
+    if verdicts.empty or problems.isna().any() or values.isna().any():
         raise ValueError(
-            f"counts needs rows that all have {by} and a verdict or flag; {len(verdicts)} rows given"
+            f"counts needs rows that all have problem_id and a verdict; {len(verdicts)} rows given"
         )
-    right = np.asarray(given == "correct" if flag is None else given, bool)
-    new = np.any([np.asarray(key.array[1:] != key.array[:-1], bool) for key in keys], axis=0)
-    starts = np.flatnonzero(
-        np.r_[True, new]
-    )  # of runs with one key: few when rows are sorted, which saves the hashing
-    runs = pd.DataFrame(
-        {
-            "n": np.diff(starts, append=len(right)),
-            "c": np.add.reduceat(right, starts, dtype=np.int64),
-        }
-    )
-    runs = runs.groupby(
-        [key.iloc[starts].reset_index(drop=True) for key in keys], observed=True
-    ).sum()
-    return runs["n"], runs["c"]
+    # a problem's rows mostly stand together: adding up such runs first saves the hashing of every row
+    is_new = np.asarray(problems.array[1:] != problems.array[:-1], bool)
+    starts = np.flatnonzero(np.r_[True, is_new])
+    n = np.diff(starts, append=len(verdicts))
+    c = np.add.reduceat(np.asarray(values == "correct", bool), starts, dtype=np.int64)
+    runs = pd.DataFrame({"n": n, "c": c})
+    sums = runs.groupby(problems.iloc[starts].reset_index(drop=True), observed=True).sum()
+    return sums["n"], sums["c"]
+
+
+# ------------------------------------------------------------------------------------------------ coverage, diversity
 
 
 def coverage_at_k(n_samples, n_correct, k: int) -> float:
@@ -58,230 +54,133 @@ def coverage_at_k(n_samples, n_correct, k: int) -> float:
 
     `n_samples`, `n_correct` [problems] whole numbers. k = 1 is pass@1; of a student's samples it is pass@k. Raises
     ValueError when k > any n, k < 1, c not in 0..n, no problems, unequal lengths, not whole. Chen et al. (2021).
+
+    >>> coverage_at_k([4, 4], [1, 0], k=2)
+    0.25
     """
     return float(coverage_per_problem(n_samples, n_correct, k).mean())
 
 
 def coverage_per_problem(n_samples, n_correct, k: int) -> np.ndarray:
     """coverage@k of each problem [problems]; see `coverage_at_k`."""
-    n, c, place = _pairs(n_samples, n_correct, [k])
-    return deque(_cover(n, c, k), maxlen=1).pop()[place]
-
-
-def coverage_curve(n_samples, n_correct, ks=None) -> np.ndarray:
-    """coverage@k for each k of `ks` [len(ks)], by default 1 ... smallest n, in one pass; see `coverage_at_k`."""
-    ks = range(1, int(np.min(n_samples)) + 1) if ks is None else ks
-    n, c, place = _pairs(n_samples, n_correct, ks)
-    weights = np.bincount(place) / len(place)
-    return np.array([weights @ covered for covered in _cover(n, c, max(ks))])[np.asarray(ks) - 1]
-
-
-def majority_at_k(answers, correct, k: int, canonical: Callable | None = None) -> float:
-    """maj@k: chance that the most frequent answer among k of a problem's samples is correct, mean over problems.
-
-    `answers`: per problem its samples' answers (None: no answer, no vote); `correct`: their verdicts. Votes go to
-    classes: answers of equal `canonical` form (default `canonical_answer`), and all that are judged correct. Ties are
-    broken uniformly, in expectation; no votes count 0. Raises ValueError when k > n, k < 1, or lists do not match.
-    """
-    return float(majority_details(answers, correct, k, canonical)["accuracy"].mean())
-
-
-def majority_details(answers, correct, k: int, canonical: Callable | None = None) -> pd.DataFrame:
-    """Row per problem: `accuracy` of the vote, `tie_rate` (classes tie for the lead), `no_answer_rate` (no votes)."""
-    profiles = []
-    for forms, verdicts in zip(_forms(answers, canonical), _matched(answers, correct), strict=True):
-        votes = Counter(forms)
-        blank = votes.pop(None, 0)
-        right = sum(votes.pop(form, 0) for form in set(compress(forms, verdicts)))
-        profiles.append((len(forms), blank, right, *sorted(votes.values(), reverse=True)))
-    _pairs([p[0] for p in profiles], [0] * len(profiles), [k])
-    row = {
-        p: i for i, p in enumerate(sorted(set(profiles), key=lambda p: (len(p), p)))
-    }  # like problems only once
-    distinct, block = list(row), max(1, 400_000 // (k + 1) ** 2)
-    table = np.vstack([_vote(distinct[i : i + block], k) for i in range(0, len(distinct), block)])
-    return pd.DataFrame(
-        table[[row[p] for p in profiles]], columns=["accuracy", "tie_rate", "no_answer_rate"]
-    )
-
-
-def canonical_answer(answer: str) -> Fraction | str | None:
-    """The class an answer votes for: an exact rational where it is one (1/2 = 0.5, 1,000 = 1000), else normalised text.
-    None for no answer ("" or "[invalid]"). Nothing is rounded or evaluated: "50%" and "0.5" stay apart."""
-    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", str(answer)).translate(_SIGNS)
-    text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
-    number = (
-        _NUMBER.fullmatch(text) if len(text) <= 200 else None
-    )  # longer ones cost time and are no one's answer
-    if number and int(number[3] or 1):
-        return Fraction(number[1] + number[2].replace(",", "")) / int(number[3] or 1)
-    return None if text in ("", "[invalid]") else text
-
-
-def self_agreement(answers, canonical: Callable | None = None) -> np.ndarray:
-    """Chance that two of a problem's samples give the same answer [problems]; None agrees with none; NaN if n < 2."""
-    votes = (
-        (len(forms), Counter(form for form in forms if form is not None))
-        for forms in _forms(answers, canonical)
-    )
-    return np.array(
-        [
-            sum(m * (m - 1) for m in v.values()) / (n * (n - 1)) if n > 1 else np.nan
-            for n, v in votes
-        ]
-    )
-
-
-def diversity_at_k(
-    kinds_per_problem, correct_per_problem, k: int, average: str = "solved"
-) -> float:
-    """Mean number of different correct solutions among k of a problem's samples (diversity@k).
-
-    `kinds_per_problem`: per problem a key per sample (`text_key`, `normalised_key`, `equation_key`, `ngram_clusters`);
-    `correct_per_problem`: the verdicts. `average`: over "all" problems, or over those "solved" by the k samples, as in
-    the paper (mean over coverage@k; NaN for 0/0): k * pass@1 / coverage@k when no two correct ones are alike.
-    """
-    if average not in ("solved", "all"):
-        raise ValueError(f"average must be 'solved' or 'all', not {average!r}")
-    unique = diversity_per_problem(kinds_per_problem, correct_per_problem, k).mean()
-    n, c = zip(*((len(verdicts), sum(verdicts)) for verdicts in correct_per_problem))
-    covered = coverage_at_k(n, c, k) if average == "solved" else 1.0
-    return float(unique / covered) if covered else float("nan")
-
-
-def diversity_per_problem(kinds_per_problem, correct_per_problem, k: int) -> np.ndarray:
-    """Expected number of different correct solutions [problems]: over kinds of size m, sum of 1 - C(n-m, k)/C(n, k)."""
-    verdicts = _matched(kinds_per_problem, correct_per_problem)
-    sizes = [
-        Counter(compress(kinds, right)).values()
-        for right, kinds in zip(verdicts, kinds_per_problem)
-    ]
-    n, owner = (
-        np.array([len(kinds) for kinds in kinds_per_problem]),
-        np.repeat(range(len(sizes)), [*map(len, sizes)]),
-    )
-    m = np.fromiter(chain.from_iterable(sizes), int, len(owner))
-    expected = coverage_per_problem(
-        np.r_[n, n[owner]], np.r_[0 * n, m], k
-    )  # every n once more, so that it is checked
-    return np.bincount(owner, expected[len(n) :], len(n))
-
-
-def text_key(text: str) -> str:
-    """Uniqueness by exact text, less white space at its ends."""
-    return text.strip()
-
-
-def normalised_key(text: str) -> str:
-    """Uniqueness by words, numbers and operators: case, spacing, other punctuation are dropped."""
-    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.casefold().translate(_SIGNS))
-    return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]", text))
-
-
-def equation_key(text: str) -> str:
-    """Uniqueness by the sequence of equations, as RFT (2308.01825): its <<a+b=c>> marks, else arithmetic "a+b=c" in the
-    text, less spaces. A text without equations has its normalised words for a key, so that not all such are alike."""
-    plain = re.sub(r"\\(?:times|cdot)", "*", text).translate(_SIGNS)
-    runs = re.findall(r"<<([^>]*)>>", plain) or re.findall(
-        r"(?:[-+*/^()%\d= \t]|[.,](?=\d))+", plain
-    )
-    found = [run for run in runs if all(re.search(r"\d", side) for side in run.partition("=")[::2])]
-    return re.sub(r"[\s,]", "", "|".join(found)) or normalised_key(text)
-
-
-def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
-    """Cluster label of each of one problem's texts, as keys that forgive small rewordings: texts are linked when the
-    Jaccard overlap of their sets of word n-grams is `threshold` or more, directly or through others."""
-    words = (normalised_key(text).split() for text in texts)
-    grams = [{tuple(w[i : i + n]) for i in range(max(1, len(w) - n + 1))} for w in words]
-    labels = list(range(len(grams)))
-    for i, j in combinations(labels, 2):
-        if labels[i] != labels[j] and len(grams[i] & grams[j]) >= threshold * len(
-            grams[i] | grams[j]
-        ):
-            labels = [labels[i] if label == labels[j] else label for label in labels]
-    return labels
-
-
-def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:
-    """Over samples: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated ("length") and failed.
-    With `counts` an entry stands for so many samples."""
-    n, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
-    if n.shape != reason.shape or n.min() < 0:
-        raise ValueError(
-            "length_profile needs a known n_tokens (>= 0) and a finish_reason for each sample"
-        )
-    below = np.cumsum(np.bincount(n, counts)).astype(
-        np.int64
-    )  # samples of at most 0, 1, 2 ... tokens
-    places, total = np.array([0.5, 0.9, 0.99, 1]) * (below[-1] - 1), int(below[-1])
-    ends = (np.searchsorted(below, [np.floor(place), np.ceil(place)], "right") for place in places)
-    quantiles = [np.quantile(pair, place % 1) for pair, place in zip(ends, places)]
-    rates = [np.average(reason == x, weights=counts) for x in ("length", "error")]
-    names = [
-        "mean_tokens",
-        "median_tokens",
-        "p90_tokens",
-        "p99_tokens",
-        "max_tokens",
-        "truncated_rate",
-        "error_rate",
-    ]
-    values = np.average(n, weights=counts), *quantiles, *rates
-    return {"n_samples": total} | dict(zip(names, map(float, values)))
-
-
-def _whole(name: str, values) -> np.ndarray:
-    array = np.asarray(values)
-    whole = array.dtype.kind in "biuf" and (np.isfinite(array) & (np.floor(array) == array)).all()
-    if array.ndim != 1 or not array.size or not whole:
-        raise ValueError(
-            f"{name} must be a non-empty array of whole numbers, not {str(array)[:60]}"
-        )
-    return array.astype(np.int64)
-
-
-def _pairs(n_samples, n_correct, ks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, c = _whole("n_samples", n_samples), _whole("n_correct", n_correct)
     if len(n) != len(c):
         raise ValueError(
             f"n_samples has {len(n)} problems but n_correct {len(c)}: join them by problem_id first"
         )
-    if (bad := (c < 0) | (c > n)).any():
+    is_wrong = (c < 0) | (c > n)
+    if is_wrong.any():
+        first = is_wrong.argmax()
         raise ValueError(
-            f"n_correct must lie in 0..n_samples: problem {bad.argmax()} has {c[bad][0]} of {n[bad][0]}"
+            f"n_correct must lie in 0..n_samples: problem {first} has {c[first]} of {n[first]}"
         )
-    if bad := [k for k in ks if not isinstance(k, int | np.integer) or not 1 <= k <= n.min()]:
-        raise ValueError(
-            f"k = {bad[0]} must be whole and in 1..n, but problem {n.argmin()} has n = {n.min()} samples"
-        )
-    distinct, place = np.unique(
-        n * (n.max() + 1) + c, return_inverse=True
-    )  # many problems share few (n, c)
-    return *np.divmod(distinct, n.max() + 1), place
-
-
-def _cover(n: np.ndarray, c: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    log_miss = np.zeros(len(n))  # as a log, so that coverage is exact near 0 as well as near 1
+    _check_k(k, n)
+    # many problems share few (n, c)
+    base = n.max() + 1
+    distinct, place = np.unique(n * base + c, return_inverse=True)
+    n, c = np.divmod(distinct, base)
+    # as a sum of logs, so that coverage is exact near 0 as well as near 1
+    log_miss = np.zeros(len(n))
     with np.errstate(divide="ignore"):
         for i in range(k):
-            log_miss = log_miss + np.log1p(-np.minimum(c / (n - i), 1.0))
-            yield -np.expm1(log_miss)
+            log_miss += np.log1p(-np.minimum(c / (n - i), 1.0))
+    return -np.expm1(log_miss)[place]
 
 
-def _forms(answers, canonical: Callable | None) -> Iterator[list]:
-    canonical, memo, codes = canonical or canonical_answer, {None: None}, {None: None}
+def diversity_per_problem(n_samples, place, sizes, k: int) -> np.ndarray:
+    """Expected number of different correct solutions among k of each problem's samples [problems] (diversity@k).
+
+    `n_samples` [problems]; for every kind of correct solution the `place` [kinds] of its problem and how many samples
+    are of it, `sizes` [kinds]: the sum over a problem's kinds of 1 - C(n-m, k)/C(n, k). Raises as `coverage_at_k`.
+    """
+    n = _whole("n_samples", n_samples)
+    _check_k(k, n)
+    if not len(sizes):
+        return np.zeros(len(n))
+    is_drawn = coverage_per_problem(n[place], sizes, k)
+    return np.bincount(place, is_drawn, len(n))
+
+
+# ------------------------------------------------------------------------------------------------ votes
+
+
+def majority_at_k(answers, correct, k: int) -> float:
+    """maj@k: chance that the most frequent answer among k of a problem's samples is correct, mean over problems.
+
+    `answers`: per problem its samples' answers (None: no answer, no vote); `correct`: their verdicts. Votes go to
+    classes: answers of equal `canonical_answer`, and all that are judged correct. Ties are broken uniformly, in
+    expectation; no votes count 0. Raises ValueError when k > n, k < 1, or lists do not match.
+
+    >>> majority_at_k([["1/2", "0.5", "3"]], [[True, True, False]], k=3)
+    1.0
+    """
+    return float(majority_details(answers, correct, k)["accuracy"].mean())
+
+
+def majority_details(answers, correct, k: int) -> pd.DataFrame:
+    """Row per problem: `accuracy` of the vote, `tie_rate` (classes tie for the lead), `no_answer_rate` (no votes)."""
+    profiles = []
+    for classes, verdicts in zip(_classes(answers), _matched(answers, correct), strict=True):
+        votes = Counter(classes)
+        n_blank = votes.pop(None, 0)
+        right = set(compress(classes, verdicts))
+        n_right = sum(votes.pop(name, 0) for name in right)
+        others = sorted(votes.values(), reverse=True)
+        profiles.append((len(classes), n_blank, n_right, *others))
+    _check_k(k, np.array([profile[0] for profile in profiles]))
+    # like problems are worked out only once, in blocks that keep memory small
+    distinct = sorted(set(profiles), key=lambda profile: (len(profile), profile))
+    size = max(1, 400_000 // (k + 1) ** 2)
+    blocks = [_vote(distinct[i : i + size], k) for i in range(0, len(distinct), size)]
+    row = {profile: i for i, profile in enumerate(distinct)}
+    rates = np.vstack(blocks)[[row[profile] for profile in profiles]]
+    return pd.DataFrame(rates, columns=["accuracy", "tie_rate", "no_answer_rate"])
+
+
+def self_agreement(answers) -> np.ndarray:
+    """Chance that two of a problem's samples give the same answer [problems]; None agrees with none; NaN if n < 2."""
+    rates = []
+    for classes in _classes(answers):
+        n = len(classes)
+        votes = Counter(classes)
+        votes.pop(None, 0)
+        n_alike = sum(m * (m - 1) for m in votes.values())
+        rates.append(n_alike / (n * (n - 1)) if n > 1 else np.nan)
+    return np.array(rates)
+
+
+def canonical_answer(answer: str) -> Fraction | str | None:
+    """The class an answer votes for: an exact rational where it is one, else normalised text; None for no answer.
+
+    Nothing is rounded or evaluated: "50%" and "0.5" stay apart.
+
+    >>> canonical_answer("0.50") == canonical_answer("1/2")
+    True
+    """
+    text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", str(answer)).translate(SIGNS)
+    text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
+    number = NUMBER.fullmatch(text) if len(text) <= LONGEST else None
+    if number:
+        sign, digits, denominator = number.groups()
+        if denominator is None or int(denominator) != 0:
+            return Fraction(sign + digits.replace(",", "")) / int(denominator or 1)
+    return None if text in ("", "[invalid]") else text
+
+
+def _classes(answers) -> Iterator[list[int | None]]:
+    """Per problem its samples' classes as small numbers, which are quick to count; None: no answer."""
+    number_of = {None: None}  # by canonical form
+    known = {None: None}  # by answer
     for sample in answers:
-        for answer in (
-            set(sample) - memo.keys()
-        ):  # a small number stands for the form: quick to count
-            memo[answer] = (
-                None if answer != answer else codes.setdefault(canonical(answer), len(codes))
-            )
-        yield [memo[answer] for answer in sample]
+        for answer in set(sample) - known.keys():
+            is_missing = answer != answer  # NaN
+            form = None if is_missing else canonical_answer(answer)
+            known[answer] = number_of.setdefault(form, len(number_of))
+        yield [known[answer] for answer in sample]
 
 
 def _matched(samples, correct) -> Iterator:
+    """Each problem's verdicts, checked against its samples."""
     if len(samples) != len(correct) or not len(samples):
         raise ValueError(
             f"{len(samples)} problems with samples, {len(correct)} with verdicts: need as many, and some"
@@ -298,43 +197,154 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     """[profiles, 3]: accuracy, tie and no-answer rate of profiles (n, blanks, correct votes, each other class's votes).
 
     A subset of k is n coins that fall with one probability, given that k fall, so classes multiply as polynomials with
-    binomial weights. For each leading count t, `ways[:, r, s]` weighs the draws of s from the other classes in which r
-    of them reach t and none exceeds it; a tie of r + 1 is worth 1/(r + 1). All terms are positive: no cancellation."""
+    binomial weights. All terms are positive: no cancellation.
+    """
     n, blank, right, *others = np.array(list(zip_longest(*profiles, fillvalue=0)))
-    log_factorial, p, drawn = (
-        gammaln(np.arange(n.max() + 1) + 1.0),
-        k / (n + 1),
-        np.arange(k + 1)[:, None],
-    )
+    weigh = _weigher(n, k)
+    right_weights = weigh(right)
+    accuracy, clear = np.zeros((2, len(n)))
+    most = max(votes.max() for votes in (right, *others))
+    for t in range(1, min(k, most) + 1):
+        ways = _ways(weigh, blank, others, t, k)
+        # the correct class leads with t votes; a tie of r + 1 is worth 1/(r + 1)
+        shares = sum(ways[r, k - t] / (r + 1) for r in range(len(ways)))
+        accuracy += right_weights[t] * shares
+        # one class leads alone: the correct one, or another one with the correct one below
+        behind = (right_weights[:t] * ways[1, k : k - t : -1]).sum(0)
+        clear += right_weights[t] * ways[0, k - t] + behind
+    silent = weigh(blank)[k] * np.exp((n - blank) * np.log1p(-k / (n + 1)))
+    every = weigh(n)[k]
+    rates = np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None]
+    return np.clip(np.round(rates, 13), 0, 1)
 
-    def weigh(m) -> np.ndarray:  # [k + 1, profiles]: chance that s = 0 ... k of m fall
-        rest = np.maximum(m - drawn, 0)
-        logs = log_factorial[m] - log_factorial[drawn] - log_factorial[rest]
-        return np.where(m >= drawn, np.exp(logs + drawn * np.log(p) + rest * np.log1p(-p)), 0.0)
 
-    right_weights, accuracy, clear = weigh(right), np.zeros(len(n)), np.zeros(len(n))
-    for t in range(1, min(k, max(map(np.max, [right, *others]))) + 1):
-        large = [m for m in others if m.max() >= t]
-        ways = np.zeros((min(max(len(large), 1), k // t) + 1, k + 1, len(n)))
-        ways[0] = weigh(blank + sum(np.where(m < t, m, 0) for m in others))
-        for m in large:
-            weights = np.where(m >= t, weigh(m), drawn == 0)
-            before, ways = ways, ways * weights[0]
-            for s in range(1, t):
-                ways[:, s:] += weights[s] * before[:, : k + 1 - s]
-            ways[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
-        accuracy += right_weights[t] * sum(ways[r, k - t] / (r + 1) for r in range(len(ways)))
-        clear += right_weights[t] * ways[0, k - t] + (
-            right_weights[:t] * ways[1, k : k - t : -1]
-        ).sum(0)
-    silent, every = weigh(blank)[k] * np.exp((n - blank) * np.log1p(-p)), weigh(n)[k]
-    return np.clip(
-        np.round(np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None], 13),
-        0,
-        1,
-    )
+def _weigher(n: np.ndarray, k: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of class sizes m [profiles]: the chances [k + 1, profiles] that 0 ... k of m coins fall."""
+    log_factorial = gammaln(np.arange(n.max() + 1) + 1.0)
+    p = k / (n + 1)
+    fallen = np.arange(k + 1)[:, None]
+
+    def weigh(m) -> np.ndarray:
+        rest = np.maximum(m - fallen, 0)
+        log_choices = log_factorial[m] - log_factorial[fallen] - log_factorial[rest]
+        log_chances = log_choices + fallen * np.log(p) + rest * np.log1p(-p)
+        return np.where(m >= fallen, np.exp(log_chances), 0.0)
+
+    return weigh
+
+
+def _ways(weigh: Callable, blank: np.ndarray, others: list[np.ndarray], t: int, k: int):
+    """`ways[:, r, s]` with the profiles last: the weight of the draws of s from blanks and other classes in which r
+    classes reach t votes and none exceeds it."""
+    large = [m for m in others if m.max() >= t]
+    n_ties = min(max(len(large), 1), k // t)
+    ways = np.zeros((n_ties + 1, k + 1, len(blank)))
+    # classes below t can never reach it, so that they count together
+    small = sum(np.where(m < t, m, 0) for m in others)
+    ways[0] = weigh(blank + small)
+    nothing_drawn = np.arange(k + 1)[:, None] == 0
+    for m in large:
+        weights = np.where(m >= t, weigh(m), nothing_drawn)
+        before, ways = ways, ways * weights[0]
+        for s in range(1, t):
+            ways[:, s:] += weights[s] * before[:, : k + 1 - s]
+        ways[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
+    return ways
+
+
+# ------------------------------------------------------------------------------------------------ same solutions
+
+
+def text_key(text: str) -> str:
+    """Sameness by exact text, less white space at its ends."""
+    return text.strip()
+
+
+def normalised_key(text: str) -> str:
+    """Sameness by words, numbers and operators: case, spacing, other punctuation are dropped."""
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text.casefold().translate(SIGNS))
+    return " ".join(re.findall(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]", text))
+
+
+def equation_key(text: str) -> str:
+    """Sameness by the sequence of equations, as RFT (2308.01825): its <<a+b=c>> marks, else arithmetic "a+b=c" in the
+    text, less spaces. A text without equations has its normalised words for a key, so that not all such are alike."""
+    plain = re.sub(r"\\(?:times|cdot)", "*", text).translate(SIGNS)
+    marked = re.findall(r"<<([^>]*)>>", plain)
+    runs = marked or re.findall(r"(?:[-+*/^()%\d= \t]|[.,](?=\d))+", plain)
+    equations = []
+    for run in runs:
+        left, _, right = run.partition("=")
+        if re.search(r"\d", left) and re.search(r"\d", right):
+            equations.append(run)
+    return re.sub(r"[\s,]", "", "|".join(equations)) or normalised_key(text)
 
 
 # What counts as the same solution, name -> key of a text: the one table for curation, analysis and pilots.
 SAMENESS = {"text": text_key, "normalised": normalised_key, "equations": equation_key}
 UNIQUE = {"none": None} | SAMENESS
+
+
+def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
+    """Cluster label of each of one problem's texts, as keys that forgive small rewordings: texts are linked when the
+    Jaccard overlap of their sets of word n-grams is `threshold` or more, directly or through others."""
+    grams = []
+    for text in texts:
+        words = normalised_key(text).split()
+        starts = range(max(1, len(words) - n + 1))
+        grams.append({tuple(words[i : i + n]) for i in starts})
+    labels = list(range(len(grams)))
+    for i, j in combinations(labels, 2):
+        n_shared, n_either = len(grams[i] & grams[j]), len(grams[i] | grams[j])
+        if n_shared >= threshold * n_either:
+            joined, kept = labels[j], labels[i]
+            labels = [kept if label == joined else label for label in labels]
+    return labels
+
+
+# ------------------------------------------------------------------------------------------------ lengths
+
+
+def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:
+    """Over samples: n_samples, mean, median, p90, p99 and max of `n_tokens`, shares truncated ("length") and failed.
+    With `counts` an entry stands for so many samples."""
+    n, reason = _whole("n_tokens", n_tokens), np.asarray(finish_reason)
+    if n.shape != reason.shape or n.min() < 0:
+        raise ValueError(
+            "length_profile needs a known n_tokens (>= 0) and a finish_reason for each sample"
+        )
+    # how many samples have at most 0, 1, 2 ... tokens
+    n_below = np.cumsum(np.bincount(n, counts)).astype(np.int64)
+    profile = {"n_samples": int(n_below[-1]), "mean_tokens": float(np.average(n, weights=counts))}
+    for name, share in QUANTILES.items():
+        profile[name] = _quantile(n_below, share)
+    for name, why in LOST.items():
+        profile[name] = float(np.average(reason == why, weights=counts))
+    return profile
+
+
+def _quantile(n_below: np.ndarray, share: float) -> float:
+    """Quantile of whole numbers, of which `n_below[x]` are at most x, as numpy's of the numbers one by one."""
+    place = share * (n_below[-1] - 1)
+    neighbours = np.searchsorted(n_below, [np.floor(place), np.ceil(place)], "right")
+    return float(np.quantile(neighbours, place % 1))
+
+
+# ------------------------------------------------------------------------------------------------ checks
+
+
+def _whole(name: str, values) -> np.ndarray:
+    array = np.asarray(values)
+    is_row = array.ndim == 1 and array.size and array.dtype.kind in "biuf"
+    if not is_row or not np.isfinite(array).all() or (np.floor(array) != array).any():
+        raise ValueError(
+            f"{name} must be a non-empty array of whole numbers, not {str(array)[:60]}"
+        )
+    return array.astype(np.int64)
+
+
+def _check_k(k: int, n: np.ndarray) -> None:
+    if not isinstance(k, int | np.integer) or not 1 <= k <= n.min():
+        raise ValueError(
+            f"k = {k} must be whole and in 1..n, but problem {n.argmin()} has n = {n.min()} samples"
+        )
