@@ -102,18 +102,13 @@ POPULATIONS = {
 }
 
 
-def calibration(
-    draw, studies: int, problems: int = 50, samples: int = 8, seed: int = 0, level: float = 0.95
-):
+def calibration(draw, studies: int, problems: int = 50, samples: int = 8, seed: int = 0):
     """Rows of k, held (share of intervals that hold the truth), below, above, width, bias over simulated studies."""
     rng = np.random.default_rng(seed)
     rates, truth = draw(rng, studies, problems)
     correct = rng.binomial(samples, rates)
     n = np.full(problems, samples)
-    frames = [
-        forecast_coverage(n, c, KS, level=level)[["value", "low", "high"]].to_numpy()
-        for c in correct
-    ]
+    frames = [forecast_coverage(n, c, KS)[["value", "low", "high"]].to_numpy() for c in correct]
     value, low, high = np.moveaxis(np.array(frames), 2, 0)
     below, above = truth < low, truth > high
     rows = {
