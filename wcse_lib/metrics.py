@@ -55,8 +55,8 @@ def coverage_at_k(n_samples, n_correct, k: int) -> float:
     `n_samples`, `n_correct` [problems] whole numbers. k = 1 is pass@1; of a student's samples it is pass@k. Raises
     ValueError when k > any n, k < 1, c not in 0..n, no problems, unequal lengths, not whole. Chen et al. (2021).
 
-    >>> coverage_at_k([4, 4], [1, 0], k=2)
-    0.25
+    >>> coverage_at_k([4, 4], [4, 0], k=2)
+    0.5
     """
     return float(coverage_per_problem(n_samples, n_correct, k).mean())
 
