@@ -282,7 +282,6 @@ def equation_key(text: str) -> str:
 
 # What counts as the same solution, name -> key of a text: the one table for curation, analysis and pilots.
 SAMENESS = {"text": text_key, "normalised": normalised_key, "equations": equation_key}
-UNIQUE = {"none": None} | SAMENESS
 
 
 def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:

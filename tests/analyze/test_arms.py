@@ -51,7 +51,8 @@ def test_coverage_comes_from_the_rows(synthetic_study, synthetic_tables):
     n, n_correct = rows.groupby("problem_id").size(), rows.groupby("problem_id")["correct"].sum()
     coverage = synthetic_tables["coverage"].query("arm == 'wc'").set_index("k")["value"]
     assert list(coverage.index) == list(range(1, n.min() + 1))
-    assert np.allclose(coverage, metrics.coverage_curve(n, n_correct))
+    expected = [metrics.coverage_at_k(n, n_correct, k) for k in coverage.index]
+    assert np.allclose(coverage, expected)
     is_sound = rows["correct"] & (rows["sample_index"] % 3 != 0)
     n_sound = is_sound.groupby(rows["problem_id"]).sum()
     sound_coverage = (
@@ -63,16 +64,17 @@ def test_coverage_comes_from_the_rows(synthetic_study, synthetic_tables):
 def test_diversity_comes_from_the_rows(synthetic_study, synthetic_tables):
     rows = known_rows(synthetic_study, "wc")
     rows["equations"] = rows["text"].map(metrics.equation_key)
-    kinds, verdicts = by_problem(rows, "equations"), by_problem(rows, "correct")
     table = synthetic_tables["diversity"].query(
         "arm == 'wc' and budget == 'low' and kind == 'equations'"
     )
     table = table.set_index("average")
-    for average in ("all", "solved"):
-        want = metrics.diversity_at_k(kinds, verdicts, 3, average)
-        assert table.loc[average, "value"] == pytest.approx(want)
     n, n_correct = rows.groupby("problem_id").size(), rows.groupby("problem_id")["correct"].sum()
     pass_at_1, coverage = (metrics.coverage_at_k(n, n_correct, k) for k in (1, 3))
+    kinds = rows[rows["correct"]].groupby(["problem_id", "equations"]).size()
+    place = n.index.get_indexer(kinds.index.get_level_values(0))
+    unique = metrics.diversity_per_problem(n.to_numpy(), place, kinds, 3).mean()
+    assert table.loc["all", "value"] == pytest.approx(unique)
+    assert table.loc["solved", "value"] == pytest.approx(unique / coverage)
     assert table.loc["solved", "identity"] == pytest.approx(3 * pass_at_1 / coverage)
 
 

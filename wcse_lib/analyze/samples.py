@@ -207,10 +207,7 @@ class ArmSamples:
         unique = {}
         for kind, classes in kinds.items():
             place = self.first.index.get_indexer(classes["problem_id"])
-            is_seen = np.zeros(0)
-            if len(classes):
-                is_seen = metrics.coverage_per_problem(n[place], classes["size"], k)
-            unique[kind] = np.bincount(place, is_seen, len(n))
+            unique[kind] = metrics.diversity_per_problem(n, place, classes["size"], k)
         return unique
 
     def _classes(self, same: str) -> pd.DataFrame:
