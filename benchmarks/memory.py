@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib import store
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
 from wcse_lib.sample.prompts import load_tokenizer
-from wcse_lib.store import records
 from wcse_lib.study import Machine, Run, check_study, resolve_model
 from wcse_lib.train import stage as training
 from wcse_lib.verify import stage as verification
@@ -71,7 +71,7 @@ def make(folder: Path, n_rows: int, n_problems: int) -> None:
             name: arm | {"model": name, "samples": study["budget"]["samples"]} for name in ARMS
         }
     }
-    records.write_json(
+    store.write_json(
         folder / "01_plan/plan.json",
         plan | {"n_problems": {"train": n_problems, "validation": 0, "held_out": 1}},
     )
@@ -86,7 +86,7 @@ def make(folder: Path, n_rows: int, n_problems: int) -> None:
         "held_out": frame[-1:],
         "validation": frame[:0],
     }.items():
-        records.write_parquet(folder / f"01_plan/{name}.parquet", part)
+        store.write_parquet(folder / f"01_plan/{name}.parquet", part)
     rest = {
         "seed": 1,
         "n_prompt_tokens": 9,
@@ -100,14 +100,14 @@ def make(folder: Path, n_rows: int, n_problems: int) -> None:
         rng, keys = random.Random(author), product(range(n_problems), range(n))
         for number, part in enumerate(iter(lambda: list(islice(keys, PART)), [])):  # noqa: B023
             rows = [(author, f"p{i:07d}", j, _text(i, rng), rng.randint(9, 40)) for i, j in part]
-            frame = pd.DataFrame(rows, columns=[*records.KEY, "text", "n_tokens"]).assign(
+            frame = pd.DataFrame(rows, columns=[*store.KEY, "text", "n_tokens"]).assign(
                 **rest, model=author
             )
-            records.write_parquet(
+            store.write_parquet(
                 folder / f"02_generate/{author}/part-{number:05d}.parquet",
-                frame[list(records.SAMPLE_COLUMNS)],
+                frame[list(store.SAMPLE_COLUMNS)],
             )
-        records.write_json(
+        store.write_json(
             folder / f"02_generate/{author}/manifest.json", {"seconds_per_sample": 0.01}
         )
 

@@ -24,7 +24,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from wcse_lib.pipeline import steps
-from wcse_lib.store.records import read_json
+from wcse_lib.store import read_json
 from wcse_lib.study import Run, load_study
 
 ROOT = Path(__file__).parents[1]

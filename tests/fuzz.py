@@ -17,13 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib import study
+from wcse_lib import store, study
 from wcse_lib.analyze import TABLES, read_tables
 from wcse_lib.answers import equal, extraction, notation, policy
 from wcse_lib.report import page as report
 from wcse_lib.report.tables_html import page_table
 from wcse_lib.sample import prompts
-from wcse_lib.store import records
 from wcse_lib.verdicts import code
 from wcse_lib.verify import judges
 from wcse_lib.verify.arithmetic import judge_arithmetic
@@ -84,7 +83,7 @@ def params_file(text: str) -> None:
         for load in (study.load_study, study.load_machine):
             try:
                 load(file.name)
-            except records.StudyError as error:
+            except store.StudyError as error:
                 assert Path(file.name).name in str(error), error
 
 

@@ -14,7 +14,7 @@ from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import allocate, ledger
 from wcse_lib.plan import expected
 from wcse_lib.sample import uneven
-from wcse_lib.store.records import (
+from wcse_lib.store import (
     KEY,
     SampleWriter,
     StudyError,

@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT
 
 from wcse_lib.plan.grid import expand, is_grid
-from wcse_lib.store.records import StudyError
+from wcse_lib.store import StudyError
 from wcse_lib.study import load_study, write_yaml
 
 

@@ -9,7 +9,7 @@ from studies import verdict_rows
 
 from wcse_lib.plan import problems
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.store.records import StudyError, read_table
+from wcse_lib.store import StudyError, read_table
 from wcse_lib.study import Dataset, check_study
 from wcse_lib.verdicts import tasks
 from wcse_lib.verdicts.tasks import task_score

@@ -13,7 +13,7 @@ from test_report import EVIL
 from test_report import make_study as make_report
 
 from wcse_lib.report import comparison
-from wcse_lib.store.records import StudyError, read_json, write_json
+from wcse_lib.store import StudyError, read_json, write_json
 
 
 def make(folder, seed, dataset="nano", problems="a", **frames):

@@ -10,7 +10,7 @@ from studies import finished_study
 
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
-from wcse_lib.store.records import KEY
+from wcse_lib.store import KEY
 from wcse_lib.study import Run
 
 

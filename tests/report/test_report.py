@@ -17,7 +17,7 @@ from test_figures import ALL, BUDGETS, tables
 from wcse_lib.analyze import TABLES, Column
 from wcse_lib.report import format, paths
 from wcse_lib.report import page as report
-from wcse_lib.store.records import StudyError, write_json
+from wcse_lib.store import StudyError, write_json
 from wcse_lib.study import load_study
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from wcse_lib.evaluate import stage as evaluation
 from wcse_lib.nano import MODELS
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
-from wcse_lib.store.records import KEY, SampleWriter, read_samples
+from wcse_lib.store import KEY, SampleWriter, read_samples
 from wcse_lib.study import Machine, Run, check_study
 from wcse_lib.train import stage as training
 from wcse_lib.verify import stage as verification

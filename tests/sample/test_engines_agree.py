@@ -15,7 +15,7 @@ from wcse_lib import plan as planning
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
-from wcse_lib.store.records import KEY, read_parquet, write_manifest
+from wcse_lib.store import KEY, read_parquet, write_manifest
 from wcse_lib.study import Machine, Prompt, Run, check_study, load_machine
 from wcse_lib.verify import stage as verification
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from wcse_lib import plan as planning
 from wcse_lib.sample import stage as generation
-from wcse_lib.store.records import KEY, StudyError, parts, read_json, read_samples, write_parquet
+from wcse_lib.store import KEY, StudyError, parts, read_json, read_samples, write_parquet
 from wcse_lib.study import Machine, Run, check_study
 
 COLUMNS = {"text": "out", "problem_id": "id"}
@@ -144,9 +144,9 @@ def test_bad_imports_are_named(tmp_path, rows, columns, word):
 KILLED = """
 import os, sys, time
 from wcse_lib.sample import stage as generation
-from wcse_lib.store import records
+from wcse_lib import store
 from wcse_lib.study import Machine, Run, load_machine
-records.SampleWriter.__init__.__defaults__ = (4, 15.0, "")
+store.SampleWriter.__init__.__defaults__ = (4, 15.0, "")
 slow = os.fsync
 def fsync(file):
     time.sleep(0.03)

@@ -14,7 +14,7 @@ from wcse_lib.sample.prompts import (
     stops,
     without_thinking,
 )
-from wcse_lib.store.records import StudyError, read_jsonl
+from wcse_lib.store import StudyError, read_table
 from wcse_lib.study import Prompt
 
 FAMILIES = {  # name: BOS, whether the tokenizer adds it, further special tokens, chat template of that form
@@ -201,7 +201,7 @@ def test_bundled_examples_are_no_test_problems(real_data):
         ("gsm8k_train.jsonl", "question"),
         ("math_test_half.jsonl", "problem"),
     ):
-        for row in read_jsonl(real_data / file):
+        for row in read_table(real_data / file):
             words = row[key].split()
             assert not grams & {tuple(words[i : i + 13]) for i in range(len(words) - 12)}, row[key]
 

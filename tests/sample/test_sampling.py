@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
+from wcse_lib import store
 from wcse_lib.sample import drawing as sampling
 from wcse_lib.sample import identity
 from wcse_lib.sample.engines import Decoding, Output, Request, open_engine
 from wcse_lib.sample.engines.picking import uniform
 from wcse_lib.sample.prompts import check_bos, load_tokenizer, prompt_ids
-from wcse_lib.store import records
-from wcse_lib.store.records import StudyError, read_samples
+from wcse_lib.store import StudyError, read_samples
 from wcse_lib.study import Machine, Prompt, sample_seed, weights_mark
 
 PROBLEMS = pd.DataFrame(
@@ -204,8 +204,9 @@ def test_endpoints_get_conversations_or_text_and_no_ids(tmp_path):
 
 KILLED = """
 import sys, time
+from pathlib import Path
 import pandas as pd
-from wcse_lib.store import records
+from wcse_lib import store
 from wcse_lib.sample import drawing as sampling
 from wcse_lib.sample.engines import Decoding
 from wcse_lib.sample import open_engine
@@ -224,7 +225,7 @@ sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokeniz
 def test_kill_in_the_middle_of_transformers(tiny_model, tmp_path):
     command = [sys.executable, "-c", KILLED, str(tiny_model), str(tmp_path)]
     writer = subprocess.Popen([*command, "200"], stdout=subprocess.DEVNULL)
-    while writer.poll() is None and len(records.parts(tmp_path)) < 3:
+    while writer.poll() is None and len(store.parts(tmp_path)) < 3:
         time.sleep(0.005)
     writer.kill()
     assert writer.wait() == -9, "it ended before it could be killed"
@@ -233,7 +234,7 @@ def test_kill_in_the_middle_of_transformers(tiny_model, tmp_path):
     subprocess.run([*command, "200"], check=True, stdout=subprocess.DEVNULL)
     rows = read_samples(tmp_path)
     assert len(rows) == 800 and rows.merge(
-        flushed, on=[*records.KEY, "seed", "text", "n_tokens"]
+        flushed, on=[*store.KEY, "seed", "text", "n_tokens"]
     ).shape[0] == len(flushed)
 
 
@@ -313,7 +314,7 @@ def test_missing_rows_are_counted(tmp_path):
 
 
 def test_hostile_text_is_stored(tmp_path):
-    with records.SampleWriter(tmp_path) as writer:
+    with store.SampleWriter(tmp_path) as writer:
         for i, text in enumerate(["\0", "\ud800 lone", "<script>", "x" * 1_000_000, ""]):
             writer.add(sampling.row_of(Output(("a", "p", i), text, 1, 1, "stop"), 0, "e", "m", "h"))
     rows = read_samples(tmp_path)
@@ -324,19 +325,19 @@ def test_disk_full_is_told(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(records.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StudyError, match="x.json: could not be written .No space left"):
-        records.write_json(tmp_path / "x.json", {})
+        store.write_json(tmp_path / "x.json", {})
     assert not list(tmp_path.iterdir())
 
 
 def test_manifest_means_complete(tmp_path):
-    assert not records.is_complete(tmp_path, "a")
-    records.write_manifest(tmp_path, "a", {"n": 1})
-    assert records.is_complete(tmp_path, "a") and not records.is_complete(tmp_path, "b")
+    assert not store.is_complete(tmp_path, "a")
+    store.write_manifest(tmp_path, "a", {"n": 1})
+    assert store.is_complete(tmp_path, "a") and not store.is_complete(tmp_path, "b")
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(StudyError, match="manifest.json: damaged"):
-        records.is_complete(tmp_path, "a")
+        store.is_complete(tmp_path, "a")
 
 
 def test_uniform_streams_are_uniform_and_independent():

@@ -5,7 +5,7 @@ import random
 import pandas as pd
 import pytest
 
-from wcse_lib.store.records import KEY
+from wcse_lib.store import KEY
 from wcse_lib.study import Curation
 from wcse_lib.verdicts import as_judgements, judged_rows
 from wcse_lib.verify import curate

@@ -7,7 +7,7 @@ from multiprocessing import Process
 import pandas as pd
 import pytest
 
-from wcse_lib.store.records import KEY
+from wcse_lib.store import KEY
 from wcse_lib.verify import labelling
 from wcse_lib.verify.rates import by_problem, false_positive_table
 

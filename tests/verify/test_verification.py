@@ -18,8 +18,7 @@ from wcse_lib.answers import Checker
 from wcse_lib.sample import cluster
 from wcse_lib.sample import stage as generation
 from wcse_lib.sample.engines import Output
-from wcse_lib.store import tables as store_tables
-from wcse_lib.store.records import (
+from wcse_lib.store import (
     KEY,
     SampleWriter,
     StudyError,
@@ -28,6 +27,7 @@ from wcse_lib.store.records import (
     read_samples,
     write_parquet,
 )
+from wcse_lib.store import tables as store_tables
 from wcse_lib.study import Machine, Run, Verification, check_study, write_yaml
 from wcse_lib.verify import judges_of, labelling
 from wcse_lib.verify import samples as pieces

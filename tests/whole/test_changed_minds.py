@@ -6,12 +6,11 @@ import os
 
 import pytest
 
-from wcse_lib import pipeline
+from wcse_lib import pipeline, store
 from wcse_lib import plan as planning
 from wcse_lib.pipeline import Step
 from wcse_lib.sample import stage as generation
-from wcse_lib.store import records
-from wcse_lib.store.records import StudyError
+from wcse_lib.store import StudyError
 from wcse_lib.study import Machine, check_study
 
 STUDY = {
@@ -79,7 +78,7 @@ def test_a_changed_file_is_planned_anew(tmp_path):
     }
     study = check_study(data, "t")
     run = planning.make_plan(study, tmp_path)
-    records.write_manifest(run.path("01"), run.plan_id, {})
+    store.write_manifest(run.path("01"), run.plan_id, {})
     assert pipeline.is_done(run.folder, study, Step("01_plan"))
     with open(path, "a") as file:
         file.write(json.dumps({"id": "p20", "q": "What is 20+1?", "a": 21}) + "\n")

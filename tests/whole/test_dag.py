@@ -19,7 +19,7 @@ from wcse_lib import pipeline
 from wcse_lib.nano.world import check
 from wcse_lib.pipeline import Step
 from wcse_lib.report import page as report
-from wcse_lib.store.records import StudyError, locked, read_samples
+from wcse_lib.store import StudyError, locked, read_samples
 from wcse_lib.study import Run
 
 pytestmark = pytest.mark.dag

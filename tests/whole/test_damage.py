@@ -12,7 +12,7 @@ from wcse_lib import pipeline
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import page as report
 from wcse_lib.report import publish
-from wcse_lib.store.records import StudyError
+from wcse_lib.store import StudyError
 from wcse_lib.study import Run
 
 KINDS = {

@@ -18,7 +18,7 @@ from test_params import differing
 
 from wcse_lib import pipeline
 from wcse_lib.sample.prompts import load_tokenizer
-from wcse_lib.store.records import KEY, read_json, read_parquet, read_samples
+from wcse_lib.store import KEY, read_json, read_parquet, read_samples
 from wcse_lib.study import STAGES, Run, Study, check_study, load_study, write_yaml
 from wcse_lib.train.encode import n_trained
 from wcse_lib.train.examples import examples_of

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from wcse_lib.store.records import KEY, parts, read_parquet, read_samples
+from wcse_lib.store import KEY, parts, read_parquet, read_samples
 from wcse_lib.study import load_study
 
 PARAMS = ("params/smoke.yaml", "--machine", "params/machine/cpu.yaml")
