@@ -58,24 +58,6 @@ JUDGED_BY_PROBLEM = """
     SELECT problem_id, count(*) AS n, count(sound) AS n_judged, count_if(NOT sound) AS n_unsound
     FROM published GROUP BY problem_id ORDER BY problem_id
 """
-JUDGED_BY_PROBLEM = """
-    SELECT problem_id, count(*) AS n, count(sound) AS n_judged, count_if(NOT sound) AS n_unsound
-    FROM published GROUP BY problem_id ORDER BY problem_id
-"""
-
-
-@dataclass
-class Published:
-    """A dataset folder: `problems` has a row per problem (n, n_judged, n_unsound); the rest are the values of columns."""
-
-    folder: Path
-    budget: str
-    recipe: str
-    problems: pd.DataFrame
-    model: list[str]
-    engine: list[str]
-    verifier: list[str]
-    judge: list[str]
 
 
 @dataclass
