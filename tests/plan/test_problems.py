@@ -9,7 +9,7 @@ from studies import verdict_rows
 
 from wcse_lib.plan import problems
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.store import StudyError, read_table
+from wcse_lib.store import StudyError
 from wcse_lib.study import Dataset, check_study
 from wcse_lib.verdicts import tasks
 from wcse_lib.verdicts.tasks import task_score
@@ -46,41 +46,6 @@ def files(folder, form=".jsonl", rows=ROWS, **keys):
 
 def count(splits, dropped):
     return sum(len(splits[s]) for s in ("train", "validation", "held_out")) + len(dropped)
-
-
-# --- tables
-
-
-@pytest.mark.parametrize("form", [".jsonl", ".csv", ".parquet"])
-def test_a_table_reads_the_same_in_every_form(tmp_path, form):
-    rows = [{k: str(v) for k, v in row.items()} for row in ROWS]
-    assert list(read_table(write(tmp_path, "t" + form, rows))) == rows
-
-
-@pytest.mark.parametrize(
-    "name,data,message",
-    [
-        ("t.jsonl", b'{"a": 1}\n{"a": \n', r"t\.jsonl, line 2: no valid JSON"),
-        ("t.jsonl", b"[1]\n", r"line 1: a JSON object is needed"),
-        ("t.csv", b"a,b\n1,2\n3\n", r"t\.csv, line 3: not 2 values"),
-        ("t.csv", b"a,b\n1,2,3\n", r"line 2: not 2 values"),
-        ("t.csv", b'a,b\n"1,2\n', r"t\.csv, line 2: no valid CSV"),
-        ("t.csv", b"a\n\xff\xfe\n", r"cannot be read .* UTF-8"),
-        ("t.parquet", b"PAR1 torn", r"t\.parquet: cannot be read as Parquet"),
-        ("t.xlsx", b"", r"files end in \.jsonl, \.csv or \.parquet"),
-    ],
-)
-def test_a_torn_table_is_refused_with_its_place(tmp_path, name, data, message):
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(StudyError, match=message):
-        list(read_table(tmp_path / name))
-
-
-def test_tables_stream(tmp_path):
-    """The first row is had before the last, torn one is met."""
-    path = tmp_path / "t.jsonl"
-    path.write_text('{"a": 1}\n' * 3 + "torn")
-    assert next(read_table(path)) == {"a": 1}
 
 
 # --- files
