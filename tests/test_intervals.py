@@ -225,10 +225,8 @@ def test_binary_data_give_jeffreys_interval_and_normal_data_the_t_interval():
     assert width(estimate) == pytest.approx(np.ptp(expected), rel=0.06)
 
 
-def test_higher_level_is_wider_and_more_problems_are_narrower():
+def test_more_problems_are_narrower():
     x = rng.random(60)
-    widths = [width(intervals.bootstrap(x, level=level)) for level in (0.5, 0.8, 0.95, 0.99)]
-    assert widths == sorted(widths)
     more = width(intervals.bootstrap(np.tile(x, 25)))
     assert more == pytest.approx(width(intervals.bootstrap(x)) / 5, rel=0.15)
 
@@ -307,7 +305,6 @@ def test_problems_that_keep_nothing_do_not_count():
         lambda: intervals.bootstrap([]),
         lambda: intervals.bootstrap([0.1, np.nan]),
         lambda: intervals.bootstrap([[0.1, 0.2]]),
-        lambda: intervals.bootstrap([0.1, 0.2], level=95),
         lambda: intervals.bootstrap([0.1, 0.2], n_boot=0),
         lambda: intervals.ratio([0.1, 0.2], [1, 1], clusters=["a"]),
         lambda: intervals.bootstrap([0.1, 5.0], bounds=(0, 1)),

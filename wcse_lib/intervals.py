@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+LEVEL = 0.95  # of every interval
 SHARES = ("%", "points")  # units whose values are shares, printed times 100
 
 
@@ -54,38 +55,37 @@ class Estimate:
         """The estimate in words, for a table's cell, a figure or a sentence; every other formatter's rules are here.
 
         `signed`: whether positive numbers show their sign (by default differences in points do). `decimals`: by default
-        1 for shares, 2 for other units, for counts none where they are whole. `interval`: the form of the interval, ""
-        for none; counts and unknown ends show none.
+        1 for shares, 2 for other units, for counts none where they are whole. `interval`: its form, "" for none; counts
+        and unknown ends show none.
         """
-        number = self.shown(self.value, signed, decimals)
-        named = with_unit and self.unit not in ("", "count")
-        unit = f" {self.unit}" if named else ""
-        span = ""
+        value, low, high = (self._shown(number, signed, decimals) for number in self)
+        if with_unit and self.unit not in ("", "count"):
+            value += f" {self.unit}"
         if self.unit != "count" and not np.isnan(self.low):
-            low = self.shown(self.low, signed, decimals)
-            high = self.shown(self.high, signed, decimals)
-            span = interval.format(low=low, high=high)
-        n = f", n = {self.n:,}" if with_n and self.n is not None else ""
-        return f"{number}{unit}{span}{n}"
+            value += interval.format(low=low, high=high)
+        if with_n and self.n is not None:
+            value += f", n = {self.n:,}"
+        return value
 
-    def shown(self, number: float, signed: bool | None = None, decimals: int | None = None) -> str:
+    def _shown(self, number: float, signed: bool | None, decimals: int | None) -> str:
         """One number in this estimate's unit, with a real minus sign; see `text`."""
         if signed is None:
             signed = self.unit == "points"
-        if decimals is None:
-            decimals = 1 if self.unit in SHARES else 2
-            if self.unit == "count":
-                decimals = 0 if self.value % 1 == 0 else 1
-        scaled = 100 * number if self.unit in SHARES else number
         sign = "+" if signed else ""
-        thousands = "," if self.unit == "count" else ""
-        return f"{scaled:{sign}{thousands}.{decimals}f}".replace("-", "−")
+        if self.unit in SHARES:
+            text = f"{100 * number:{sign}.{1 if decimals is None else decimals}f}"
+        elif self.unit == "count":
+            is_whole = self.value % 1 == 0
+            text = f"{number:{sign},.{0 if is_whole else 1}f}"
+        else:
+            text = f"{number:{sign}.{2 if decimals is None else decimals}f}"
+        return text.replace("-", "−")
 
 
 # ------------------------------------------------------------------------------------------------ one group of problems
 
 
-def rate_of_problems(values, seed=0, level=0.95) -> Estimate:
+def rate_of_problems(values, seed=0) -> Estimate:
     """Mean over problems of a share per problem, `values` [n] in 0..1: the one rule for every rate of problems.
 
     Wilson's interval where each problem is solved or not (0/1 values), else the bootstrap over problems. In "%", with
@@ -93,34 +93,32 @@ def rate_of_problems(values, seed=0, level=0.95) -> Estimate:
     """
     values = _table(values=values)[:, 0]
     if np.isin(values, (0, 1)).all():
-        return wilson(int(values.sum()), len(values), level)
-    estimate = bootstrap(values, seed=seed, level=level)
+        return wilson(int(values.sum()), len(values))
+    estimate = bootstrap(values, seed=seed)
     return replace(estimate, n=len(values), unit="%")
 
 
-def wilson(successes: int, trials: int, level=0.95) -> Estimate:
+def wilson(successes: int, trials: int) -> Estimate:
     """Wilson's score interval of a rate from independent trials, in "%"; no trials: (NaN, 0, 1). Wilson 1927."""
     if not 0 <= successes <= trials:
         raise ValueError(f"successes must lie between 0 and trials, not {successes} of {trials}")
     if trials == 0:
         return Estimate(np.nan, 0.0, 1.0, n=0, unit="%")
-    ends = stats.binomtest(successes, trials).proportion_ci(level, "wilson")
+    ends = stats.binomtest(successes, trials).proportion_ci(LEVEL, "wilson")
     return Estimate(successes / trials, float(ends.low), float(ends.high), n=trials, unit="%")
 
 
-def bootstrap(values, n_boot=2000, seed=0, level=0.95, bounds=None) -> Estimate:
+def bootstrap(values, n_boot=2000, seed=0, bounds=None) -> Estimate:
     """Mean of `values` [n] over problems.
 
     `bounds` is a value's possible range: (0, 1) by default when the values lie in it, unless all are above 0 and small
     (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. Raises ValueError on NaN, no rows, values outside.
     """
     bounds = bounds or _range(values)
-    return ratio(values, np.ones(np.shape(values)), n_boot, seed, level, bounds=bounds)
+    return ratio(values, np.ones(np.shape(values)), n_boot, seed, bounds=bounds)
 
 
-def ratio(
-    numerators, denominators, n_boot=2000, seed=0, level=0.95, clusters=None, bounds=None
-) -> Estimate:
+def ratio(numerators, denominators, n_boot=2000, seed=0, clusters=None, bounds=None) -> Estimate:
     """Sum of `numerators` [n] over sum of `denominators` [n], such as false positives over kept samples per problem.
 
     Rows with one label of `clusters` [n] are drawn together. Rows with denominator 0 say nothing and are left out; when
@@ -143,10 +141,10 @@ def ratio(
         )
     size = w.mean() if len(w) else 1.0
     ends = [(low * size, size), (high * size, size)]
-    return _interval(table, _ratio, ends, (low, high), n_boot, seed, level)
+    return _interval(table, _ratio, ends, (low, high), n_boot, seed)
 
 
-def nested(values, n_boot=2000, seed=0, level=0.95, bounds=None) -> Estimate:
+def nested(values, n_boot=2000, seed=0, bounds=None) -> Estimate:
     """Mean of `values` [problem, seed], problems and training seeds both taken as draws from more of their kind.
 
     A column is one student on all problems. The seeds' variance component from the two-way analysis of variance is
@@ -164,7 +162,7 @@ def nested(values, n_boot=2000, seed=0, level=0.95, bounds=None) -> Estimate:
         rng = np.random.default_rng([seed, 1])
         shift = _error_of_seeds(values) * rng.standard_t(n_seeds - 1, n_boot)
     ends = [(low, 1), (high, 1)]
-    return _interval(table, _ratio, ends, (low, high), n_boot, seed, level, shift)
+    return _interval(table, _ratio, ends, (low, high), n_boot, seed, shift)
 
 
 def _error_of_seeds(values: np.ndarray) -> float:
@@ -198,7 +196,7 @@ def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ differences
 
 
-def paired_ratio_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=(0.0, 1.0)) -> Estimate:
+def paired_ratio_difference(a, b, n_boot=2000, seed=0, bounds=(0.0, 1.0)) -> Estimate:
     """Ratio of `a` minus ratio of `b`, each a pair (numerators [n], denominators [n]) as in `ratio`, same problems.
 
     A problem may have denominator 0 in one arm; an arm that has no other makes the value NaN and the interval as wide
@@ -207,24 +205,21 @@ def paired_ratio_difference(a, b, n_boot=2000, seed=0, level=0.95, bounds=(0.0, 
     columns = {"numerators_a": a[0], "denominators_a": a[1]}
     columns |= {"numerators_b": b[0], "denominators_b": b[1]}
     table = _table(**columns)
-    known = table[:, [1, 3]] > 0
-    table, known = table[known.any(1)], known[known.any(1)]
+    table = table[(table[:, [1, 3]] > 0).any(1)]
+    n = int((table[:, [1, 3]] > 0).sum(0).min())
     low, high = bounds
     _, size_a, _, size_b = table.mean(0) if len(table) else np.zeros(4)
-    ends = [
-        (low * size_a, size_a, high * size_b, size_b),
-        (high * size_a, size_a, low * size_b, size_b),
-    ]
-    n = int(known.sum(0).min())
+    least = (low * size_a, size_a, high * size_b, size_b)
+    most = (high * size_a, size_a, low * size_b, size_b)
     limits = (low - high, high - low)
-    return _interval(table, _ratio_difference, ends, limits, n_boot, seed, level, n=n)
+    return _interval(table, _ratio_difference, [least, most], limits, n_boot, seed, n=n)
 
 
-def unpaired_difference(a, b, n_boot=2000, seed=0, level=0.95) -> Estimate:
+def unpaired_difference(a, b, n_boot=2000, seed=0) -> Estimate:
     """Mean of `a` [n] minus mean of `b` [m] over different problems, from their two intervals (Newcombe's MOVER)."""
-    bounds = _range(np.r_[np.asarray(a, float), np.asarray(b, float)])
-    first = bootstrap(a, n_boot, seed, level, bounds)
-    second = bootstrap(b, n_boot, seed + 1, level, bounds)
+    bounds = _range([*a, *b])
+    first = bootstrap(a, n_boot, seed, bounds)
+    second = bootstrap(b, n_boot, seed + 1, bounds)
     value = first.value - second.value
     below = np.hypot(first.value - first.low, second.high - second.value)
     above = np.hypot(first.high - first.value, second.value - second.low)
@@ -238,7 +233,8 @@ def mcnemar(a, b) -> tuple[int, int, float]:
         raise ValueError(
             "mcnemar takes solved or not per problem (0/1); for means over samples use paired_p"
         )
-    return int((a > b).sum()), int((a < b).sum()), paired_p(a, b)
+    only_a, only_b = int((a > b).sum()), int((a < b).sum())
+    return only_a, only_b, paired_p(a, b)
 
 
 def paired_p(a, b, n_draws=20_000, seed=0) -> float:
@@ -246,11 +242,13 @@ def paired_p(a, b, n_draws=20_000, seed=0) -> float:
     where all non-zero differences have one size (0/1 data: McNemar's exact test)."""
     a, b = _table(a=a, b=b).T
     difference = np.round(a - b, 12)
-    sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
+    difference = difference[difference != 0]
+    sizes, counts = np.unique(np.abs(difference), return_counts=True)
     if len(sizes) == 0:
         return 1.0
     if len(sizes) == 1:
-        return float(stats.binomtest(int((difference > 0).sum()), int(counts[0])).pvalue)
+        n_up = int((difference > 0).sum())
+        return float(stats.binomtest(n_up, len(difference)).pvalue)
     rng = np.random.default_rng(seed)
     sums = np.zeros(n_draws)
     for size, count in zip(sizes, counts):
@@ -290,16 +288,14 @@ def _ratios(sums: np.ndarray) -> np.ndarray:
     return sums[..., ::2] / sums[..., 1::2]
 
 
-def _interval(table, statistic, ends, limits, n_boot, seed, level, shift=0.0, n=None) -> Estimate:
+def _interval(table, statistic, ends, limits, n_boot, seed, shift=0.0, n=None) -> Estimate:
     """The estimate of `statistic`, which maps sums of rows [..., columns] to numbers, with its bootstrap interval.
 
     Args: table: rows [n, columns]; ends: the rows at the ends of the scale; limits: the statistic's range; shift: noise
     [n_boot] from elsewhere; n: how many rows count, where these are not all.
     """
-    if not 0 < level < 1 or n_boot < 1:
-        raise ValueError(
-            f"level must lie between 0 and 1 and n_boot be >= 1, not {level} and {n_boot}"
-        )
+    if n_boot < 1:
+        raise ValueError(f"n_boot must be at least 1, not {n_boot}")
     n = len(table) if n is None else n
     bounded = np.isfinite(limits).all()
     if n == 0:
@@ -307,10 +303,10 @@ def _interval(table, statistic, ends, limits, n_boot, seed, level, shift=0.0, n=
         return Estimate(np.nan, low, high)
     value = float(statistic(table.sum(0)))
     if n == 1 or (_rows_agree(table, statistic, value) and not np.any(shift)):
-        return _without_spread(value, n, limits, level)
+        return _without_spread(value, n, limits)
     rng = np.random.default_rng(seed)
     draws = _draws(table, statistic, ends if bounded else [], n_boot, rng) + shift
-    low, high = np.quantile(draws, _tails(n, level))
+    low, high = np.quantile(draws, _tails(n))
     least, most = limits
     low = max(min(low, value), least)
     high = min(max(high, value), most)
@@ -324,12 +320,12 @@ def _rows_agree(table, statistic, value: float) -> bool:
     return np.allclose(without_one, value, rtol=1e-12, atol=1e-12)
 
 
-def _without_spread(value: float, n: int, limits, level: float) -> Estimate:
+def _without_spread(value: float, n: int, limits) -> Estimate:
     """The exact binomial "rule of three": how far the truth can be from what n equal rows show."""
     least, most = limits
     unseen = np.nan  # the largest share that n draws can miss
     if np.isfinite(limits).all():
-        unseen = 1 - ((1 - level) / 2) ** (1 / n)
+        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / n)
     low = value - unseen * (value - least)
     high = value + unseen * (most - value)
     return Estimate(value, float(low), float(high))
@@ -351,9 +347,10 @@ def _draws(table, statistic, ends, n_boot, rng) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _tails(n: int, level: float) -> np.ndarray:
+def _tails(n: int) -> np.ndarray:
     """Quantiles of the bootstrap over n rows that give a t interval for normal data (Hesterberg 2015)."""
-    reach = np.sqrt((n + 1) / (n - 1)) * stats.t.isf((1 - level) / 2, n - 1)
+    wider = np.sqrt((n + 1) / (n - 1))
+    reach = wider * stats.t.isf((1 - LEVEL) / 2, n - 1)
     return stats.norm.cdf([-reach, reach])
 
 
@@ -368,21 +365,18 @@ def _range(values) -> tuple[float, float]:
 
 def _table(clusters=None, **columns) -> np.ndarray:
     """Checked columns side by side [n, columns]; summed within clusters where labels are given."""
-    for name, column in columns.items():
-        is_row = np.ndim(column) == 1 and np.size(column) > 0
-        if not is_row or not np.isfinite(np.asarray(column, float)).all():
+    arrays = {name: np.asarray(column, float) for name, column in columns.items()}
+    for name, array in arrays.items():
+        if array.ndim != 1 or not array.size or not np.isfinite(array).all():
             raise ValueError(
                 f"{name} must be a non-empty array of finite numbers: drop or count missing ones first"
             )
-    lengths = {len(column) for column in columns.values()}
+    lengths = [len(array) for array in arrays.values()]
+    codes = np.arange(lengths[0])
     if clusters is not None:
-        lengths.add(len(clusters))
-    if len(lengths) > 1:
+        codes = np.unique(clusters, return_inverse=True)[1]
+    if set(lengths) != {len(codes)}:
         raise ValueError(
             f"{', '.join(columns)} or clusters differ in length, {lengths}: join them by problem_id first"
         )
-    codes = np.arange(lengths.pop())
-    if clusters is not None:
-        codes = np.unique(clusters, return_inverse=True)[1]
-    sums = [np.bincount(codes, np.asarray(column, float)) for column in columns.values()]
-    return np.column_stack(sums)
+    return np.column_stack([np.bincount(codes, array) for array in arrays.values()])

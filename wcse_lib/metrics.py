@@ -131,21 +131,23 @@ def majority_details(answers, correct, k: int) -> pd.DataFrame:
     # like problems are worked out only once, in blocks that keep memory small
     distinct = sorted(set(profiles), key=lambda profile: (len(profile), profile))
     size = max(1, 400_000 // (k + 1) ** 2)
-    blocks = [_vote(distinct[i : i + size], k) for i in range(0, len(distinct), size)]
-    row = {profile: i for i, profile in enumerate(distinct)}
-    rates = np.vstack(blocks)[[row[profile] for profile in profiles]]
-    return pd.DataFrame(rates, columns=["accuracy", "tie_rate", "no_answer_rate"])
+    blocks = []
+    for start in range(0, len(distinct), size):
+        blocks.append(_vote(distinct[start : start + size], k))
+    rates = dict(zip(distinct, np.vstack(blocks)))
+    rows = [rates[profile] for profile in profiles]
+    return pd.DataFrame(rows, columns=["accuracy", "tie_rate", "no_answer_rate"])
 
 
 def self_agreement(answers) -> np.ndarray:
     """Chance that two of a problem's samples give the same answer [problems]; None agrees with none; NaN if n < 2."""
     rates = []
     for classes in _classes(answers):
-        n = len(classes)
+        n_pairs = len(classes) * (len(classes) - 1)
         votes = Counter(classes)
         votes.pop(None, 0)
         n_alike = sum(m * (m - 1) for m in votes.values())
-        rates.append(n_alike / (n * (n - 1)) if n > 1 else np.nan)
+        rates.append(n_alike / n_pairs if n_pairs else np.nan)
     return np.array(rates)
 
 
@@ -207,27 +209,32 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     for t in range(1, min(k, most) + 1):
         ways = _ways(weigh, blank, others, t, k)
         # the correct class leads with t votes; a tie of r + 1 is worth 1/(r + 1)
-        shares = sum(ways[r, k - t] / (r + 1) for r in range(len(ways)))
+        shares = 0
+        for r, drawn in enumerate(ways):
+            shares = shares + drawn[k - t] / (r + 1)
         accuracy += right_weights[t] * shares
         # one class leads alone: the correct one, or another one with the correct one below
-        behind = (right_weights[:t] * ways[1, k : k - t : -1]).sum(0)
-        clear += right_weights[t] * ways[0, k - t] + behind
-    silent = weigh(blank)[k] * np.exp((n - blank) * np.log1p(-k / (n + 1)))
+        of_others = ways[1, k : k - t : -1]
+        alone = right_weights[t] * ways[0, k - t]
+        clear += alone + (right_weights[:t] * of_others).sum(0)
+    no_vote_falls = (n - blank) * np.log1p(-k / (n + 1))
+    silent = weigh(blank)[k] * np.exp(no_vote_falls)
     every = weigh(n)[k]
-    rates = np.column_stack([accuracy, every - clear - silent, silent]) / every[:, None]
-    return np.clip(np.round(rates, 13), 0, 1)
+    chances = np.column_stack([accuracy, every - clear - silent, silent])
+    return np.clip(np.round(chances / every[:, None], 13), 0, 1)
 
 
 def _weigher(n: np.ndarray, k: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function of class sizes m [profiles]: the chances [k + 1, profiles] that 0 ... k of m coins fall."""
     log_factorial = gammaln(np.arange(n.max() + 1) + 1.0)
     p = k / (n + 1)
+    log_p, log_not_p = np.log(p), np.log1p(-p)
     fallen = np.arange(k + 1)[:, None]
 
     def weigh(m) -> np.ndarray:
         rest = np.maximum(m - fallen, 0)
         log_choices = log_factorial[m] - log_factorial[fallen] - log_factorial[rest]
-        log_chances = log_choices + fallen * np.log(p) + rest * np.log1p(-p)
+        log_chances = log_choices + fallen * log_p + rest * log_not_p
         return np.where(m >= fallen, np.exp(log_chances), 0.0)
 
     return weigh
@@ -247,8 +254,10 @@ def _ways(weigh: Callable, blank: np.ndarray, others: list[np.ndarray], t: int, 
         weights = np.where(m >= t, weigh(m), nothing_drawn)
         before, ways = ways, ways * weights[0]
         for s in range(1, t):
-            ways[:, s:] += weights[s] * before[:, : k + 1 - s]
-        ways[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
+            earlier = before[:, : k + 1 - s]
+            ways[:, s:] += weights[s] * earlier
+        earlier = before[:-1, : k + 1 - t]
+        ways[1:, t:] += weights[t] * earlier
     return ways
 
 
@@ -290,12 +299,12 @@ def ngram_clusters(texts, n: int = 3, threshold: float = 0.8) -> list[int]:
     grams = []
     for text in texts:
         words = normalised_key(text).split()
-        starts = range(max(1, len(words) - n + 1))
-        grams.append({tuple(words[i : i + n]) for i in starts})
+        n_grams = max(1, len(words) - n + 1)
+        grams.append({tuple(words[i : i + n]) for i in range(n_grams)})
     labels = list(range(len(grams)))
     for i, j in combinations(labels, 2):
-        n_shared, n_either = len(grams[i] & grams[j]), len(grams[i] | grams[j])
-        if n_shared >= threshold * n_either:
+        shared, either = grams[i] & grams[j], grams[i] | grams[j]
+        if len(shared) >= threshold * len(either):
             joined, kept = labels[j], labels[i]
             labels = [kept if label == joined else label for label in labels]
     return labels
@@ -314,7 +323,8 @@ def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:
         )
     # how many samples have at most 0, 1, 2 ... tokens
     n_below = np.cumsum(np.bincount(n, counts)).astype(np.int64)
-    profile = {"n_samples": int(n_below[-1]), "mean_tokens": float(np.average(n, weights=counts))}
+    profile = {"n_samples": int(n_below[-1])}
+    profile["mean_tokens"] = float(np.average(n, weights=counts))
     for name, share in QUANTILES.items():
         profile[name] = _quantile(n_below, share)
     for name, why in LOST.items():
@@ -325,7 +335,8 @@ def length_profile(n_tokens, finish_reason, counts=None) -> dict[str, float]:
 def _quantile(n_below: np.ndarray, share: float) -> float:
     """Quantile of whole numbers, of which `n_below[x]` are at most x, as numpy's of the numbers one by one."""
     place = share * (n_below[-1] - 1)
-    neighbours = np.searchsorted(n_below, [np.floor(place), np.ceil(place)], "right")
+    ends = [np.floor(place), np.ceil(place)]
+    neighbours = np.searchsorted(n_below, ends, "right")
     return float(np.quantile(neighbours, place % 1))
 
 
