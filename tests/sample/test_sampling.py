@@ -13,6 +13,7 @@ import torch
 from wcse_lib import store
 from wcse_lib.sample import drawing as sampling
 from wcse_lib.sample import identity
+from wcse_lib.sample.drawing import Opened
 from wcse_lib.sample.engines import Decoding, Output, Request, open_engine
 from wcse_lib.sample.engines.picking import uniform
 from wcse_lib.sample.prompts import check_bos, load_tokenizer, prompt_ids
@@ -70,13 +71,11 @@ def run(
         "wc",
         problems,
         n,
-        engine=engine,
-        tokenizer=tokenizer,
+        Opened(engine, "fake", tokenizer),
         prompt=prompt,
         decoding=how,
         seed=seed,
         model="m",
-        engine_name="fake",
         shard=shard,
     )
 
@@ -216,9 +215,8 @@ model, folder, n = sys.argv[1], records.Path(sys.argv[2]), int(sys.argv[3])
 ids, questions = zip(*((f"p{i}", f"Ann has {i} pens.") for i in range(n)))
 problems = pd.DataFrame({"problem_id": ids, "question": questions})
 engine = open_engine("hf", model, Machine(device="cpu", batch_size=8, threads=1))
-sampling.draw(folder, "wc", problems, 4, engine=engine, tokenizer=engine.tokenizer,
-              prompt=Prompt(), decoding=Decoding(max_tokens=24),
-              seed=0, model="tiny", engine_name="hf")
+sampling.draw(folder, "wc", problems, 4, sampling.Opened(engine, "hf", engine.tokenizer),
+              prompt=Prompt(), decoding=Decoding(max_tokens=24), seed=0, model="tiny")
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +14,7 @@ from wcse_lib.sample import (
     Decoding,
     draw,
     each_student,
-    load_tokenizer,
-    open_engine,
+    opened,
     without_thinking,
 )
 from wcse_lib.store import (
@@ -73,9 +71,9 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
         "sampled": (e.n_samples, Decoding(e.temperature, e.top_k, e.top_p, e.max_tokens)),
     }
     _forget_other_weights(run, student, folder)
-    tokenizer, counts = load_tokenizer(adapter or model), {}
+    counts = {}
     with (
-        closing(open_engine(machine.engine, model, machine, adapter)) as engine,
+        opened(folder, model, machine, adapter=adapter) as source,
         verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify,
     ):
         for decoding, (n, sampling) in settings.items():
@@ -85,13 +83,11 @@ def test_student(folder: str, student: str, machine: Machine) -> None:
                 student,
                 problems,
                 n,
-                engine=engine,
-                tokenizer=tokenizer,
+                source,
                 prompt=run.study.prompt,
                 decoding=sampling,
                 seed=run.study.seed,
                 model=student,
-                engine_name=machine.engine,
             )
             seconds = time.monotonic() - clock
             rows["text"] = rows["text"].map(without_thinking)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -15,7 +16,14 @@ from wcse_lib.sample import cluster
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.sample.identity import claim, claim_questions
-from wcse_lib.sample.prompts import messages, prompt_hash, prompt_ids, prompt_text, stops
+from wcse_lib.sample.prompts import (
+    load_tokenizer,
+    messages,
+    prompt_hash,
+    prompt_ids,
+    prompt_text,
+    stops,
+)
 from wcse_lib.store import (
     KEY,
     SampleWriter,
@@ -25,7 +33,7 @@ from wcse_lib.store import (
     read_samples,
     write_json,
 )
-from wcse_lib.study import Machine, Price, Prompt, sample_seed
+from wcse_lib.study import Machine, Price, Prompt, resolve_model, sample_seed, weights_mark
 
 CHUNK = 50_000  # requests handed to the engine at once
 LOCK_SECONDS = 10  # an orphaned kernel of a killed run lives a moment longer
@@ -33,23 +41,37 @@ FLUSH_SECONDS = 15.0  # between files; of an endpoint, whose samples are paid fo
 FLUSH_SECONDS_ENDPOINT = 2.0  # … so that none is lost
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A model that is ready to draw."""
+
+    engine: Engine
+    engine_name: str
+    tokenizer: Any = None  # None where an endpoint renders prompts itself
+    weights: str = ""  # a mark of the checkpoint's content; empty where it is not here
+
+
 @contextlib.contextmanager
 def opened(
     folder: Path,
-    engine_name: str,
     model: str,
     machine: Machine,
+    *,
+    adapter: str | None = None,
+    is_endpoint: bool = False,
     price: Price | None = None,
-) -> Iterator[Engine]:
-    """An engine that draws into a folder.
+) -> Iterator[Opened]:
+    """A model that draws into a folder: a checkpoint, by the machine's engine, or an endpoint's.
 
-    Args: price: an endpoint's, where known. What an endpoint has spent on this folder before counts towards
-    `machine.limit_usd`: as it counted itself, which is noted in `spending.json` ahead of every call, but no less than
-    what the rows cost.
+    Args: adapter: folder of a LoRA adapter with its tokenizer; price: an endpoint's, where known. What an endpoint has
+    spent on this folder before counts towards `machine.limit_usd`: as it counted itself, which is noted in
+    `spending.json` ahead of every call, but no less than what the rows cost.
     """
-    if engine_name != "openai":
-        with contextlib.closing(cluster.open_engine(engine_name, model, machine)) as engine:
-            yield engine
+    if not is_endpoint:
+        checkpoint, name = resolve_model(model), machine.engine
+        tokenizer = load_tokenizer(adapter or checkpoint)
+        with contextlib.closing(cluster.open_engine(name, checkpoint, machine, adapter)) as engine:
+            yield Opened(engine, name, tokenizer, weights_mark(checkpoint))
         return
 
     path = folder / "spending.json"
@@ -66,9 +88,9 @@ def opened(
         spent_usd=max(noted, cost_of_rows),
         note=note,
     )
-    engine = cluster.open_engine(engine_name, model, machine, spending=spending)
+    engine = cluster.open_engine("openai", model, machine, spending=spending)
     try:
-        yield engine
+        yield Opened(engine, "openai")
     finally:
         note(spending.spent_usd)
         engine.close()
@@ -79,28 +101,26 @@ def draw(
     author: str,
     problems: pd.DataFrame,
     n: int | Mapping[str, int],
+    source: Opened,
     *,
-    engine: Engine,
-    tokenizer,
     prompt: Prompt,
     decoding: Decoding,
     seed: int,
     model: str,
-    engine_name: str,
     weights: str = "",
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
-    Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; tokenizer: None where
-    the engine renders prompts itself; decoding: the prompt's own stops are added where it has none; seed: the study's;
-    model: as named in the study, and a mark of its `weights` where these are here; shard: `(i, k)` draws only every
-    k-th problem from the i-th on, beside other processes, and returns nothing.
+    Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; decoding: the
+    prompt's own stops are added where it has none; seed: the study's; model: as named in the study, with a mark of its
+    `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th on,
+    beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason.
     """
     decoding = replace(decoding, stop=decoding.stop or stops(prompt))
-    digest = prompt_hash(prompt, getattr(tokenizer, "chat_template", None))
+    digest = prompt_hash(prompt, getattr(source.tokenizer, "chat_template", None))
     identity = {
         "model": model,
         "weights": weights,
@@ -116,15 +136,15 @@ def draw(
         mine = problems.iloc[shard[0] :: shard[1]] if shard else problems
         wanted = counts(mine, n)
         missing = _missing(folder, wanted, with_failed=shard is None)
-        requests = _requests(author, mine, missing, tokenizer, prompt, seed, model)
+        requests = _requests(author, mine, missing, source.tokenizer, prompt, seed, model)
 
         # A row is written as soon as its sample is finished.
-        seconds = FLUSH_SECONDS_ENDPOINT if engine_name == "openai" else FLUSH_SECONDS
+        seconds = FLUSH_SECONDS_ENDPOINT if source.engine_name == "openai" else FLUSH_SECONDS
         seeds = {request.key: request.seed for request in requests}
         with SampleWriter(folder, every_seconds=seconds, shard=shard_name) as writer:
             total = sum(wanted.values())
-            for output in _drawn(engine, requests, decoding, author, total):
-                row = row_of(output, seeds[output.key], engine_name, model, digest)
+            for output in _drawn(source.engine, requests, decoding, author, total):
+                row = row_of(output, seeds[output.key], source.engine_name, model, digest)
                 writer.add(row)
         if shard:
             return pd.DataFrame()

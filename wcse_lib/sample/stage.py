@@ -24,7 +24,7 @@ from wcse_lib.sample.prompts import (
 )
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
-from wcse_lib.study import Machine, Run, load_machine, resolve_model, weights_mark
+from wcse_lib.study import Machine, Run, load_machine, resolve_model
 
 REASON_LENGTH = 120  # characters of an error by which failed samples are counted
 
@@ -57,7 +57,7 @@ def generate(
 
 def draw_arm(
     run: Run,
-    source: str,
+    arm: str,
     machine: Machine,
     n: int | Mapping[str, int],
     author: str | None = None,
@@ -67,35 +67,29 @@ def draw_arm(
 
     Args: n: samples a problem, one number or by problem_id. Returns all rows of these keys; see `drawing.draw`.
     """
-    spec, author = run.study.arms[source], author or source
+    spec, author = run.study.arms[arm], author or arm
     folder = run.path("02", author)
     is_endpoint = spec.engine == "openai"
-    if is_endpoint:
-        if shard and machine.limit_usd:
-            raise StudyError(
-                "limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd"
-            )
-        engine_name, model, tokenizer = "openai", spec.model, None
-        price, n_devices = run.arm(source).price, 1
-    else:
-        engine_name, model = machine.engine, resolve_model(spec.model)
-        tokenizer = load_tokenizer(model)
-        price, n_devices = None, machine.devices
-    timed = contextlib.nullcontext() if shard else _timed(folder, n_devices)
-    with opened(folder, engine_name, model, machine, price) as engine, timed:
+    if is_endpoint and shard and machine.limit_usd:
+        raise StudyError(
+            "limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd"
+        )
+    price = run.arm(arm).price
+    timed = contextlib.nullcontext()
+    if not shard:
+        timed = _timed(folder, n_devices=1 if is_endpoint else machine.devices)
+    with opened(folder, spec.model, machine, is_endpoint=is_endpoint, price=price) as source, timed:
         return draw(
             folder,
             author,
             read_parquet(run.path("01", "train.parquet")),
             n,
-            engine=engine,
-            tokenizer=tokenizer,
+            source,
             prompt=run.study.prompt,
-            decoding=_decoding(run, source),
+            decoding=_decoding(run, arm),
             seed=run.study.seed,
             model=spec.model,
-            engine_name=engine_name,
-            weights=weights_mark(model),
+            weights=source.weights,
             shard=shard,
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.sample import Decoding, draw, load_tokenizer, opened
+from wcse_lib.sample import Decoding, draw, opened
 from wcse_lib.store import KEY, StudyError, read_samples, write_json
 from wcse_lib.study import Machine, Price, Prompt, Run, Study, resolve, resolve_model
 from wcse_lib.verdicts import as_judgements
@@ -119,27 +119,22 @@ def _draw(
     study: Study, folder: Path, arm: str, cases: pd.DataFrame, template: str, machine: Machine
 ) -> None:
     """Draw the judge's outputs that the folder does not hold yet, one for each case."""
-    judge, price = study.verification.model_judge, None
-    if judge.engine == "openai":
-        engine_name, model, tokenizer, style = "openai", judge.model, None, "chat"
-        price = _price(study)
-    else:
-        engine_name, model = machine.engine, resolve_model(judge.model)
-        tokenizer = load_tokenizer(model)
-        style = "chat" if tokenizer.chat_template else "plain"
-    with opened(folder, engine_name, model, machine, price) as engine:
+    judge = study.verification.model_judge
+    is_endpoint = judge.engine == "openai"
+    price = _price(study) if is_endpoint else None
+    with opened(folder, judge.model, machine, is_endpoint=is_endpoint, price=price) as source:
+        has_template = is_endpoint or source.tokenizer.chat_template
+        style = "chat" if has_template else "plain"
         draw(
             folder,
             arm,
             cases,
             1,
-            engine=engine,
-            tokenizer=tokenizer,
+            source,
             prompt=Prompt(style=style, template=template),
             decoding=Decoding(judge.temperature, max_tokens=judge.max_tokens),
             seed=study.seed,
             model=judge.model,
-            engine_name=engine_name,
         )
 
 
