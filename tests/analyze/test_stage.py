@@ -8,11 +8,12 @@ import pytest
 from conftest import ROOT
 from studies import finished_study
 
-from wcse_lib.analyze import TABLES, analyze, checks, samples
+from wcse_lib.analyze import TABLES, analyze, checks
 from wcse_lib.analyze.tables import as_declared
 from wcse_lib.store import StudyError
 from wcse_lib.store import tables as store_tables
 from wcse_lib.study import Run
+from wcse_lib.verdicts import scores
 
 
 def test_every_table_is_there_as_declared_and_within_its_interval(
@@ -37,7 +38,7 @@ def test_a_column_that_is_not_declared_is_refused(synthetic_tables):
 
 
 def test_pieces_give_the_tables_of_the_whole(synthetic_study, synthetic_tables, monkeypatch):
-    monkeypatch.setattr(samples, "PIECE", 50)
+    monkeypatch.setattr(scores, "PIECE", 50)
     monkeypatch.setattr(store_tables, "PIECE", 70)
     folder = synthetic_study.path("06", "tables")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -7,13 +7,11 @@ from wcse_lib.analyze.tables import TABLES, Column, Figure, Kind, Table, read_ta
 from wcse_lib.analyze.words import (
     ALL_BASES,
     CONTROL_WORDS,
-    PRIMARY_METRIC,
     QUANTITY_WORDS,
-    Metric,
     Quantity,
-    metric_words,
     with_metric_words,
 )
+from wcse_lib.verdicts import PRIMARY_METRIC, Metric, metric_words
 
 __all__ = [
     "ALL_BASES",

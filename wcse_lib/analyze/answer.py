@@ -12,13 +12,13 @@ from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.significance import is_overall_row, is_significant
 from wcse_lib.analyze.words import (
     ALL_BASES,
-    PRIMARY_METRIC,
     Quantity,
     difference_words,
     join_words,
 )
 from wcse_lib.store import write_json
 from wcse_lib.study import Run
+from wcse_lib.verdicts import PRIMARY_METRIC
 
 
 def headline_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from wcse_lib.analyze.words import (
     CONTROL_WORDS,
-    PRIMARY_METRIC,
     Quantity,
     difference_words,
     join_words,
@@ -17,6 +16,7 @@ from wcse_lib.analyze.words import (
 from wcse_lib.budget import unspent
 from wcse_lib.store import read_json
 from wcse_lib.study import Run, Study
+from wcse_lib.verdicts import PRIMARY_METRIC
 
 MATCHED_BY = {  # rules of `budget.match` other than by cost
     "count": "number of samples",

@@ -13,12 +13,12 @@ import pandas as pd
 
 from wcse_lib.analyze.significance import is_overall_row, is_significant
 from wcse_lib.analyze.words import (
-    PRIMARY_METRIC,
     Quantity,
     difference_words,
     join_words,
 )
 from wcse_lib.study import Curation, Study
+from wcse_lib.verdicts import PRIMARY_METRIC
 
 UNCORRECTED = "95 % intervals, not corrected for their number"
 

@@ -6,7 +6,6 @@ Samples whose verdict is unverifiable are drawn, and counted nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,9 +21,9 @@ from wcse_lib.store import (
     read_parquet,
 )
 from wcse_lib.study import MAIN, PlannedAdaptive, Run
+from wcse_lib.verdicts import answer_lists, majorities
 
 VOTES = (1, 2, 4, 8, 16, 32, 64)  # k of the arms' votes, beside the study's own
-PIECE = 20_000  # samples whose answers are held as lists at a time
 KNOWN = "verdict <> 'unverifiable'"
 COUNTS = """
     count(*) AS n_drawn,
@@ -176,27 +175,11 @@ class ArmSamples:
     def votes(self) -> Votes:
         """Votes among the answers, for every k of the study and of VOTES that all problems allow."""
         ks = sorted(k for k in {*self.run.study.evaluation.maj_k, *VOTES} if 1 <= k <= self.least)
-        agreement, majority = [], {k: [] for k in ks}
-        for answers, correct in self._answers():
-            agreement.append(metrics.self_agreement(answers))
-            for k in ks:
-                majority[k].append(metrics.majority_details(answers, correct, k))
-        tables = {k: pd.concat(parts, ignore_index=True) for k, parts in majority.items()}
-        return Votes(np.concatenate(agreement or [[]]), tables)
-
-    def _answers(self) -> Iterator[tuple[list[list], list[list[bool]]]]:
-        """The answers of some problems' samples (None: no answer) and whether each is correct, by problem in order."""
         votes = self._query(f"""
             SELECT problem_id, extracted, verdict = 'correct' AS correct, count(*) AS n
             FROM judged WHERE {self._first} GROUP BY ALL ORDER BY problem_id, extracted, correct""")
-        votes["extracted"] = (
-            votes["extracted"].astype(object).where(votes["extracted"].notna(), None)
-        )
-        # whole problems, of PIECE samples or one more problem's
-        piece = (votes["n"].cumsum() // PIECE).groupby(votes["problem_id"]).transform("min")
-        for _, rows in votes.groupby(piece):
-            samples = rows.loc[rows.index.repeat(rows["n"])].groupby("problem_id")
-            yield list(samples["extracted"].agg(list)), list(samples["correct"].agg(list))
+        agreement = [metrics.self_agreement(answers) for answers, _ in answer_lists(votes)]
+        return Votes(np.concatenate(agreement or [[]]), majorities(votes, ks))
 
     def unique_among(self, k: int, ngrams: bool) -> dict[str, np.ndarray]:
         """By what counts as the same: the expected number of different correct solutions among k, of each problem."""

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wcse_lib import intervals, metrics, train, verify
+from wcse_lib import intervals, train, verify
 from wcse_lib.analyze.arms import Arms, arm_pairs
 from wcse_lib.analyze.tables import of_estimate
-from wcse_lib.analyze.words import ALL_BASES, PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric
+from wcse_lib.analyze.words import ALL_BASES
 from wcse_lib.store import KEY, read_json, read_parquet
 from wcse_lib.study import MAIN, Run
+from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
 
 Rows = Iterator[dict]
 Scores = dict[
@@ -55,36 +56,13 @@ def read_scores(run: Run) -> HeldOutScores:
     """What 05 found of every student of the plan."""
     tested = HeldOutScores({}, {}, {}, run.sets().sort_index().to_numpy())
     for student, entry in run.plan.students.items():
-        tested.scores[student], tested.tie_rates[student] = _scores_of(run, student)
+        found = student_scores(run.path("05", student), run.study.evaluation.maj_k)
+        tested.scores[student], tested.tie_rates[student] = found.scores, found.tie_rates
         group = Group(entry.source)
         if entry.source in ("arm", "pooled"):
             group = Group(entry.arm or "pooled", entry.budget, entry.recipe)
         tested.groups.setdefault((entry.base, group), []).append(student)
     return tested
-
-
-def _scores_of(run: Run, student: str) -> tuple[Scores, Scores]:
-    greedy = read_parquet(run.path("05", student, "verdicts-greedy.parquet"))
-    sampled = read_parquet(run.path("05", student, "verdicts-sampled.parquet"))
-    verdict = greedy.set_index("problem_id")["verdict"].sort_index()
-    n, n_correct = metrics.counts(sampled)
-    scores = {PRIMARY_METRIC: (verdict == "correct").to_numpy(float)}
-    scores[SAMPLED_PASS_AT_1] = (n_correct / n).to_numpy()
-    tie_rates = {}
-    # answers and verdicts as a list for each problem; no answer is None
-    extracted = sampled["extracted"].astype(object).where(sampled["extracted"].notna(), None)
-    answers = extracted.groupby(sampled["problem_id"]).agg(list).to_list()
-    is_correct = sampled["verdict"] == "correct"
-    correct = is_correct.groupby(sampled["problem_id"]).agg(list).to_list()
-    for k in run.study.evaluation.maj_k:
-        votes = metrics.majority_details(answers, correct, k)
-        scores[Metric("maj@k", "sampled", k)] = votes["accuracy"].to_numpy()
-        tie_rates[Metric("maj@k", "sampled", k)] = votes["tie_rate"].to_numpy()
-    for k in run.study.evaluation.maj_k:
-        if k > 1:
-            solved = metrics.coverage_per_problem(n, n_correct, k)
-            scores[Metric("pass@k", "sampled", k)] = solved
-    return scores, tie_rates
 
 
 def students(run: Run, tested: HeldOutScores) -> Rows:

@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 
 import pandas as pd
 
 from wcse_lib.intervals import Estimate
+from wcse_lib.verdicts import Metric, metric_words
 
 ALL_BASES = "all students"  # column `base` of rows that are means over all base students
-
-
-class Metric(NamedTuple):
-    """A measure of students: the columns `metric` (pass@k, maj@k), `decoding` (greedy, sampled) and `k`."""
-
-    metric: str
-    decoding: str
-    k: int
-
-    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a table that hold this metric."""
-        return table[table[list(self._fields)].eq(pd.Series(self._asdict())).all(axis=1)]
-
-
-PRIMARY_METRIC = Metric("pass@k", "greedy", 1)  # what the answer of a study with students is about
-SAMPLED_PASS_AT_1 = Metric("pass@k", "sampled", 1)
-
-
-def metric_words(metric: str, decoding: str, k: int) -> str:
-    """A metric of students as people call it.
-
-    >>> metric_words("pass@k", "greedy", 1), metric_words("maj@k", "sampled", 4)
-    ('greedy pass@1', 'maj@4')
-    """
-    words = metric.replace("@k", f"@{k}")
-    return f"{decoding} {words}" if words == "pass@1" else words
 
 
 class Quantity(StrEnum):

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from wcse_lib import intervals, metrics
-from wcse_lib import verify as judges
-from wcse_lib.sample import (
-    Decoding,
-    draw,
-    each_student,
-    opened,
-    without_thinking,
-)
+from wcse_lib import intervals, sample, verify
 from wcse_lib.store import (
     KEY,
+    iter_samples,
+    parquet_writer,
+    parts,
+    problem_range_filter,
+    query,
     read_json,
     read_parquet,
-    read_samples,
+    read_pieces,
     write_json,
     write_manifest,
-    write_parquet,
 )
 from wcse_lib.study import Machine, Run, resolve_model
-from wcse_lib.verdicts import verifier
-from wcse_lib.verify import as_text, free_judge, judgement_rows, three_kinds
+from wcse_lib.verdicts import (
+    JUDGEMENTS,
+    PRIMARY_METRIC,
+    SAMPLED_PASS_AT_1,
+    VERDICTS,
+    Metric,
+    metric_words,
+    student_scores,
+    verifier,
+)
 
-DECODINGS = ("greedy", "sampled")
+GREEDY, SAMPLED = "greedy", "sampled"
+FALSE_POSITIVE_RATE = "false_positive_rate"
+SAMPLE_COLUMNS = [*KEY, "text", "finish_reason", "n_tokens", "n_prompt_tokens"]
 
 
 def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
@@ -39,169 +47,208 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     Writes `05_evaluate/<student>/<decoding>/` (samples) and verdicts and judgements beside them. A finished student is
     not tested again; an unfinished one resumes by key. With `workers` above 1 students are Ray tasks, so many at once.
     """
-    names = students or list(run.plan["students"])
-    each_student(run, "05", names, test_student, machine, "tested")
+    names = students or list(run.plan.students)
+    sample.each_student(run, "05", names, test_student, machine, "tested")
     return results(run, names)
 
 
 def model_of(run: Run, student: str) -> tuple[str, str | None]:
     """The checkpoint to load for a student, and the adapter on top of it if it was trained as one."""
-    entry = run.student(student)
-    if entry["source"] == "base":
-        return resolve_model(entry["model"]), None
+    planned, model = run.student(student), run.path("04", student, "model")
+    if planned.source == "base":
+        return resolve_model(planned.model), None
     if run.study.evaluation.merged:
         return str(run.path("04", student, "merged")), None
-    folder = run.path("04", student, "model")
-    if (folder / "adapter_config.json").exists():
-        return resolve_model(entry["model"]), str(folder)
-    return str(folder), None
+    if (model / "adapter_config.json").exists():
+        return resolve_model(planned.model), str(model)
+    return str(model), None
+
+
+def decodings(run: Run) -> dict[str, tuple[int, sample.Decoding]]:
+    """By name how many samples of a problem are drawn, and how."""
+    how = run.study.evaluation
+    greedy = sample.Decoding(temperature=0.0, max_tokens=how.max_tokens)
+    sampled = sample.Decoding(how.temperature, how.top_k, how.top_p, how.max_tokens)
+    return {GREEDY: (1, greedy), SAMPLED: (how.n_samples, sampled)}
 
 
 def test_student(folder: str, student: str, machine: Machine) -> None:
     """Sample, verify and judge one student of the study in `folder` on all held-out problems, transfer sets too."""
     run = Run(folder)
+    study, here = run.study, run.path("05", student)
     problems = read_parquet(run.path("01", "held_out.parquet"))
-    (model, adapter), folder, e = (
-        model_of(run, student),
-        run.path("05", student),
-        run.study.evaluation,
-    )
-    settings = {
-        "greedy": (1, Decoding(temperature=0.0, max_tokens=e.max_tokens)),
-        "sampled": (e.n_samples, Decoding(e.temperature, e.top_k, e.top_p, e.max_tokens)),
-    }
-    _forget_other_weights(run, student, folder)
-    counts = {}
+    _forget_other_weights(run, student)
+    model, adapter = model_of(run, student)
+    facts = {}
     with (
-        opened(folder, model, machine, adapter=adapter) as source,
-        verifier(run.study.prompt.answer_style, machine.checkers, run.study.verification) as verify,
+        sample.opened(here, model, machine, adapter=adapter) as source,
+        verifier(study.prompt.answer_style, machine.checkers, study.verification) as check,
     ):
-        for decoding, (n, sampling) in settings.items():
-            clock = time.monotonic()
-            rows = draw(
-                folder / decoding,
+        for name, (n_samples, decoding) in decodings(run).items():
+            start = time.monotonic()
+            sample.draw(
+                here / name,
                 student,
                 problems,
-                n,
+                n_samples,
                 source,
-                prompt=run.study.prompt,
-                decoding=sampling,
-                seed=run.study.seed,
+                prompt=study.prompt,
+                decoding=decoding,
+                seed=study.seed,
                 model=student,
             )
-            seconds = time.monotonic() - clock
-            rows["text"] = rows["text"].map(without_thinking)
-            verdicts = verify(rows, problems)
-            write_parquet(folder / f"verdicts-{decoding}.parquet", verdicts)
-            if judge := free_judge(run.study):
-                write_parquet(
-                    folder / f"judgements-{decoding}.parquet",
-                    judgement_rows(rows, verdicts, problems, judge),
-                )
-            tokens = {
-                name: int(rows[name].clip(lower=0).sum())
-                for name in ("n_tokens", "n_prompt_tokens")
-            }
-            counts[decoding] = {"n_samples": len(rows)} | tokens | {"seconds": seconds}
-    write_manifest(folder, run.plan_id, counts)
+            seconds = time.monotonic() - start
+            facts[name] = verify_samples(run, student, name, check) | {"seconds": seconds}
+    write_manifest(here, run.plan_id, facts)
 
 
-def _forget_other_weights(run: Run, student: str, folder: Path) -> None:
+def _forget_other_weights(run: Run, student: str) -> None:
     """Throw away what a student of this name wrote before it was trained anew: only its own weights' samples count."""
-    trained = run.path("04", student, "training.json")
-    weights = (
-        read_json(trained) if trained.exists() else {"base_model": run.student(student)["model"]}
-    )
-    known = folder / "weights.json"
-    if folder.exists() and (not known.exists() or read_json(known) != weights):
-        if any(folder.rglob("part-*.parquet")):
+    trained, here = run.path("04", student, "training.json"), run.path("05", student)
+    weights = {"base_model": run.student(student).model}
+    if trained.exists():
+        weights = read_json(trained)
+    known = here / "weights.json"
+    if here.exists() and (not known.exists() or read_json(known) != weights):
+        if any(here.rglob("part-*.parquet")):
             print(f"{student}: its weights are others than before; tested anew", flush=True)
-        shutil.rmtree(folder)
+        shutil.rmtree(here)
     write_json(known, weights)
 
 
-def results(run: Run, students: list[str]) -> pd.DataFrame:
-    """One row per student, set of held-out problems and metric: n, value, and a 95 % interval.
+def verify_samples(run: Run, student: str, decoding: str, check: Callable) -> dict[str, int]:
+    """Write the verdicts of a student's samples, and the judgements where a judge speaks for students.
 
-    Greedy pass@1 with Wilson's interval, where n is problems; sampled pass@1, the largest maj@k and the false-positive
-    rate (n: judged samples of the drawn correct ones) with bootstrap intervals over problems.
+    `check` is what `verifier` gives. Returns the numbers of samples and tokens. Samples are read piece by piece.
     """
-    sets, out = run.sets(), []
-    k = max(run.study.evaluation.maj_k, default=1)
-    for student in students:
-        folder = run.path("05", student)
-        greedy, sampled = (
-            read_parquet(folder / f"verdicts-{decoding}.parquet") for decoding in DECODINGS
+    folder, judge = run.path("05", student), verify.free_judge(run.study)
+    problems = read_parquet(run.path("01", "held_out.parquet"))
+    totals = Counter()
+    with contextlib.ExitStack() as files:
+        add_verdicts = files.enter_context(
+            parquet_writer(folder / f"verdicts-{decoding}.parquet", VERDICTS)
         )
-        judged = folder / "judgements-sampled.parquet"
-        judged = read_parquet(judged) if judged.exists() else None
-        for name in sets.unique():
-            right = greedy.loc[(greedy["problem_id"].map(sets) == name), "verdict"] == "correct"
-            rows = sampled[sampled["problem_id"].map(sets) == name].assign(
-                right=lambda f: f["verdict"] == "correct"
+        if judge:
+            add_judgements = files.enter_context(
+                parquet_writer(folder / f"judgements-{decoding}.parquet", JUDGEMENTS)
             )
-            groups = rows.sort_values(KEY).groupby("problem_id")
-            said = [[None if pd.isna(a) else a for a in part] for _, part in groups["extracted"]]
-            votes = metrics.majority_details(said, [list(part) for _, part in groups["right"]], k)[
-                "accuracy"
-            ]
-            means = groups["right"].mean().to_numpy()
-            values = {
-                "greedy pass@1": (len(right), intervals.wilson(int(right.sum()), len(right))),
-                "sampled pass@1": (len(groups), intervals.bootstrap(means, seed=run.study.seed)),
-                f"maj@{k}": (
-                    len(groups),
-                    intervals.bootstrap(votes.to_numpy(), seed=run.study.seed),
-                ),
-            }
-            if judged is not None:
-                sums = judges.by_problem(judged[judged["problem_id"].map(sets) == name])
-                table = judges.false_positive_table(sums, run.study.seed)
-                for row in table[table["n"] > 0].itertuples():
-                    values["false-positive rate"] = (row.n, (row.value, row.low, row.high))
-            for metric, (n, (value, low, high)) in values.items():
-                facts = {"student": student, "set": name, "metric": metric, "n": n}
-                out.append(facts | {"value": float(value), "low": float(low), "high": float(high)})
-    return pd.DataFrame(out)
+        for samples in _samples(run, student, decoding, problems):
+            verdicts = check(samples, problems)
+            add_verdicts(verdicts)
+            if judge:
+                add_judgements(verify.judgement_rows(samples, verdicts, problems, judge))
+            totals["n_samples"] += len(samples)
+            for name in ("n_tokens", "n_prompt_tokens"):
+                totals[name] += int(samples[name].clip(lower=0).sum())
+    return dict(totals)
+
+
+def _samples(
+    run: Run, student: str, decoding: str, problems: pd.DataFrame
+) -> Iterator[pd.DataFrame]:
+    """The samples that the study asks for, without their thinking; there may be more from an earlier plan."""
+    n_samples, _ = decodings(run)[decoding]
+    for samples in iter_samples(run.path("05", student, decoding), SAMPLE_COLUMNS):
+        is_known = samples["problem_id"].isin(problems["problem_id"])
+        samples = samples[is_known & (samples["sample_index"] < n_samples)]
+        if len(samples):
+            texts = samples["text"].map(sample.without_thinking)
+            yield samples.assign(text=texts).reset_index(drop=True)
+
+
+def results(run: Run, students: list[str]) -> pd.DataFrame:
+    """One row per student, set of held-out problems and metric: metric, decoding, k, n, value, low, high, unit.
+
+    pass@k (k = 1) of either decoding and the largest maj@k, whose n is problems: intervals.rate_of_problems. The
+    false-positive rate (no k; n: judged samples of the drawn correct ones) with a bootstrap interval over problems.
+    """
+    sets, seed, rows = run.sets().sort_index(), run.study.seed, []
+    largest_k = max(run.study.evaluation.maj_k, default=1)
+    wanted = [PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric("maj@k", SAMPLED, largest_k)]
+    for student in students:
+        found = student_scores(run.path("05", student), [largest_k])
+        judged = _judged_problems(run, student)
+        for set_name in run.sets().unique():
+            here = {"student": student, "set": set_name}
+            for metric in wanted:
+                values = found.scores[metric][sets == set_name]
+                estimate = intervals.rate_of_problems(values, seed)
+                rows.append(here | metric._asdict() | vars(estimate))
+            of_set = judged[judged["problem_id"].map(sets) == set_name]
+            rates = verify.false_positive_table(of_set, seed).query("n > 0")
+            here |= {"metric": FALSE_POSITIVE_RATE, "decoding": SAMPLED, "unit": "%"}
+            for rate in rates[["n", "value", "low", "high"]].to_dict("records"):
+                rows.append(here | rate)
+    columns = ["student", "set", *Metric._fields, "n", "value", "low", "high", "unit"]
+    return pd.DataFrame(rows, columns=columns).astype({"k": "Int64"})
+
+
+def _judged_problems(run: Run, student: str) -> pd.DataFrame:
+    """A student's judgements of drawn samples, added up by problem (`verify.by_problem`)."""
+    path = run.path("05", student, "judgements-sampled.parquet")
+    pieces = read_pieces(path, list(JUDGEMENTS)) if path.exists() else ()
+    empty = pd.DataFrame(columns=["author", "judge", "problem_id", "n", "n_false", "n_undecided"])
+    return pd.concat([verify.by_problem(piece) for piece in pieces] or [empty])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Results to read: a row per student and set, a column per metric, "40.0 [34.6, 45.6] of 300" in per cent."""
-    text = [
-        f"{100 * r.value:.1f} [{100 * r.low:.1f}, {100 * r.high:.1f}] of {r.n}"
-        for r in table.itertuples()
-    ]
-    order = list(zip(table["set"], table["student"]))
-    wide = table.assign(text=text).pivot(index=["set", "student"], columns="metric", values="text")
-    return (
-        wide.reindex(columns=table["metric"].unique())
-        .loc[sorted(wide.index, key=order.index)]
-        .fillna("")
-    )
+    """Results to read: a row per set and student, a column per metric, "40.0 [34.6, 45.6], n = 300" in per cent."""
+    cells = {}
+    for row in table.itertuples():
+        words = "false-positive rate"
+        if row.metric != FALSE_POSITIVE_RATE:
+            words = metric_words(row.metric, row.decoding, row.k)
+        estimate = intervals.Estimate(row.value, row.low, row.high, row.n, row.unit)
+        cell = estimate.text(with_unit=False)
+        cells.setdefault((row.set, row.student), {})[words] = cell
+    frame = pd.DataFrame.from_dict(cells, orient="index")
+    return frame.rename_axis(["set", "student"]).fillna("")
 
 
 def three_rows(run: Run, student: str) -> str:
     """A correct sample, a correct one with unsound reasoning, and an incorrect one, where there are such, as text."""
-    folder, problems = run.path("05", student), read_parquet(run.path("01", "held_out.parquet"))
-    rows = read_parquet(folder / "verdicts-sampled.parquet").assign(sound=None, judge_reason="")
-    if (path := folder / "judgements-sampled.parquet").exists():
-        judged = read_parquet(path).rename(columns={"reason": "judge_reason"})[
-            [*KEY, "sound", "judge_reason"]
-        ]
-        rows = rows.drop(columns=["sound", "judge_reason"]).merge(judged, on=KEY, how="left")
-    chosen = three_kinds(rows).merge(read_samples(folder / "sampled", [*KEY, "text"]), on=KEY)
-    return as_text(chosen.merge(problems[["problem_id", "question", "answer"]], on="problem_id"))
+    folder, kinds = run.path("05", student), []
+    for rows in _judged_pieces(run, student):
+        kinds.append(verify.three_kinds(rows))
+        if len(kinds[-1]) == 3:
+            break
+    firsts = pd.concat(kinds).sort_values("kind", kind="stable").drop_duplicates("kind")
+    texts = query(
+        "SELECT author, problem_id, sample_index, text FROM samples SEMI JOIN firsts USING (problem_id)",
+        samples=parts(folder / SAMPLED),
+        firsts=firsts[["problem_id"]],
+    )
+    problems = read_parquet(run.path("01", "held_out.parquet"))
+    asked = problems[["problem_id", "question", "answer"]]
+    return verify.as_text(firsts.merge(texts, on=KEY).merge(asked, on="problem_id"))
 
 
-def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict:
+def _judged_pieces(run: Run, student: str) -> Iterator[pd.DataFrame]:
+    """Verdicts of drawn samples with `sound` and `judge_reason`, which are empty where nobody judged."""
+    folder = run.path("05", student)
+    path = folder / "judgements-sampled.parquet"
+    for rows in read_pieces(folder / "verdicts-sampled.parquet"):
+        if not path.exists():
+            yield rows.assign(sound=None, judge_reason="")
+            continue
+        judged = read_parquet(path, [*KEY, "sound", "reason"], problem_range_filter(rows))
+        judged = judged.rename(columns={"reason": "judge_reason"})
+        yield rows.merge(judged, on=KEY, how="left")
+
+
+def checks(run: Run, students: list[str], table: pd.DataFrame) -> dict[str, int]:
     """Facts about the tests. Raises AssertionError when a student's samples are not all there."""
-    n, e, n_samples = run.plan["n_problems"]["held_out"], run.study.evaluation, 0
+    n_samples, n_problems = 0, run.plan.n_problems["held_out"]
     for student in students:
-        for decoding, k in zip(DECODINGS, (1, e.n_samples)):
-            verdicts = read_parquet(run.path("05", student, f"verdicts-{decoding}.parquet"), KEY)
-            assert len(verdicts) == n * k and not verdicts.duplicated(KEY).any(), (
-                f"{student}: samples are missing"
-            )
-            n_samples += len(verdicts)
+        for name, (n, _) in decodings(run).items():
+            verdicts = run.path("05", student, f"verdicts-{name}.parquet")
+            counts = query(
+                """SELECT count(*) AS n, count(DISTINCT (author, problem_id, sample_index)) AS n_keys
+                FROM verdicts""",
+                verdicts=verdicts,
+            ).iloc[0]
+            assert counts["n"] == n * n_problems, f"{student}: samples are missing"
+            assert counts["n_keys"] == counts["n"], f"{student}: samples stand there twice"
+            n_samples += int(counts["n"])
     assert set(table["student"]) == set(students), "a student was not tested"
     return {"n_students": len(students), "n_samples": n_samples}

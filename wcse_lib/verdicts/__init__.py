@@ -10,20 +10,36 @@ from wcse_lib.verdicts.judgements import (
     judged_rows,
     with_judgements,
 )
+from wcse_lib.verdicts.scores import (
+    PRIMARY_METRIC,
+    SAMPLED_PASS_AT_1,
+    Metric,
+    answer_lists,
+    majorities,
+    metric_words,
+    student_scores,
+)
 from wcse_lib.verdicts.tasks import open_task, task_score
 
 __all__ = [
     "JUDGED",
     "JUDGEMENTS",
     "KEY_COLUMNS",
+    "Metric",
+    "PRIMARY_METRIC",
     "Reason",
+    "SAMPLED_PASS_AT_1",
     "SAMPLE_FACTS",
     "VERDICTS",
+    "answer_lists",
     "as_judgements",
     "decided",
     "judged_rows",
+    "majorities",
+    "metric_words",
     "open_task",
     "reason_kind",
+    "student_scores",
     "task_score",
     "verifier",
     "with_judgements",

@@ -1,0 +1,102 @@
+"""What a student's verdicts are worth on each held-out problem, by metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from wcse_lib import metrics
+from wcse_lib.store import query
+
+PIECE = 20_000  # samples whose answers are held at a time
+
+
+class Metric(NamedTuple):
+    """A measure of students: the columns `metric` (pass@k, maj@k), `decoding` (greedy, sampled) and `k`."""
+
+    metric: str
+    decoding: str
+    k: int
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table that hold this metric."""
+        return table[table[list(self._fields)].eq(pd.Series(self._asdict())).all(axis=1)]
+
+
+PRIMARY_METRIC = Metric("pass@k", "greedy", 1)  # what the answer of a study with students is about
+SAMPLED_PASS_AT_1 = Metric("pass@k", "sampled", 1)
+
+
+def metric_words(metric: str, decoding: str, k: int) -> str:
+    """A metric of students as people call it.
+
+    >>> metric_words("pass@k", "greedy", 1), metric_words("maj@k", "sampled", 4)
+    ('greedy pass@1', 'maj@4')
+    """
+    words = metric.replace("@k", f"@{k}")
+    return f"{decoding} {words}" if words == "pass@1" else words
+
+
+@dataclass(frozen=True)
+class Scores:
+    """By metric a student's score and its votes' tie rate, over held-out problems in the order of their ids."""
+
+    scores: dict[Metric, np.ndarray]
+    tie_rates: dict[Metric, np.ndarray]
+
+
+def student_scores(folder: Path, maj_k: list[int]) -> Scores:
+    """The scores of the student whose verdicts, `greedy` and `sampled`, lie in `folder`; `maj_k`: the k of the votes.
+
+    pass@1 of either decoding, then maj@k, then pass@k above 1. Memory grows with different answers, not with samples.
+    """
+    greedy = query(
+        "SELECT verdict = 'correct' AS correct FROM greedy ORDER BY problem_id",
+        greedy=folder / "verdicts-greedy.parquet",
+    )
+    votes = query(
+        """SELECT problem_id, extracted, verdict = 'correct' AS correct, count(*) AS n
+        FROM sampled GROUP BY ALL ORDER BY problem_id, extracted, correct""",
+        sampled=folder / "verdicts-sampled.parquet",
+    )
+    n = votes.groupby("problem_id")["n"].sum()
+    n_correct = votes["n"].where(votes["correct"], 0).groupby(votes["problem_id"]).sum()
+    scores = {PRIMARY_METRIC: greedy["correct"].to_numpy(float)}
+    scores[SAMPLED_PASS_AT_1] = (n_correct / n).to_numpy()
+    tie_rates = {}
+    for k, table in majorities(votes, maj_k).items():
+        scores[Metric("maj@k", "sampled", k)] = table["accuracy"].to_numpy()
+        tie_rates[Metric("maj@k", "sampled", k)] = table["tie_rate"].to_numpy()
+    for k in maj_k:
+        if k > 1:
+            solved = metrics.coverage_per_problem(n, n_correct, k)
+            scores[Metric("pass@k", "sampled", k)] = solved
+    return Scores(scores, tie_rates)
+
+
+def majorities(votes: pd.DataFrame, ks: list[int]) -> dict[int, pd.DataFrame]:
+    """By k the `metrics.majority_details` of the vote among k samples, a row per problem; see `answer_lists`."""
+    parts = {k: [] for k in ks}
+    for answers, correct in answer_lists(votes):
+        for k in ks:
+            parts[k].append(metrics.majority_details(answers, correct, k))
+    return {k: pd.concat(tables, ignore_index=True) for k, tables in parts.items()}
+
+
+def answer_lists(votes: pd.DataFrame) -> Iterator[tuple[list[list], list[list[bool]]]]:
+    """The answers of some problems' samples (None: no answer), and whether each is correct, by problem in order.
+
+    `votes`: `problem_id`, `extracted`, `correct` and `n`, how many samples are alike in these; sorted by problem.
+    """
+    answers = votes["extracted"].astype(object).where(votes["extracted"].notna(), None)
+    votes = votes.assign(extracted=answers)
+    # whole problems, of PIECE samples or one more problem's
+    piece = (votes["n"].cumsum() // PIECE).groupby(votes["problem_id"]).transform("min")
+    for _, rows in votes.groupby(piece):
+        samples = rows.loc[rows.index.repeat(rows["n"])].groupby("problem_id")
+        yield list(samples["extracted"].agg(list)), list(samples["correct"].agg(list))
