@@ -26,7 +26,7 @@ from wcse_lib.sample import prompts
 from wcse_lib.verdicts import code
 from wcse_lib.verify import judges
 from wcse_lib.verify.arithmetic import judge_arithmetic
-from wcse_lib.verify.model_judge import parse_judgement
+from wcse_lib.verify.model_judge import read_judgement
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 5.0  # no text of a few kB may hold a stage longer
@@ -99,7 +99,7 @@ def sample(text: str) -> None:
         False,
         None,
     )
-    assert parse_judgement(text) in (True, False, None)
+    assert read_judgement(text, "stop")[0] in (True, False, None)
     assert isinstance(code.extract_code(text), str) and isinstance(
         prompts.without_thinking(text), str
     )

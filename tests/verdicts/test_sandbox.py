@@ -35,7 +35,8 @@ def processes(marker: str) -> list[str]:
 def test_mbpp_style():
     assert run_tests(OK, TESTS) == ("correct", "the tests passed")
     verdict, reason = run_tests("def f(x):\n    return x", TESTS)
-    assert verdict == "incorrect" and reason == "AssertionError in the tests: assert f(1) == 2"
+    assert verdict == "incorrect"
+    assert reason == "AssertionError in the tests: assert f(1) == 2"
     verdict, reason = run_tests(OK, "assert f(1) == 2\nassert f(1) == 3, 'no'")
     assert (verdict, reason) == (
         "incorrect",
@@ -114,7 +115,8 @@ def test_nothing_stays_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     os.chmod(tmp_path, 0o777)
     assert run_tests(code, TESTS)[0] == "correct"
-    assert not processes(marker) and not list(tmp_path.iterdir())
+    assert not processes(marker)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_environment_and_a_folder_of_its_own(monkeypatch):
@@ -133,7 +135,8 @@ def test_no_environment_and_a_folder_of_its_own(monkeypatch):
 def test_no_network():
     code = OK + "import socket\ns = socket.socket()\ns.settimeout(3)\ns.connect(('127.0.0.1', 1))\n"
     verdict, reason = run_tests(code, TESTS)
-    assert verdict == "incorrect" and "ConnectionRefusedError" not in reason
+    assert verdict == "incorrect"
+    assert "ConnectionRefusedError" not in reason
 
 
 @CONTAINED

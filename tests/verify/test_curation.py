@@ -126,9 +126,8 @@ def test_filters():
     frame = pool()
     usable = frame["finish_reason"] == "stop"
     gold, dropped = select(frame, unique="none")
-    assert (gold["verdict"] == "correct").all() and len(gold) == (
-        (frame["verdict"] == "correct") & usable
-    ).sum()
+    assert (gold["verdict"] == "correct").all()
+    assert len(gold) == ((frame["verdict"] == "correct") & usable).sum()
     counts = dropped["reason"].value_counts()
     assert counts["truncated"] == (~usable).sum()
     assert counts["unverifiable"] == ((frame["verdict"] == "unverifiable") & usable).sum()
@@ -136,7 +135,8 @@ def test_filters():
     assert len(judged) == ((frame["sound"] == True) & usable).sum()  # noqa: E712
     assert {"judged unsound", "not judged", "truncated"} == set(dropped["reason"])
     everything, dropped = select(frame, filter="none", unique="none")
-    assert len(everything) == usable.sum() and set(dropped["reason"]) == {"truncated"}
+    assert len(everything) == usable.sum()
+    assert set(dropped["reason"]) == {"truncated"}
 
 
 def test_unique_by_text_words_and_equations():
@@ -175,31 +175,35 @@ def test_larger_numbers_extend_smaller_ones():
 def test_first_problems_are_the_same_for_every_arm():
     se, wc = pool(authors=("se",), seed=1), pool(authors=("wc",), seed=2)
     left = [set(select(f, n_problems=4, filter="none", seed=9)[0]["problem_id"]) for f in (se, wc)]
-    assert left[0] == left[1] and len(left[0]) == 4
+    assert left[0] == left[1]
+    assert len(left[0]) == 4
 
 
 def test_noise():
     frame = pool(n_problems=60)
     clean = select(frame, unique="none")[0]
     noisy, dropped = select(frame, unique="none", noise=0.25)
-    assert len(noisy) == len(clean) and (noisy["verdict"] == "incorrect").sum() == round(
-        0.25 * len(clean)
-    )
+    assert len(noisy) == len(clean)
+    assert (noisy["verdict"] == "incorrect").sum() == round(0.25 * len(clean))
     wrong = noisy[noisy["verdict"] != "correct"]
-    assert (wrong["verdict"] == "incorrect").all() and wrong["extracted"].notna().all()
+    assert (wrong["verdict"] == "incorrect").all()
+    assert wrong["extracted"].notna().all()
     assert {"over the share of right ones", "over the share of wrong ones"} <= set(
         dropped["reason"]
     )
     balanced = select(frame, n_examples=20, noise=0.1)[0]
-    assert len(balanced) == 20 and (balanced["verdict"] == "incorrect").sum() == 2
+    assert len(balanced) == 20
+    assert (balanced["verdict"] == "incorrect").sum() == 2
 
 
 def test_empty_frame_and_empty_text():
     frame = pool().head(1).assign(text="  ", finish_reason="stop")
     examples, dropped = select(frame)
-    assert examples.empty and dropped["reason"].tolist() == ["empty"]
+    assert examples.empty
+    assert dropped["reason"].tolist() == ["empty"]
     examples, dropped = select(frame.head(0))
-    assert examples.empty and dropped.empty
+    assert examples.empty
+    assert dropped.empty
 
 
 @pytest.mark.parametrize(

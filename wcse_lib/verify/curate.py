@@ -18,8 +18,7 @@ from wcse_lib.study import Curation, rank
 
 
 class Drop(StrEnum):
-    """Why a sample is no example: the words of `reason` in `dropped` and `flow`, `{}` standing for the recipe's
-    value."""
+    """Why a sample is no example: `reason` in `dropped` and `flow`; `{}` stands for the recipe's value."""
 
     BEYOND_SAMPLES = "beyond the first {} samples"
     BEYOND_PROBLEMS = "beyond the first {} problems"
@@ -39,8 +38,10 @@ class Drop(StrEnum):
 
 
 class Cutoffs(NamedTuple):
-    """The highest ranks that are admitted, of problems, right samples and wrong samples: what of a choice depends
-    on all samples at once."""
+    """The highest ranks that are admitted, of problems, right samples and wrong samples.
+
+    They are what of a choice depends on all samples at once.
+    """
 
     problem: float = math.inf
     right: float = math.inf
@@ -61,10 +62,10 @@ def select(
       per_problem: at most so many per problem (1: exactly one for every solved problem);
       noise: this share of the examples are wrong ones; without `n_examples` they take the place of right ones;
       n_examples: exactly so many in all.
-    Wrong samples pass `unique` and `per_problem` by themselves. Rows that are a piece of the whole need the
-    `cutoffs` of the whole, from `problem_cutoff` and `rank_cutoffs`.
-    Returns (examples: the admitted rows, sorted by key; dropped: KEY columns and `reason`); the two together hold every
-    row once. Raises ValueError for a repeated key or too few samples.
+    Wrong samples pass `unique` and `per_problem` by themselves. Rows that are a piece of the whole need the `cutoffs`
+    of the whole, from `problem_cutoff` and `rank_cutoffs`.
+    Returns (examples: the admitted rows, sorted by key; dropped: KEY columns and `reason`); the two together hold
+    every row once. Raises ValueError for a repeated key or too few samples.
     """
     repeated = rows.duplicated(KEY)
     if repeated.any():
@@ -138,8 +139,7 @@ def _drop(reason: pd.Series, mask: pd.Series, why: str | pd.Series) -> None:
 def _reasons(
     rows: pd.DataFrame, choice: Curation, seed: int, last_problem: float
 ) -> tuple[pd.Series, pd.Series]:
-    """Why rows are dropped that their own problem's rows (and the last problem's rank) rule out, and which are
-    right."""
+    """Why rows are dropped that their own problem's rows and the last problem's rank rule out; which are right."""
     reason = pd.Series("", index=rows.index, dtype=object)
     if choice.n_samples is not None:
         beyond = rows["sample_index"] >= choice.n_samples

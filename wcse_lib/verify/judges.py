@@ -1,8 +1,7 @@
 """Judges: which of them judge a study's samples, and the two that need neither a model nor people.
 
 Four judges, each named on its rows: `exact` (nano problems, certain), `arithmetic` (only wrong equations, so its rate
-is a lower bound), `human` (see labelling.py), `model` (see model_judge.py, its error rates estimated and corrected
-for).
+is a lower bound), `human` (see labelling.py), `model` (see model_judge.py; its rate is corrected for its errors).
 """
 
 from __future__ import annotations

@@ -154,30 +154,22 @@ def _read(path: str | Path) -> list[dict]:
     return rows
 
 
-def agreement(labels: pd.DataFrame, first: str, second: str) -> dict[str, float]:
-    """Agreement of two labellers on samples that both decided: n, raw share, Cohen's kappa (NaN where undefined)."""
+def agreement_table(labels: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of every two labellers who decided something; empty with fewer than two.
+
+    Columns: first, second; n samples that both decided; raw: the share of equal labels; kappa: Cohen's (NaN where
+    undefined).
+    """
     decided = labels.dropna(subset="sound")
     by_sample = decided.pivot(index=KEY, columns="labeller", values="sound")
-    for name in (first, second):
-        if name not in by_sample:
-            names = ", ".join(map(str, by_sample.columns))
-            raise ValueError(f"no decided label by {name!r}; labellers: {names}")
-    both = by_sample[[first, second]].dropna().astype(bool)
-    if both.empty:
-        return {"n": 0, "raw": float("nan"), "kappa": float("nan")}
-    raw = float((both[first] == both[second]).mean())
-    p_first, p_second = both.mean()
-    by_chance = p_first * p_second + (1 - p_first) * (1 - p_second)
-    kappa = (raw - by_chance) / (1 - by_chance) if by_chance < 1 else float("nan")
-    return {"n": len(both), "raw": raw, "kappa": float(kappa)}
-
-
-def agreement_table(labels: pd.DataFrame) -> pd.DataFrame:
-    """`agreement` of every two labellers who decided something; empty with fewer than two."""
-    names = sorted(labels.dropna(subset="sound")["labeller"].unique())
     rows = []
-    for first, second in combinations(names, 2):
-        rows.append({"first": first, "second": second} | agreement(labels, first, second))
+    for first, second in combinations(sorted(by_sample), 2):
+        both = by_sample[[first, second]].dropna().astype(bool)
+        raw = (both[first] == both[second]).mean()
+        p_first, p_second = both.mean()
+        by_chance = p_first * p_second + (1 - p_first) * (1 - p_second)
+        kappa = (raw - by_chance) / (1 - by_chance) if by_chance < 1 else np.nan
+        rows.append((first, second, len(both), raw, kappa))
     return pd.DataFrame(rows, columns=["first", "second", "n", "raw", "kappa"])
 
 

@@ -1,5 +1,4 @@
-"""A model as judge: the rubric it is asked with, how its output is read, and its judgements, resumable and at a
-cost."""
+"""A model as judge: its rubric, how its output is read, and its judgements, resumable and at a cost."""
 
 from __future__ import annotations
 
@@ -33,6 +32,10 @@ Clumsy wording, skipped trivial steps and superfluous but true statements are no
 Go through the solution step by step and say of each step whether it follows. Then end with one line that says
 either "Judgement: SOUND" or "Judgement: FLAWED", without the quotes."""
 
+_JUDGEMENT = re.compile(
+    r"(?im)^[^\w\n]{0,9}judge?ment[^\w\n]{1,9}(sound|flawed)\b(?![^\w\n]{0,5}(?:or\b|/|\|))"
+)
+
 
 def rubric(gold_known: bool = True) -> str:
     """The template that asks a model for its judgement of a `case` (its {question}) of a correct solution, or, when no
@@ -51,36 +54,27 @@ def case(question: str, solution: str) -> str:
 
 
 def read_judgement(text: str, finish_reason: str, error: str = "") -> tuple[bool | None, str]:
-    """(sound, reason) of a judge's output; `None` when it failed, was cut off or says neither."""
+    """(sound, reason) of a judge's output; None when it failed, was cut off, or no `Judgement:` line says either.
+
+    >>> read_judgement("Step 1 follows.\\nJudgement: SOUND", "stop")
+    (True, 'the judge said SOUND')
+    """
     if finish_reason == "length":
         return None, "the judge was cut off at max_tokens"
     if finish_reason != "stop":
         return None, f"the judge failed: {error}"
-    sound = parse_judgement(text)
-    if sound is None:
+    marks = _JUDGEMENT.findall(text)
+    if not marks:
         end = " ".join(text.split())[-60:]
         return None, f"the judge said neither SOUND nor FLAWED, but ends: {end}"
-    return sound, f"the judge said {'SOUND' if sound else 'FLAWED'}"
-
-
-def parse_judgement(text: str) -> bool | None:
-    """Read a judge's output: True for sound, False for flawed, `None` when its last `Judgement:` line says neither.
-
-    >>> parse_judgement("Step 1 follows.\\nJudgement: SOUND")
-    True
-    """
-    marks = re.findall(
-        r"(?im)^[^\w\n]{0,9}judge?ment[^\w\n]{1,9}(sound|flawed)\b(?![^\w\n]{0,5}(?:or\b|/|\|))",
-        text,
-    )
-    return marks[-1].lower() == "sound" if marks else None
+    word = marks[-1].upper()
+    return word == "SOUND", f"the judge said {word}"
 
 
 def ask_model(
     run: Run, arm: str, keys: pd.DataFrame, machine: Machine, gold_known: bool
 ) -> pd.DataFrame:
-    """The judge model's judgements (columns JUDGEMENTS) of these correct samples, or of any when gold is not
-    `gold_known`.
+    """The judge model's judgements (columns JUDGEMENTS) of samples; these are correct ones if gold is known.
 
     Where only `n_per_arm` correct samples are to be judged, as many are drawn. Equal solutions of a problem are judged
     once. The outputs lie in `judge/`, resumable; their cost in `judge.json`.

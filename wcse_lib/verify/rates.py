@@ -63,16 +63,14 @@ def by_problem(judgements: pd.DataFrame) -> pd.DataFrame:
     if is_repeated.any():
         first = judgements.loc[is_repeated, keys].iloc[0].tolist()
         raise ValueError(f"repeated judgement {first}")
-    is_undecided = judgements["sound"].isna()
-    rows = judgements[["author", "judge", "problem_id"]].assign(
-        n=decided(judgements),
-        n_false=judgements["sound"].isin([False]),
-        n_undecided=is_undecided,
-        reason=judgements["reason"].where(is_undecided),
-    )
-    counts = dict.fromkeys(["n", "n_false", "n_undecided"], "sum")
-    groups = rows.groupby(["author", "judge", "problem_id"], sort=False, as_index=False)
-    return groups.agg(counts | {"reason": "first"}).astype(dict.fromkeys(counts, int))
+    rows = judgements[["author", "judge", "problem_id"]].copy()
+    rows["n"] = decided(judgements)
+    rows["n_false"] = judgements["sound"].isin([False])
+    rows["n_undecided"] = judgements["sound"].isna()
+    rows["reason"] = judgements["reason"].where(rows["n_undecided"])
+    groups = rows.groupby(["author", "judge", "problem_id"], sort=False)
+    sums = groups[["n", "n_false", "n_undecided"]].sum().astype(int)
+    return sums.assign(reason=groups["reason"].first()).reset_index()
 
 
 def false_positive_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
@@ -105,18 +103,13 @@ def calibration(judgements: pd.DataFrame) -> pd.DataFrame:
         both = by_model.merge(truth, on=KEY, how="left", suffixes=("", "_truly"))
         is_passed, is_flagged = both["sound"].isin([True]), both["sound"].isin([False])
         is_sound, is_flawed = both["sound_truly"].isin([True]), both["sound_truly"].isin([False])
-        is_known = is_passed | is_flagged
-        flags = {
-            "n": is_known,
-            "n_false": is_flagged,
-            "n_undecided": ~is_known,
-            "caught": is_flawed & is_flagged,
-            "flawed": is_flawed & is_known,
-            "passed": is_sound & is_passed,
-            "sound": is_sound & is_known,
-        }
-        groups = both[["author", "problem_id"]].assign(**flags).groupby(["author", "problem_id"])
-        sums = groups[list(flags)].sum().astype(int).reset_index()
+        rows = both[["author", "problem_id"]].copy()
+        rows["n"] = is_passed | is_flagged
+        rows["n_false"] = is_flagged
+        rows["n_undecided"] = ~rows["n"]
+        rows["caught"], rows["flawed"] = is_flawed & is_flagged, is_flawed & rows["n"]
+        rows["passed"], rows["sound"] = is_sound & is_passed, is_sound & rows["n"]
+        sums = rows.groupby(["author", "problem_id"]).sum().astype(int).reset_index()
         parts.append(sums.assign(judge=f"model, corrected by {judge}"))
     return pd.concat(parts, ignore_index=True)
 
@@ -134,13 +127,11 @@ def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
         n = part.sum()
         if n["flawed"] + n["sound"] == 0:
             continue
-        rate = [float("nan")] * 3
+        rate = [np.nan] * 3
         if n["flawed"] and n["sound"]:
             flagged = part["n_false"], part["n"]
-            sensitivity, specificity = (
-                (part["caught"], part["flawed"]),
-                (part["passed"], part["sound"]),
-            )
+            sensitivity = part["caught"], part["flawed"]
+            specificity = part["passed"], part["sound"]
             rate = corrected_rate(flagged, sensitivity, specificity, seed)
         reading = f"the model flags {n['caught']} of {n['flawed']} flawed ones, "
         reading += f"passes {n['passed']} of {n['sound']} sound ones"

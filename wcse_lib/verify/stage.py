@@ -61,10 +61,10 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
     """Give every sample a verdict and every correct one judgements, and admit examples at every budget by every recipe.
 
     Writes under `03_verify/<arm>/`, as Parquet: `verdicts`; `judgements` (the study's own judge, one row a sample:
-    correct ones, or all where a filter needs it) and `other_judgements`; `judged` (one row per sample of all of these);
-    `false_positives`; `examples` and `dropped` (a row per sample, budget and recipe) and `flow`. Samples are held a few
-    problems at a time, but for those that a model judges. Raises StudyError when there are no samples or a recipe
-    cannot be followed.
+    correct ones, or all where a filter needs it) and `other_judgements`; `judged` (one row per sample of all that later
+    stages ask of these); `false_positives`; `examples` and `dropped` (a row per sample, budget and recipe) and `flow`.
+    Samples are held a few problems at a time, but for those that a model judges. Raises StudyError when there are no
+    samples or a recipe cannot be followed.
     """
     verdicts = _write_judged(run, arm, machine)
     flow = write_examples(run, arm)
