@@ -2,8 +2,9 @@
 
 from wcse_lib.analyze import tables
 from wcse_lib.analyze.answer import answer
+from wcse_lib.analyze.declare import Column, Figure, Kind, Table
 from wcse_lib.analyze.stage import analyze, checks
-from wcse_lib.analyze.tables import TABLES, Column, Figure, Kind, Table, read_tables, write_tables
+from wcse_lib.analyze.tables import TABLES, read_tables, write_tables
 from wcse_lib.analyze.words import (
     ALL_BASES,
     CONTROL_WORDS,
