@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from test_report import make_study
+from made_report import make_study
 
 from wcse_lib.analyze import TABLES, Figure, Table, read_tables, tables, write_tables
 from wcse_lib.report import figures, format, layout, marks, write_report
@@ -62,14 +62,14 @@ def test_a_declared_table_names_every_column_once_and_an_interval_with_its_value
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        (tables.Column("flops_spent"), 1.234e12, "1.23 × 10¹²"),
-        (tables.Column("k"), 12345.0, "12,345"),
-        (tables.Column("ratio"), 0.5, "0.5"),
-        (tables.Column("ratio"), float("nan"), "–"),
-        (tables.Column("inside", kind=tables.Kind.FLAG), True, "yes"),
-        (tables.Column("p", kind=tables.Kind.P_VALUE), 0.0002, "< 0.001"),
-        (tables.Column("tie_rate", unit="%"), 0.123, "12.3"),
-        (tables.Column("arm", kind=tables.Kind.WORD), "null", "null"),
+        (declare.Column("flops_spent"), 1.234e12, "1.23 × 10¹²"),
+        (declare.Column("k"), 12345.0, "12,345"),
+        (declare.Column("ratio"), 0.5, "0.5"),
+        (declare.Column("ratio"), float("nan"), "–"),
+        (declare.Column("inside", kind=declare.Kind.FLAG), True, "yes"),
+        (declare.Column("p", kind=declare.Kind.P_VALUE), 0.0002, "< 0.001"),
+        (declare.Column("tie_rate", unit="%"), 0.123, "12.3"),
+        (declare.Column("arm", kind=declare.Kind.WORD), "null", "null"),
     ],
 )
 def test_a_value_is_written_as_its_column_says(column, value, text):
@@ -79,12 +79,12 @@ def test_a_value_is_written_as_its_column_says(column, value, text):
 @pytest.mark.parametrize(
     ("column", "unit", "text"),
     [
-        (tables.Column("value", unit="%"), None, "40.0 [30.0, 50.0]"),
-        (tables.Column("value", unit="points", signed=True), None, "+40.0 [+30.0, +50.0]"),
-        (tables.Column("value"), "points", "40.0 [30.0, 50.0]"),
-        (tables.Column("value", signed=True), "points", "+40.0 [+30.0, +50.0] points"),
-        (tables.Column("value"), "nats per token", "0.40 [0.30, 0.50] nats per token"),
-        (tables.Column("value"), "", "0.40 [0.30, 0.50]"),
+        (declare.Column("value", unit="%"), None, "40.0 [30.0, 50.0]"),
+        (declare.Column("value", unit="points", signed=True), None, "+40.0 [+30.0, +50.0]"),
+        (declare.Column("value"), "points", "40.0 [30.0, 50.0]"),
+        (declare.Column("value", signed=True), "points", "+40.0 [+30.0, +50.0] points"),
+        (declare.Column("value"), "nats per token", "0.40 [0.30, 0.50] nats per token"),
+        (declare.Column("value"), "", "0.40 [0.30, 0.50]"),
     ],
 )
 def test_an_estimate_is_written_in_the_unit_of_its_column_or_of_its_row(column, unit, text):

@@ -149,4 +149,9 @@ def estimate(heading: str, unit: str = "", signed: bool = False) -> Columns:
 UNIT = (Column("unit", kind=Kind.UNIT),)
 P_VALUES = (Column("p_holm", "p (Holm)", Kind.P_VALUE), Column("p", kind=Kind.P_VALUE))
 DIFFERENCE = estimate("difference", "points", signed=True)
-TESTED = P_VALUES + numbers("n_problems") + optional(numbers("n_seeds", "n_only_a", "n_only_b"))
+TESTED = (
+    P_VALUES
+    + numbers("n_problems")
+    + numbers("n_seeds")
+    + optional(numbers("n_only_a", "n_only_b"))
+)

@@ -131,8 +131,7 @@ DECLARED = (
         words("arm", "budget", "kind", "average")
         + numbers("k")
         + estimate("unique correct")
-        + numbers("n_problems")
-        + optional(numbers("identity")),
+        + numbers("n_problems", "identity"),
         (
             Figure(
                 "diversity",
@@ -177,9 +176,8 @@ DECLARED = (
         words("arm", "verdict")
         + estimate("mean tokens")
         + share("truncated_rate", "cut short")
-        + optional(share("error_rate", "failed"))
-        + numbers("n_samples", "median_tokens", "p90_tokens", "p99_tokens")
-        + optional(numbers("max_tokens")),
+        + share("error_rate", "failed")
+        + numbers("n_samples", "median_tokens", "p90_tokens", "p99_tokens", "max_tokens"),
         (
             Figure(
                 "lengths",
@@ -220,11 +218,7 @@ DECLARED = (
         "flow",
         Section.DATA,
         "Where samples went: rows in = rows out + rows with a reason",
-        words("arm")
-        + optional(words("budget", "recipe"))
-        + words("step")
-        + numbers("n")
-        + words("reason"),
+        words("arm", "budget", "recipe", "step") + numbers("n") + words("reason"),
     ),
     Table(
         "differences",
@@ -243,11 +237,10 @@ DECLARED = (
         "students",
         Section.STUDENTS,
         "Students on held-out problems",
-        words("student", "base", "source", "arm", "budget", "paradigm")
-        + optional(words("recipe", "set"))
+        words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
         + METRIC
         + estimate("accuracy", "%")
-        + optional(share("tie_rate", "ties"))
+        + share("tie_rate", "ties")
         + numbers("seed", "n_problems"),
         (
             Figure(
@@ -275,9 +268,7 @@ DECLARED = (
         "student_false_positives",
         Section.STUDENTS,
         "Share of the students' correct held-out samples whose reasoning is wrong",
-        words("student", "base", "source", "arm", "budget")
-        + optional(words("recipe"))
-        + words("judge")
+        words("student", "base", "source", "arm", "budget", "recipe", "judge")
         + estimate("false positives", "%")
         + numbers("n"),
         optional=True,
@@ -286,7 +277,7 @@ DECLARED = (
         "training",
         Section.STUDENTS,
         "Training loss",
-        words("student") + numbers("step", "loss") + optional(numbers("learning_rate", "accuracy")),
+        words("student") + numbers("step", "loss", "learning_rate", "accuracy"),
         (
             Figure(
                 "training",
@@ -321,7 +312,7 @@ DECLARED = (
         + numbers("k")
         + estimate("forecast")
         + numbers("outcome", "n")
-        + optional(flag("inside")),
+        + flag("inside"),
         (
             Figure(
                 "forecast",
@@ -336,7 +327,8 @@ DECLARED = (
         "Planned and spent",
         words("who", "stage", "kind", "budget", "unit")
         + numbers("planned", "spent")
-        + optional(numbers("ratio") + flag("matched")),
+        + numbers("ratio")
+        + flag("matched"),
         (
             Figure(
                 "ledger",
