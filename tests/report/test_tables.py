@@ -5,7 +5,7 @@ import pytest
 from bs4 import BeautifulSoup
 from made_report import make_study
 
-from wcse_lib.analyze import TABLES, Figure, Table, read_tables, tables, write_tables
+from wcse_lib.analyze import TABLES, Figure, Table, declare, read_tables, tables, write_tables
 from wcse_lib.report import figures, format, layout, marks, write_report
 from wcse_lib.report.tables_html import page_table
 
