@@ -10,7 +10,7 @@ from studies import finished_study
 
 from wcse_lib.analyze import stage as analysis
 from wcse_lib.report import publish
-from wcse_lib.store import KEY
+from wcse_lib.store import KEY, StudyError
 from wcse_lib.study import Run
 
 
@@ -108,5 +108,5 @@ def test_what_breaks_a_row_of_the_card_or_reads_as_markup_is_escaped(study):
 
 def test_an_unfinished_study_is_refused(tmp_path):
     folder = finished_study(tmp_path / "open", seeds=(0,), recipes=False)
-    with pytest.raises(SystemExit, match="tables: no tables there; run the study to its end"):
-        publish.main([str(folder), "--out", str(tmp_path / "d")])
+    with pytest.raises(StudyError, match="tables: no tables there; run the study to its end"):
+        publish.publish_study(Run(folder), tmp_path / "d")

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from test_report import make_study
+from made_report import make_study
 
 from wcse_lib.analyze import TABLES, Figure, Table, read_tables, tables, write_tables
 from wcse_lib.report import figures, format, layout, marks, write_report

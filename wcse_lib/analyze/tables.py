@@ -159,7 +159,12 @@ def estimate(heading: str, unit: str = "", signed: bool = False) -> Columns:
 UNIT = (Column("unit", kind=Kind.UNIT),)
 P_VALUES = (Column("p_holm", "p (Holm)", Kind.P_VALUE), Column("p", kind=Kind.P_VALUE))
 DIFFERENCE = estimate("difference", "points", signed=True)
-TESTED = P_VALUES + numbers("n_problems") + optional(numbers("n_seeds", "n_only_a", "n_only_b"))
+TESTED = (
+    P_VALUES
+    + numbers("n_problems")
+    + numbers("n_seeds")
+    + optional(numbers("n_only_a", "n_only_b"))
+)
 
 DECLARED = (
     Table(
@@ -259,8 +264,7 @@ DECLARED = (
         words("arm", "budget", "kind", "average")
         + numbers("k")
         + estimate("unique correct")
-        + numbers("n_problems")
-        + optional(numbers("identity")),
+        + numbers("n_problems", "identity"),
         (
             Figure(
                 "diversity",
@@ -305,9 +309,8 @@ DECLARED = (
         words("arm", "verdict")
         + estimate("mean tokens")
         + share("truncated_rate", "cut short")
-        + optional(share("error_rate", "failed"))
-        + numbers("n_samples", "median_tokens", "p90_tokens", "p99_tokens")
-        + optional(numbers("max_tokens")),
+        + share("error_rate", "failed")
+        + numbers("n_samples", "median_tokens", "p90_tokens", "p99_tokens", "max_tokens"),
         (
             Figure(
                 "lengths",
@@ -348,11 +351,7 @@ DECLARED = (
         "flow",
         Section.DATA,
         "Where samples went: rows in = rows out + rows with a reason",
-        words("arm")
-        + optional(words("budget", "recipe"))
-        + words("step")
-        + numbers("n")
-        + words("reason"),
+        words("arm", "budget", "recipe", "step") + numbers("n") + words("reason"),
     ),
     Table(
         "differences",
@@ -371,11 +370,10 @@ DECLARED = (
         "students",
         Section.STUDENTS,
         "Students on held-out problems",
-        words("student", "base", "source", "arm", "budget", "paradigm")
-        + optional(words("recipe", "set"))
+        words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
         + METRIC
         + estimate("accuracy", "%")
-        + optional(share("tie_rate", "ties"))
+        + share("tie_rate", "ties")
         + numbers("seed", "n_problems"),
         (
             Figure(
@@ -403,9 +401,7 @@ DECLARED = (
         "student_false_positives",
         Section.STUDENTS,
         "Share of the students' correct held-out samples whose reasoning is wrong",
-        words("student", "base", "source", "arm", "budget")
-        + optional(words("recipe"))
-        + words("judge")
+        words("student", "base", "source", "arm", "budget", "recipe", "judge")
         + estimate("false positives", "%")
         + numbers("n"),
         optional=True,
@@ -414,7 +410,7 @@ DECLARED = (
         "training",
         Section.STUDENTS,
         "Training loss",
-        words("student") + numbers("step", "loss") + optional(numbers("learning_rate", "accuracy")),
+        words("student") + numbers("step", "loss", "learning_rate", "accuracy"),
         (
             Figure(
                 "training",
@@ -449,7 +445,7 @@ DECLARED = (
         + numbers("k")
         + estimate("forecast")
         + numbers("outcome", "n")
-        + optional(flag("inside")),
+        + flag("inside"),
         (
             Figure(
                 "forecast",
@@ -464,7 +460,8 @@ DECLARED = (
         "Planned and spent",
         words("who", "stage", "kind", "budget", "unit")
         + numbers("planned", "spent")
-        + optional(numbers("ratio") + flag("matched")),
+        + numbers("ratio")
+        + flag("matched"),
         (
             Figure(
                 "ledger",

@@ -1,12 +1,7 @@
-"""Several studies joined: one table of their differences, one forest plot, one page.
-
-python -m wcse_lib.report.comparison outputs/a outputs/b … --out outputs/joined
-"""
+"""Several studies joined: one table of their differences, one forest plot, one page."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +20,7 @@ from wcse_lib.analyze import (
     with_metric_words,
 )
 from wcse_lib.intervals import Estimate
+from wcse_lib.plan import MAIN
 from wcse_lib.report.layout import figure
 from wcse_lib.report.page import PageFigure, page_figure, render
 from wcse_lib.report.style import save, svg
@@ -187,9 +183,8 @@ def _accuracies(study: Finished) -> pd.DataFrame:
     if "students" not in study.tables:
         return pd.DataFrame(columns=["student", *KEYS, "value", "low", "high"])
     rows = with_metric_words(study.tables["students"])
-    if {"set", "recipe"} <= set(rows):
-        rows = rows[(rows["set"] == "held_out") & (rows["recipe"] == "main")]
-    rows = rows[rows["metric"].isin(STUDENT_METRICS)]
+    of_main = (rows["set"] == "held_out") & (rows["recipe"] == MAIN)
+    rows = rows[of_main & rows["metric"].isin(STUDENT_METRICS)]
     return rows.rename(columns={"seed": "training_seed"})
 
 
@@ -286,23 +281,3 @@ def _sentence(row) -> str:
         f"{what}: {mean.text(interval=', 95 % interval {low} to {high}')} over {row.n_studies:.0f} studies; "
         f"positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
     )
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m wcse_lib.report.comparison", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("folders", nargs="+")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args(argv)
-    try:
-        compare(args.folders, args.out)
-    except StudyError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(Path(args.out) / "comparison.html")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

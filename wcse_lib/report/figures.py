@@ -10,6 +10,7 @@ from functools import partial
 import pandas as pd
 
 from wcse_lib.analyze import ALL_BASES, CONTROL_WORDS, TABLES, Metric, Quantity, with_metric_words
+from wcse_lib.plan import MAIN
 from wcse_lib.report import marks
 from wcse_lib.report.layout import Panel, Tables, figure, sheet
 from wcse_lib.report.paper import paper_points
@@ -125,16 +126,14 @@ def _largest_k(rows: Frame) -> Frame:
 def diversity(rows: Frame, ax):
     """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`.
 
-    A bar marks what they would be were no two the same (k · pass@1; per solved problem that over coverage@k), where the
-    table has it as `identity`.
+    A bar marks `identity`: what they would be were no two the same (k · pass@1; per solved problem that over coverage@k).
     """
     rows = _largest_k(rows)
     names = {"text": "exact text", "normalised": "normalised text"}
     rows = rows.assign(group=rows["budget"] + " budget", row=rows["kind"].replace(names))
     heights = marks.dots(ax, rows, by="arm")
-    if "identity" in rows:
-        mark = dict(color=INK, ms=9, mew=1.2, label="were no two alike")
-        ax.plot(rows["identity"], heights, "|", **mark)
+    mark = dict(color=INK, ms=9, mew=1.2, label="were no two alike")
+    ax.plot(rows["identity"], heights, "|", **mark)
     ax.set_xlim(left=0)
     of_solved = "solved " if rows["average"].iloc[0] == "solved" else ""
     return marks.finish(ax, f"Unique correct samples per {of_solved}problem")
@@ -199,9 +198,7 @@ def forecast(rows: Frame, ax):
 
 def _main(rows: Frame) -> Frame:
     """The main recipe's students on the main held-out problems: other recipes and sets have tables of their own."""
-    if not {"set", "recipe"} <= set(rows):
-        return rows
-    return rows[(rows["set"] == "held_out") & (rows["recipe"] == "main")]
+    return rows[(rows["set"] == "held_out") & (rows["recipe"] == MAIN)]
 
 
 def _single_samples(rows: Frame) -> Frame:
@@ -239,7 +236,7 @@ def _student_and_budget(row) -> str:
     return f"{row.base}{paradigm}, {row.budget}"
 
 
-@sheet(rows=lambda rows: _single_samples(rows) if len(_single_samples(rows)) else rows)
+@sheet(rows=_single_samples)
 def differences(rows: Frame, ax):
     """Forest plot of paired differences, arm_a's student minus arm_b's; filled: p < 0.05 after Holm's correction."""
     metric = with_metric_words(rows)["metric"]
@@ -249,9 +246,8 @@ def differences(rows: Frame, ax):
         group=metric.str.capitalize() + ": " + rows["arm_a"] + " − " + rows["arm_b"],
         row=[_student_and_budget(row) for row in rows.itertuples()],
         hollow=_not_settled(rows),
-        same="",
     )
-    marks.forest(ax, rows, by="same")
+    marks.forest(ax, rows)
     label = "Accuracy difference, percentage points"
     pairs = rows[["arm_a", "arm_b"]].drop_duplicates().to_numpy()
     if len(pairs) == 1:
@@ -288,9 +284,8 @@ def ablations(rows: Frame, ax):
         group=[words[row["comparison"]].format(**row) for row in rows.to_dict("records")],
         row=rows["base"] + ", " + rows["budget"],
         hollow=_not_settled(rows),
-        same="",
     )
-    marks.forest(ax, rows, by="same")
+    marks.forest(ax, rows)
     return marks.finish(ax, f"Difference in {rows['metric'].iloc[0]}, percentage points")
 
 

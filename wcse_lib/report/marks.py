@@ -102,26 +102,23 @@ def dots(ax, rows: pd.DataFrame, by: str, notes: str = "") -> np.ndarray:
     texts to stand beside them. Returns the entries' y.
     """
     heights = places(ax, list(rows["group"]), list(rows["row"]))
-    looks = looks_of(rows[by])
-    first = ~rows[by].duplicated().to_numpy()
-    for i, name in enumerate(rows[by]):
+    names = rows[by] if by else pd.Series("", rows.index)
+    looks = looks_of(names)
+    labelled = ~names.duplicated().to_numpy()
+    for i, name in enumerate(names):
         one = rows.iloc[[i]]
-        hollow = "hollow" in one and bool(one["hollow"].iloc[0])
-        points(ax, [heights[i]], one, looks[name], name if first[i] else None, True, hollow)
-        if notes and isinstance(one[notes].iloc[0], str):
-            right = np.nanmax(one[["value", "high"]])
-            _beside(ax, (right, heights[i]), one[notes].iloc[0])
+        hollow = "hollow" in one and one["hollow"].iloc[0]
+        points(ax, [heights[i]], one, looks[name], name if labelled[i] else None, True, hollow)
+        note = one[notes].iloc[0] if notes else None
+        if isinstance(note, str):
+            end = (np.nanmax(one[["value", "high"]]), heights[i])
+            offset = dict(textcoords="offset points", va="center", size=6, color=GREY)
+            ax.annotate(note, end, (3, 0), **offset)
     return heights
 
 
-def _beside(ax, end: tuple[float, float], text: str) -> None:
-    offset = dict(textcoords="offset points", va="center", size=6, color=GREY)
-    ax.annotate(text, end, (3, 0), **offset)
-
-
-def forest(ax, rows: pd.DataFrame, by: str):
-    """Differences as dots around a zero line, in percentage points, and spelt out at the right. Columns as in
-    `dots`."""
+def forest(ax, rows: pd.DataFrame, by: str = "") -> None:
+    """Differences as dots around a zero line, in percentage points, spelt out at the right. Columns as `dots`."""
     ax.axvline(0, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     in_points = {name: 100 * rows[name] for name in ("value", "low", "high")}
     heights = dots(ax, rows.assign(**in_points), by)

@@ -9,24 +9,13 @@ from pathlib import Path
 
 MOST_CHARACTERS = 20_000  # of one text output; an HTML output may have 50 times as many
 WIDGET = "application/vnd.jupyter.widget-view+json"
-TAGS = {
-    *("a", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt"),
-    *("em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "mark"),
-    *("ol", "p", "pre", "q", "s", "small", "span", "strong", "sub", "summary", "sup", "table"),
-    *("tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul", "var"),
-}
 REMOVED_WITH_CONTENT = {"script", "style", "iframe", "noscript", "template", "title", "textarea"}
 ATTRIBUTES = {"class", "style", "colspan", "rowspan", "scope", "alt", "width", "height"}
 STYLES = {"color", "background-color", "font-weight", "font-style", "text-align"}
-FORMATS = [  # the first that an output has is shown
-    "text/html",
-    "text/markdown",
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/latex",
-    "text/plain",
-]
+FOLD = "<details class='code'><summary>code</summary></details>"
+# The first of these formats that an output has is shown.
+FORMATS = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg"]
+FORMATS += ["text/latex", "text/plain"]
 
 
 @dataclass
@@ -75,26 +64,15 @@ def _folded(html: str) -> str:
     for tag in [*soup(["script", "style", "iframe", "link"]), *soup.select("div.prompt")]:
         tag.decompose()
     for source in soup.select("div.input"):
-        fold = soup.new_tag("details", attrs={"class": "code"})
-        summary = soup.new_tag("summary")
-        summary.string = "code"
-        fold.append(summary)
-        source.wrap(fold)
+        source.wrap(BeautifulSoup(FOLD, "html.parser").details)
     for table in soup("table"):
         lines = [row(["th", "td"]) for row in table("tr")]
         for column in zip(*lines):
-            if any(_has_words(cell) for cell in column):
-                _mark_as_words(column)
+            texts = [cell.get_text() for cell in column if cell.name == "td"]
+            if any(re.search(r"[^\W\d_]{3}", text) for text in texts):
+                for cell in column:
+                    cell["class"] = "words"
     return str(soup)
-
-
-def _has_words(cell) -> bool:
-    return cell.name == "td" and bool(re.search(r"[^\W\d_]{3}", cell.get_text()))
-
-
-def _mark_as_words(cells) -> None:
-    for cell in cells:
-        cell["class"] = "words"
 
 
 def _tidy(notebook, shorten: Callable[[str], str]) -> None:
@@ -152,7 +130,7 @@ def _clipped(text: str, most: int) -> str:
 
 
 def clean(html) -> str:
-    """Foreign HTML cut down to the allowed tags, attributes and styles; what would load something becomes text."""
+    """Foreign HTML cut down to nh3's tags and to ATTRIBUTES and STYLES; what would load something becomes text."""
     import nh3
     from bs4 import BeautifulSoup
 
@@ -165,7 +143,6 @@ def clean(html) -> str:
             link.append(f" ({link['href']})")
     return nh3.clean(
         str(soup),
-        tags=TAGS,
         clean_content_tags=REMOVED_WITH_CONTENT,
         attributes={"*": ATTRIBUTES, "img": {"src"}},
         url_schemes={"data"},

@@ -1,13 +1,8 @@
-"""A study's examples as dataset folders that `datasets.load_dataset` reads, each with its card, plan and ledger.
-
-python -m wcse_lib.report.publish outputs/nano --out datasets/nano
-"""
+"""A study's examples as dataset folders that `datasets.load_dataset` reads, each with its card, plan and ledger."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,20 +182,3 @@ def _unsound(published: Published) -> str:
         f"{value:.1%} of {n_judged:,} judged examples are unsound (95 % interval over problems "
         f"{low:.1%} to {high:.1%}; judge: {', '.join(published.judge)})"
     )
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m wcse_lib.report.publish", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("folder")
-    parser.add_argument("--out", required=True)
-    args = parser.parse_args(argv)
-    try:
-        print(*publish_study(Run(args.folder), args.out), sep="\n")
-    except StudyError as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
