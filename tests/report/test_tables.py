@@ -5,15 +5,15 @@ import pytest
 from bs4 import BeautifulSoup
 from made_report import make_study
 
-from wcse_lib.analyze import TABLES, Figure, Table, declare, read_tables, tables, write_tables
+from wcse_lib.analyze import TABLES, Figure, Table, columns, read_tables, write_tables
 from wcse_lib.report import figures, format, layout, marks, write_report
 from wcse_lib.report.tables_html import page_table
 
 MOOD = Table(
     "mood",
-    tables.Section.DATA,
+    columns.Section.DATA,
     "Mood of the samples",
-    tables.words("arm") + tables.estimate("good mood", "%") + tables.numbers("n_problems"),
+    columns.words("arm") + columns.estimate("good mood", "%") + columns.numbers("n_problems"),
     (Figure("mood", "Share of samples in a good mood; read it from left to right."),),
 )
 
@@ -62,14 +62,14 @@ def test_a_declared_table_names_every_column_once_and_an_interval_with_its_value
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        (declare.Column("flops_spent"), 1.234e12, "1.23 × 10¹²"),
-        (declare.Column("k"), 12345.0, "12,345"),
-        (declare.Column("ratio"), 0.5, "0.5"),
-        (declare.Column("ratio"), float("nan"), "–"),
-        (declare.Column("inside", kind=declare.Kind.FLAG), True, "yes"),
-        (declare.Column("p", kind=declare.Kind.P_VALUE), 0.0002, "< 0.001"),
-        (declare.Column("tie_rate", unit="%"), 0.123, "12.3"),
-        (declare.Column("arm", kind=declare.Kind.WORD), "null", "null"),
+        (columns.Column("flops_spent"), 1.234e12, "1.23 × 10¹²"),
+        (columns.Column("k"), 12345.0, "12,345"),
+        (columns.Column("ratio"), 0.5, "0.5"),
+        (columns.Column("ratio"), float("nan"), "–"),
+        (columns.Column("inside", kind=columns.Kind.FLAG), True, "yes"),
+        (columns.Column("p", kind=columns.Kind.P_VALUE), 0.0002, "< 0.001"),
+        (columns.Column("tie_rate", unit="%"), 0.123, "12.3"),
+        (columns.Column("arm", kind=columns.Kind.WORD), "null", "null"),
     ],
 )
 def test_a_value_is_written_as_its_column_says(column, value, text):
@@ -79,12 +79,12 @@ def test_a_value_is_written_as_its_column_says(column, value, text):
 @pytest.mark.parametrize(
     ("column", "unit", "text"),
     [
-        (declare.Column("value", unit="%"), None, "40.0 [30.0, 50.0]"),
-        (declare.Column("value", unit="points", signed=True), None, "+40.0 [+30.0, +50.0]"),
-        (declare.Column("value"), "points", "40.0 [30.0, 50.0]"),
-        (declare.Column("value", signed=True), "points", "+40.0 [+30.0, +50.0] points"),
-        (declare.Column("value"), "nats per token", "0.40 [0.30, 0.50] nats per token"),
-        (declare.Column("value"), "", "0.40 [0.30, 0.50]"),
+        (columns.Column("value", unit="%"), None, "40.0 [30.0, 50.0]"),
+        (columns.Column("value", unit="points", signed=True), None, "+40.0 [+30.0, +50.0]"),
+        (columns.Column("value"), "points", "40.0 [30.0, 50.0]"),
+        (columns.Column("value", signed=True), "points", "+40.0 [+30.0, +50.0] points"),
+        (columns.Column("value"), "nats per token", "0.40 [0.30, 0.50] nats per token"),
+        (columns.Column("value"), "", "0.40 [0.30, 0.50]"),
     ],
 )
 def test_an_estimate_is_written_in_the_unit_of_its_column_or_of_its_row(column, unit, text):
@@ -94,7 +94,7 @@ def test_an_estimate_is_written_in_the_unit_of_its_column_or_of_its_row(column, 
 
 def test_what_is_the_same_in_every_row_is_said_once_and_undeclared_columns_come_last():
     rows = pd.DataFrame({"seed": [1, 2, 3], "arm": ["a", "b", "c"], "k": 4, "budget": None})
-    declared = Table("x", None, "X", tables.words("arm", "budget") + tables.numbers("k"))
+    declared = Table("x", None, "X", columns.words("arm", "budget") + columns.numbers("k"))
     shown = page_table(declared, rows)
     assert [head.label for head in shown.head] == ["arm", "seed"]
     assert shown.constant == "k 4"

@@ -6,6 +6,7 @@ from conftest import ROOT
 from wcse_lib import answers
 from wcse_lib.sample.prompts import (
     check_bos,
+    load_tokenizer,
     messages,
     prompt_hash,
     prompt_ids,
@@ -126,6 +127,24 @@ def test_exactly_one_bos(name, style):
             tokenizer.chat_template = tokenizer.chat_template.replace("{{ bos_token }}", "")
             with pytest.raises(ValueError, match="exactly one BOS"):
                 prompt_ids(tokenizer, QUESTION, Prompt())
+
+
+def test_tokenizers_that_add_a_second_bos_are_refused(tiny_model):
+    tokenizer = load_tokenizer(str(tiny_model))
+    bos = tokenizer.bos_token_id
+    assert prompt_ids(tokenizer, QUESTION, Prompt()).count(bos) == 1
+    with pytest.raises(ValueError, match="exactly one BOS"):
+        check_bos(tokenizer, [bos, bos, 9])
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    with pytest.raises(ValueError, match="exactly one BOS"):
+        prompt_ids(tokenizer, QUESTION, Prompt())
+
+
+def test_a_chat_needs_a_template(tiny_model):
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="no chat template"):
+        prompt_ids(tokenizer, QUESTION, Prompt())
 
 
 def test_system_messages():

@@ -113,3 +113,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(StudyError, match="file/study: cannot be written .*choose another folder"):
         with locked(tmp_path / "file" / "study"):
             pass
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StudyError, match="x.json: could not be written .No space left"):
+        write_json(tmp_path / "x.json", {})
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,10 @@
-"""A manifest names the commit of the code that wrote it."""
+"""A manifest means a complete stage, and names the commit of the code that wrote it."""
 
 import subprocess
 
 import pytest
 
-from wcse_lib.store import manifest, read_json
+from wcse_lib.store import StudyError, is_complete, manifest, read_json, write_manifest
 
 
 @pytest.fixture
@@ -39,3 +39,16 @@ def test_changed_code_is_recorded(checkout, head):
 def test_a_repository_that_merely_holds_the_installed_package_is_not_named(checkout, monkeypatch):
     monkeypatch.setattr(manifest, "ROOT", checkout / "env")
     assert manifest.commit() == ""
+
+
+def test_a_manifest_means_complete_under_its_plan(tmp_path):
+    assert not is_complete(tmp_path, "a")
+    write_manifest(tmp_path, "a", {"n": 1})
+    assert is_complete(tmp_path, "a")
+    assert not is_complete(tmp_path, "b")
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(StudyError, match="manifest.json: damaged"):
+        is_complete(tmp_path, "a")

@@ -1,8 +1,8 @@
 """06: from rows on disk to tables and words."""
 
-from wcse_lib.analyze import tables
+from wcse_lib.analyze import columns
 from wcse_lib.analyze.answer import answer
-from wcse_lib.analyze.declare import Column, Figure, Kind, Table
+from wcse_lib.analyze.columns import Column, Figure, Kind, Table
 from wcse_lib.analyze.stage import analyze, checks
 from wcse_lib.analyze.tables import TABLES, read_tables, write_tables
 from wcse_lib.analyze.words import (
@@ -29,9 +29,9 @@ __all__ = [
     "analyze",
     "answer",
     "checks",
+    "columns",
     "metric_words",
     "read_tables",
-    "tables",
     "with_metric_words",
     "write_tables",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.analyze.declare import (
+from wcse_lib.analyze.columns import (
     DIFFERENCE,
     METRIC,
     P_VALUES,

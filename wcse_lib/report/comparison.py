@@ -14,9 +14,9 @@ from wcse_lib.analyze import (
     PRIMARY_METRIC,
     QUANTITY_WORDS,
     Table,
+    columns,
     metric_words,
     read_tables,
-    tables,
     with_metric_words,
 )
 from wcse_lib.intervals import Estimate
@@ -40,24 +40,24 @@ DIFFERENCES = Table(
     "comparison",
     None,
     "Every difference; the last columns tell in what the studies differ",
-    tables.words("study", "metric", "arm_a", "arm_b")
-    + tables.DIFFERENCE
-    + tables.words("who", "budget", "base"),
+    columns.words("study", "metric", "arm_a", "arm_b")
+    + columns.DIFFERENCE
+    + columns.words("who", "budget", "base"),
 )
 POOLED = Table(
     "pooled",
     None,
     "Pooled over studies: tau is the spread of true effects, a share",
-    tables.words("who", "metric", "arm_a", "arm_b", "budget", "base") + tables.DIFFERENCE,
+    columns.words("who", "metric", "arm_a", "arm_b", "budget", "base") + columns.DIFFERENCE,
 )
 ACCURACIES = Table(
     "accuracies",
     None,
     "Accuracy of every student",
-    tables.words("study", "metric")
-    + tables.estimate("accuracy", "%")
-    + tables.words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
-    + tables.share("tie_rate", "ties"),
+    columns.words("study", "metric")
+    + columns.estimate("accuracy", "%")
+    + columns.words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
+    + columns.share("tie_rate", "ties"),
 )
 
 

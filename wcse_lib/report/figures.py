@@ -126,7 +126,7 @@ def _largest_k(rows: Frame) -> Frame:
 def diversity(rows: Frame, ax):
     """Unique correct samples per problem at each arm's largest k, by what counts as the same, for one `average`.
 
-    A bar marks `identity`: what they would be were no two the same (k · pass@1; per solved problem that over coverage@k).
+    A bar marks `identity`: what they would be were no two the same (k · pass@1; per solved problem over coverage@k).
     """
     rows = _largest_k(rows)
     names = {"text": "exact text", "normalised": "normalised text"}

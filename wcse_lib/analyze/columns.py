@@ -1,4 +1,4 @@
-"""What a declared table is made of: columns with headings, kinds and units, a figure with its caption."""
+"""What a declared table is made of: its columns and figures, and its place in the report."""
 
 from __future__ import annotations
 
