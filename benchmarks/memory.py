@@ -1,13 +1,11 @@
 """Peak memory of every stage after generation, from a small study to a large one: it should hardly grow.
 
-    python benchmarks/memory.py [--rows 100000 1000000 10000000] [--problems 5000] [--stages 03 04 06 publish]
-    [--folder DIR]
+    python benchmarks/memory.py [--rows 100000 1000000 10000000] [--problems 5000] [--stages 04 05] [--folder DIR]
 
-Each study is made up: two arms with half of the rows each, short texts that hold a sum, in parts of the usual
-size. More rows are more samples of the same problems; with `--per-problem N` they are more problems of N samples
-in each arm. Every stage runs in a process of its own, whose peak is printed, and how much higher it is than at the
-size before. 04 is what it reads and encodes before it trains. 05 is left out: it holds no more than the students'
-own few held-out samples.
+Each study is made up: two arms with half of the rows each, and a student with as many held-out samples as both, in
+parts of the usual size; short texts hold a sum. More rows are more samples of the same problems; with `--per-problem N`
+they are more problems of N samples. Every stage runs in a process of its own, whose peak is printed, and how much
+higher it is than at the size before. 04 is what it reads and encodes before it trains, 05 what follows its sampling.
 """
 
 import argparse
@@ -16,105 +14,93 @@ import resource
 import subprocess
 import sys
 import tempfile
-from itertools import islice, product
 from pathlib import Path
 
 import pandas as pd
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from studies import write_plan
+
 from wcse_lib import store
 from wcse_lib.analyze import stage as analysis
+from wcse_lib.evaluate import stage as evaluation
 from wcse_lib.report import publish
-from wcse_lib.sample.prompts import load_tokenizer
-from wcse_lib.study import Machine, Run, check_study, resolve_model
-from wcse_lib.train import stage as training
+from wcse_lib.sample import load_tokenizer
+from wcse_lib.study import Machine, Run, resolve_model
+from wcse_lib.train import rows as training
+from wcse_lib.verdicts import verifier
 from wcse_lib.verify import stage as verification
 
-BUDGETS, ARMS, PART = ("low", "high"), ("se", "wc"), 4096
-STUDENT = {
-    "base": "small",
-    "model": "nano-student",
-    "source": "arm",
-    "arm": "wc",
-    "budget": "high",
-    "recipe": "main",
-    "seed": 0,
-}
+ARMS, PART = ("se", "wc"), 4096
+STUDENT, BASE = "small.wc.high", "small.base"
+REPORT = {"epochs": 1.0, "n_examples": 1, "loss_curve": [[1, 0.0, 0.0]], "validation_curve": []}
+COST = {"n_tokens": 1, "steps": 1, "planned_flops": 1.0, "spent_flops": 1.0, "seconds": 1.0}
 
 
 def make(folder: Path, n_rows: int, n_problems: int) -> None:
-    """A study as 01 and 02 leave it; half of the answers and most of the sums are right, some texts are the same."""
+    """A study as 01, 02 and the sampling of 05 leave it; half of the answers and most of the sums are right."""
     n = n_rows // len(ARMS) // n_problems
+    samples = {"low": max(1, n // 2), "high": n}
+    columns = {"question": "question", "answer": "answer"}
     study = {
         "study": folder.name,
-        "dataset": {
-            "name": "files",
-            "train": "x.jsonl",
-            "columns": {"question": "question", "answer": "answer"},
-        },
+        "dataset": {"name": "files", "train": "x.jsonl", "columns": columns, "n_held_out": 1},
         "arms": {arm: {"model": arm, "n_parameters": 1.0e9} for arm in ARMS},
-        "recipes": {"one": {"per_problem": 1}},
-        "budget": {"reference": "se", "samples": {"low": max(1, n // 2), "high": n}},
+        "recipes": {"one": {"per_problem": 1, "students": []}},
+        "budget": {"reference": "se", "samples": samples},
+        "students": {"small": {"model": "nano-student"}},
+        "evaluation": {"n_samples": 2 * n, "maj_k": [8]},
     }
-    arm = {
-        "n_parameters": 1.0e9,
-        "planned_flops_per_token": 2.0e9,
-        "price": None,
-        "tokens_per_sample": 20.0,
-    }
+    known = {"n_parameters": 1.0e9, "planned_flops_per_token": 2.0e9, "tokens_per_sample": 20.0}
+    student = {"base": "small", "model": "nano-student", "seed": 0}
+    taught = {"source": "arm", "arm": "wc", "budget": "high", "recipe": "main"}
+    sizes = {"train": n_problems, "validation": 0, "held_out": n_problems}
     plan = {
-        "study": check_study(study, "here").model_dump(mode="json"),
-        "plan_id": "0123456789abcdef",
-        "students": {},
+        "study": study,
+        "n_problems": sizes,
+        "arms": {arm: known | {"model": arm, "samples": samples} for arm in ARMS},
+        "students": {BASE: student | {"source": "base"}, STUDENT: student | taught},
     }
-    plan |= {
-        "arms": {
-            name: arm | {"model": name, "samples": study["budget"]["samples"]} for name in ARMS
-        }
-    }
-    store.write_json(
-        folder / "01_plan/plan.json",
-        plan | {"n_problems": {"train": n_problems, "validation": 0, "held_out": 1}},
-    )
-    problems = [
-        (f"p{i:07d}", f"What is {i}+1?", str(i + 1), "", "", "1") for i in range(n_problems + 1)
-    ]
-    frame = pd.DataFrame(
-        problems, columns=["problem_id", "question", "answer", "tests", "reference", "level"]
-    )
-    for name, part in {
-        "train": frame[:-1],
-        "held_out": frame[-1:],
-        "validation": frame[:0],
-    }.items():
-        store.write_parquet(folder / f"01_plan/{name}.parquet", part)
-    rest = {
-        "seed": 1,
-        "n_prompt_tokens": 9,
-        "finish_reason": "stop",
-        "engine": "hf",
-        "prompt_hash": "",
-        "error": "",
-        "usd": float("nan"),
-    }
-    for author in ARMS:
-        rng, keys = random.Random(author), product(range(n_problems), range(n))
-        for number, part in enumerate(iter(lambda: list(islice(keys, PART)), [])):  # noqa: B023
-            rows = [(author, f"p{i:07d}", j, _text(i, rng), rng.randint(9, 40)) for i, j in part]
-            frame = pd.DataFrame(rows, columns=[*store.KEY, "text", "n_tokens"]).assign(
-                **rest, model=author
-            )
-            store.write_parquet(
-                folder / f"02_generate/{author}/part-{number:05d}.parquet",
-                frame[list(store.SAMPLE_COLUMNS)],
-            )
-        store.write_json(
-            folder / f"02_generate/{author}/manifest.json", {"seconds_per_sample": 0.01}
-        )
+    write_plan(folder, plan)
+    for split, first in (("train", 0), ("held_out", n_problems), ("validation", n_problems)):
+        numbers = range(first, first + sizes[split])
+        problems = pd.DataFrame({"problem_id": [f"p{i:07d}" for i in numbers]}, dtype="str")
+        problems["question"] = [f"What is {i}+1?" for i in numbers]
+        problems["answer"] = [str(i + 1) for i in numbers]
+        problems = problems.assign(tests="", reference="", level="1")
+        store.write_parquet(folder / f"01_plan/{split}.parquet", problems)
+    for arm in ARMS:
+        draw(folder / "02_generate" / arm, arm, range(n_problems), n)
+        manifest = folder / "02_generate" / arm / "manifest.json"
+        store.write_json(manifest, {"seconds_per_sample": 0.01})
+    held_out = range(n_problems, 2 * n_problems)
+    for student in (BASE, STUDENT):
+        for decoding, n_drawn in (("greedy", 1), ("sampled", 2 * n if student == BASE else 8)):
+            draw(folder / "05_evaluate" / student / decoding, student, held_out, n_drawn)
+    store.write_json(folder / "04_finetune" / STUDENT / "report.json", REPORT | COST)
+
+
+def draw(folder: Path, author: str, problems: range, n: int) -> None:
+    """Samples in parts of the usual size."""
+    rng, keys, number = random.Random(author), [], 0
+    rest = {"author": author, "model": author, "seed": 1, "n_prompt_tokens": 9, "prompt_hash": ""}
+    rest |= {"finish_reason": "stop", "engine": "hf", "error": "", "usd": float("nan")}
+    for i in problems:
+        keys += [(i, sample_index) for sample_index in range(n)]
+        while len(keys) >= PART or (keys and i == problems[-1]):
+            part, keys = keys[:PART], keys[PART:]
+            rows = [(f"p{i:07d}", j, _text(i, rng), rng.randint(9, 40)) for i, j in part]
+            frame = pd.DataFrame(rows, columns=["problem_id", "sample_index", "text", "n_tokens"])
+            frame = frame.assign(**rest)[list(store.SAMPLE_COLUMNS)]
+            store.write_parquet(folder / f"part-{number:05d}.parquet", frame)
+            number += 1
 
 
 def _text(i: int, rng: random.Random) -> str:
     a, b = rng.randint(0, 99), rng.randint(0, 9)
-    return f"{i}-{a}={i - a if b else i + a}, and {i - a}+{a + 1}={i + 1}.\n#### {i + 1 if rng.random() < 0.5 else b}"
+    difference = i - a if b else i + a
+    answer = i + 1 if rng.random() < 0.5 else b
+    return f"{i}-{a}={difference}, and {i - a}+{a + 1}={i + 1}.\n#### {answer}"
 
 
 def stage_03(run: Run) -> None:
@@ -125,8 +111,21 @@ def stage_03(run: Run) -> None:
 
 
 def stage_04(run: Run) -> None:
-    run.plan["students"]["small"] = STUDENT
-    training.encoded_rows(run, "small", load_tokenizer(resolve_model("nano-student")))
+    tokenizer = load_tokenizer(resolve_model("nano-student"))
+    folder = run.path("04", STUDENT)
+    with store.parquet_writer(folder / "dropped.parquet", training.DROPPED) as drop:
+        rows = training.encoded_rows(run, STUDENT, tokenizer, drop)
+        training.write_rows(rows, folder / "rows.arrow")
+
+
+def stage_05(run: Run) -> None:
+    with verifier("auto", 1, run.study.verification) as check:
+        for student in run.plan.students:
+            for decoding in evaluation.decodings(run):
+                evaluation.verify_samples(run, student, decoding, check)
+    table = evaluation.results(run, [BASE])
+    evaluation.three_rows(run, BASE)
+    evaluation.checks(run, [BASE], table)
 
 
 def stage_06(run: Run) -> None:
@@ -137,7 +136,13 @@ def stage_publish(run: Run) -> None:
     publish.publish_study(run, run.folder / "published")
 
 
-STAGES = {"03": stage_03, "04": stage_04, "06": stage_06, "publish": stage_publish}
+STAGES = {
+    "03": stage_03,
+    "04": stage_04,
+    "05": stage_05,
+    "06": stage_06,
+    "publish": stage_publish,
+}
 
 
 def apart(stage: str, folder: Path, *more) -> tuple[float, float]:
