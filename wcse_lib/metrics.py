@@ -87,18 +87,19 @@ def coverage_per_problem(n_samples, n_correct, k: int) -> np.ndarray:
     return -np.expm1(log_miss)[place]
 
 
-def diversity_per_problem(n_samples, place, sizes, k: int) -> np.ndarray:
+def diversity_per_problem(n_samples, place, sizes, k: int, n_alike=1) -> np.ndarray:
     """Expected number of different correct solutions among k of each problem's samples [problems] (diversity@k).
 
     `n_samples` [problems]; for every kind of correct solution the `place` [kinds] of its problem and how many samples
-    are of it, `sizes` [kinds]: the sum over a problem's kinds of 1 - C(n-m, k)/C(n, k). Raises as `coverage_at_k`.
+    are of it, `sizes` [kinds]: the sum over a problem's kinds of 1 - C(n-m, k)/C(n, k). An entry may stand for
+    `n_alike` [kinds] kinds of one size. Raises as `coverage_at_k`.
     """
     n = _whole("n_samples", n_samples)
     _check_k(k, n)
     if not len(sizes):
         return np.zeros(len(n))
     is_drawn = coverage_per_problem(n[place], sizes, k)
-    return np.bincount(place, is_drawn, len(n))
+    return np.bincount(place, is_drawn * n_alike, len(n))
 
 
 # ------------------------------------------------------------------------------------------------ votes

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from studies import finished_study
 
-from wcse_lib.analyze import TABLES, analyze, checks
+from wcse_lib.analyze import TABLES, analyze, checks, samples
 from wcse_lib.analyze.tables import as_declared
 from wcse_lib.store import StudyError
 from wcse_lib.store import tables as store_tables
@@ -39,6 +39,7 @@ def test_a_column_that_is_not_declared_is_refused(synthetic_tables):
 
 def test_pieces_give_the_tables_of_the_whole(synthetic_study, synthetic_tables, monkeypatch):
     monkeypatch.setattr(scores, "PIECE", 50)
+    monkeypatch.setattr(samples, "PIECE", 200)
     monkeypatch.setattr(store_tables, "PIECE", 70)
     folder = synthetic_study.path("06", "tables")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -90,7 +90,13 @@ def diversity(run: Run, arms: Arms, ngrams: bool) -> Rows:
             continue
         n, n_correct = samples.first["n"].to_numpy(), samples.first["n_correct"].to_numpy()
         averages = {"all": np.ones(len(n)), "solved": metrics.coverage_per_problem(n, n_correct, k)}
-        for kind, unique in samples.unique_among(k, ngrams).items():
+        kinds = samples.classes
+        if ngrams:
+            kinds = kinds | {"n-grams": samples.ngram_classes}
+        for kind, classes in kinds.items():
+            place = samples.first.index.get_indexer(classes["problem_id"])
+            sizes, n_alike = classes["size"], classes["n"]
+            unique = metrics.diversity_per_problem(n, place, sizes, k, n_alike)
             for average, weights in averages.items():
                 if not weights.any():
                     continue

@@ -112,12 +112,17 @@ def read_parquet(
 
 def read_pieces(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
     """What `read_parquet` returns, in frames of PIECE rows."""
-    import pyarrow.parquet as pq
-
-    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _reading(path), _opened(path) as file:
         _check_columns(path, file.schema_arrow.names, columns or [])
         for batch in file.iter_batches(PIECE, columns=columns):
             yield batch.to_pandas()
+
+
+def _opened(path: Path) -> pyarrow.parquet.ParquetFile:
+    """A file to be read in pieces: pre_buffer would hold all of it in memory."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
 
 
 def count_table_rows(path: Path) -> int:
@@ -234,9 +239,7 @@ def _columns(path: Path) -> list[str]:
 @lru_cache(maxsize=10_000)
 def _verified_columns(path: Path, size: int, mtime_ns: int) -> list[str]:
     """`_columns`, once for each state of a file: DuckDB itself does not look at the pages' checksums."""
-    import pyarrow.parquet as pq
-
-    with _reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _reading(path), _opened(path) as file:
         for _ in file.iter_batches(PIECE):
             pass
         return file.schema_arrow.names
