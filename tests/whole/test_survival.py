@@ -133,17 +133,3 @@ def test_ctrl_c_stops_within_seconds_and_goes_on_later(tmp_path):
         "a kernel was left behind"
     )
     assert not (tmp_path / "smoke/02_generate/se/manifest.json").exists()
-
-
-def test_a_kernel_that_dies_while_it_waits_is_replaced(tmp_path):
-    victim, seen = start(tmp_path, "--until", "03_verify"), set()
-    while victim.poll() is None and len(found := kernels(victim.pid)) < 3:
-        time.sleep(0.02)
-    os.kill(found[-1], signal.SIGKILL)
-    while victim.poll() is None:
-        seen |= {*kernels(victim.pid)}
-        time.sleep(0.1)
-    assert victim.returncode == 0, victim.stdout.read()
-    assert len(seen - {found[-1]}) == 5 and not any(
-        os.path.exists(f"/proc/{pid}") for pid in seen
-    ), "a kernel was left behind"
