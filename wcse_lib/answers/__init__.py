@@ -3,5 +3,17 @@
 from wcse_lib.answers.checker import VERIFIER, Checker, equivalent
 from wcse_lib.answers.extraction import STYLES, extract
 from wcse_lib.answers.policy import POLICY_TABLE, Policy
+from wcse_lib.answers.thoughts import closed_thought, opened_thought, without_thoughts
 
-__all__ = ["Checker", "POLICY_TABLE", "Policy", "STYLES", "VERIFIER", "equivalent", "extract"]
+__all__ = [
+    "Checker",
+    "POLICY_TABLE",
+    "Policy",
+    "STYLES",
+    "VERIFIER",
+    "closed_thought",
+    "equivalent",
+    "extract",
+    "opened_thought",
+    "without_thoughts",
+]

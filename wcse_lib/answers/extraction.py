@@ -9,6 +9,7 @@ from typing import NamedTuple
 from wcse_lib.answers import words
 from wcse_lib.answers.notation import normalise
 from wcse_lib.answers.reading import MAX_ANSWER, UNREADABLE, read
+from wcse_lib.answers.thoughts import without_thoughts
 
 MAX_TAIL = 100_000  # characters at the end of a sample in which its answer is sought
 MAX_SENTENCE = 700  # characters after a phrase
@@ -93,9 +94,8 @@ def extract(text: str, style: str = "auto") -> str | None:
         raise ValueError(f"answer style {style!r} is unknown; choose one of {', '.join(STYLES)}")
     # lone surrogates cannot be stored
     text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    opened, closed = words.THOUGHT
-    text = text.rpartition(closed)[2].strip()
-    if opened in text:
+    text = without_thoughts(text)
+    if text is None:
         return None
     text = _STOP.split(text, maxsplit=1)[0]
     text = _before_next_question(text)[-MAX_TAIL:]

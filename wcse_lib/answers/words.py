@@ -136,7 +136,6 @@ CASELESS = set("yes no true odd even none both all".split())  # capitals in them
 
 # ---------------------------------------------------------------- full outputs
 
-THOUGHT = ("<think>", "</think>")
 TAGGED_ANSWER = ("<answer>", "</answer>")
 END_OF_TURN = (
     "<|im_end|> <|im_start|> <|endoftext|> <|end_of_text|> <|eot_id|> <|end|> </s> <eos> "

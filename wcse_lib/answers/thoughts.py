@@ -1,0 +1,102 @@
+"""What models think before they answer: the tags of every family, in one table, and what a text says after them."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+# How a thought begins and ends, where {} is one of the names. Another family is another row.
+TAGS = (
+    ("<{}>", "</{}>", "think thinking thought thoughts reasoning reflection analysis scratchpad"),
+    ("<seed:{}>", "</seed:{}>", "think"),  # Seed
+    ("<longcat_{}>", "</longcat_{}>", "think"),
+    ("[{}]", "[/{}]", "THINK THINKING"),  # Magistral
+    ("◁{}▷", "◁/{}▷", "think thinking"),  # Kimi
+    ("<|{}|>", "<|/{}|>", "think thinking thought"),
+    ("<|START_{}|>", "<|END_{}|>", "THINKING THOUGHT THINK"),  # Command
+    ("<|begin_of_{}|>", "<|end_of_{}|>", "thought think thinking"),  # OpenThinker
+    ("<|{}_start|>", "<|{}_end|>", "thinking thought think"),
+    ("<|inner_prefix|>", "<|inner_suffix|>", "thought"),  # Apertus
+    ("<|channel|>{}", "<|channel|>final", "analysis commentary"),  # Harmony
+    ("<|channel>{}", "<channel|>", "thought"),  # Gemma
+)
+# Harmony's channels where the engine has dropped the special tokens around their names.
+_BARE_OPENING = re.compile(r"\s*analysis(?=[^\W\d_])", re.I)
+_BARE_CLOSINGS = ("assistantfinal", "[BEGIN FINAL RESPONSE]")  # Apriel's, which opens nothing
+_BARE = "without tags"
+
+# A tag in quotes or in a line of code is spoken of, and no tag.
+_TAG = re.compile(
+    r"(?<![`'\"])(?:<\|channel\|?>\w+|[<\[◁][|/]{0,2}[a-z]+(?:[_:][a-z_]+)?\|?[>\]▷]"
+    rf"|{'|'.join(map(re.escape, _BARE_CLOSINGS))})(?![`'\"])",
+    re.I,
+)
+_BEFORE_ANSWER = re.compile(r"\s*(?:<\|message\|>|<\|start_response\|>)?\s*", re.I)
+
+
+class _Tag(NamedTuple):
+    kind: str  # `<think>` and `<thinking>` are of one kind
+    closing: str  # the tag that ends such a thought; "" of a closing tag
+
+
+def _all_tags() -> dict[str, _Tag]:
+    """Every tag of the table, in small letters."""
+    tags = {closing.lower(): _Tag(_BARE, "") for closing in _BARE_CLOSINGS}
+    for opening, closing, names in TAGS:
+        for name in names.split():
+            kind = closing.format(name.lower().replace("ing", "").removesuffix("s"))
+            tags[opening.format(name).lower()] = _Tag(kind, closing.format(name))
+            tags[closing.format(name).lower()] = _Tag(kind, "")
+    return tags
+
+
+_TAGS = _all_tags()
+_NO_TAG = _Tag("", "")
+
+
+def without_thoughts(text: str, opened: str = "") -> str | None:
+    """What a text says after its thoughts; None where the last of them is never closed.
+
+    A closing tag alone means that all before it was thought. `opened` is the tag with which the prompt ends, so that
+    the text goes on inside the thought; see `opened_thought`.
+
+    >>> without_thoughts("<think>7? no, 8</think> It is 8.")
+    'It is 8.'
+    >>> without_thoughts("It may be 7. Wait", opened="<think>") is None
+    True
+    """
+    text = f"{opened}\n{text}" if opened else text
+    thought, start = "", 0  # the kind of thought that is open, and where speech begins
+    if _BARE_OPENING.match(text):
+        thought = _BARE
+    for tag in _TAG.finditer(text):
+        kind, closing = _TAGS.get(tag.group().lower(), _NO_TAG)
+        if closing and not thought:
+            thought = kind
+        elif kind and not closing and thought in ("", kind):
+            thought, start = "", tag.end()
+    if thought:
+        return None
+    return text[_BEFORE_ANSWER.match(text, start).end() :] if start else text
+
+
+def opened_thought(prompt: str) -> str:
+    """The tag that opens a thought at the end of a prompt, as templates of reasoning models write it; else "".
+
+    >>> opened_thought("user: 1+1? assistant: <think>\\n")
+    '<think>'
+    """
+    tags = [tag for tag in _TAG.finditer(prompt) if tag.group().lower() in _TAGS]
+    if not tags or prompt[tags[-1].end() :].strip() not in ("", "<|message|>"):
+        return ""
+    tag = tags[-1].group()
+    return tag if _TAGS[tag.lower()].closing else ""
+
+
+def closed_thought(opened: str) -> str:
+    """What a text that thinks nothing begins with where the prompt has opened a thought; "" where it has not.
+
+    >>> closed_thought("<think>")
+    '\\n</think>\\n\\n'
+    """
+    return f"\n{_TAGS[opened.lower()].closing}\n\n" if opened else ""
