@@ -49,10 +49,10 @@ test-engines: ## tests of vLLM (CPU build), endpoints, Unsloth, Ray and a real p
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh
 
 test-real-model: ## three studies with SmolLM2-135M on GSM8K, in .venv-engines (half an hour or more)
-	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh -s tests/test_real_model.py
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh -s tests/whole/test_real_model.py
 
 test-kill: setup ## kill the pipeline, or only its kernel, at 20 random moments; compare with an undisturbed run
-	$(PY) -m pytest -s -m slow tests/test_survival.py
+	$(PY) -m pytest -s -m slow tests/whole/test_survival.py
 
 test-browser: setup ## Run All of every notebook in JupyterLab; needs Chromium on the PATH
 	$(PY) -m pip install --quiet playwright
