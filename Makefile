@@ -6,6 +6,8 @@ PY := $(VENV)/bin/python
 WCSE_TORCH_INDEX ?=
 EXTRAS ?= dev
 STUDY ?= outputs/nano
+# Processes that share the tests.
+JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -40,7 +42,7 @@ lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
 
 test: setup ## the whole test suite
-	$(PY) -m pytest -m "not slow and not engines and not browser"
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not engines and not browser"
 
 test-slow: setup ## heavier proofs: simulations, full oracles, the nano twin of every params file (an hour or more)
 	$(PY) -m pytest -m "slow and not engines"
