@@ -181,7 +181,7 @@ def test_openai_solutions_give_the_published_accuracies(root, real_data, tmp_pat
     from wcse_lib.verify import verify
 
     run = make_plan(load_study("params/gsm8k_openai.yaml"), tmp_path)
-    for arm in run.plan["arms"]:
+    for arm in run.plan.arms:
         generate(run, arm, Machine())
         write_manifest(run.path("02", arm), run.plan_id, {})
         verify(run, arm, Machine())

@@ -24,7 +24,7 @@ from wcse_lib.store import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study import Adaptive, Run, check_study
+from wcse_lib.study import Adaptive, AdaptiveArm, MixedArm, Run, check_study
 from wcse_lib.verdicts import judged_rows
 from wcse_lib.verify import judgement_rows
 
@@ -100,14 +100,14 @@ def drawn(run: Run, arm: str, n, author: str | None = None) -> pd.DataFrame:
 def fill(run: Run, arms=None) -> None:
     """02 and 03 of the arms, plain ones first."""
     problems = read_parquet(run.path("01", "train.parquet"))
-    for arm in arms or sorted(run.plan["arms"], key=lambda a: run.study.arms[a].model is None):
+    for arm in arms or run.study.order:
         spec = run.study.arms[arm]
-        if spec.mix:
+        if isinstance(spec, MixedArm):
             rows = uneven.draw_mix(run, arm)
-        elif spec.adaptive:
+        elif isinstance(spec, AdaptiveArm):
             rows = uneven.draw_adaptive(run, arm, lambda n: drawn(run, "wc", n, arm))  # noqa: B023
         else:
-            rows = drawn(run, arm, max(run.arm(arm)["samples"].values()))
+            rows = drawn(run, arm, max(run.arm(arm).samples.values()))
         verdicts = verdict_rows(rows, problems, "auto")
         write_parquet(run.path("03", arm, "verdicts.parquet"), verdicts)
         judgements = judgement_rows(rows, verdicts, problems, "exact")
@@ -118,7 +118,7 @@ def fill(run: Run, arms=None) -> None:
             run.path("03", arm, "examples.parquet"),
             rows[KEY].head(0).assign(budget="", recipe="main"),
         )
-        each = 0.5 if spec.model == "nano-se" else 0.1
+        each = 0.5 if arm == "se" else 0.1
         write_manifest(
             run.path("02", arm),
             run.plan_id,
@@ -167,7 +167,7 @@ def test_a_mix_is_made_of_its_parts_first_samples(mixed):
     assert (
         rows.groupby("problem_id")["sample_index"].max() + 1 == rows.groupby("problem_id").size()
     ).all()
-    ratio = mixed.arm("wc")["exchange_ratio"]
+    ratio = mixed.arm("wc").exchange_ratio
     for b, n in mixed.study.budget.samples.items():
         mine = mixed.rows_of_budget(rows, "mix", b)
         cost = mine["model"].map({"nano-se": ratio, "nano-wc": 1.0}).sum()
@@ -256,7 +256,7 @@ def test_adaptive_arm_copies_what_its_arm_drew(mixed):
     rows, source = read_samples(mixed.path("02", "adaptive")), read_samples(mixed.path("02", "wc"))
     table = read_parquet(mixed.path("02", "adaptive", "allocation.parquet"))
     for b in ("low", "high"):
-        total = 40 * mixed.arm("wc")["samples"][b]
+        total = 40 * mixed.arm("wc").samples[b]
         assert (
             table[table["budget"] == b]["n"].sum()
             == total
@@ -264,7 +264,7 @@ def test_adaptive_arm_copies_what_its_arm_drew(mixed):
         )
     both = rows.merge(source, on=KEY[1:], suffixes=("", "_of"))
     assert (both["text"] == both["text_of"]).all() and len(both) > 0.5 * len(rows)
-    assert rows["sample_index"].max() >= mixed.arm("wc")["samples"]["high"], (
+    assert rows["sample_index"].max() >= mixed.arm("wc").samples["high"], (
         "hard problems go beyond what wc drew"
     )
     n = table[table["budget"] == "high"].set_index("problem_id")["n"]
@@ -299,8 +299,8 @@ def test_a_killed_adaptive_arm_decides_the_same(mixed, tmp_path):
 
 def test_ledger_charges_copies_and_stays_matched(mixed):
     table = ledger.ledger_table(mixed).set_index(["who", "kind", "budget", "unit"])
-    samples = {a: read_samples(mixed.path("02", a)) for a in mixed.plan["arms"]}
-    for arm in mixed.plan["arms"]:
+    samples = {a: read_samples(mixed.path("02", a)) for a in mixed.plan.arms}
+    for arm in mixed.plan.arms:
         for b in ("low", "high"):
             mine = mixed.rows_of_budget(samples[arm], arm, b)
             assert table.loc[(arm, "sampling", b, "tokens"), "spent"] == mine["n_tokens"].sum() > 0

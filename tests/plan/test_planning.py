@@ -37,7 +37,7 @@ def plan(tmp_path, arms=GEMMA, samples=None, **budget) -> Run:
 
 
 def bought(run: Run, arm="wc") -> dict:
-    return run.plan["arms"][arm]["samples"]
+    return run.plan.arms[arm].samples
 
 
 # ------------------------------------------------------------------------------------------------ what budgets buy
@@ -93,8 +93,8 @@ MEASURED = {a: GEMMA[a] | LENGTHS[a] for a in GEMMA}
 def test_each_key_changes_the_match(tmp_path, arms, budget, wanted):
     run = plan(tmp_path, arms, **budget)
     assert bought(run)["high"] == wanted
-    assert run.plan["arms"]["se"]["samples"]["high"] == 10
-    used = run.plan["arms"]["wc"]["budget_used"]["high"]
+    assert run.plan.arms["se"].samples["high"] == 10
+    used = run.plan.arms["wc"].budget_used["high"]
     assert (
         used <= 1 + 1e-9
         and planning.arms_table(run)
@@ -133,10 +133,8 @@ def test_any_number_of_arms_and_budgets(tmp_path):
         "three": 6,
         "nine": 18,
     }
-    assert run.plan["arms"]["mix"]["parts"]["nine"] == pytest.approx(
-        {"se": 2.25, "mid": 4.5, "wc": 13.5}
-    )
-    assert run.plan["arms"]["mix"]["budget_used"]["nine"] == pytest.approx(1)
+    assert run.plan.arms["mix"].parts["nine"] == pytest.approx({"se": 2.25, "mid": 4.5, "wc": 13.5})
+    assert run.plan.arms["mix"].budget_used["nine"] == pytest.approx(1)
     flops = planning.arms_table(
         plan(
             tmp_path / "l",
@@ -233,14 +231,9 @@ def checkpoint(folder, **config):
 
 def test_typed_sizes_have_to_agree_with_checkpoints(root, tmp_path):
     arm = checkpoint(tmp_path / "m")
-    sizes = {
-        k: v
-        for k, v in plan(tmp_path / "o", {"se": arm | {"n_parameters": 2100.0}, "wc": arm})
-        .plan["arms"]["se"]
-        .items()
-        if "n_" in k
-    }
-    assert sizes == {"n_parameters": 2100.0, "n_active_parameters": None}
+    typed = plan(tmp_path / "o", {"se": arm | {"n_parameters": 2100.0}, "wc": arm}).arm("se")
+    assert typed.n_parameters == 2100.0
+    assert typed.n_active_parameters is None
     for key, value in {"n_parameters": 9.0e9, "n_active_parameters": 500.0}.items():
         with pytest.raises(
             StudyError, match=rf"arms\.se\.{key} = {value:,.0f}: the checkpoint .*m holds 2,000"
@@ -267,12 +260,8 @@ def test_typed_sizes_have_to_agree_with_checkpoints(root, tmp_path):
     odd = checkpoint(
         tmp_path / "odd", num_attention_heads=None
     )  # of a kind that nothing is known of: the typed size stands
-    assert (
-        plan(tmp_path / "p", {"se": odd | {"n_parameters": 3.0e10}, "wc": GEMMA["wc"]}).plan[
-            "arms"
-        ]["se"]["n_parameters"]
-        == 3e10
-    )
+    run = plan(tmp_path / "p", {"se": odd | {"n_parameters": 3.0e10}, "wc": GEMMA["wc"]})
+    assert run.arm("se").n_parameters == 3e10
     with pytest.raises(StudyError, match="num_attention_heads"):
         plan(tmp_path / "out", {"se": odd, "wc": GEMMA["wc"]})
     assert not (tmp_path / "out").exists()
@@ -460,7 +449,7 @@ def test_another_finished_study_can_serve(tmp_path):
     other = study_of(
         "later", n=60, pilot={"folder": str(run.folder)}, sampling={"temperature": 1.0}
     )
-    assert planning.make_plan(other, tmp_path / "elsewhere").plan["pilot"]["se"]["n_samples"] == 320
+    assert planning.make_plan(other, tmp_path / "elsewhere").plan.pilot["se"].n_samples == 320
 
 
 def test_forecasts_hold_what_then_came(forecast_run):
@@ -479,10 +468,10 @@ def test_forecasts_hold_what_then_came(forecast_run):
             for p in read_parquet(forecast_run.path("01", "train.parquet"))["problem_id"]
         ]
     )
-    k = forecast_run.arm("wc")["samples"]["high"]
+    k = forecast_run.arm("wc").samples["high"]
     row = table.query("arm == 'wc' and budget == 'high' and metric == 'coverage'").iloc[0]
     assert row.k == k and row.low <= (1 - (1 - truth) ** k).mean() <= row.high
-    told = " ".join(forecast_run.plan["forecast"])
+    told = " ".join(forecast_run.plan.forecast)
     assert re.search(
         r"At the budget “high” buy wc with k = 15: coverage \d+ % \(\d+ to \d+ %\) is expected",
         told,
@@ -491,14 +480,14 @@ def test_forecasts_hold_what_then_came(forecast_run):
 
 
 def test_the_pilots_cost_stands_on_plan_and_ledger(forecast_run):
-    spent = forecast_run.plan["pilot"]["se"]["spent"]
+    spent = forecast_run.plan.pilot["se"].spent
     rows = ledger.ledger_table(forecast_run).query("kind == 'pilot'").set_index(["who", "unit"])
     assert (
         rows.loc[("se", "tokens"), "spent"] == spent.tokens > 0
         and rows.loc[("se", "seconds"), "spent"] == 160
     )
     assert rows.loc[("se", "flops"), "spent"] == pytest.approx(
-        2 * forecast_run.arm("se")["n_parameters"] * spent.tokens
+        2 * forecast_run.arm("se").n_parameters * spent.tokens
     )
 
 
@@ -564,7 +553,7 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
     table = planning.power_table(forecast_run).set_index("what")
     row = table.loc["coverage of arms"]
     assert row["n"] == 200 and row["correlation"] == pytest.approx(
-        forecast_run.plan["pilot_correlation"]
+        forecast_run.plan.pilot_correlation
     )
     assert row["paired_points"] == pytest.approx(
         100
@@ -681,14 +670,14 @@ def test_what_was_left_out_is_counted_by_reason_and_near_duplicates_are_shown(tm
         "budget": {"reference": "se", "samples": {"low": 1}},
     }
     run = planning.make_plan(check_study(data, "f.yaml"), tmp_path)
-    assert run.plan["dropped_problems"]["train: a copy of a problem of held_out"] == 2
+    assert run.plan.dropped_problems["train: a copy of a problem of held_out"] == 2
     assert read_parquet(run.path("01", "dropped.parquet"))["other"].str.startswith("p-").all()
     near = planning.near_duplicates(run)
     assert (
-        run.plan["n_near_duplicates"] == len(near) >= 1
+        run.plan.n_near_duplicates == len(near) >= 1
         and near.iloc[0]["question"] == "What is 8 + 4?"
     )
-    assert len(planning.left_out(run)) == len(run.plan["dropped_problems"]) <= 2
+    assert len(planning.left_out(run)) == len(run.plan.dropped_problems) <= 2
 
 
 def test_the_explorer_counts_as_the_plan_does(tmp_path, monkeypatch):
@@ -718,7 +707,7 @@ def test_the_explorer_counts_as_the_plan_does(tmp_path, monkeypatch):
         and int(wc()) == bought(run)["high"]
     )
     flops = planning.arms_table(run).set_index(["arm", "budget"])["planned_flops"]["wc", "high"]
-    each = 2 * run.arm("wc")["n_parameters"] * (20 + run.arm("wc")["tokens_per_sample"])
+    each = 2 * run.arm("wc").n_parameters * (20 + run.arm("wc").tokens_per_sample)
     assert flops == pytest.approx(200 * bought(run)["high"] * each)
     named["cost in"].value = "USD"
     ratio = planning.exchange_table(run).set_index("cost model")["wc"]
@@ -737,7 +726,7 @@ def test_the_table_of_cost_models_does_not_hang_on_the_plans_prompts(forecast_ru
     assert forecast_run.study.budget.prompt_tokens == "none"
     table = planning.exchange_table(forecast_run).set_index("cost model")
     tokens, p = (
-        {a: forecast_run.arm(a)[k] for a in ("se", "wc")}
+        {a: getattr(forecast_run.arm(a), k) for a in ("se", "wc")}
         for k in ("tokens_per_sample", "n_parameters")
     )
     each = p["se"] * (tokens["se"] + 20) / (p["wc"] * (tokens["wc"] + 20))

@@ -188,4 +188,4 @@ def test_students_are_trained_and_tested_as_tasks(ray, tmp_path):
     )
     table = evaluation.evaluate(run, [], two)
     assert set(table["student"]) == {"small.base", "small.wc.one", "small.reference"}
-    assert all(run.complete("05", name) for name in run.plan["students"])
+    assert all(run.complete("05", name) for name in run.plan.students)

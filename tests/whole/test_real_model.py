@@ -19,7 +19,7 @@ from test_params import differing
 from wcse_lib import pipeline
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import KEY, read_json, read_parquet, read_samples
-from wcse_lib.study import STAGES, Run, Study, check_study, load_study, write_yaml
+from wcse_lib.study import STAGES, ImportedArm, Run, Study, check_study, load_study, write_yaml
 from wcse_lib.train.encode import n_trained
 from wcse_lib.train.examples import examples_of
 from wcse_lib.train.rows import encoded_rows
@@ -187,7 +187,7 @@ def everything_is_complete(run: Run) -> None:
             "02": run.study.arms,
             "03": run.study.arms,
             "04": ["", *trained(run)],
-            "05": ["", *run.plan["students"]],
+            "05": ["", *run.plan.students],
         }.get(stage[:2], [""])
         assert [
             part for part in parts if not run.path(stage, part, "manifest.json").exists()
@@ -195,12 +195,12 @@ def everything_is_complete(run: Run) -> None:
 
 
 def trained(run: Run) -> list[str]:
-    return [name for name, entry in run.plan["students"].items() if entry["source"] != "base"]
+    return [name for name, entry in run.plan.students.items() if entry.source != "base"]
 
 
 def no_row_is_lost(run: Run, name: str) -> None:
     """Rows in are rows out and rows with a reason, from the files to the students' tests."""
-    n = run.plan["n_problems"]
+    n = run.plan.n_problems
     dropped = read_parquet(run.path("01", "dropped.parquet"))
     n_held_out = len(open(run.study.dataset.held_out, encoding="utf-8").read().splitlines())
     n_train = len(open(run.study.dataset.train, encoding="utf-8").read().splitlines())
@@ -209,13 +209,13 @@ def no_row_is_lost(run: Run, name: str) -> None:
         n["held_out"] + (dropped["split"] == "held_out").sum() == n_held_out
         and dropped["reason"].str.len().min() > 0
     )
-    for arm, entry in run.plan["arms"].items():
+    for arm, entry in run.plan.arms.items():
         samples, verdicts = (
             read_samples(run.path("02", arm)),
             read_parquet(run.path("03", arm, "verdicts.parquet")),
         )
-        most = max(entry["samples"].values())
-        imported = run.study.arms[arm].engine == "import"
+        most = max(entry.samples.values())
+        imported = isinstance(run.study.arms[arm], ImportedArm)
         assert len(samples) == (
             read_json(run.path("02", arm, "import.json"))["samples"]
             if imported
@@ -233,7 +233,7 @@ def no_row_is_lost(run: Run, name: str) -> None:
         )
         assert (flow["samples"] == flow["dropped"] + flow["examples"]).all()
         assert flow["samples"].to_dict() == {
-            (b, r): n["train"] * entry["samples"][b] for b, r in flow.index
+            (b, r): n["train"] * entry.samples[b] for b, r in flow.index
         }
     for student in trained(run):
         n_examples = sum(map(len, examples_of(run, student)))
@@ -243,7 +243,7 @@ def no_row_is_lost(run: Run, name: str) -> None:
         )
         assert report["n_examples"] + len(left) == n_examples
         assert report["n_examples"] > 0
-    for student in run.plan["students"]:
+    for student in run.plan.students:
         for decoding, k in (("greedy", 1), ("sampled", run.study.evaluation.n_samples)):
             rows, verdicts = (
                 read_samples(run.path("05", student, decoding)),
@@ -264,7 +264,7 @@ def losses(run: Run, most: int = 4) -> pd.DataFrame:
     torch.set_num_threads(1)
     rows = []
     for student in trained(run):
-        base = run.student(student)["model"]
+        base = run.student(student).model
         encoded = sorted(
             encoded_rows(run, student, load_tokenizer(base), lambda dropped: None),
             key=lambda row: len(row["labels"]),
@@ -304,7 +304,7 @@ def loss(model, rows: list[dict]) -> float:
 def tell(run: Run, seconds: float, fell: pd.DataFrame) -> None:
     study: Study = run.study
     print(f"\n{study.study}: {seconds:.0f} s")
-    for arm in run.plan["arms"]:
+    for arm in run.plan.arms:
         verdicts = read_parquet(run.path("03", arm, "verdicts.parquet"))
         found, cut = (
             verdicts["verdict"].value_counts(),
@@ -319,5 +319,5 @@ def tell(run: Run, seconds: float, fell: pd.DataFrame) -> None:
             f"{row.student}: {row.decoding} pass@1 {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
         )
     print(
-        f"held-out problems: {run.plan['n_problems']['held_out']}\n{fell.round(3).to_string(index=False)}"
+        f"held-out problems: {run.plan.n_problems['held_out']}\n{fell.round(3).to_string(index=False)}"
     )

@@ -13,7 +13,6 @@ from wcse_lib.plan.identity import refuse_other
 from wcse_lib.store import StudyError, is_complete, read_json, read_parquet
 from wcse_lib.study import (
     Amounts,
-    ArmOfModel,
     PilotFacts,
     Run,
     Study,
@@ -79,9 +78,7 @@ def pilot_study(study: Study) -> Study:
     small["dataset"]["n_train"] = min(n_train, pilot.n_problems)
     if study.verification.judge == "human":
         small["verification"]["judge"] = "none"
-    small["arms"] = {
-        name: data["arms"][name] for name, arm in study.arms.items() if isinstance(arm, ArmOfModel)
-    }
+    small["arms"] = {name: data["arms"][name] for name in study.plain_arms}
     small["budget"] = {
         "reference": study.budget.reference,
         "samples": {"pilot": pilot.n_samples},
@@ -106,10 +103,9 @@ def read_pilot(folder: Path, study: Study) -> dict[str, PilotCounts]:
     if not study.pilot.folder:
         refuse_other(plan_file, pilot_study(study))
     counts = {}
-    for name, arm in study.arms.items():
-        if isinstance(arm, ArmOfModel):
-            _check_finished(run, name, arm.model)
-            counts[name] = _read_arm(run, name, study.curation.unique)
+    for name, arm in study.plain_arms.items():
+        _check_finished(run, name, arm.model)
+        counts[name] = _read_arm(run, name, study.curation.unique)
     return counts
 
 

@@ -18,7 +18,6 @@ from wcse_lib.plan.students import list_students
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     AdaptiveArm,
-    ArmOfModel,
     MixedArm,
     ModelFacts,
     PlannedArm,
@@ -83,10 +82,9 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     Raises StudyError, where the gaps are strict, for missing models, prices, lengths or pilots and unusable data.
     """
     draft = Draft(study)
-    for name, arm in study.arms.items():
-        if isinstance(arm, ArmOfModel):
-            with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
-                draft.known[name] = describe(study, name)
+    for name in study.plain_arms:
+        with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
+            draft.known[name] = describe(study, name)
     with gaps.allowed(lambda error: _missing_problems(study, error)):
         draft.splits, draft.dropped = load_problems(study.dataset, study.seed)
         if study.students:
@@ -108,10 +106,10 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
 def _can_be_matched(draft: Draft) -> bool:
     """Whether a dry run knows enough to match the arms: what the pilot measures is not known before it."""
     arms, match = draft.study.arms.values(), draft.study.budget.match
-    if match in ("examples", "coverage") or any(arm.mix == "best" for arm in arms):
+    mixes = [arm.mix for arm in arms if isinstance(arm, MixedArm)]
+    if match in ("examples", "coverage") or "best" in mixes:
         return False
-    plain = [name for name, arm in draft.study.arms.items() if isinstance(arm, ArmOfModel)]
-    return set(plain) <= set(draft.known)
+    return set(draft.study.plain_arms) <= set(draft.known)
 
 
 def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:

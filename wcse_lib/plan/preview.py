@@ -15,6 +15,8 @@ from wcse_lib.study import (
     Machine,
     ModelSize,
     PlannedArm,
+    PlannedDrawn,
+    PlannedImported,
     PlannedStudent,
     Study,
     resolve_model,
@@ -65,8 +67,8 @@ def preview(study: Study, machine: Machine) -> str:
 
 def _draft(study: Study, gaps: Gaps) -> Draft:
     """The planner's draft; models that the arms name are looked for even where a size is typed."""
-    for arm in study.arms.values():
-        if arm.model and arm.engine == "local":
+    for arm in study.plain_arms.values():
+        if arm.engine == "local":
             _size(arm.model, gaps)
     return draft_plan(study, "", gaps)
 
@@ -116,8 +118,7 @@ def _arms(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], UpperB
 def _why_not(draft: Draft) -> str:
     if draft.study.pilot:
         return "after the pilot"
-    plain = [name for name, arm in draft.study.arms.items() if arm.model]
-    unknown = [name for name in plain if name not in draft.known]
+    unknown = [name for name in draft.study.plain_arms if name not in draft.known]
     if unknown:
         return f"not yet: the size of {', '.join(unknown)} is not known here"
     return f"not yet: {draft.unmatched}"
@@ -125,10 +126,10 @@ def _why_not(draft: Draft) -> str:
 
 def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[str, Amounts]:
     """An arm's line, and what its samples cost at most (unknown where the number of problems is)."""
-    spec = draft.study.arms[name]
     samples = ", ".join(f"{budget_name} {k}" for budget_name, k in arm.samples.items())
-    text = f"arm       {name} ({spec.model or spec.engine}): samples a problem {samples}"
-    if spec.engine == "import":
+    made_of = arm.model if isinstance(arm, PlannedDrawn | PlannedImported) else arm.kind
+    text = f"arm       {name} ({made_of}): samples a problem {samples}"
+    if isinstance(arm, PlannedImported):
         return text, Amounts()
     is_known = "train" in draft.n_problems
     each = "" if is_known else " a problem"
@@ -136,12 +137,13 @@ def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[st
     text += f", at most {most.tokens:,.0f} tokens{each}"
     if most.flops:
         text += f", {most.flops:.2g} FLOPs{each}"
-    if most.usd and spec.engine == "openai":
+    is_billed = isinstance(arm, PlannedDrawn) and arm.engine == "openai"
+    if most.usd and is_billed:
         text += f", {most.usd:,.4g} USD{each} without prompts"
-    if spec.model and spec.engine == "local" and arm.n_parameters:
+    if isinstance(arm, PlannedDrawn) and arm.engine == "local" and arm.n_parameters:
         gigabytes = arm.n_parameters * BYTES[machine.dtype] / 1e9
         text += f"; weights {gigabytes:.3g} GB"
-    if spec.engine != "openai":
+    if not is_billed:
         most = most.model_copy(update={"usd": None})
     return text, most if is_known else Amounts()
 
@@ -266,7 +268,7 @@ def _total(study: Study, machine: Machine, sampling: UpperBounds, learning: Uppe
 
 def _calls_an_endpoint(study: Study) -> bool:
     judge = study.verification.model_judge
-    engines = [arm.engine for arm in study.arms.values()]
+    engines = [arm.engine for arm in study.plain_arms.values()]
     return "openai" in [*engines, judge.engine if judge else None]
 
 

@@ -16,6 +16,7 @@ from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
 from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import (
+    ImportedArm,
     Plan,
     Run,
     Study,
@@ -135,7 +136,10 @@ def _plan_id(plan: Plan) -> str:
     for arm in data["arms"].values():
         arm.pop("seconds_per_sample", None)
         arm.pop("planned")
-    imported = {arm.path: plan.files.get(arm.path) for arm in plan.study.arms.values() if arm.path}
+    imported = {}
+    for arm in plan.study.arms.values():
+        if isinstance(arm, ImportedArm):
+            imported[arm.path] = plan.files.get(arm.path)
     parts = [data["study"], data["arms"], data["students"], data["problems_sha256"], imported]
     return fingerprint(parts)
 

@@ -130,14 +130,9 @@ def _lessons(study: Study, base: str) -> Iterator[Lesson]:
         yield Lesson("wrong", own, largest, None)
 
 
-def plain_arms(study: Study) -> list[str]:
-    """The arms with a model of their own."""
-    return [name for name, arm in study.arms.items() if isinstance(arm, ArmOfModel)]
-
-
 def _own_arm(study: Study, model: str) -> str | None:
     """The arm whose model the student is."""
-    return next((arm for arm in plain_arms(study) if _teacher(study, arm) == model), None)
+    return next((arm for arm in study.plain_arms if _teacher(study, arm) == model), None)
 
 
 def _teacher(study: Study, arm: str) -> str:
@@ -151,10 +146,10 @@ def _teachers(study: Study, lesson: Lesson) -> list[str]:
     if lesson.source not in ("arm", "pooled"):
         return []
     if lesson.arm is None:
-        return plain_arms(study)
+        return list(study.plain_arms)
     spec = study.arms[lesson.arm]
     if isinstance(spec, MixedArm):
-        return plain_arms(study) if spec.mix == "best" else list(spec.mix)
+        return list(study.plain_arms) if spec.mix == "best" else list(spec.mix)
     return [lesson.arm] if isinstance(spec, ArmOfModel) else [spec.adaptive.of]
 
 

@@ -24,7 +24,15 @@ from wcse_lib.sample.prompts import (
 )
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
-from wcse_lib.study import Machine, Run, load_machine, resolve_model
+from wcse_lib.study import (
+    AdaptiveArm,
+    ImportedArm,
+    Machine,
+    MixedArm,
+    Run,
+    load_machine,
+    resolve_model,
+)
 
 REASON_LENGTH = 120  # characters of an error by which failed samples are counted
 
@@ -38,19 +46,19 @@ def generate(
     SpendingLimit (both ValueError) when an endpoint is dead or the limit is reached: what came before is on disk.
     """
     spec = run.study.arms[arm]
-    if shard and not spec.model:
+    if shard and arm not in run.study.plain_arms:
         raise StudyError(
             f"arms.{arm}: a mix or an adaptive arm is not drawn in shards; draw its parts so, and it in one piece"
         )
-    if spec.mix:
+    if isinstance(spec, MixedArm):
         return draw_mix(run, arm)
-    if spec.adaptive:
+    if isinstance(spec, AdaptiveArm):
 
         def draw_first(n: dict[str, int]) -> pd.DataFrame:
             return draw_arm(run, spec.adaptive.of, machine, n, author=arm)
 
         return draw_adaptive(run, arm, draw_first, machine.checkers)
-    if spec.engine == "import":
+    if isinstance(spec, ImportedArm):
         return _import_arm(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
 
@@ -156,12 +164,12 @@ def first_prompt(run: Run, arm: str) -> str:
     """The first problem's whole prompt with its token ids, to be looked at before anything is drawn."""
     spec, prompt = run.study.arms[arm], run.study.prompt
     question = read_parquet(run.path("01", "train.parquet")).iloc[0]["question"]
-    if spec.mix:
+    if isinstance(spec, MixedArm):
         names = ", ".join(run.arm(arm).shares)
         return f"(nothing is asked here: the samples are copies of {names}'s)\n\n{question}"
-    if spec.adaptive:
+    if isinstance(spec, AdaptiveArm):
         spec = run.study.arms[spec.adaptive.of]
-    if spec.engine == "import":
+    if isinstance(spec, ImportedArm):
         return f"(imported from {spec.path}: how these samples were asked for is not known here)\n\n{question}"
     if spec.engine == "openai":
         text = prompt_text(question, prompt)
@@ -215,7 +223,7 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     if allocation.exists():
         n_by_budget = read_parquet(allocation).groupby("budget")["n"].sum()
         n_planned = int(n_by_budget.max())
-    is_import = run.study.arms[arm].engine == "import"
+    is_import = isinstance(run.study.arms[arm], ImportedArm)
     has_failed = rows["finish_reason"] == "error"
     whole = rows[~has_failed]
     assert not rows.duplicated(KEY).any(), "a sample stands twice"

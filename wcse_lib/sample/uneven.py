@@ -19,7 +19,7 @@ from wcse_lib.store import (
     read_samples,
     write_parquet,
 )
-from wcse_lib.study import Run
+from wcse_lib.study import ImportedArm, Run
 from wcse_lib.verdicts import verifier
 
 PROBLEM_KEY = ["problem_id", "sample_index"]  # of one author's samples
@@ -79,7 +79,7 @@ def _check_parts(run: Run, arm: str, counts: pd.DataFrame, rows: pd.DataFrame) -
     taken = rows["part"].value_counts().reindex(wanted.index, fill_value=0)
     for part, n_wanted in wanted.items():
         n_missing = n_wanted - taken[part]
-        may_lack = run.study.arms[part].engine == "import" and taken[part] > 0
+        may_lack = isinstance(run.study.arms[part], ImportedArm) and taken[part] > 0
         if n_missing > 0 and not may_lack:
             raise StudyError(
                 f"{run.path('02', part)}: {n_missing} samples that {arm} needs are missing; draw {part} first"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -41,9 +41,6 @@ class Adaptive(Strict):
 class ArmOfModel(Strict):
     """What an arm with a model of its own may say, whether its samples are drawn or imported."""
 
-    mix: ClassVar[None] = None
-    adaptive: ClassVar[None] = None
-
     model: Text  # nano name, checkpoint folder, hub id or endpoint model name
     # the student that this model became in an earlier round of self-improvement
     once: Name | None = None
@@ -70,8 +67,6 @@ class ArmOfModel(Strict):
 class DrawnArm(ArmOfModel):
     """One generator at its share of the budget."""
 
-    path: ClassVar[None] = None
-
     engine: Literal["local", "openai"] = "local"  # local: the machine file says which engine
 
 
@@ -88,12 +83,6 @@ class ImportedArm(ArmOfModel):
 class MixedArm(Strict):
     """A mix of other arms at the same budget."""
 
-    model: ClassVar[None] = None
-    adaptive: ClassVar[None] = None
-    engine: ClassVar[str] = "mix"
-    path: ClassVar[None] = None
-    temperature: ClassVar[None] = None
-
     # budget shares of other arms; best: by the pilot's forecast
     mix: dict[Name, Positive] | Literal["best"]
 
@@ -108,12 +97,6 @@ class MixedArm(Strict):
 
 class AdaptiveArm(Strict):
     """An arm that spends another arm's budget unevenly over the problems."""
-
-    model: ClassVar[None] = None
-    mix: ClassVar[None] = None
-    engine: ClassVar[str] = "local"
-    path: ClassVar[None] = None
-    temperature: ClassVar[None] = None
 
     # how the budget is spread
     adaptive: Adaptive

@@ -12,6 +12,7 @@ from wcse_lib.study.arms import (
     ArmParams,
     Budget,
     DrawnArm,
+    ImportedArm,
     MixedArm,
     Pilot,
     Power,
@@ -97,7 +98,7 @@ class Study(Strict):
                 raise ValueError(f"budget.reference: {name!r} has no model of its own")
             if isinstance(arm, DrawnArm | AdaptiveArm) and self.temperature(arm) == 0:
                 self._check_greedy(name)
-            if self.budget.batch and arm.engine == "openai":
+            if self.budget.batch and isinstance(arm, DrawnArm) and arm.engine == "openai":
                 raise ValueError(
                     f"budget.batch: {name} is drawn call by call, at the full price; "
                     "only imported samples can have been bought in batches"
@@ -112,7 +113,7 @@ class Study(Strict):
         if self.budget.match in ("examples", "coverage"):
             raise ValueError(f"budget.match = {self.budget.match}: needs a pilot; {remedy}")
         for name, arm in self.arms.items():
-            if arm.mix == "best":
+            if isinstance(arm, MixedArm) and arm.mix == "best":
                 raise ValueError(f"arms.{name}.mix: best needs a pilot; {remedy}")
         return self
 
@@ -151,10 +152,16 @@ class Study(Strict):
     @property
     def order(self) -> list[str]:
         """The arms as they have to be drawn: those that draw from others come after these."""
-        return sorted(self.arms, key=lambda name: self.arms[name].model is None)
+        return sorted(self.arms, key=lambda name: name not in self.plain_arms)
+
+    @property
+    def plain_arms(self) -> dict[str, DrawnArm | ImportedArm]:
+        """The arms that have a model of their own: what mixes and adaptive arms draw from."""
+        return {name: arm for name, arm in self.arms.items() if isinstance(arm, ArmOfModel)}
 
     def temperature(self, arm: ArmParams) -> float:
-        return self.sampling.temperature if arm.temperature is None else arm.temperature
+        own = arm.temperature if isinstance(arm, ArmOfModel) else None
+        return self.sampling.temperature if own is None else own
 
     def _check_parts(self, name: str, arm: ArmParams) -> None:
         """The arms that a mix or an adaptive arm draws from have models, and can be drawn."""
@@ -163,13 +170,13 @@ class Study(Strict):
             parts = list(arm.mix)
         elif isinstance(arm, AdaptiveArm):
             parts = [arm.adaptive.of]
-        plain = [other for other, spec in self.arms.items() if isinstance(spec, ArmOfModel)]
         for part in parts:
-            if part not in plain:
+            if part not in self.plain_arms:
+                known = ", ".join(self.plain_arms)
                 raise ValueError(
-                    f"arms.{name}: {part!r} is no arm with a model; such arms are {', '.join(plain)}"
+                    f"arms.{name}: {part!r} is no arm with a model; such arms are {known}"
                 )
-        if isinstance(arm, AdaptiveArm) and self.arms[arm.adaptive.of].engine == "import":
+        if isinstance(arm, AdaptiveArm) and isinstance(self.arms[arm.adaptive.of], ImportedArm):
             raise ValueError(
                 f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
             )

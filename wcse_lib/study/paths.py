@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wcse_lib.nano import MODELS
 from wcse_lib.store import StudyError, sha256
+from wcse_lib.study.arms import ImportedArm
 from wcse_lib.study.params import Study
 from wcse_lib.study.seeds import fingerprint
 
@@ -73,7 +74,8 @@ def named_files(study: Study) -> dict[str, str]:
         if d.name == "files"
         else []
     )
-    paths += [*(arm.path for arm in study.arms.values()), study.prompt.shots, study.budget.prices]
+    paths += [arm.path for arm in study.arms.values() if isinstance(arm, ImportedArm)]
+    paths += [study.prompt.shots, study.budget.prices]
     out = {}
     for name in dict.fromkeys(filter(None, paths)):
         if (path := resolve(name)).is_file():

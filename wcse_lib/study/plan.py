@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,22 +22,6 @@ class Record(BaseModel):
     """A part of the plan: no unknown keys, and nothing changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def __getitem__(self, key: str) -> Any:
-        return getattr(self, key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        value = getattr(self, key, None)
-        return default if value is None else value
-
-    def __contains__(self, key: str) -> bool:
-        return getattr(self, key, None) is not None
-
-    def keys(self):
-        return type(self).model_fields.keys()
-
-    def items(self):
-        return {key: getattr(self, key) for key in self.keys()}.items()
 
 
 @dataclass(frozen=True)

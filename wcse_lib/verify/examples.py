@@ -78,10 +78,10 @@ def _choices(run: Run, arm: str) -> dict[tuple[str, str], Curation]:
     """What every recipe asks at every one of its budgets, in numbers, by (budget, recipe)."""
     choices = {}
     for name, recipe in {MAIN: run.study.curation, **run.study.recipes}.items():
-        for budget in getattr(recipe, "budgets", None) or run.arm(arm)["samples"]:
+        for budget in getattr(recipe, "budgets", None) or run.arm(arm).samples:
             known = {}
             if recipe.n_samples == "reference":
-                known["n_samples"] = run.arm(run.study.budget.reference)["samples"][budget]
+                known["n_samples"] = run.arm(run.study.budget.reference).samples[budget]
             if recipe.n_examples == "equal":  # cut by 04, which sees the examples of all arms
                 known["n_examples"] = None
             choices[budget, name] = recipe.model_copy(update=known)

@@ -201,7 +201,7 @@ def labels(run: Run) -> pd.DataFrame:
 def panel(run: Run, labeller: str, n: int):
     """The labelling panel over `n` random correct samples of every arm verified so far, mixed."""
     items, seed = [], run.study.seed
-    for arm in run.plan["arms"]:
+    for arm in run.plan.arms:
         path = run.path("03", arm, "judged.parquet")
         if path.exists():
             # a draw of draws is a draw of the whole, as its order depends on the keys alone
