@@ -368,7 +368,7 @@ def test_outcome_counts_problems_without_a_sample(mixed):
         .nunique()
     )
     assert out["mix", "low", "coverage"] == solved / 40
-    assert out["wc", "high", "sound coverage"] <= out["wc", "high", "coverage"]
+    assert out["wc", "high", "sound_coverage"] <= out["wc", "high", "coverage"]
 
 
 def test_the_gain_of_a_rule_is_what_playing_it_gives():

@@ -460,7 +460,7 @@ def test_forecasts_hold_what_then_came(forecast_run):
     ) == {"se", "wc", "mix", "adaptive"}
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
     out = forecast.compare(table, outcome.outcomes(forecast_run, read_arms(forecast_run)))
-    judged = out[out["metric"].isin(["coverage", "sound coverage", "unique correct per problem"])]
+    judged = out[out["metric"].isin(["coverage", "sound_coverage", "unique_correct_per_problem"])]
     assert len(judged) == 4 + 2 * 2 * 3 and judged["inside"].mean() >= 0.8
     truth = pd.Series(
         [

@@ -221,9 +221,9 @@ def test_labels_enter_on_the_next_run_and_correct_the_model(tmp_path, fake):
     )
     assert len(human) == 8
     assert (human["sound_x"] == human["sound_y"]).all()
-    judges = verified.false_positives.set_index("judge")
-    assert judges.loc["human", "n"] == 8
-    assert "flags" in judges.loc["model, corrected by human", "reading"]
+    judges = verified.false_positives.set_index(["judge", "corrected_by"])
+    assert judges.loc[("human", ""), "n"] == 8
+    assert "flags" in judges.loc[("model", "human"), "reading"]
     mine = verify(make_run(tmp_path, [], PROBLEMS, verification={"judge": "human"}))[1]
     assert len(mine["judgements"]) == 8
     assert set(mine["judgements"]["judge"]) == {"human"}

@@ -67,7 +67,7 @@ def test_intervals_know_that_samples_of_a_problem_share_their_faults():
             {"author": "a", "problem_id": range(240), "n": kept, "n_undecided": 0, "reason": ""}
         )
         said = sums.assign(
-            judge="model, corrected by human",
+            corrected_by="human",
             n_false=caught + kept - false - passed,
             flawed=false * known,
             caught=caught * known,
@@ -141,7 +141,7 @@ def test_a_model_judge_is_corrected_where_others_judged_too():
     table = rates.corrected_table(rates.calibration(pd.concat([said, people])))
     raw = rates.false_positive_table(rates.by_problem(said))
     (row,) = table.itertuples()
-    assert row.judge == "model, corrected by human"
+    assert (row.judge, row.corrected_by) == ("model", "human")
     assert (row.n, row.n_undecided) == (2900, 100)
     assert raw["low"].item() > 0.2 or raw["value"].item() - 0.2 > 0.01  # uncorrected it is off
     assert row.low < 0.2 < row.high

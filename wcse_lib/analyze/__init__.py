@@ -10,6 +10,7 @@ from wcse_lib.analyze.words import (
     CONTROL_WORDS,
     QUANTITY_WORDS,
     Quantity,
+    judge_words,
     with_metric_words,
 )
 from wcse_lib.verdicts import PRIMARY_METRIC, Metric, metric_words
@@ -30,6 +31,7 @@ __all__ = [
     "answer",
     "checks",
     "columns",
+    "judge_words",
     "metric_words",
     "read_tables",
     "with_metric_words",

@@ -121,7 +121,7 @@ def false_positives(run: Run, arms: Arms) -> Rows:
         rates = rates.sort_values(
             "judge", key=lambda judge: judge.where(judge != own, ""), kind="stable"
         )
-        columns = ["arm", "budget", "judge", "n", "n_false", "value", "low", "high"]
+        columns = ["arm", "budget", "judge", "corrected_by", "n", "n_false", "value", "low", "high"]
         yield from rates[columns].to_dict("records")
 
 

@@ -12,6 +12,7 @@ from wcse_lib.analyze.words import (
     Quantity,
     difference_words,
     join_words,
+    judge_words,
 )
 from wcse_lib.budget import unspent
 from wcse_lib.store import read_json
@@ -89,10 +90,10 @@ def _false_positives(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     for row in tables.get("false_positives", pd.DataFrame()).itertuples():
         bound = "at least " if row.judge == "arithmetic" else ""
         judge = f"{row.judge} judge"
-        if row.judge == "model":
+        if row.corrected_by:
+            judge = judge_words(row.judge, row.corrected_by)
+        elif row.judge == "model":
             judge = "model judge, uncorrected for its own errors"
-        elif "," in row.judge:
-            judge = row.judge
         yield (
             f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples"
             f" ({judge}; {100 * row.low:.1f} to {100 * row.high:.1f} %)."

@@ -6,6 +6,7 @@ import pandas as pd
 
 from wcse_lib import forecast
 from wcse_lib.analyze.samples import ArmSamples
+from wcse_lib.forecast import Outcome
 from wcse_lib.store import read_parquet
 from wcse_lib.study import Run
 
@@ -29,12 +30,12 @@ def outcomes(run: Run, arms: dict[str, ArmSamples]) -> pd.DataFrame:
         for budget in samples.budgets:
             drawn = samples.by_budget[samples.by_budget["budget"] == budget]
             metrics = {
-                "coverage": (drawn["n_correct"] > 0).sum() / n_problems,
-                "unique correct per problem": drawn[f"n_{sameness}"].sum() / n_problems,
-                "examples": float(samples.totals.loc[budget, "n_examples"]),
+                Outcome.COVERAGE: (drawn["n_correct"] > 0).sum() / n_problems,
+                Outcome.UNIQUE_CORRECT: drawn[f"n_{sameness}"].sum() / n_problems,
+                Outcome.EXAMPLES: float(samples.totals.loc[budget, "n_examples"]),
             }
             if samples.first["judge"].notna().any():
-                metrics["sound coverage"] = (drawn["n_sound"] > 0).sum() / n_problems
+                metrics[Outcome.SOUND_COVERAGE] = (drawn["n_sound"] > 0).sum() / n_problems
             for metric, value in metrics.items():
                 rows.append({"arm": arm, "budget": budget, "metric": metric, "outcome": value})
     return pd.DataFrame(rows)

@@ -31,6 +31,7 @@ from wcse_lib.analyze.columns import (
     words,
 )
 from wcse_lib.analyze.words import CONTROL_WORDS, QUANTITY_WORDS
+from wcse_lib.forecast import OUTCOME_WORDS
 from wcse_lib.store import StudyError
 
 DECLARED = (
@@ -146,6 +147,7 @@ DECLARED = (
         Section.DATA,
         "False positives",
         words("arm", "budget", "judge")
+        + optional(words("corrected_by"))
         + estimate("false positives", "%")
         + numbers("n", "n_false"),
         (
@@ -308,7 +310,8 @@ DECLARED = (
         "forecast",
         Section.FORECAST,
         "Forecast and outcome",
-        words("arm", "budget", "metric")
+        words("arm", "budget")
+        + enum("metric", OUTCOME_WORDS)
         + numbers("k")
         + estimate("forecast")
         + numbers("outcome", "n")

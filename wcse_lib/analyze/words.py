@@ -42,6 +42,15 @@ CONTROL_WORDS = {  # column `comparison` of `controls`
 }
 
 
+def judge_words(judge: str, corrected_by: str = "") -> str:
+    """Who judged, and by whose judgements its errors were corrected.
+
+    >>> judge_words("model", "human")
+    'model, corrected by human'
+    """
+    return f"{judge}, corrected by {corrected_by}" if corrected_by else judge
+
+
 def difference_words(row, interval: str = " ({low} to {high})") -> str:
     """The difference of a table's row in its unit, with its interval in this form."""
     unit = getattr(row, "unit", "points")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from wcse_lib.forecast import Outcome
 from wcse_lib.plan import power
 from wcse_lib.plan.tables import read_forecast
 from wcse_lib.study import Run
@@ -68,7 +69,7 @@ def _expected_coverage(run: Run) -> float:
     if table is None:
         return run.study.power.rate
     of_reference = table["arm"] == run.study.budget.reference
-    return table[of_reference & (table["metric"] == "coverage")]["value"].iloc[-1]
+    return table[of_reference & (table["metric"] == Outcome.COVERAGE)]["value"].iloc[-1]
 
 
 def _false_positives(run: Run) -> Iterator[Comparison]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wcse_lib import forecast
 from wcse_lib.budget import Spend, decide
+from wcse_lib.forecast import Outcome
 from wcse_lib.plan.pilot import PilotCounts, joined
 from wcse_lib.study import (
     Adaptive,
@@ -42,7 +43,7 @@ def forecast_table(
         elif isinstance(arm, PlannedMixed):
             for budget_name, parts in arm.parts.items():
                 expected = forecast.forecast_mix(joined(pilot), parts, n, study.seed)
-                rows.append((name, budget_name, sum(parts.values()), "coverage", *expected))
+                rows.append((name, budget_name, sum(parts.values()), Outcome.COVERAGE, *expected))
         else:
             rows += _plain_rows(name, arm, plain[name])
     table = pd.DataFrame(rows, columns=COLUMNS).astype({"k": float})
@@ -66,8 +67,8 @@ def _adaptive_rows(
     """As the same samples spread evenly, and what the rule gains on them."""
     gains = _gains(arm.rule, arm.samples, parent.pair, min(n, MOST_PROBLEMS), study.seed)
     for budget_name, k in arm.samples.items():
-        even = np.array(expected[budget_name]["coverage"])
-        yield name, budget_name, k, "coverage", *np.clip(even + gains[budget_name], 0, 1)
+        even = np.array(expected[budget_name][Outcome.COVERAGE])
+        yield name, budget_name, k, Outcome.COVERAGE, *np.clip(even + gains[budget_name], 0, 1)
 
 
 def _expected(
@@ -76,21 +77,21 @@ def _expected(
     """What a plain arm should give in a study of n problems at every budget."""
     ks = [*samples.values(), 1]
     how = {"seed": study.seed, "n_problems": n}
-    frames = {"coverage": forecast.forecast_coverage(*arm.pair, ks, **how)}
+    frames = {Outcome.COVERAGE: forecast.forecast_coverage(*arm.pair, ks, **how)}
     if arm.sound:
-        frames["sound coverage"] = forecast.forecast_coverage(*arm.sound, ks, **how)
+        frames[Outcome.SOUND_COVERAGE] = forecast.forecast_coverage(*arm.sound, ks, **how)
     elif arm.n_judged:
-        frames["sound coverage"] = forecast.forecast_coverage(
+        frames[Outcome.SOUND_COVERAGE] = forecast.forecast_coverage(
             *arm.pair, ks, **how, false_positives=arm.false
         )
-    frames["unique correct per problem"] = forecast.forecast_unique(
+    frames[Outcome.UNIQUE_CORRECT] = forecast.forecast_unique(
         *arm.pair, arm.groups, ks, study.seed, n_problems=n
     )
     cells = {
         metric: frame[["value", "low", "high"]].to_numpy(float) for metric, frame in frames.items()
     }
     if _examples_follow_from_samples(study.curation):
-        cells["examples"] = n * _examples_per_problem(study.curation, cells, ks)
+        cells[Outcome.EXAMPLES] = n * _examples_per_problem(study.curation, cells, ks)
     by_budget = {}
     for i, budget_name in enumerate(samples):
         by_budget[budget_name] = {metric: values[i].tolist() for metric, values in cells.items()}
@@ -105,11 +106,11 @@ def _examples_follow_from_samples(curation: Curation) -> bool:
 
 def _examples_per_problem(curation: Curation, cells: Mapping, ks: list[int]) -> np.ndarray:
     if curation.per_problem == 1:
-        return cells["coverage"]
+        return cells[Outcome.COVERAGE]
     if curation.unique == "none":
-        pass_at_1 = cells["coverage"][-1]
+        pass_at_1 = cells[Outcome.COVERAGE][-1]
         return pass_at_1 * np.array(ks)[:, None]
-    return cells["unique correct per problem"]
+    return cells[Outcome.UNIQUE_CORRECT]
 
 
 def _gains(

@@ -13,6 +13,7 @@ from wcse_lib.analyze import (
     ALL_BASES,
     PRIMARY_METRIC,
     QUANTITY_WORDS,
+    Quantity,
     Table,
     columns,
     metric_words,
@@ -30,7 +31,7 @@ from wcse_lib.study import resolve
 
 PRIMARY = metric_words(*PRIMARY_METRIC)
 STUDENT_METRICS = [PRIMARY, "sampled pass@1"]
-SAMPLE_METRICS = ["pass@1", "coverage", "sound coverage"]
+SAMPLE_QUANTITIES = [Quantity.PASS_AT_1, Quantity.COVERAGE, Quantity.SOUND_COVERAGE]
 KEYS = ["who", "metric", "arm_a", "arm_b", "budget", "base"]
 DIFFERENCE_COLUMNS = [*KEYS, "value", "low", "high", "n_problems", "p"]
 POOLED_COLUMNS = [*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"]
@@ -170,8 +171,8 @@ def _differences(study: Finished) -> pd.DataFrame:
         parts.append(rows[rows["metric"].isin(STUDENT_METRICS)])
     if "arm_differences" in study.tables:
         rows = study.tables["arm_differences"].assign(who="samples", base="samples")
-        rows["metric"] = rows["quantity"].map(QUANTITY_WORDS)
-        parts.append(rows[rows["metric"].isin(SAMPLE_METRICS)])
+        rows = rows[rows["quantity"].isin(SAMPLE_QUANTITIES)]
+        parts.append(rows.assign(metric=rows["quantity"].map(QUANTITY_WORDS)))
     if not parts:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
     rows = pd.concat(parts)

@@ -9,7 +9,16 @@ from functools import partial
 
 import pandas as pd
 
-from wcse_lib.analyze import ALL_BASES, CONTROL_WORDS, TABLES, Metric, Quantity, with_metric_words
+from wcse_lib.analyze import (
+    ALL_BASES,
+    CONTROL_WORDS,
+    TABLES,
+    Metric,
+    Quantity,
+    judge_words,
+    with_metric_words,
+)
+from wcse_lib.forecast import OUTCOME_WORDS, SHARES
 from wcse_lib.plan import MAIN
 from wcse_lib.report import marks
 from wcse_lib.report.layout import Panel, Tables, figure, sheet
@@ -142,7 +151,10 @@ def diversity(rows: Frame, ax):
 @sheet()
 def false_positives(rows: Frame, ax):
     """Share of samples with a correct answer whose reasoning is wrong, by judge, budget and arm."""
-    rows = rows.assign(group="Judge: " + rows["judge"], row=rows["budget"] + " budget")
+    corrected_by = rows["corrected_by"].fillna("") if "corrected_by" in rows else ""
+    judges = rows.assign(corrected_by=corrected_by)[["judge", "corrected_by"]]
+    groups = ["Judge: " + judge_words(*judge) for judge in judges.itertuples(index=False)]
+    rows = rows.assign(group=groups, row=rows["budget"] + " budget")
     marks.dots(ax, rows, by="arm")
     ax.set_xlim(left=0)
     return marks.finish(ax, "False-positive rate, % of correct samples", percent="x")
@@ -186,12 +198,12 @@ def likelihood(rows: Frame, ax):
 def forecast(rows: Frame, ax):
     """The pilot's forecast with its interval and what came (a cross), by arm and budget, for one metric."""
     names = [f"{arm}, {budget} budget" for arm, budget in zip(rows["arm"], rows["budget"])]
-    rows = rows.assign(who="forecast", group=rows["metric"].str.capitalize(), row=names)
+    words = rows["metric"].map(OUTCOME_WORDS).str.capitalize()
+    rows = rows.assign(who="forecast", group=words, row=names)
     heights = marks.dots(ax, rows, by="who")
     cross = dict(color=LOOKS[1].color, ms=6, mew=1.5, label="outcome", zorder=3)
     ax.plot(rows["outcome"], heights, "x", **cross)
-    shares = ["coverage", "sound coverage", "pass@1", "false_positive_rate", "false-positive rate"]
-    if rows["metric"].isin(shares).all():
+    if rows["metric"].isin(SHARES).all():
         return marks.finish(ax, "Share, %", percent="x")
     return marks.finish(ax, "Forecast and outcome")
 

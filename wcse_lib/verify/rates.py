@@ -9,7 +9,18 @@ from wcse_lib import intervals
 from wcse_lib.store import KEY
 from wcse_lib.verdicts import decided
 
-COLUMNS = ["author", "judge", "n", "n_false", "value", "low", "high", "n_undecided", "reading"]
+COLUMNS = [
+    "author",
+    "judge",
+    "corrected_by",  # the judge by whose judgements the rate was corrected; "" where it is raw
+    "n",
+    "n_false",
+    "value",
+    "low",
+    "high",
+    "n_undecided",
+    "reading",
+]
 READINGS = {
     "exact": "certain",
     "arithmetic": "a lower bound: only wrong sums",
@@ -86,12 +97,12 @@ def false_positive_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
         if n == 0:
             reading = f"nothing decided; {part['reason'].dropna().iloc[0]}"
         rate = intervals.ratio(part["n_false"], part["n"], seed=seed, clusters=part["problem_id"])
-        rows.append((author, judge, n, n_false, *rate, n_undecided, reading))
+        rows.append((author, judge, "", n, n_false, *rate, n_undecided, reading))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def calibration(judgements: pd.DataFrame) -> pd.DataFrame:
-    """The model's judgements added up by problem, once beside the exact judge and once beside people.
+    """The model's judgements added up by problem, once beside the exact judge and once beside people (`corrected_by`).
 
     Args: as of `by_problem`. Returns its counts, and of the samples that both decided: those that truly are `flawed`
     and of these the `caught` ones, those that are `sound` and of these the `passed` ones.
@@ -110,19 +121,19 @@ def calibration(judgements: pd.DataFrame) -> pd.DataFrame:
         rows["caught"], rows["flawed"] = is_flawed & is_flagged, is_flawed & rows["n"]
         rows["passed"], rows["sound"] = is_sound & is_passed, is_sound & rows["n"]
         sums = rows.groupby(["author", "problem_id"]).sum().astype(int).reset_index()
-        parts.append(sums.assign(judge=f"model, corrected by {judge}"))
+        parts.append(sums.assign(corrected_by=judge))
     return pd.concat(parts, ignore_index=True)
 
 
 def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
     """The model judge's rate corrected for its errors on those samples that people, or the exact judge, decided too.
 
-    Args: rows of `calibration`. Columns: as of `false_positive_table`, the judge being "model, corrected by
-    human". The interval carries both errors; the rate is NaN where no sample shows how often the model misses a flaw,
-    or how often it finds a false one, and there is none where nobody else decided any of the model's samples.
+    Args: rows of `calibration`. Columns: as of `false_positive_table`. The interval carries both errors; the rate is
+    NaN where no sample shows how often the model misses a flaw, or how often it finds a false one, and there is none
+    where nobody else decided any of the model's samples.
     """
     rows = []
-    for (author, judge), part in sums.groupby(["author", "judge"], sort=True):
+    for (author, corrected_by), part in sums.groupby(["author", "corrected_by"], sort=True):
         part = part.groupby("problem_id").sum(numeric_only=True)
         n = part.sum()
         if n["flawed"] + n["sound"] == 0:
@@ -135,5 +146,6 @@ def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
             rate = corrected_rate(flagged, sensitivity, specificity, seed)
         reading = f"the model flags {n['caught']} of {n['flawed']} flawed ones, "
         reading += f"passes {n['passed']} of {n['sound']} sound ones"
-        rows.append((author, judge, n["n"], n["n_false"], *rate, n["n_undecided"], reading))
+        counts = (n["n"], n["n_false"])
+        rows.append((author, "model", corrected_by, *counts, *rate, n["n_undecided"], reading))
     return pd.DataFrame(rows, columns=COLUMNS)
