@@ -36,19 +36,17 @@ def quality(arms: Arms) -> Rows:
         n = int(total["n"])
         drawn = profile[profile["n"] > 0]
         flops_per_sample = total["flops"] / total["n_flops"] if total["n_flops"] else np.nan
-        yield facts | {
+        rates = {
             "coverage": (profile["n_correct"] > 0).mean(),
             "pass_at_1": (drawn["n_correct"] / drawn["n"]).mean(),
             "duplicate_rate": (n - total["n_different"]) / n if n else np.nan,
             "samples_per_problem": samples.budgets[facts["budget"]],
-            "n_problems": len(profile),
-            "n_samples": n,
-            "n_correct": int(total["n_correct"]),
-            "n_examples": int(total["n_examples"]),
-            "n_truncated": int(total["n_truncated"]),
-            "n_unverifiable": int(total["n_drawn"]) - n,
-            "flops_spent": flops_per_sample * n,
         }
+        counts = {"n_problems": len(profile), "n_samples": n}
+        for name in ("n_correct", "n_examples", "n_truncated"):
+            counts[name] = int(total[name])
+        counts["n_unverifiable"] = int(total["n_drawn"]) - n
+        yield facts | rates | counts | {"flops_spent": flops_per_sample * n}
 
 
 def coverage(run: Run, arms: Arms) -> Rows:

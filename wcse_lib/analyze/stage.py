@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
-from wcse_lib.analyze import arms as of_arms
-from wcse_lib.analyze import students as of_students
+from wcse_lib.analyze import arms, students
 from wcse_lib.analyze.outcome import forecast_rows
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.analyze.significance import FAMILIES, with_holm
@@ -21,35 +22,32 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     `ablations` and `transfer` are about other recipes and held-out sets; every other table about the main ones. A table
     without rows is left out. Raises StudyError naming the file that an unfinished stage lacks.
     """
-    arms = read_arms(run)
-    likelihoods = of_arms.read_likelihoods(run)
-    rows = {
-        "quality": of_arms.quality(arms),
-        "coverage": of_arms.coverage(run, arms),
-        "sound_coverage": of_arms.sound_coverage(run, arms),
-        "diversity": of_arms.diversity(run, arms, ngrams),
-        "false_positives": of_arms.false_positives(run, arms),
-        "levels": of_arms.levels(run, arms),
-        "lengths": of_arms.lengths(run, arms),
-        "self_agreement": of_arms.self_agreement(run, arms),
-        "arm_votes": of_arms.arm_votes(run, arms),
-        "flow": of_arms.flow(run, arms),
-        "arm_differences": of_arms.arm_differences(run, arms, likelihoods),
-        "explanation": of_arms.explanation(run, arms, likelihoods),
-        "forecast": forecast_rows(run, arms),
-        "ledger": ledger_table(run),
-    }
+    samples = read_arms(run)
+    likelihoods = arms.read_likelihoods(run)
+    rows: dict[str, Iterable[dict] | pd.DataFrame] = {}
+    rows["quality"] = arms.quality(samples)
+    rows["coverage"] = arms.coverage(run, samples)
+    rows["sound_coverage"] = arms.sound_coverage(run, samples)
+    rows["diversity"] = arms.diversity(run, samples, ngrams)
+    rows["false_positives"] = arms.false_positives(run, samples)
+    rows["levels"] = arms.levels(run, samples)
+    rows["lengths"] = arms.lengths(run, samples)
+    rows["self_agreement"] = arms.self_agreement(run, samples)
+    rows["arm_votes"] = arms.arm_votes(run, samples)
+    rows["flow"] = arms.flow(run, samples)
+    rows["arm_differences"] = arms.arm_differences(run, samples, likelihoods)
+    rows["explanation"] = arms.explanation(run, samples, likelihoods)
+    rows["forecast"] = forecast_rows(run, samples)
+    rows["ledger"] = ledger_table(run)
     if run.plan.students:
-        tested = of_students.read_scores(run)
-        rows |= {
-            "students": of_students.students(run, tested),
-            "differences": of_students.differences(run, tested),
-            "ablations": of_students.ablations(run, tested),
-            "transfer": of_students.transfer(run, tested),
-            "controls": of_students.controls(run, tested, arms),
-            "student_false_positives": of_students.student_false_positives(run),
-            "training": of_students.training(run),
-        }
+        tested = students.read_scores(run)
+        rows["students"] = students.students(run, tested)
+        rows["differences"] = students.differences(run, tested)
+        rows["ablations"] = students.ablations(run, tested)
+        rows["transfer"] = students.transfer(run, tested)
+        rows["controls"] = students.controls(run, tested, samples)
+        rows["student_false_positives"] = students.student_false_positives(run)
+        rows["training"] = students.training(run)
     tables = {name: _table(name, rows[name]) for name in TABLES if name in rows}
     tables = {name: table for name, table in tables.items() if len(table)}
     write_tables(run.path("06", "tables"), tables)

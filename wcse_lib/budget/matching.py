@@ -352,27 +352,32 @@ def mixed_arm(
 
     Raises StudyError where a budget buys no sample.
     """
-    parts = {}
+    parts: dict[str, dict[str, float]] = {}
+    samples, used, planned = {}, {}, {}
     for budget_name, money in spend.budgets.items():
-        parts[budget_name] = {
+        part = {
             arm: _bought(share * money, spend, arm, arms[arm].samples[budget_name])
             for arm, share in shares.items()
         }
-        if sum(parts[budget_name].values()) <= 0:
+        n_samples = sum(part.values())
+        if n_samples <= 0:
             raise StudyError(
                 f"arms.{name}.mix: budget {budget_name!r} buys no sample at these shares; "
                 f"raise budget.samples.{budget_name}"
             )
+        parts[budget_name] = part
+        samples[budget_name] = max(1, round(n_samples))
+        used[budget_name] = spend.cost(part) / money
+        planned[budget_name] = planned_amounts(study, arms, part, n_problems)
     largest = parts[_largest(study.budget.samples)]
     n_reference = max(study.budget.samples.values())
-    used = {b: spend.cost(part) / spend.budgets[b] for b, part in parts.items()}
     return PlannedMixed(
         shares=dict(shares),
         parts=parts,
-        samples={b: max(1, round(sum(part.values()))) for b, part in parts.items()},
+        samples=samples,
         exchange_ratio=sum(largest.values()) / n_reference,
         budget_used=used,
-        planned={b: planned_amounts(study, arms, part, n_problems) for b, part in parts.items()},
+        planned=planned,
         planned_flops_per_token=_mean_flops(arms, largest),
     )
 

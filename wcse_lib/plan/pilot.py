@@ -147,6 +147,12 @@ def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
             "check prompt and sampling.stop"
         )
     manifest = read_json(run.path("02", name, "manifest.json"))
+    spent = Amounts(
+        tokens=float(drawn["n_tokens"].clip(lower=0).sum()),
+        prompt_tokens=float(drawn["n_prompt_tokens"].clip(lower=0).sum()),
+        seconds=float(manifest.get("seconds") or 0),
+        usd=float(drawn["usd"].sum()),
+    )
     return PilotCounts(
         counts=counts,
         groups=_groups(right, counts.index, unique),
@@ -156,12 +162,7 @@ def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
         prompt_tokens=_mean_known(drawn["n_prompt_tokens"]),
         seconds_per_sample=manifest.get("seconds_per_sample"),
         judge=_cost_of_judging(run, name, len(drawn)),
-        spent=Amounts(
-            tokens=float(drawn["n_tokens"].clip(lower=0).sum()),
-            prompt_tokens=float(drawn["n_prompt_tokens"].clip(lower=0).sum()),
-            seconds=float(manifest.get("seconds") or 0),
-            usd=float(drawn["usd"].sum()),
-        ),
+        spent=spent,
     )
 
 

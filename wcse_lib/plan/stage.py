@@ -98,18 +98,18 @@ def _plan_of(draft: Draft) -> Plan:
     """The typed plan of a draft. Its id changes with whatever decides a row of a later stage."""
     study, splits = draft.study, draft.splits
     held_out = splits["held_out"].get("set", pd.Series("held_out", splits["held_out"].index))
-    files = named_files(study)
+    n_by_set = held_out.value_counts(sort=False)
     plan = Plan(
         plan_id="",
         study=study,
         arms=draft.arms,
         students=draft.students,
         n_problems=draft.n_problems,
-        n_held_out={str(name): int(n) for name, n in held_out.value_counts(sort=False).items()},
+        n_held_out={str(name): int(n) for name, n in n_by_set.items()},
         dropped_problems=draft.dropped_problems,
         n_near_duplicates=len(splits["near_duplicates"]),
         problems_sha256={split: fingerprint(splits[split].values.tolist()) for split in SPLITS},
-        files=files,
+        files=named_files(study),
         versions=versions(),
     )
     if draft.pilot:

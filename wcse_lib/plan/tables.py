@@ -21,16 +21,13 @@ def problems_table(run: Run) -> pd.DataFrame:
     rows = []
     for split in SPLITS:
         frame = read_parquet(run.path("01", f"{split}.parquet"))
-        levels = frame["level"].replace("", "none").value_counts().sort_index()
-        rows.append(
-            {
-                "split": split,
-                "n_problems": len(frame),
-                "levels": ", ".join(f"{level}: {n}" for level, n in levels.items()),
-                "words_per_question": frame["question"].str.split().str.len().mean(),
-                "n_with_reference": int((frame["reference"] != "").sum()),
-            }
-        )
+        n_by_level = frame["level"].replace("", "none").value_counts().sort_index()
+        levels = [f"{level}: {n}" for level, n in n_by_level.items()]
+        n_words = frame["question"].str.split().str.len()
+        row = {"split": split, "n_problems": len(frame), "levels": ", ".join(levels)}
+        row["words_per_question"] = n_words.mean()
+        row["n_with_reference"] = int((frame["reference"] != "").sum())
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -55,17 +52,14 @@ def arms_table(run: Run) -> pd.DataFrame:
             parts = run.plan.shares(name, budget_name)
             n_samples = sum(parts.values())
             planned = {f"planned_{unit}": getattr(amounts, unit) for unit in UNITS}
-            rows.append(
-                {
-                    "arm": name,
-                    "budget": budget_name,
-                    "model": getattr(arm, "model", " + ".join(parts)),
-                    "samples_per_problem": n_samples,
-                    "n_samples": round(n_problems * n_samples),
-                    **planned,
-                    "part_of_budget": arm.budget_used[budget_name],
-                }
-            )
+            row = {
+                "arm": name,
+                "budget": budget_name,
+                "model": getattr(arm, "model", " + ".join(parts)),
+                "samples_per_problem": n_samples,
+                "n_samples": round(n_problems * n_samples),
+            }
+            rows.append(row | planned | {"part_of_budget": arm.budget_used[budget_name]})
     table = pd.DataFrame(rows).dropna(axis=1, how="all")
     if run.study.budget.match == "count":
         return table

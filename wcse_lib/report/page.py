@@ -24,6 +24,7 @@ from wcse_lib.study import resolve
 
 MOST_BYTES = 10_000_000  # what a mail still carries
 MOST_HASHED_BYTES = 4e9  # hashing larger weights would hold the report up
+AS_WRITTEN = dict(sort_keys=False, allow_unicode=True, default_flow_style=None, width=90)  # YAML
 LEFT_OUT = "Left out to keep this file below 10 MB; open it in the study's folder."
 
 
@@ -52,6 +53,10 @@ def write_report(folder: str | Path) -> Path:
     facts = {
         "plan": plan,
         "study": plan["study"],
+        "yaml": yaml.safe_dump(plan["study"], **AS_WRITTEN),
+        "checkpoints": _checkpoints(folder, plan),
+    }
+    facts |= {
         "answer": answer,
         "declared": list(TABLES.values()),
         "tables": {name: page_table(TABLES[name], rows) for name, rows in tables.items()},
@@ -59,17 +64,17 @@ def write_report(folder: str | Path) -> Path:
         "figures": _figures(tables, answer.get("paper"), folder / "06_analyze"),
         "quality": tables["quality"].to_dict("records") if "quality" in tables else [],
         "half_width": _half_width(tables),
+    }
+    facts |= {
         "lacking": _lacking(tables, bool(plan["study"].get("students"))),
         "untested": _untested(tables, plan["students"]),
-        "checkpoints": _checkpoints(folder, plan),
         "failed": _stages_with(folder, "failed.json"),
+    }
+    facts |= {
         "finished": finished,
         "machine": machine(),
         "machines": _by_value(finished, "machine"),
         "commits": _by_value(finished, "commit"),
-        "yaml": yaml.safe_dump(
-            plan["study"], sort_keys=False, allow_unicode=True, default_flow_style=None, width=90
-        ),
     }
     books = list(read_books(folder, shortener(folder)))
     page = render("report.html.j2", facts | {"notebooks": books})

@@ -37,6 +37,7 @@ MEANINGS = {
     "(`arithmetic` only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }
+CHOSEN_BY_DEFAULT = "correct final answers, exact duplicates removed"
 COLUMNS = dict.fromkeys(MEANINGS, "string") | {"sample_index": "int64", "sound": "boolean"}
 ROWS = """
     SELECT problem_id, question, examples.text, answer, extracted, level, model, sample_index, sound, judge,
@@ -156,18 +157,20 @@ def _facts(run: Run, arm: str, published: Published) -> dict[str, str]:
     temperature = study.arms[arm].model_dump(include={"temperature"}, exclude_none=True)
     sampling = study.sampling.model_dump(exclude_none=True) | temperature
     imported = "import" in published.engine
+    n_examples, n_problems = published.problems["n"].sum(), len(published.problems)
+    n_samples = run.arm(arm).samples[budget]
+    matched = f"matched by {study.budget.match} to arm {study.budget.reference}"
+    dataset = study.dataset.model_dump(exclude_defaults=True)
     return {
-        "Examples": f"{published.problems['n'].sum():,} for {len(published.problems):,} problems",
+        "Examples": f"{n_examples:,} for {n_problems:,} problems",
         "Written by": ", ".join(without_paths(published.model, run.folder)),
-        "Budget": f"{budget}: {run.arm(arm).samples[budget]:g} samples a problem, "
-        f"matched by {study.budget.match} to arm {study.budget.reference}",
-        "Chosen by": f"recipe {recipe}: "
-        f"{choice or 'correct final answers, exact duplicates removed'}",
+        "Budget": f"{budget}: {n_samples:g} samples a problem, {matched}",
+        "Chosen by": f"recipe {recipe}: {choice or CHOSEN_BY_DEFAULT}",
         "Final answers checked by": ", ".join(published.verifier),
         "Reasoning": _unsound(published),
         "Sampling": "" if published.engine == ["import"] else str(sampling),
         "Imported": "how imported samples were drawn is not known here" if imported else "",
-        "Dataset": str(without_paths(study.dataset.model_dump(exclude_defaults=True), run.folder)),
+        "Dataset": str(without_paths(dataset, run.folder)),
         "Study": f"{study.study}, plan {run.plan_id}, seed {study.seed}",
     }
 

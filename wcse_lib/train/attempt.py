@@ -17,6 +17,29 @@ from wcse_lib.train.models import load_model
 from wcse_lib.train.rows import TOKENS, TrainingRows
 
 POOL = 16  # batches whose rows are sorted by length together, so that a batch holds little padding
+ROWS_AS_THEY_ARE = dict(  # for the trainer: they are encoded and in order already
+    packing=False,
+    padding_free=False,
+    shuffle_dataset=False,
+    train_sampling_strategy="sequential",
+    dataset_kwargs={"skip_prepare_dataset": True},
+    completion_only_loss=False,
+    assistant_only_loss=False,
+    remove_unused_columns=False,
+    dataloader_drop_last=False,
+    loss_type="nll",
+)
+LOGS_AND_CHECKPOINTS = dict(  # the callback asks for checkpoints
+    logging_strategy="steps",
+    logging_steps=1,
+    logging_nan_inf_filter=False,
+    eval_strategy="no",
+    save_strategy="no",
+    save_total_limit=2,
+    save_only_model=False,
+    disable_tqdm=True,
+    push_to_hub=False,
+)
 
 
 class Diverged(ValueError):
@@ -213,10 +236,7 @@ def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
     from trl import SFTConfig
 
     settings, on_gpu = training.settings, torch.cuda.is_available()
-    return SFTConfig(
-        output_dir=str(training.folder / "checkpoints"),
-        run_name=training.folder.name,
-        # the optimiser
+    optimiser = dict(
         max_steps=n_steps,
         per_device_train_batch_size=micro_batch_size,
         gradient_accumulation_steps=settings.batch_size // micro_batch_size,
@@ -228,7 +248,8 @@ def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
         optim=settings.optimizer,
         seed=settings.seed,
         data_seed=settings.seed,
-        # the machine
+    )
+    device = dict(
         bf16=settings.dtype == "bfloat16",
         fp16=False,
         use_cpu=not on_gpu,
@@ -237,29 +258,16 @@ def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
         torch_compile=settings.compile and settings.backend != "unsloth",
         dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,
-        # the rows, which are encoded and in order already
+    )
+    return SFTConfig(
+        output_dir=str(training.folder / "checkpoints"),
+        run_name=training.folder.name,
         max_length=settings.max_tokens,
-        packing=False,
-        padding_free=False,
-        shuffle_dataset=False,
-        train_sampling_strategy="sequential",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        completion_only_loss=False,
-        assistant_only_loss=False,
-        remove_unused_columns=False,
-        dataloader_drop_last=False,
-        loss_type="nll",
-        # logs and checkpoints, for which the callback asks
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="no",
-        save_strategy="no",
-        save_total_limit=2,
-        save_only_model=False,
         report_to=list(settings.report_to),
-        disable_tqdm=True,
-        push_to_hub=False,
+        **optimiser,
+        **device,
+        **ROWS_AS_THEY_ARE,
+        **LOGS_AND_CHECKPOINTS,
     )
 
 

@@ -50,21 +50,21 @@ def card(run: Run, student: str) -> str:
     }
     facts = {name: report[name] for name in FACTS}
     facts["validation accuracy (chose the checkpoint)"] = report["accuracy"]
-    made = ModelCard.from_template(
-        ModelCardData(base_model=one.model, tags=["wcse"]),
-        str(TEMPLATE),
-        study=run.study.study,
-        student=student,
-        one=one,
-        source=sources[one.source],
-        recipe=one.recipe or MAIN,
-        title=run.study.title or run.study.study,
-        plan_id=run.plan_id,
-        n_examples=report["n_examples"],
-        facts=facts | report["settings"] | report["versions"],
-        results=_results(run, student),
-    )
-    return str(made)
+    facts |= report["settings"] | report["versions"]
+    study = {
+        "study": run.study.study,
+        "title": run.study.title or run.study.study,
+        "plan_id": run.plan_id,
+    }
+    lesson = {
+        "source": sources[one.source],
+        "recipe": one.recipe or MAIN,
+        "n_examples": report["n_examples"],
+    }
+    data = ModelCardData(base_model=one.model, tags=["wcse"])
+    results = _results(run, student)
+    parts = study | lesson | {"student": student, "one": one, "facts": facts, "results": results}
+    return str(ModelCard.from_template(data, str(TEMPLATE), **parts))
 
 
 def _results(run: Run, student: str) -> list[tuple[str, int, Any]]:

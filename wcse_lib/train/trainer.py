@@ -251,11 +251,7 @@ def _report(
     versions = {}
     for name in LIBRARIES:
         versions[name] = getattr(sys.modules.get(name), "__version__", None)
-    return {
-        **_identity(training),
-        "backend": settings.backend,
-        "settings": asdict(settings),
-        **facts,
+    amounts = {
         "n_examples": len(rows.lengths),
         "n_dropped_long": training.n_dropped_long,
         "n_tokens": n_tokens,
@@ -266,15 +262,20 @@ def _report(
         "validation_seconds": sum(entry.get("validation_seconds", 0.0) for entry in history),
         "tokens_per_second": n_tokens / seconds,
         "peak_memory_bytes": _peak_memory(),
+    }
+    curves = {
         "loss_curve": [(entry["step"], entry["loss"], entry["learning_rate"]) for entry in history],
         "validation_curve": list(accuracies.items()),
         "best_step": best,
         "accuracy": accuracies.get(best),
         "learning_rate": settings.learning_rate,
+    }
+    flops = {
         "planned_flops": budget.training_flops(size, _planned_tokens(training), n_trained),
         "spent_flops": budget.training_flops(size, n_tokens, n_trained),
-        "versions": versions,
     }
+    how = {"backend": settings.backend, "settings": asdict(settings)}
+    return _identity(training) | how | facts | amounts | curves | flops | {"versions": versions}
 
 
 def _planned_tokens(training: Training) -> float:
