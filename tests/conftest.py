@@ -36,29 +36,12 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A random Llama with the nano tokenizer: an ordinary checkpoint folder of a few hundred kB."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tiny import make_llama
 
     from tools.nano_models.pretrain import make_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
-    tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    make_llama(folder, make_tokenizer(), num_key_value_heads=1, max_position_embeddings=256)
     return folder
 
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tiny import SHAPE
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -26,17 +27,8 @@ from wcse_lib.sample.engines.continuous import decode, stepper, suits
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Prompt
 
-TINY = dict(
-    vocab_size=64,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    initializer_range=0.3,
-    eos_token_id=1,
-    pad_token_id=0,
+TINY = SHAPE | dict(
+    vocab_size=64, num_attention_heads=4, initializer_range=0.3, eos_token_id=1, pad_token_id=0
 )
 FULL_ATTENTION = {
     "llama": (LlamaForCausalLM, LlamaConfig(**TINY)),

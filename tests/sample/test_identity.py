@@ -43,7 +43,7 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path):
         marks.append(weights_mark(str(tmp_path)))
     claim(tmp_path / "arm", {"weights": marks[0]})
     claim(tmp_path / "arm", {"weights": marks[0]})
-    with pytest.raises(StudyError, match="weights: .* there, .* asked for"):
+    with pytest.raises(StudyError, match="weights: .* there, .* now"):
         claim(tmp_path / "arm", {"weights": marks[1]})
 
 

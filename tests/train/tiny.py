@@ -1,4 +1,4 @@
-"""A random Llama of a few hundred kB, rows for it, and trainings of it that take a second."""
+"""Random Llamas of a few hundred kB, rows for them, and trainings of them that take a second."""
 
 from pathlib import Path
 
@@ -11,13 +11,34 @@ from wcse_lib.train.rows import TrainingRows, write_rows
 from wcse_lib.train.trainer import train
 
 BOS, EOS = 1, 2
+SPECIAL = ("bos", "eos", "pad")
+SHAPE = dict(
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    tie_word_embeddings=True,
+)
+
+
+def make_llama(folder: Path, tokenizer, **changes) -> None:
+    """A random Llama of this tokenizer as a checkpoint folder; `changes` are of its shape."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE | special | changes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def make_base(folder: Path):
-    """A random Llama (hidden 64, 2 heads, 2 layers) with one token per character; returns its tokenizer."""
-    import torch
+    """A random Llama with one token per character; returns its tokenizer."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     names = ["<pad>", "<bos>", "<eos>", "<unk>", *map(chr, range(32, 127)), "\n"]
     vocabulary = {name: i for i, name in enumerate(names)}
@@ -26,22 +47,7 @@ def make_base(folder: Path):
     core.decoder = decoders.Fuse()
     special = dict(pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-        pad_token_id=0,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    make_llama(folder, tokenizer)
     return tokenizer
 
 

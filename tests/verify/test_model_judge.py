@@ -198,7 +198,7 @@ def test_n_per_arm_and_a_changed_judge(tmp_path, fake):
     assert set(t["judgements"]["judge"]) == {"arithmetic"}
     assert len(t["other_judgements"]) == 10
     other = {**part, "model_judge": {**part["model_judge"], "model": "bigger"}}
-    with pytest.raises(StudyError, match="big' there, 'bigger' asked for"):
+    with pytest.raises(StudyError, match="big' there, 'bigger' now"):
         verify(make_run(tmp_path, [], PROBLEMS, verification=other))
 
 

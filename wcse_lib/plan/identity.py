@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wcse_lib.store import StudyError
-from wcse_lib.study import ArmOfModel, Study, read_plan
+from wcse_lib.store import StudyError, differences
+from wcse_lib.study import Study, read_plan
 
 # Keys of the dataset that decide how many rows there are, and not which row is which.
 FREE = ("n_train", "n_held_out", "transfer", "decontaminate", "ngram")
@@ -24,15 +24,10 @@ def refuse_other(path: Path, study: Study) -> None:
     common = set(there["arms"]) & set(now["arms"])
     for identity in (there, now):
         identity["arms"] = {name: identity["arms"][name] for name in common}
-    there, now = _leaves(there), _leaves(now)
-    differences = [
-        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
-        for key in sorted(there | now)
-        if there.get(key) != now.get(key)
-    ]
-    if differences:
+    changes = differences(_leaves(there), _leaves(now))
+    if changes:
         raise StudyError(
-            f"{path}: a study of this name exists, drawn otherwise ({'; '.join(differences)}); "
+            f"{path}: a study of this name exists, drawn otherwise ({changes}); "
             "rename the study, or delete its folder"
         )
 
@@ -42,9 +37,7 @@ def _identity(study: Study) -> dict:
     chosen and learnt from, and how many there are, may change."""
     data = study.model_dump(mode="json")
     arms = {
-        name: {key: data["arms"][name].get(key) for key in DRAWN_BY}
-        for name, arm in study.arms.items()
-        if isinstance(arm, ArmOfModel)
+        name: {key: data["arms"][name].get(key) for key in DRAWN_BY} for name in study.plain_arms
     }
     return {
         "seed": data["seed"],

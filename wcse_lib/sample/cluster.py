@@ -9,7 +9,6 @@ from typing import Any
 
 from wcse_lib.sample import engines
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
-from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.study import Machine, Run
 
 DEATHS = 3  # a worker is started anew, and its work done again, so many times
@@ -17,20 +16,13 @@ CHUNKS_A_WORKER = 4  # at least, so that no worker waits long for the last one
 CHUNK = 256  # requests, where the machine file says nothing
 
 
-def open_engine(
-    engine: str,
-    model: str,
-    machine: Machine,
-    adapter: str | None = None,
-    spending: Spending | None = None,
-) -> Engine:
-    """An engine in this process or, with machine keys `workers` > 1 or `address`, one on each of Ray's workers.
+def open_engine(engine: str, model: str, machine: Machine, adapter: str | None = None) -> Engine:
+    """A local engine in this process or, with machine keys `workers` > 1 or `address`, one on each of Ray's workers.
 
-    Arguments are those of `engines.open_engine`. An endpoint is always called from this process: its `concurrency` is
-    what spreads it.
+    Arguments are those of `engines.open_engine`.
     """
-    if engine == "openai" or not _is_spread(machine):
-        return engines.open_engine(engine, model, machine, adapter, spending)
+    if not _is_spread(machine):
+        return engines.open_engine(engine, model, machine, adapter)
     return RayEngine(engine, model, machine, adapter)
 
 

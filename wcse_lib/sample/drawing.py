@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from wcse_lib.sample import cluster
+from wcse_lib.sample import cluster, engines
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.sample.identity import claim, claim_questions
@@ -88,7 +88,8 @@ def opened(
         spent_usd=max(noted, cost_of_rows),
         note=note,
     )
-    engine = cluster.open_engine("openai", model, machine, spending=spending)
+    # Called from this process: `concurrency`, not `workers`, spreads the calls of an endpoint.
+    engine = engines.open_engine("openai", model, machine, spending=spending)
     try:
         yield Opened(engine, "openai")
     finally:

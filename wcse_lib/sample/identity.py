@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.store import StudyError, read_json, write_json
+from wcse_lib.store import StudyError, differences, read_json, write_json
 from wcse_lib.study import fingerprint
 
 
@@ -19,15 +19,10 @@ def claim(folder: Path, identity: dict) -> None:
     if not path.exists():
         write_json(path, identity)
         return
-    known = read_json(path)
-    differences = [
-        f"{key}: {known.get(key)!r} there, {identity.get(key)!r} asked for"
-        for key in sorted(known | identity)
-        if known.get(key) != identity.get(key)
-    ]
-    if differences:
+    changes = differences(read_json(path), identity)
+    if changes:
         raise StudyError(
-            f"{folder}: holds samples drawn otherwise ({'; '.join(differences)}); give the study another name, "
+            f"{folder}: holds samples drawn otherwise ({changes}); give the study another name, "
             "or delete that folder to draw anew"
         )
 

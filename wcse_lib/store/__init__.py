@@ -1,6 +1,6 @@
 """Files: written whole or not at all, read back with their keys checked."""
 
-from wcse_lib.store.errors import StudyError
+from wcse_lib.store.errors import StudyError, differences
 from wcse_lib.store.files import encodable, locked, read_json, sha256, write_json, write_text
 from wcse_lib.store.manifest import check_tables, is_complete, machine, write_manifest
 from wcse_lib.store.readers import field, read_table
@@ -31,6 +31,7 @@ __all__ = [
     "StudyError",
     "check_tables",
     "count_rows",
+    "differences",
     "encodable",
     "field",
     "is_complete",
