@@ -92,3 +92,15 @@ def synthetic_tables(synthetic_study):
     from wcse_lib.analyze import analyze
 
     return analyze(synthetic_study)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    """A study of every kind of arm, planned and drawn; see `mixed_study`."""
+    from mixed_study import fill, study_of
+
+    from wcse_lib import plan
+
+    run = plan.make_plan(study_of(), tmp_path_factory.mktemp("out"))
+    fill(run)
+    return run

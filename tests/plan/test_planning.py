@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
-from test_allocation import chance, fill, study_of
+from mixed_study import chance, fill, study_of
 from test_checkpoints import checkpoint as write_checkpoint
 
 from wcse_lib import forecast, report

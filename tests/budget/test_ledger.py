@@ -1,0 +1,70 @@
+"""The ledger of mixes, adaptive arms, lost samples and judges."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from mixed_study import fill, study_of
+
+from wcse_lib import plan
+from wcse_lib.budget import ledger
+from wcse_lib.store import SampleWriter, read_samples, write_json
+
+
+def test_ledger_charges_copies_and_stays_matched(mixed):
+    table = ledger.ledger_table(mixed).set_index(["who", "kind", "budget", "unit"])
+    samples = {a: read_samples(mixed.path("02", a)) for a in mixed.plan.arms}
+    for arm in mixed.plan.arms:
+        for b in ("low", "high"):
+            mine = mixed.rows_of_budget(samples[arm], arm, b)
+            assert table.loc[(arm, "sampling", b, "tokens"), "spent"] == mine["n_tokens"].sum() > 0
+            each = mine["model"].map(
+                {a.model: 2.0 * a.n_parameters for a in mixed.plan.plain_arms().values()}
+            )
+            assert table.loc[(arm, "sampling", b, "flops"), "spent"] == pytest.approx(
+                (each * mine["n_tokens"]).sum()
+            )
+            assert table.loc[(arm, "prompt", b, "tokens"), "spent"] == 20 * len(mine)
+    high = (
+        table.xs("flops", level="unit")
+        .xs("sampling", level="kind")
+        .xs("high", level="budget")["planned"]
+    )
+    assert high["mix"] == pytest.approx(high["se"], rel=0.01) and high["adaptive"] == high["wc"]
+    assert pd.isna(table.loc[("se", "sampling", "high", "flops"), "matched"]), (
+        "its planned length is its own"
+    )
+    assert pd.notna(table.loc[("wc", "sampling", "high", "flops"), "matched"])
+    assert table.loc[("se", "sampling", "high", "seconds"), "spent"] == 0.5 * 40 * 5
+    models = samples["mix"]["model"].value_counts()
+    seconds = table.loc[("mix", "sampling", "high", "seconds"), "spent"]
+    assert seconds == pytest.approx(0.5 * models["nano-se"] + 0.1 * models["nano-wc"])
+
+
+def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
+    run = plan.make_plan(study_of(), tmp_path)
+    fill(run)
+    rows = read_samples(run.path("02", "se"))
+    for old in run.path("02", "se").glob("part-*.parquet"):
+        old.unlink()
+    with SampleWriter(run.path("02", "se")) as writer:
+        for i, row in enumerate(rows.assign(usd=None).to_dict("records")):
+            writer.add(row | {"finish_reason": "length" if i % 10 == 0 else "stop"})
+    write_json(
+        run.path("03", "se", "judge.json"),
+        {"n_tokens": 100, "n_prompt_tokens": 900, "flops": 5e9, "usd": None},
+    )
+    table = ledger.ledger_table(run).set_index(["who", "kind", "budget", "unit"])
+    assert (
+        table.loc[("se", "truncated", "high", "tokens"), "spent"]
+        == rows.iloc[::10]["n_tokens"].sum()
+    )
+    assert not table.loc[("se", "truncated", "high", "tokens"), "matched"]
+    assert table.loc[("se", "judge", "", "tokens"), "planned"] == 0 and np.isnan(
+        table.loc[("se", "judge", "", "tokens"), "ratio"]
+    )
+    sampling = table.loc[("se", "sampling", "high", "tokens")]
+    assert sampling["ratio"] == pytest.approx(sampling["spent"] / sampling["planned"])
+    assert (
+        table.loc[("se", "judge", "", "tokens"), "spent"] == 1000
+        and ("se", "judge", "", "usd") not in table.index
+    )
