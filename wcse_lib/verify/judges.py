@@ -45,6 +45,13 @@ def own_judge(study: Study) -> str | None:
     return next(iter(judges_of(study)), None)
 
 
+def judge_of_all(study: Study) -> str | None:
+    """The study's own judge where a recipe filters by it, so that it judges incorrect samples too."""
+    recipes = [study.curation, *study.recipes.values()]
+    is_filter = any(recipe.filter == "judge" for recipe in recipes)
+    return own_judge(study) if is_filter else None
+
+
 def free_judge(study: Study) -> str | None:
     """The judge that speaks for students: the study's own where it costs nothing, else the first that does not."""
     own, free = own_judge(study), free_judges(study)

@@ -11,18 +11,14 @@ def three_kinds(rows: pd.DataFrame) -> pd.DataFrame:
     Args: rows: `verdict`, `reason`, and `sound` and `judge_reason` (empty where not judged).
     Returns these rows with `kind` and `why`.
     """
-    is_correct = rows["verdict"] == "correct"
-    is_unsound = rows["sound"].isin([False])
-    kinds = [
-        ("correct", is_correct & ~is_unsound, "reason"),
-        ("correct answer, unsound reasoning", is_correct & is_unsound, "judge_reason"),
-        ("incorrect", rows["verdict"] == "incorrect", "reason"),
-    ]
-    firsts = []
-    for kind, mask, reason in kinds:
-        first = rows[mask].head(1)
-        firsts.append(first.assign(kind=kind, why=first[reason]))
-    return pd.concat(firsts)
+    correct = rows[rows["verdict"] == "correct"]
+    is_unsound = correct["sound"].isin([False])
+    right = correct[~is_unsound].head(1).assign(kind="correct")
+    lucky = correct[is_unsound].head(1).assign(kind="correct answer, unsound reasoning")
+    wrong = rows[rows["verdict"] == "incorrect"].head(1).assign(kind="incorrect")
+    lucky["reason"] = lucky["judge_reason"]
+    firsts = pd.concat([right, lucky, wrong])
+    return firsts.assign(why=firsts["reason"])
 
 
 def as_text(rows: pd.DataFrame) -> str:

@@ -86,10 +86,10 @@ def ask_model(
 
     # an id for each case, so that a changed judge or rubric never meets old outputs
     asked = texts_of(run, arm, keys[KEY])
-    asked["case"] = [case(row.question, row.text) for row in asked.itertuples()]
     settings = [judge.model, template, judge.max_tokens, judge.temperature]
-    asked["id"] = [_digest([*settings, text]) for text in asked["case"]]
-    cases = asked.drop_duplicates("id")[["id", "case"]].set_axis(["problem_id", "question"], axis=1)
+    texts = [case(row.question, row.text) for row in asked.itertuples()]
+    ids = [_digest([*settings, text]) for text in texts]
+    cases = pd.DataFrame({"problem_id": ids, "question": texts}).drop_duplicates("problem_id")
 
     outputs = read_samples(folder)
     answered = outputs.loc[outputs["finish_reason"] != "error", "problem_id"]
@@ -98,7 +98,7 @@ def ask_model(
         outputs = read_samples(folder)
     write_json(run.path("03", arm, "judge.json"), _cost(run.study, outputs))
 
-    answers = outputs.set_index("problem_id").loc[asked["id"]]
+    answers = outputs.set_index("problem_id").loc[ids]
     results = [
         read_judgement(row.text, row.finish_reason, row.error) for row in answers.itertuples()
     ]

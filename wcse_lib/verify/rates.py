@@ -39,19 +39,22 @@ def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Estim
     impossible counts.
     """
     counts = {"flagged": flagged, "sensitivity": sensitivity, "specificity": specificity}
+    rates = []
     for name, (part, whole) in counts.items():
+        k, m = np.sum(part), np.sum(whole)
         is_possible = np.less_equal(0, part) & np.less_equal(part, whole)
-        if np.sum(whole) <= 0 or not is_possible.all():
+        if m <= 0 or not is_possible.all():
             raise ValueError(
-                f"{name} must be counts with 0 <= k <= m and some m > 0, got {np.sum(part)} of {np.sum(whole)}"
+                f"{name} must be counts with 0 <= k <= m and some m > 0, got {k} of {m}"
             )
-    rates = np.array([np.sum(part) / np.sum(whole) for part, whole in counts.values()])
-    value = float(_behind_errors(rates))
+        rates.append(k / m)
+    value = float(_behind_errors(np.array(rates)))
 
     # a draw in which the judge is no better than chance says nothing: it may be anything
     draws = _behind_errors(intervals.rate_draws(counts.values(), seed=seed))
     anything = np.random.default_rng([seed, 1]).random(len(draws))
-    low, high = np.quantile(np.where(np.isnan(draws), anything, draws), [0.025, 0.975])
+    draws = np.where(np.isnan(draws), anything, draws)
+    low, high = np.quantile(draws, [0.025, 0.975])
     # a value that was cut may lie at the end
     return intervals.Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
 

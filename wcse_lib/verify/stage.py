@@ -31,7 +31,7 @@ from wcse_lib.verdicts import (
 )
 from wcse_lib.verify import labelling, looks, rates
 from wcse_lib.verify.examples import write_examples
-from wcse_lib.verify.judges import FREE, judgement_rows, judges_of, own_judge
+from wcse_lib.verify.judges import FREE, judge_of_all, judgement_rows, judges_of, own_judge
 from wcse_lib.verify.model_judge import ask_model
 from wcse_lib.verify.samples import planned_samples, texts_of
 
@@ -84,9 +84,8 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
         add = {}
         for name, columns in TABLES.items():
             add[name] = stack.enter_context(parquet_writer(folder / f"{name}.parquet", columns))
-        add |= {
-            judge: add["judgements" if judge == own else "other_judgements"] for judge in judges
-        }
+        for judge in judges:
+            add[judge] = add["judgements" if judge == own else "other_judgements"]
         check = stack.enter_context(
             verifier(study.prompt.answer_style, machine.checkers, study.verification)
         )
@@ -105,19 +104,13 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
                 f"{run.path('02', arm)}: no sample of this plan's problems; run 02_generate for {arm} first"
             )
         if "model" in judges:
-            keys = pd.concat(for_model, ignore_index=True)
-            by_model = ask_model(run, arm, keys, machine, gold_known=judge_of_all(study) != "model")
+            keys, gold_known = pd.concat(for_model), judge_of_all(study) != "model"
+            by_model = ask_model(run, arm, keys, machine, gold_known)
             add["model"](by_model)
     if own == "model":
         _replace_judgements(folder / "judged.parquet", by_model)
     table = pd.concat(counts).groupby(level=[0, 1]).sum()
     return table.sort_values(["verdict", "n"], ascending=[True, False]).reset_index()
-
-
-def judge_of_all(study: Study) -> str | None:
-    """The study's own judge where a recipe filters by it, so that it judges incorrect samples too."""
-    recipes = [study.curation, *study.recipes.values()]
-    return own_judge(study) if any(recipe.filter == "judge" for recipe in recipes) else None
 
 
 def _judgements(
@@ -166,12 +159,11 @@ def correct_judgements(run: Run, arm: str) -> Iterator[pd.DataFrame]:
     """All judges' judgements of correct samples (columns JUDGEMENTS), in pieces."""
     folder = run.path("03", arm)
     for rows in read_pieces(folder / "verdicts.parquet", [*KEY, "verdict"]):
-        correct, near = rows.loc[rows["verdict"] == "correct", KEY], problem_range_filter(rows)
-        parts = [
-            read_parquet(folder / f"{name}.parquet", list(JUDGEMENTS), near)
-            for name in ("judgements", "other_judgements")
-        ]
-        yield pd.concat(parts, ignore_index=True).merge(correct, on=KEY)
+        near = problem_range_filter(rows)
+        own = read_parquet(folder / "judgements.parquet", [*JUDGEMENTS], near)
+        others = read_parquet(folder / "other_judgements.parquet", [*JUDGEMENTS], near)
+        correct = rows.loc[rows["verdict"] == "correct", KEY]
+        yield pd.concat([own, others], ignore_index=True).merge(correct, on=KEY)
 
 
 def false_positives(run: Run, arm: str, budget: str | None = None) -> pd.DataFrame:
@@ -228,21 +220,13 @@ def checks(run: Run, arm: str, verified: Verified) -> dict:
     for at, part in verified.flow.groupby(["budget", "recipe"]):
         n = part.groupby("step")["n"].sum()
         assert n["samples"] == n.get("dropped", 0) + n["examples"], f"rows were lost at {at}"
-    n_examples = sum(map(len, read_pieces(run.path("03", arm, "examples.parquet"), ["budget"])))
-    assert n_examples == verified.flow.query("step == 'examples'")["n"].sum(), (
-        "examples lost their texts"
-    )
+    pieces = read_pieces(run.path("03", arm, "examples.parquet"), ["budget"])
+    n_chosen = verified.flow.query("step == 'examples'")["n"].sum()
+    assert sum(map(len, pieces)) == n_chosen, "examples lost their texts"
 
     table = verified.verdicts
     for name in ("verdicts", "judged"):
-        n_rows, last = 0, pd.DataFrame()
-        for keys in read_pieces(run.path("03", arm, f"{name}.parquet"), KEY):
-            # by key, so that equal ones would stand side by side
-            order = pd.MultiIndex.from_frame(pd.concat([last, keys]))
-            assert order.is_monotonic_increasing and order.is_unique, (
-                f"{name}: a sample stands twice, or out of order"
-            )
-            n_rows, last = n_rows + len(keys), keys.tail(1)
+        n_rows = _count_by_key(run.path("03", arm, f"{name}.parquet"))
         assert n_rows == table["n"].sum(), f"{name}: a sample is missing"
 
     n = table.groupby("verdict")["n"].sum()
@@ -253,3 +237,15 @@ def checks(run: Run, arm: str, verified: Verified) -> dict:
     for name, reason in COUNTED.items():
         facts[name] = int(table.loc[table["reason"].str.startswith(reason), "n"].sum())
     return facts
+
+
+def _count_by_key(path: Path) -> int:
+    """The rows of a file. Raises AssertionError unless they are sorted by key, each once."""
+    n_rows, last = 0, pd.DataFrame()
+    for keys in read_pieces(path, KEY):
+        # by key, so that equal ones would stand side by side
+        order = pd.MultiIndex.from_frame(pd.concat([last, keys]))
+        is_ordered = order.is_monotonic_increasing and order.is_unique
+        assert is_ordered, f"{path.name}: a sample stands twice, or out of order"
+        n_rows, last = n_rows + len(keys), keys.tail(1)
+    return n_rows
