@@ -13,17 +13,10 @@ from wcse_lib.study import Run, resolve_model
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.models import load_untrained
 from wcse_lib.train.rows import TrainingRows
+from wcse_lib.verdicts import KEY_COLUMNS
 
 PIECE = 20_000  # rows whose keys are held at a time
-COLUMNS = {
-    "author": "string",
-    "problem_id": "string",
-    "sample_index": "int64",
-    "n_tokens": "int64",
-    "log_likelihood": "double",
-}
-
-
+COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64", "log_likelihood": "double"}
 SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
 
 

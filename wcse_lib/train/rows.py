@@ -18,9 +18,10 @@ from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import Run
 from wcse_lib.train.encode import check_row, encode, end_token, n_trained
 from wcse_lib.train.examples import examples_of
+from wcse_lib.verdicts import KEY_COLUMNS
 
 TOKENS = ["input_ids", "labels"]
-DROPPED = {"author": "string", "problem_id": "string", "sample_index": "int64", "reason": "string"}
+DROPPED = {**KEY_COLUMNS, "reason": "string"}
 CUT = "over the count of the arm with fewest examples"
 NO_ANSWER = "nothing after its thinking"
 LONG = "longer than {} tokens"
@@ -44,7 +45,7 @@ def write_rows(rows: Iterable[dict], path: Path) -> TrainingRows:
     from datasets import Dataset, Features, Sequence, Value
     from datasets.arrow_writer import ArrowWriter
 
-    types = {name: Value(DROPPED[name]) for name in KEY}
+    types = {name: Value(kind) for name, kind in KEY_COLUMNS.items()}
     types |= {name: Sequence(Value("int32")) for name in TOKENS}
     digest, lengths, trained = hashlib.sha256(), array("i"), array("i")
     path.parent.mkdir(parents=True, exist_ok=True)

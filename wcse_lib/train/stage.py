@@ -10,18 +10,8 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from wcse_lib import sample
 from wcse_lib.plan import settings
-from wcse_lib.sample import (
-    Decoding,
-    HFEngine,
-    Request,
-    each_student,
-    load_tokenizer,
-    progress,
-    prompt_ids,
-    set_threads,
-    stops,
-)
 from wcse_lib.store import KEY, parquet_writer, read_json, read_parquet, write_manifest
 from wcse_lib.study import MAIN, Machine, Run, resolve_model
 from wcse_lib.train.attempt import Training
@@ -56,7 +46,7 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     are Ray tasks, so many at a time.
     """
     names = trained(run, students or list(run.plan.students))
-    each_student(run, "04", names, train_student, machine, "trained")
+    sample.each_student(run, "04", names, train_student, machine, "trained")
     return reports(run, names)
 
 
@@ -75,9 +65,9 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
     if machine.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     open_backend(run.study.training.backend)
-    set_threads(machine.threads)
+    sample.set_threads(machine.threads)
     one, here, training = run.student(student), run.path("04", student), run.study.training
-    tokenizer = load_tokenizer(resolve_model(one.model))
+    tokenizer = sample.load_tokenizer(resolve_model(one.model))
     rows_file, dropped_file = here / "rows.arrow", here / "dropped.parquet"
     try:
         with parquet_writer(dropped_file, DROPPED) as drop:
@@ -97,7 +87,7 @@ def _train(
 ) -> dict[str, Any]:
     prompt, model = run.study.prompt, resolve_model(run.student(student).model)
     with (
-        progress(student, 0) as bar,
+        sample.progress(student, 0) as bar,
         verifier(prompt.answer_style, 1, run.study.verification) as verify,
     ):
         bar.unit = " steps"
@@ -109,7 +99,7 @@ def _train(
             validate=_validator(run, verify),
             progress=_shown_on(bar),
             n_dropped_long=n_long,
-            end_id=end_token(load_tokenizer(model), prompt.style),
+            end_id=end_token(sample.load_tokenizer(model), prompt.style),
         )
         return train(training, renew=True)
 
@@ -129,15 +119,15 @@ def _validator(run: Run, verify: Callable) -> Callable[[Any, Any, int], float] |
     if problems.empty:
         return None
     prompt, max_tokens = run.study.prompt, run.study.evaluation.max_tokens
-    greedy = Decoding(temperature=0.0, max_tokens=max_tokens, stop=stops(prompt))
+    greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=sample.stops(prompt))
 
     def validate(model: Any, tokenizer: Any, step: int) -> float:
         requests = []
         for problem in problems.itertuples():
-            ids = prompt_ids(tokenizer, problem.question, prompt)
-            requests.append(Request(("validation", problem.problem_id, 0), ids, 0))
+            ids = sample.prompt_ids(tokenizer, problem.question, prompt)
+            requests.append(sample.Request(("validation", problem.problem_id, 0), ids, 0))
         rows = []
-        for output in HFEngine(model, tokenizer).generate(requests, greedy):
+        for output in sample.HFEngine(model, tokenizer).generate(requests, greedy):
             rows.append((*output.key, output.text, output.finish_reason))
         samples = pd.DataFrame(rows, columns=[*KEY, "text", "finish_reason"])
         verdicts = verify(samples, problems)
@@ -182,7 +172,7 @@ def curves(run: Run, students: list[str]) -> pd.DataFrame:
 def shown_rows(run: Run, student: str, n: int = 3) -> str:
     """HTML of a student's first `n` training rows, token by token with their labels."""
     open_backend(run.study.training.backend)  # before transformers, which Unsloth patches
-    tokenizer = load_tokenizer(resolve_model(run.student(student).model))
+    tokenizer = sample.load_tokenizer(resolve_model(run.student(student).model))
     first, n_rows, dropped = [], 0, []
     for row in encoded_rows(run, student, tokenizer, dropped.append):
         n_rows += 1
