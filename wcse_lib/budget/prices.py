@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from wcse_lib.budget.numbers import check_not_negative, check_positive
+from pydantic import BeforeValidator, Field
+
+from wcse_lib.budget.numbers import check_not_negative
 from wcse_lib.store import StudyError
-from wcse_lib.study import Price, read_yaml
+from wcse_lib.study import Price, Strict, Text, read_yaml, validate
 
-NEEDED = {"model", "date", "source", "output"}  # keys of a row of the price table
-OPTIONAL = {"input", "cached", "batch_discount"}
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def usd(
@@ -47,39 +48,33 @@ def _price(price: Mapping, key: str) -> float:
     return price[key]
 
 
+class _Row(Strict):
+    """A row of the price table."""
+
+    model: Text
+    date: Annotated[str, BeforeValidator(str), Field(pattern=r"^\d{4}-\d{2}")]
+    source: Text
+    output: NotNegative
+    input: NotNegative | None = None
+    cached: NotNegative | None = None
+    batch_discount: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
 def read_price(path: str | Path, model: str, date: str | None = None) -> Price:
     """The newest row of `model` in a YAML price table (a list `prices`), on or before `date` (ISO) where given.
 
     Raises StudyError naming file, row and key for a bad row (negative, undated, unsourced, unknown key) and for a
     model without price.
     """
-    rows = read_yaml(Path(path)).get("prices") or []
-    for place, row in enumerate(rows, 1):
-        _check_row(row, f"{path}: prices, row {place}")
+    rows = []
+    for place, row in enumerate(read_yaml(Path(path)).get("prices") or [], 1):
+        rows.append(validate(_Row, row, f"{path}: prices, row {place}"))
     last = date or ""
-    by_then = [row for row in rows if str(row["date"])[: len(last)] <= last]
-    priced = [row for row in by_then if row["model"] == model]
+    priced = [row for row in rows if row.model == model and row.date[: len(last)] <= last]
     if not priced:
-        known = ", ".join(sorted({row["model"] for row in rows})) or "nothing"
+        known = ", ".join(sorted({row.model for row in rows})) or "nothing"
         raise StudyError(
             f"{path}: no price for {model!r} by {date or 'any date'}; add a sourced row. Priced: {known}"
         )
-    newest = max(priced, key=lambda row: str(row["date"]))
-    return Price(**newest | {"date": str(newest["date"])})
-
-
-def _check_row(row: object, place: str) -> None:
-    keys = set(row) if isinstance(row, dict) else set()
-    wrong = NEEDED ^ (keys - OPTIONAL)
-    if wrong:
-        raise StudyError(f"{place}: {min(wrong)!r} is unknown, or needed and missing")
-    known = {key: row[key] for key in OPTIONAL & keys if row[key] is not None}
-    try:
-        check_not_negative(output=row["output"], **known)
-        check_positive(what_a_batch_still_costs=1 - known.get("batch_discount", 0))
-        if not re.match(r"\d{4}-\d{2}", str(row["date"])) or not row["source"]:
-            raise ValueError(
-                f"date = {row['date']!r} (YYYY-MM or YYYY-MM-DD) and a source are needed"
-            )
-    except ValueError as error:
-        raise StudyError(f"{place} ({row['model']}): {error}") from None
+    newest = max(priced, key=lambda row: row.date)
+    return Price(**newest.model_dump())

@@ -15,7 +15,7 @@ from wcse_lib.study.arms import (
     SampleColumns,
 )
 from wcse_lib.study.dataset import Columns, Dataset, Held
-from wcse_lib.study.fields import Count, Name, Strict
+from wcse_lib.study.fields import Count, Name, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import ENGINES, Endpoint, Machine
 from wcse_lib.study.params import Study
@@ -112,6 +112,7 @@ __all__ = [
     "Strict",
     "Student",
     "Study",
+    "Text",
     "Training",
     "UNITS",
     "Verification",
