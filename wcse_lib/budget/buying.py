@@ -41,7 +41,9 @@ def _bought(money: Fraction, each: Fraction) -> int:
     """How many at a cost of `each` the money buys; a float's rounding error (3 - 1e-15) does not lose one."""
     exact = money / each
     near = round(exact)
-    return near if abs(near - exact) * 10**12 <= near else math.floor(exact)
+    if abs(near - exact) * 10**12 <= near:
+        return near
+    return math.floor(exact)
 
 
 def match(
@@ -71,7 +73,8 @@ def match(
             if k < 1:
                 raise ValueError(f"{name}: the budget buys 0 samples; raise n_samples = {n}")
             ratio = cost(arms[reference], cost_model, 1, prompt) / one
-            rows.append([budget, name, ratio, k, cost(arm, cost_model, k, prompt), aim])
+            planned = cost(arm, cost_model, k, prompt)
+            rows.append([budget, name, ratio, k, planned, aim])
     return pd.DataFrame(rows, columns=MATCHED)
 
 
@@ -93,13 +96,14 @@ def match_by_curves(
             )
         aim = curves[reference][n - 1]
         for name, curve in curves.items():
-            reached = np.asarray(curve, float) >= aim * (1 - 1e-9)
+            values = np.asarray(curve, float)
+            reached = values >= aim * (1 - 1e-9)
             if not reached.any():
                 raise ValueError(
                     f"{name}: {len(curve)} samples miss {reference}'s {aimed_at}; lower n_samples = {n}"
                 )
             k = int(reached.argmax()) + 1
-            rows.append([budget, name, k / n, k, float(curve[k - 1]), float(aim)])
+            rows.append([budget, name, k / n, k, values[k - 1], aim])
     return pd.DataFrame(rows, columns=MATCHED)
 
 
@@ -122,7 +126,9 @@ def exchange(
                 try:
                     money = cost(arms[reference], cost_model, n_samples, way)
                     one, two = _first_two(name, arm, cost_model, way)
-                    bought = money / one if money < one else 1 + (money - one) / (two - one)
+                    bought = money / one
+                    if money >= one:
+                        bought = 1 + (money - one) / (two - one)
                     ratio = bought / n_samples
                 except ValueError as error:
                     note = str(error)

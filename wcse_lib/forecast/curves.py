@@ -15,10 +15,8 @@ LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 COLUMNS = ["k", "value", "low", "high"]
 N_DRAWS = 2000  # of populations
-N_DRAWS_UNIQUE, N_RATES_UNIQUE = (
-    400,
-    48,
-)  # of populations, and rates in each: distinct solutions take longer
+# distinct solutions take longer: fewer populations, and rates in each
+N_DRAWS_UNIQUE, N_RATES_UNIQUE = 400, 48
 
 
 def forecast_coverage(
@@ -44,7 +42,8 @@ def forecast_coverage(
 
 def covered(rates: np.ndarray, ks) -> np.ndarray:
     """coverage@k [ks, draws] of rates [draws, problems]."""
-    return np.stack([1 - ((1 - rates) ** k).mean(1) for k in ks])
+    missed = [((1 - rates) ** k).mean(1) for k in ks]
+    return 1 - np.stack(missed)
 
 
 def summary(draws: np.ndarray, weight: np.ndarray | None = None) -> list[float]:
@@ -58,8 +57,9 @@ def summary(draws: np.ndarray, weight: np.ndarray | None = None) -> list[float]:
 
 
 def _table(ks, draws, weight=None) -> pd.DataFrame:
-    rows = [[k, *summary(part, weight)] for k, part in zip(ks, draws)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame([summary(part, weight) for part in draws], columns=COLUMNS[1:])
+    table.insert(0, "k", list(ks))
+    return table
 
 
 # ------------------------------------------------------------------------------------------------ distinct solutions
@@ -102,10 +102,9 @@ def forecast_unique(
 
 
 def _check_groups(groups: Sequence[Sequence[int]], c: np.ndarray) -> None:
-    is_good = len(groups) == len(c)
-    for sizes, total in zip(groups, c):
-        is_good = is_good and sum(sizes) == total and min(sizes, default=1) >= 1
-    if not is_good:
+    totals = [sum(sizes) for sizes in groups]
+    smallest = [min(sizes) for sizes in groups if len(sizes)]
+    if totals != list(c) or min(smallest, default=1) < 1:
         raise ValueError(
             "groups: one list per problem, of positive counts that add up to its correct samples"
         )
@@ -120,21 +119,24 @@ def _log_partition(d, theta, groups: Sequence[Sequence[int]]) -> np.ndarray:
         m = np.asarray(sizes)[:, None]
         later = np.arange(1, len(m))[:, None]
         new = np.log(theta + later * d).sum(0)
-        again = (gammaln(m - d) - gammaln(1 - d)).sum(0)
-        total += new + again
-        total -= gammaln(theta + m.sum()) - gammaln(theta + 1)
+        again = gammaln(m - d) - gammaln(1 - d)
+        every = gammaln(theta + m.sum()) - gammaln(theta + 1)
+        total += new + again.sum(0)
+        total -= every
     return total
 
 
 def distinct_moments(d, theta, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and mean square [draws, 0 … most] of how many distinct ones are among t: the next is new with a chance of
     (theta + d·distinct) / (theta + t)."""
-    mean, square = np.zeros((2, len(d), most + 1))
+    mean = np.zeros((len(d), most + 1))
+    square = np.zeros_like(mean)
     for t in range(most):
-        new = theta + d * mean[:, t]
-        mean[:, t + 1] = mean[:, t] + new / (theta + t)
-        more = theta * (2 * mean[:, t] + 1) + d * (2 * square[:, t] + mean[:, t])
-        square[:, t + 1] = square[:, t] + more / (theta + t)
+        now, now_square = mean[:, t], square[:, t]
+        new = theta + d * now
+        more = theta * (2 * now + 1) + d * (2 * now_square + now)
+        mean[:, t + 1] = now + new / (theta + t)
+        square[:, t + 1] = now_square + more / (theta + t)
     return mean, square
 
 

@@ -37,16 +37,20 @@ def best_mix(
     return table.sort_values(["value", "cost"], ascending=[False, True], ignore_index=True)
 
 
-def _splits(pilots: Mapping, costs: Mapping[str, float], budget: float) -> list[tuple[int, ...]]:
+def _splits(pilots: Mapping, costs: Mapping[str, float], budget: float) -> list[list[int]]:
     """Samples per arm [splits]: counts of all arms but the last, which gets what is left."""
     *others, last = pilots
     most = {arm: affordable(arm, costs[arm], budget) for arm in pilots}
-    counts = [np.unique(np.linspace(0, most[arm], N_COUNTS).astype(int)) for arm in others]
+    counts = []
+    for arm in others:
+        evenly = np.linspace(0, most[arm], N_COUNTS)
+        counts.append(np.unique(evenly.astype(int)))
     splits = []
     for ks in product(*counts):
-        left = budget * (1 + 1e-12) - sum(k * costs[arm] for k, arm in zip(ks, others))
+        spent = sum(k * costs[arm] for k, arm in zip(ks, others))
+        left = budget * (1 + 1e-12) - spent
         if left >= 0:
-            splits.append((*map(int, ks), int(left / costs[last])))
+            splits.append([*map(int, ks), int(left / costs[last])])
     return splits
 
 
@@ -74,8 +78,7 @@ def _missed_together(pilots: Mapping[str, tuple], seed: int, size: int = 400) ->
         raise ValueError(
             "pilots must hold the same problems in the same order for every arm: join them by problem_id"
         )
-    n = np.array([np.asarray(n, float) for n, _ in pilots.values()])
-    c = np.array([np.asarray(c, float) for _, c in pilots.values()])
+    n, c = (np.array(counts, float) for counts in zip(*pilots.values()))  # [arms, problems]
     n_problems = n.shape[1]
     rng = np.random.default_rng(seed)
     # which populations are drawn together: ranks [size, arms]
@@ -97,7 +100,10 @@ def _missed_together(pilots: Mapping[str, tuple], seed: int, size: int = 400) ->
         return (1 - rates[i]) ** k
 
     def missed_by(ks) -> np.ndarray:
-        return np.prod([missed_by_arm(i, k) for i, k in enumerate(ks)], axis=0).mean(1)
+        missed = np.ones((size, N_RATES))
+        for i, k in enumerate(ks):
+            missed = missed * missed_by_arm(i, k)
+        return missed.mean(1)
 
     return missed_by
 
@@ -108,15 +114,17 @@ def _correlations(n, c, weights) -> tuple[np.ndarray, np.ndarray]:
     shares = c / n
     means = (weights @ shares.T)[:, :, None]
     centred = shares - means  # [draws, arms, problems]
-    covariance = np.einsum("dp,dip,djp->dij", weights, centred, centred) + 1e-6 * np.eye(len(n))
+    covariance = np.einsum("dp,dip,djp->dij", weights, centred, centred)
+    covariance = covariance + 1e-6 * np.eye(len(n))
     spread = np.diagonal(covariance, axis1=1, axis2=2)
     # variance of c / n around its rate
-    noise = weights @ (c * (n - c) / (n * n * np.maximum(n - 1, 1))).T
+    of_shares = c * (n - c) / (n * n * np.maximum(n - 1, 1))
+    noise = weights @ of_shares.T
     seen = np.sqrt(np.maximum(spread, 1e-6))
     true = np.sqrt(np.maximum(spread - noise, 1e-6))
-    of_shares = covariance / (seen[:, :, None] * seen[:, None])
-    of_rates = covariance / (true[:, :, None] * true[:, None])
-    return of_shares, np.clip(of_rates, -1, 1)
+    seen = seen[:, :, None] * seen[:, None]
+    true = true[:, :, None] * true[:, None]
+    return covariance / seen, np.clip(covariance / true, -1, 1)
 
 
 def _normals(correlations, size: tuple, rng) -> np.ndarray:

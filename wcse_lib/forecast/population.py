@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
 from scipy.special import betaincinv, betaln, expit
 
-
-class Prior(NamedTuple):
-    """A normal distribution, cut off."""
-
-    mean: float
-    spread: float
-    low: float
-    high: float
-
-
-PRIORS = {"x": Prior(0.0, 2.5, -6.0, 6.0), "y": Prior(0.7, 1.5, -3.0, 5.7)}
+# Priors of x and y: normal, within a range; of zero: 2·(1 - zero).
+X_PRIOR, X_RANGE = {"loc": 0.0, "scale": 2.5}, (-6.0, 6.0)
+Y_PRIOR, Y_RANGE = {"loc": 0.7, "scale": 1.5}, (-3.0, 5.7)
 P_ZERO = 0.6  # prior chance that some problems are never solved; with it intervals keep their level
-N_POINTS, N_ZEROS = (
-    21,
-    31,
-)  # a grid's points along x and y, and along zero; its prior is 2·(1 - zero)
+N_POINTS, N_ZEROS = 21, 31  # a grid's points along x and y, and along zero
 PEAK = 10  # log of how many times less likely than the peak a point may be to stay in the grid
 ALPHA = 0.05  # of the test for problems that are never solved
 
@@ -68,18 +56,18 @@ class Posterior:
 
     def coverage(self, k: float) -> np.ndarray:
         """coverage@k of every point [points]; k may be a fraction."""
-        log_miss = _log_moments(self.x, self.y, [(k, 0)])[:, 0]
-        return (1 - self.zero) * -np.expm1(log_miss)
+        a, b = _beta(self.x, self.y)
+        return (1 - self.zero) * -np.expm1(_log_miss(a, b, k))
 
     def rates(self, size: int, rng, false_positives=None, n_rates: int = 128) -> np.ndarray:
         """Draws of populations [size, n_rates]: a row holds equally likely success rates, ascending; rates of sound
         solutions where `false_positives` (n_false, n_judged) are given."""
         chosen = rng.choice(len(self.x), size, p=self.weight)
-        x, y, zero = (column[chosen, None] for column in (self.x, self.y, self.zero))
-        a, b = _beta(x, y)
+        a, b = _beta(self.x[chosen, None], self.y[chosen, None])
+        zero = self.zero[chosen, None]
         # the lowest rates are those of problems that are never solved
         place = (places(n_rates) - zero) / (1 - zero)
-        rates = np.where(place > 0, betaincinv(a, b, np.clip(place, 0, 1)), 0.0)
+        rates = _quantiles(a, b, place)
         n_false, n_judged = false_positives or (0, 0)
         if not n_judged:
             return rates
@@ -88,7 +76,7 @@ class Posterior:
 
 
 def posterior(n, c) -> Posterior:
-    """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors are PRIORS and P_ZERO.
+    """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors stand above.
 
     Raises ValueError for counts that cannot be, or fewer than two problems.
     """
@@ -108,10 +96,10 @@ def _distinct_pairs(n, c) -> tuple[np.ndarray, np.ndarray]:
 def _grid(with_zero: bool, pairs, counts) -> list[np.ndarray]:
     """x, y, zero and log posterior mass [points], over the box that holds all but exp(-PEAK) of the peak."""
     n_cells = np.array([N_POINTS - 1, N_POINTS - 1, N_ZEROS if with_zero else 1])
-    box = np.array([PRIORS["x"][2:], PRIORS["y"][2:], (0.0, 1.0)])
+    box = np.array([X_RANGE, Y_RANGE, (0.0, 1.0)])
     for _ in range(8):
-        xs, ys = (np.linspace(low, high, N_POINTS) for low, high in box[:2])
-        x, y = (values.ravel() for values in np.meshgrid(xs, ys, indexing="ij"))
+        axes = [np.linspace(low, high, N_POINTS) for low, high in box[:2]]
+        x, y = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
         zero = np.zeros(1)
         if with_zero:
             low, high = box[2]
@@ -119,15 +107,18 @@ def _grid(with_zero: bool, pairs, counts) -> list[np.ndarray]:
         log_mass = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts)
         if with_zero:
             log_mass = log_mass + np.log(2 - 2 * zero)
-        log_mass = log_mass + _log_prior(x, y)[:, None]
+        log_prior = stats.norm.logpdf(x, **X_PRIOR) + stats.norm.logpdf(y, **Y_PRIOR)
+        log_mass = log_mass + log_prior[:, None]
         # the next box holds what is near the peak, and a step around it
         is_near = log_mass > log_mass.max() - PEAK
-        kept = (x[is_near.any(1)], y[is_near.any(1)], zero[is_near.any(0)])
-        step = np.ptp(box, axis=1) / n_cells
-        low = np.maximum([values.min() for values in kept] - step, box[:, 0])
-        high = np.minimum([values.max() for values in kept] + step, box[:, 1])
-        smaller = np.stack([low, high], axis=1)
-        if np.prod(np.ptp(smaller, axis=1) / np.ptp(box, axis=1)) > 0.3:
+        of_points, of_zeros = is_near.any(1), is_near.any(0)
+        kept = (x[of_points], y[of_points], zero[of_zeros])
+        size = np.ptp(box, axis=1)
+        step = size / n_cells
+        low = np.array([values.min() for values in kept]) - step
+        high = np.array([values.max() for values in kept]) + step
+        smaller = np.clip(np.stack([low, high], axis=1), box[:, :1], box[:, 1:])
+        if np.prod(np.ptp(smaller, axis=1) / size) > 0.3:
             break
         box = smaller
     prior = P_ZERO if with_zero else 1 - P_ZERO
@@ -142,11 +133,15 @@ def _beta(x, y) -> tuple[np.ndarray, np.ndarray]:
     return expit(x) * size, expit(-x) * size
 
 
-def _log_prior(x, y) -> np.ndarray:
-    return sum(
-        stats.norm.logpdf(values, PRIORS[name].mean, PRIORS[name].spread)
-        for name, values in (("x", x), ("y", y))
-    )
+def _log_miss(a, b, n) -> np.ndarray:
+    """log chance that n samples of a problem whose rate is Beta(a, b) are all wrong."""
+    return betaln(a, b + n) - betaln(a, b)
+
+
+def _quantiles(a, b, place) -> np.ndarray:
+    """Quantiles of Beta(a, b) at `place`; 0 where that is at most 0."""
+    rates = betaincinv(a, b, np.clip(place, 0, 1))
+    return np.where(place > 0, rates, 0.0)
 
 
 def _log_moments(x, y, pairs) -> np.ndarray:
@@ -159,8 +154,9 @@ def _log_moments(x, y, pairs) -> np.ndarray:
 def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
     """[points, zeros]; the share `zero` of problems that are never solved can only explain c = 0."""
     is_solved = pairs[:, 1] > 0
-    solved = (log_moments[:, is_solved] @ counts[is_solved])[:, None]
-    solved = solved + counts[is_solved].sum() * np.log1p(-zero)
+    n_solved = counts[is_solved]
+    solved = (log_moments[:, is_solved] @ n_solved)[:, None]
+    solved = solved + n_solved.sum() * np.log1p(-zero)
     unsolved = 0.0
     for j in np.flatnonzero(~is_solved):
         chance = zero + (1 - zero) * np.exp(log_moments[:, [j]])
@@ -183,17 +179,16 @@ class Fit:
 
     def coverage(self, ks) -> np.ndarray:
         """coverage@k [ks]."""
-        log_miss = betaln(self.a, self.b + np.asarray(ks, float)) - betaln(self.a, self.b)
+        log_miss = _log_miss(self.a, self.b, np.asarray(ks, float))
         return (1 - self.zero) * -np.expm1(log_miss)
 
     def rates(self, n, c, n_rates: int = 64) -> np.ndarray:
         """What to believe of each problem's rate after c of n: ascending quantiles [problems, n_rates]."""
-        n, c = np.asarray(n)[:, None], np.asarray(c)[:, None]
-        miss = (1 - self.zero) * np.exp(betaln(self.a, self.b + n) - betaln(self.a, self.b))
+        n, c = np.reshape(n, (-1, 1)), np.reshape(c, (-1, 1))
+        miss = (1 - self.zero) * np.exp(_log_miss(self.a, self.b, n))
         never = np.where(c == 0, self.zero / (self.zero + miss), 0.0)
         place = (places(n_rates) - never) / np.maximum(1 - never, 1e-9)
-        rates = betaincinv(self.a + c, self.b + n - c, np.clip(place, 0, 1))
-        return np.where(place > 0, rates, 0.0)
+        return _quantiles(self.a + c, self.b + n - c, place)
 
 
 def fit_pilot(n, c) -> Fit:

@@ -103,16 +103,18 @@ class RateTest:
         by_seed = 2 * self.seed_sd**2 / self.n_seeds
         error = np.sqrt(max(real, 0.0) / n_items + by_seed)
         z = stats.norm.isf(self.alpha / 2)
-        half = np.hypot(z * np.sqrt(null / n_items), self._half_of_seeds(by_seed))
+        half_of_items = z * np.sqrt(null / n_items)
+        half = np.hypot(half_of_items, self._half_of_seeds(by_seed))
         found = stats.norm.cdf((effect - half) / max(error, 1e-12))
         return float(np.mean(found)) - self.power
 
     def _differing_items(self, q: float) -> float:
         """Share of items that one arm solves and the other does not."""
         p = self.p
-        spread = np.sqrt(max(p * (1 - p) * q * (1 - q), 0.0))
-        both = p * q + self.paired_correlation * spread
-        return p + q - 2 * np.clip(both, max(p + q - 1, 0.0), min(p, q))
+        variances = p * (1 - p) * q * (1 - q)
+        both = p * q + self.paired_correlation * np.sqrt(max(variances, 0.0))
+        least, most = max(p + q - 1, 0.0), min(p, q)
+        return p + q - 2 * np.clip(both, least, most)
 
     def _half_of_seeds(self, variance: float) -> np.ndarray | float:
         """Half the interval that a spread seen over few seeds asks for, by how large it comes out [CHANCES]."""
