@@ -16,7 +16,7 @@ from tiny import BOS, EOS, losses, make_base, make_rows, settings, trained
 
 from wcse_lib.train.attempt import Diverged, batches
 from wcse_lib.train.encode import MASKED, check_row, encode
-from wcse_lib.train.trainer import RESUMING, report_curves
+from wcse_lib.train.trainer import RESUMING
 
 
 @pytest.fixture(scope="module")
@@ -230,15 +230,6 @@ def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
         for folder in (tmp_path / "out", plain[1])
     )
     assert len(set(map(frozenset, names))) == 1, "the saved names are a compiled module's"
-
-
-def test_curves_of_a_report(plain):
-    frame = report_curves(plain[0] | {"validation_curve": [[3, 0.25], [6, 0.5]]})
-    assert frame["loss"].tolist() == losses(plain[0])
-    assert frame.dropna()["accuracy"].tolist() == [
-        0.25,
-        0.5,
-    ]
 
 
 @pytest.mark.parametrize("kind", ["cuda", "DefaultCPUAllocator"])

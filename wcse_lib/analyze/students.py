@@ -12,7 +12,7 @@ from wcse_lib import intervals, train, verify
 from wcse_lib.analyze.arms import Arms, arm_pairs
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ALL_BASES
-from wcse_lib.store import KEY, read_json, read_parquet
+from wcse_lib.store import KEY, read_parquet
 from wcse_lib.study import MAIN, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
 
@@ -253,9 +253,6 @@ def student_false_positives(run: Run) -> Rows:
 
 def training(run: Run) -> Rows:
     """Loss curves of the trained students: a row per student and step."""
-    for student, entry in run.plan.students.items():
-        if entry.source != "base":
-            report = read_json(run.path("04", student, "report.json"))
-            curve = train.report_curves(report)
-            columns = ["step", "loss", "learning_rate", "accuracy"]
-            yield from curve[columns].assign(student=student).to_dict("records")
+    names = train.trained(run, list(run.plan.students))
+    if names:
+        yield from train.curves(run, names).to_dict("records")

@@ -1,15 +1,14 @@
 """04: finetune students."""
 
 from wcse_lib.train.card import export
-from wcse_lib.train.stage import checks, curves, reports, shown_rows, train_students
-from wcse_lib.train.trainer import report_curves
+from wcse_lib.train.stage import checks, curves, reports, shown_rows, train_students, trained
 
 __all__ = [
     "checks",
     "curves",
     "export",
-    "report_curves",
     "reports",
     "shown_rows",
     "train_students",
+    "trained",
 ]

@@ -24,21 +24,15 @@ ROWS_AS_THEY_ARE = dict(  # for the trainer: they are encoded and in order alrea
     train_sampling_strategy="sequential",
     dataset_kwargs={"skip_prepare_dataset": True},
     completion_only_loss=False,
-    assistant_only_loss=False,
     remove_unused_columns=False,
-    dataloader_drop_last=False,
     loss_type="nll",
 )
 LOGS_AND_CHECKPOINTS = dict(  # the callback asks for checkpoints
-    logging_strategy="steps",
     logging_steps=1,
     logging_nan_inf_filter=False,
-    eval_strategy="no",
     save_strategy="no",
     save_total_limit=2,
-    save_only_model=False,
     disable_tqdm=True,
-    push_to_hub=False,
 )
 
 
@@ -92,14 +86,14 @@ def batches(lengths: np.ndarray, settings: Settings) -> list[np.ndarray]:
 
 def _row_order(lengths: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
     """Row indices in epochs, as many as the training amounts to."""
-    n_rows, epochs = len(lengths), settings.amount
+    n_rows, epochs, by_tokens = len(lengths), settings.amount, settings.training == "tokens"
     if settings.training == "steps":
         epochs = round(settings.amount) * settings.batch_size / n_rows
-    elif settings.training == "tokens":
+    elif by_tokens:
         epochs = settings.amount / lengths.sum()
     order = np.concatenate([rng.permutation(n_rows) for _ in range(math.ceil(epochs))])
     n_wanted = max(1, round(epochs * n_rows))
-    if settings.training == "tokens":  # up to and with the row that reaches the amount
+    if by_tokens:  # up to and with the row that reaches the amount
         n_wanted = int(np.searchsorted(np.cumsum(lengths[order]), settings.amount)) + 1
     return order[:n_wanted]
 
@@ -156,34 +150,32 @@ def best_step(history: list[dict[str, Any]]) -> int:
 
 
 def run_attempt(
-    training: Training,
-    tokenizer: Any,
-    steps: list[np.ndarray],
-    micro_batch_size: int,
-    checkpoint: Path | None,
+    training: Training, tokenizer: Any, steps: list[np.ndarray], micro: int, checkpoint: Path | None
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Train from a checkpoint, or from the start, to the last step; `steps` are the row indices of every step.
+    """Train from a checkpoint, or from the start, to the last step.
 
-    Returns a log entry per step, and numbers of parameters: the base's and the trained ones. Raises Diverged, and
-    RuntimeError where memory does not suffice.
+    Args: steps: row indices of every step; micro: rows in memory at a time. Returns a log entry per step, and numbers
+    of parameters: the base's and the trained ones. Raises Diverged, and RuntimeError where memory does not suffice.
     """
+    from transformers import PrinterCallback  # this module's heavy imports come after the backend
+
     settings = training.settings
     model, n_parameters = load_model(training.base_model, settings)
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
     if settings.compile:
         kept_by_processor()
-    # In the order of training: the trainer does not shuffle.
-    rows = training.rows.data.select_columns(TOKENS).select(np.concatenate(steps))
     trainer = _trainer_class(settings)(
         model=model,
         processing_class=tokenizer,
-        train_dataset=rows,
+        # in the order of training: the trainer does not shuffle
+        train_dataset=training.rows.data.select_columns(TOKENS).select(np.concatenate(steps)),
         callbacks=[_callback(Watch(training, tokenizer, len(steps)))],
-        args=_config(training, len(steps), micro_batch_size),
+        args=_config(training, len(steps), micro),
         data_collator=_end_to_end if settings.packing else None,
     )
-    _silence(trainer)
+    trainer.remove_callback(PrinterCallback)
+    trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = [entry for entry in trainer.state.log_history if "seconds" in entry]
     return history, {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
@@ -193,16 +185,14 @@ def _trainer_class(settings: Settings) -> type:
     """TRL's trainer; on a CPU with the model's own loss, as TRL's is a Triton kernel."""
     import torch
     from transformers import Trainer
-    from trl import SFTTrainer  # after the backend and its model: Unsloth has patched it then
-
-    if torch.cuda.is_available() or settings.backend == "unsloth":
-        return SFTTrainer
+    from trl import SFTTrainer
 
     class CPUTrainer(SFTTrainer):
         def compute_loss(self, model, inputs, **kwargs):
             return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, **kwargs)
 
-    return CPUTrainer
+    has_kernels = torch.cuda.is_available() or settings.backend == "unsloth"
+    return SFTTrainer if has_kernels else CPUTrainer
 
 
 def _callback(watch: Watch) -> Any:
@@ -224,22 +214,15 @@ def _callback(watch: Watch) -> Any:
     return Hooks()
 
 
-def _silence(trainer: Any) -> None:
-    from transformers import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
-    trainer.create_model_card = lambda *args, **kwargs: None
-
-
-def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
+def _config(training: Training, n_steps: int, micro: int) -> Any:
     import torch
     from trl import SFTConfig
 
     settings, on_gpu = training.settings, torch.cuda.is_available()
     optimiser = dict(
         max_steps=n_steps,
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // micro_batch_size,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=settings.batch_size // micro,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup,
@@ -251,12 +234,10 @@ def _config(training: Training, n_steps: int, micro_batch_size: int) -> Any:
     )
     device = dict(
         bf16=settings.dtype == "bfloat16",
-        fp16=False,
         use_cpu=not on_gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         torch_compile=settings.compile and settings.backend != "unsloth",
-        dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,
     )
     return SFTConfig(

@@ -37,82 +37,67 @@ def with_dtype(settings: Settings) -> Settings:
 
 def load_model(base_model: str | Path, settings: Settings) -> tuple[Any, int]:
     """The model to train, with fresh adapters unless the method is full, and the number of its base's parameters."""
-    if settings.backend == "unsloth":
-        return _load_unsloth(base_model, settings)
-    return _load_transformers(base_model, settings)
-
-
-def _dtype_of_weights(settings: Settings) -> Any:
-    """Full fine-tuning keeps float32 weights: a step of 1e-6 would vanish in bfloat16."""
     import torch
 
-    if settings.dtype == "bfloat16" and settings.method != "full":
-        return torch.bfloat16
-    return torch.float32
-
-
-def _lora(settings: Settings) -> dict[str, Any]:
-    return {
+    # Full fine-tuning keeps float32 weights: a step of 1e-6 would vanish in bfloat16.
+    half = settings.dtype == "bfloat16" and settings.method != "full"
+    dtype = torch.bfloat16 if half else torch.float32
+    lora = {
         "r": settings.lora_rank,
         "lora_alpha": settings.lora_alpha,
         "lora_dropout": settings.lora_dropout,
         "target_modules": list(settings.lora_targets) or "all-linear",
         "bias": "none",
     }
+    load = _load_unsloth if settings.backend == "unsloth" else _load_transformers
+    return load(base_model, settings, dtype, lora)
 
 
-def _load_unsloth(base_model: str | Path, settings: Settings) -> tuple[Any, int]:
+def _load_unsloth(
+    base_model: str | Path, settings: Settings, dtype: Any, lora: dict
+) -> tuple[Any, int]:
     import torch
     from unsloth import FastLanguageModel
 
-    full = settings.method == "full"
-    weights = {"dtype": _dtype_of_weights(settings)}
-    if full and settings.dtype == "bfloat16" and torch.cuda.is_available():
+    options = {
+        "max_seq_length": settings.max_tokens,
+        "load_in_4bit": settings.method == "qlora",
+        "full_finetuning": settings.method == "full",
+        "use_safetensors": True,
+        "use_gradient_checkpointing": "unsloth" if settings.gradient_checkpointing else False,
+        "dtype": dtype,
+    }
+    if options["full_finetuning"] and settings.dtype == "bfloat16" and torch.cuda.is_available():
         # float32 weights, as Unsloth's loader for GPUs wants them asked for
-        weights = {"dtype": torch.bfloat16, "float32_mixed_precision": True}
-    checkpointing = "unsloth" if settings.gradient_checkpointing else False
-    model, _ = FastLanguageModel.from_pretrained(
-        str(base_model),
-        max_seq_length=settings.max_tokens,
-        load_in_4bit=settings.method == "qlora",
-        full_finetuning=full,
-        use_safetensors=True,
-        use_gradient_checkpointing=checkpointing,
-        **weights,
-    )
+        options |= {"dtype": torch.bfloat16, "float32_mixed_precision": True}
+    model, _ = FastLanguageModel.from_pretrained(str(base_model), **options)
     n_parameters = model.num_parameters()
-    if not full:
-        model = FastLanguageModel.get_peft_model(
-            model,
-            **_lora(settings),
-            use_gradient_checkpointing=checkpointing,
-            random_state=settings.seed,
-        )
+    if settings.method != "full":
+        lora["use_gradient_checkpointing"] = options["use_gradient_checkpointing"]
+        model = FastLanguageModel.get_peft_model(model, **lora, random_state=settings.seed)
     return model, n_parameters
 
 
-def _load_transformers(base_model: str | Path, settings: Settings) -> tuple[Any, int]:
+def _load_transformers(
+    base_model: str | Path, settings: Settings, dtype: Any, lora: dict
+) -> tuple[Any, int]:
     import torch
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    options = {"dtype": _dtype_of_weights(settings), "use_safetensors": True}
+    options = {"dtype": dtype, "use_safetensors": True}
     if settings.method == "qlora":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options["dtype"],
-        )
+        four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        four |= {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
+        options["quantization_config"] = BitsAndBytesConfig(**four)
     model = AutoModelForCausalLM.from_pretrained(base_model, **options)
     n_parameters = model.num_parameters()
     if settings.method == "qlora":
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=settings.gradient_checkpointing
-        )
+        checkpointing = settings.gradient_checkpointing
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     if settings.method != "full":
         torch.manual_seed(settings.seed)
-        model = get_peft_model(model, LoraConfig(**_lora(settings), task_type="CAUSAL_LM"))
+        model = get_peft_model(model, LoraConfig(**lora, task_type="CAUSAL_LM"))
     return model, n_parameters
 
 

@@ -19,7 +19,7 @@ from wcse_lib.train.encode import coloured, end_token
 from wcse_lib.train.likelihood import write_likelihoods
 from wcse_lib.train.models import open_backend
 from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, write_rows
-from wcse_lib.train.trainer import report_curves, train
+from wcse_lib.train.trainer import train
 from wcse_lib.verdicts import verifier
 
 # columns of `reports` that stand in a train report under the same name
@@ -165,7 +165,11 @@ def curves(run: Run, students: list[str]) -> pd.DataFrame:
     """Tidy curves of trained students: student, step, loss, learning_rate, and accuracy at validated steps."""
     frames = []
     for student in students:
-        frames.append(report_curves(_report(run, student)).assign(student=student))
+        report = _report(run, student)
+        frame = pd.DataFrame(report["loss_curve"], columns=["step", "loss", "learning_rate"])
+        accuracies = dict(map(tuple, report["validation_curve"]))
+        accuracy = frame["step"].map(accuracies).astype(float)
+        frames.append(frame.assign(accuracy=accuracy, student=student))
     return pd.concat(frames)
 
 

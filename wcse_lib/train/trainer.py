@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
@@ -240,6 +239,8 @@ def _train_within_memory(training: Training, steps: list[np.ndarray]) -> tuple[l
 def _report(
     training: Training, steps: list[np.ndarray], history: list[dict], facts: dict[str, Any]
 ) -> dict[str, Any]:
+    import torch
+
     rows, settings, seen = training.rows, training.settings, np.concatenate(steps)
     n_tokens, seconds = int(rows.lengths[seen].sum()), history[-1]["seconds"]
     size, n_trained = facts["n_parameters"], facts["n_trained_parameters"]
@@ -251,6 +252,12 @@ def _report(
     versions = {}
     for name in LIBRARIES:
         versions[name] = getattr(sys.modules.get(name), "__version__", None)
+    # bytes: of the GPU, else of the process, ever (macOS counts bytes, Linux KiB)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated()
+    elif sys.platform != "darwin":
+        memory *= 1024
     amounts = {
         "n_examples": len(rows.lengths),
         "n_dropped_long": training.n_dropped_long,
@@ -261,7 +268,7 @@ def _report(
         "seconds": seconds,
         "validation_seconds": sum(entry.get("validation_seconds", 0.0) for entry in history),
         "tokens_per_second": n_tokens / seconds,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": memory,
     }
     curves = {
         "loss_curve": [(entry["step"], entry["loss"], entry["learning_rate"]) for entry in history],
@@ -286,20 +293,3 @@ def _planned_tokens(training: Training) -> float:
     if settings.training == "epochs":
         return float(settings.amount * lengths.sum())
     return float(settings.amount)
-
-
-def _peak_memory() -> int:
-    """Bytes: of the GPU in this training, else of the process, ever."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, Linux KiB
-
-
-def report_curves(report: dict[str, Any]) -> pd.DataFrame:
-    """A train report's `step`, `loss`, `learning_rate` and, at checkpoints, validation `accuracy`."""
-    frame = pd.DataFrame(report["loss_curve"], columns=["step", "loss", "learning_rate"])
-    accuracies = dict(map(tuple, report["validation_curve"]))
-    return frame.assign(accuracy=frame["step"].map(accuracies).astype(float))
