@@ -9,6 +9,7 @@ import pandas as pd
 
 from wcse_lib import forecast
 from wcse_lib.budget import Spend
+from wcse_lib.intervals import Estimate
 from wcse_lib.plan.pilot import PilotCounts, joined
 from wcse_lib.study import Crossing, Study
 
@@ -120,10 +121,10 @@ def _who_is_ahead(study: Study, spend: Spend, pilot: dict[str, PilotCounts], oth
         f"{100 * p_ahead[-1]:.0f} % at the largest budget between 1 and {most:.0f} samples of {reference}"
     )
     if crossing.p >= 0.5:
-        text += (
-            f"; the curves cross at about {crossing.value:.1f} samples of {reference} "
-            f"({crossing.low:.1f} to {crossing.high:.1f})"
-        )
+        unit = f"samples of {reference}"
+        samples = Estimate(crossing.value, crossing.low, crossing.high, unit=unit)
+        where = samples.text(decimals=1, interval=" ({low} to {high})")
+        text += f"; the curves cross at about {where}"
     return f"{text}; the chance of a crossing there is {100 * crossing.p:.0f} %."
 
 
@@ -140,4 +141,5 @@ def _never_solved(pilot: dict[str, PilotCounts]) -> str:
 
 
 def _percent(row) -> str:
-    return f"{100 * row.value:.0f} % ({100 * row.low:.0f} to {100 * row.high:.0f} %)"
+    rate = Estimate(row.value, row.low, row.high, unit="%")
+    return rate.text(decimals=0, interval=" ({low} to {high} %)")
