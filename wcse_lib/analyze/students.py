@@ -156,11 +156,10 @@ def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
                 columns = ("base", *Metric._fields, "n_problems", "value", "low", "high")
                 row = {column: row[column] for column in columns}
                 yield {"comparison": f"{plus}_minus_{minus}"} | row
-    budget = max(run.study.budget.samples, key=run.study.budget.samples.get)
     for base, student in run.study.students.items():
         arm = _arm_sampled_alike(run, student.model)
         if arm is not None:
-            profile = arms[arm].profiles[budget]
+            profile = arms[arm].profiles[run.study.budget.largest]
             as_arm = profile["n_correct"] / profile["n"]
             (base_student,) = tested.groups[base, Group("base")]
             as_base = tested.scores[base_student][SAMPLED_PASS_AT_1][tested.sets == HELD_OUT]

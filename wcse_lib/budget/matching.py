@@ -369,7 +369,7 @@ def mixed_arm(
         samples[budget_name] = max(1, round(n_samples))
         used[budget_name] = spend.cost(part) / money
         planned[budget_name] = planned_amounts(study, arms, part, n_problems)
-    largest = parts[_largest(study.budget.samples)]
+    largest = parts[study.budget.largest]
     n_reference = max(study.budget.samples.values())
     return PlannedMixed(
         shares=dict(shares),
@@ -402,10 +402,6 @@ def adaptive_arm(study: Study, name: str, arms: Mapping[str, PlainArm]) -> Plann
     parent = dict(arms[rule.of])
     parent.pop("kind")
     return PlannedAdaptive(**parent, rule=rule)
-
-
-def _largest(samples: Mapping[str, int]) -> str:
-    return max(samples, key=samples.get)
 
 
 def unspent(arms: Mapping[str, PlannedArm]) -> Iterable[str]:

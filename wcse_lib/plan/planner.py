@@ -132,8 +132,7 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
 def _shares(draft: Draft, arm: MixedArm, spend: Spend) -> dict[str, float]:
     if arm.mix != "best":
         return arm.mix
-    largest = max(draft.study.budget.samples, key=draft.study.budget.samples.get)
-    return best_shares(spend, draft.pilot, largest)
+    return best_shares(spend, draft.pilot, draft.study.budget.largest)
 
 
 def add_students(draft: Draft, sizes: dict | None = None) -> None:

@@ -122,12 +122,11 @@ def _lessons(study: Study, base: str) -> Iterator[Lesson]:
     if controls.pooled:
         for budget_name in study.budget.samples:
             yield Lesson("pooled", None, budget_name, MAIN)
-    largest = max(study.budget.samples, key=study.budget.samples.get)
     if controls.reference:
-        yield Lesson("reference", None, largest, None)
+        yield Lesson("reference", None, study.budget.largest, None)
     own = _own_arm(study, spec.model)
     if controls.wrong and own is not None:
-        yield Lesson("wrong", own, largest, None)
+        yield Lesson("wrong", own, study.budget.largest, None)
 
 
 def _own_arm(study: Study, model: str) -> str | None:

@@ -160,6 +160,10 @@ class Budget(Strict):
         the largest."""
         return dict(sorted(samples.items(), key=lambda item: item[1]))
 
+    @property
+    def largest(self) -> str:
+        return max(self.samples, key=self.samples.get)
+
 
 class Pilot(Strict):
     """A small study of the same arms, sampled first, from which 01 forecasts (without students)."""
