@@ -12,6 +12,7 @@ from wcse_lib.plan import make_plan
 from wcse_lib.store import KEY, SampleWriter, read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     AdaptiveArm,
+    ImportedArm,
     MixedArm,
     ModelFacts,
     Plan,
@@ -139,11 +140,13 @@ def _planned_arm(study: Study, name: str, given: dict) -> dict:
         return arm | {key: given[key] for key in given if key in PlannedMixed.model_fields}
     facts = dict.fromkeys(ModelFacts.model_fields)
     if isinstance(spec, AdaptiveArm):
-        kind, model = "adaptive", study.arms[spec.adaptive.of].model
+        kind, parent = "adaptive", study.arms[spec.adaptive.of]
+        model, engine = parent.model, parent.engine
         arm["rule"] = spec.adaptive.model_dump()
     else:
-        kind, model = ("imported" if spec.engine == "import" else "drawn"), spec.model
-    arm |= facts | {"kind": kind, "model": model, "engine": spec.engine}
+        kind = "imported" if isinstance(spec, ImportedArm) else "drawn"
+        model, engine = spec.model, spec.engine
+    arm |= facts | {"kind": kind, "model": model, "engine": engine}
     return arm | {
         key: value for key, value in given.items() if not (key == "model" and value is None)
     }

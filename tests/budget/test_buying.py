@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from wcse_lib.budget.buying import exchange, match, match_by_curves, matched_samples
 from wcse_lib.budget.checkpoints import ModelSize
 from wcse_lib.budget.costs import COST_MODELS, SampleCost, cost
+from wcse_lib.study import Price
 
 GEMMA_27B = ModelSize(27_000_000_000, 26_000_000_000, 27_000_000_000, 46, 4096)
 GEMMA_9B = ModelSize(9_000_000_000, 8_500_000_000, 9_000_000_000, 42, 4096)
@@ -97,7 +98,7 @@ def test_every_way_to_count_prompts_stands_once_whichever_the_study_takes():
 
 
 def test_judging_is_noted_where_it_is_counted():
-    judged = SampleCost(100, size=1e9, price={"model": "m", "output": 1.0}, judge={"usd": 0.002})
+    judged = SampleCost(100, size=1e9, price=Price(model="m", output=1.0), judge={"usd": 0.002})
     arms = {"se": judged, "wc": SampleCost(100, 0, 1e9)}
     notes = exchange("se", arms).set_index(["cost_model", "arm"])["leaves_out"]
     assert "judging" in notes["price", "se"]
@@ -127,8 +128,8 @@ def test_any_number_of_arms_and_prompts_counted_once():
 
 
 def test_a_free_sample_cannot_be_matched():
-    paid = SampleCost(100, price={"model": "m", "output": 10.0})
-    free = SampleCost(10, price={"model": "free", "output": 0.0})
+    paid = SampleCost(100, price=Price(model="m", output=10.0))
+    free = SampleCost(10, price=Price(model="free", output=0.0))
     with pytest.raises(ValueError, match="wc: another sample costs nothing"):
         match("price", "se", {"se": paid, "wc": free}, {"low": 1})
 

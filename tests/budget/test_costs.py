@@ -9,12 +9,13 @@ from wcse_lib.budget.costs import (
     sampling_flops,
     training_flops,
 )
+from wcse_lib.study import Price
 
 ARM = SampleCost(
     100,
     size=1e9,
     device_seconds=2.0,
-    price={"model": "m", "output": 10.0},
+    price=Price(model="m", output=10.0),
     judge={"usd": 0.002, "flops": 1e9, "seconds": 0.5},
 )
 
@@ -60,7 +61,7 @@ def test_what_is_lacking_is_named():
     with pytest.raises(ValueError, match="by seconds: the arm has no device_seconds"):
         cost(SampleCost(1), "seconds")
     with pytest.raises(ValueError, match="m: price 'output' = -10"):
-        cost(SampleCost(100, price={"model": "m", "output": -10}), "price")
+        cost(SampleCost(100, price=Price(model="m", output=-10)), "price")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from conftest import ROOT
 
 from wcse_lib.budget.buying import matched_samples
 from wcse_lib.budget.prices import read_price, usd
+from wcse_lib.study import Price
 
 PRICES = ROOT / "params" / "prices.yaml"
-ROW = {"model": "m", "input": 2.0, "output": 8.0, "cached": 0.5, "batch_discount": 0.5}
+ROW = Price(model="m", input=2.0, output=8.0, cached=0.5, batch_discount=0.5)
 
 
 def test_usd_by_hand():
@@ -24,13 +25,13 @@ def test_usd_names_what_it_lacks():
 
 def test_five_flash_samples_cost_0_15_of_a_pro_sample():
     pro, flash = (read_price(PRICES, f"gemini-1.5-{model}") for model in ("pro", "flash"))
-    assert matched_samples(1, pro["output"], flash["output"]) == 35
+    assert matched_samples(1, pro.output, flash.output) == 35
     assert 5 * usd(flash, 512) / usd(pro, 512) == pytest.approx(0.15, abs=0.01)
 
 
 @pytest.mark.parametrize("model", ["gemini-1.5-pro", "gpt-4.1", "gemini-3.5-flash"])
 def test_every_price_has_a_source(model):
-    assert read_price(PRICES, model)["source"]
+    assert read_price(PRICES, model).source
 
 
 def test_a_model_without_price_is_named_with_those_that_have_one():
@@ -44,10 +45,10 @@ def test_the_newest_row_by_a_date_counts(tmp_path):
     path = tmp_path / "prices.yaml"
     row = '- {model: m, date: "%s", output: %s, source: s}\n'
     path.write_text("prices:\n" + row % ("2025-01", 2) + row % ("2025-03", 1))
-    assert read_price(path, "m")["output"] == 1
-    assert read_price(path, "m", "2025-02")["output"] == 2
+    assert read_price(path, "m").output == 1
+    assert read_price(path, "m", "2025-02").output == 2
     path.write_text("prices:\n" + row % ("2025-01-01", 2))
-    assert read_price(path, "m", "2025-01")["output"] == 2  # a month holds its days
+    assert read_price(path, "m", "2025-01").output == 2  # a month holds its days
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_negative_prices_and_damaged_checkpoints(tmp_path, monkeypatch):
     (tmp_path / "p.yaml").write_text(
         "prices:\n- {model: gemma-27b, date: '2026-01', source: x, output: -3.0}\n"
     )
-    with pytest.raises(StudyError, match=r"p\.yaml: prices, row 1 .*output = -3.0"):
+    with pytest.raises(StudyError, match=r"p\.yaml: prices, row 1: output = -3.0"):
         plan(tmp_path / "out", match="price", prices=str(tmp_path / "p.yaml"))
     model = tmp_path / "model"
     model.mkdir()

@@ -6,7 +6,7 @@ import pytest
 from studies import taught_study
 
 from wcse_lib import budget, pipeline
-from wcse_lib.plan import students as matrix
+from wcse_lib.plan import students
 from wcse_lib.store import StudyError
 from wcse_lib.study import Machine, PlannedStudent, resolve_model, write_yaml
 
@@ -35,9 +35,9 @@ def test_paradigms_come_from_who_teaches_whom(monkeypatch):
     size = budget.read_model(resolve_model("nano-student"))
     of = {"nano-se": 100, "nano-wc": 50, "nano-student": 10}
     fake = {resolve_model(name): type(size)(n, n, n, 1, 1) for name, n in of.items()}
-    monkeypatch.setattr(matrix.budget, "read_model", fake.get)
-    found = matrix.list_students(*sized_arms(controls={"pooled": True}))
-    paradigms = {name: entry["paradigm"] for name, entry in found.items() if name.endswith(".low")}
+    monkeypatch.setattr(students.budget, "read_model", fake.get)
+    found = students.list_students(*sized_arms(controls={"pooled": True}))
+    paradigms = {name: entry.paradigm for name, entry in found.items() if name.endswith(".low")}
     assert paradigms == {
         "mid.big.low": "kd",
         "mid.small.low": "w2s",
@@ -52,11 +52,9 @@ def test_paradigms_come_from_who_teaches_whom(monkeypatch):
         "big.again.low": "w2s",
         "big.pooled.low": "kd",
     }
-    assert all(
-        found[name]["paradigm"] is None for name in ("mid.base", "mid.reference", "big.wrong")
-    )
+    assert all(found[name].paradigm is None for name in ("mid.base", "mid.reference", "big.wrong"))
     assert "mid.wrong" not in found
-    assert found["big.wrong"]["arm"] == "big"
+    assert found["big.wrong"].arm == "big"
 
 
 def test_a_student_of_an_earlier_round_teaches_itself():
@@ -66,12 +64,12 @@ def test_a_student_of_an_earlier_round_teaches_itself():
         "wc": {"model": "outputs/r-round1/04_finetune/small.wc.high/model", "once": "small"},
     }
     sized = dict.fromkeys(arms, 1.0e9)
-    found = matrix.list_students(
+    found = students.list_students(
         taught_study(arms=arms, students={"small": {"model": "nano-student"}}), sized
     )
-    assert found["small.wc.high"]["paradigm"] == "self"
-    assert found["small.se.high"]["paradigm"] == "kd"
-    assert found["small.wrong"]["arm"] == "wc"
+    assert found["small.wc.high"].paradigm == "self"
+    assert found["small.se.high"].paradigm == "kd"
+    assert found["small.wrong"].arm == "wc"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +89,7 @@ def test_a_training_that_cannot_be_is_refused_by_the_plan(training, message):
         "max_tokens": 256,
     }
     with pytest.raises(StudyError, match=message):
-        matrix.list_students(taught_study(training=given | training), arms)
+        students.list_students(taught_study(training=given | training), arms)
 
 
 def test_packages_that_a_training_lacks_are_named_before_any_compute(tmp_path, monkeypatch):
@@ -104,7 +102,7 @@ def test_packages_that_a_training_lacks_are_named_before_any_compute(tmp_path, m
             "report_to": ["wandb"],
         }
     )
-    assert matrix.packages(data, Machine()) == ["bitsandbytes", "unsloth", "wandb"]
+    assert students.packages(data, Machine()) == ["bitsandbytes", "unsloth", "wandb"]
     write_yaml(tmp_path / "p.yaml", data.model_dump(mode="json", exclude_defaults=True))
     with pytest.raises(
         StudyError, match="not installed here.*: bitsandbytes, unsloth, wandb; install"
@@ -119,7 +117,7 @@ def test_settings_take_the_methods_rate_and_a_seed_of_their_own():
     lora = taught_study(training={"amount": {"low": 1, "high": 2}, "method": "lora"})
     assert (taught_study().training.rate, lora.training.rate) == (1e-5, 2e-4)
     seeds = {
-        matrix.settings(
+        students.settings(
             taught_study(seed=s), student.model_copy(update={"seed": t}), Machine()
         ).seed
         for s in (0, 3, 2**31 - 1)
@@ -140,7 +138,7 @@ def test_names_recipes_and_seeds():
     }
     wanted = taught_study(recipes=recipes, controls={"wrong": False})
     arms = {"se": 2.0, "wc": 1.0}
-    found = matrix.list_students(wanted, arms)
+    found = students.list_students(wanted, arms)
     main = {f"{s}.{a}.{b}" for s in ("small", "wc") for a in ("se", "wc") for b in ("low", "high")}
     assert set(found) == (
         {"small.base", "wc.base", "small.reference", "wc.reference"}
@@ -148,14 +146,14 @@ def test_names_recipes_and_seeds():
         | {f"{name}.raw" for name in main}
         | {"small.se.high.one", "small.wc.high.one"}
     )
-    assert found["wc.se.low.raw"]["recipe"] == "raw"
-    assert found["wc.se.low"]["recipe"] == "main"
-    seeded = matrix.list_students(
+    assert found["wc.se.low.raw"].recipe == "raw"
+    assert found["wc.se.low"].recipe == "main"
+    seeded = students.list_students(
         taught_study(training={"amount": {"low": 1, "high": 2}, "seeds": [4, 5]}), arms
     )
     assert "wc.base" in seeded
     assert "wc.wc.low.s4" in seeded
-    assert seeded["wc.wrong.s5"]["seed"] == 5
+    assert seeded["wc.wrong.s5"].seed == 5
     assert "wc.wc.low" not in seeded
 
 
@@ -163,4 +161,4 @@ def test_two_students_of_one_name_are_refused():
     arms = {"se": {"model": "nano-se"}, "pooled": {"model": "nano-wc"}}
     sized = dict.fromkeys(arms, 1.0)
     with pytest.raises(StudyError, match="small.pooled.low.*rename"):
-        matrix.list_students(taught_study(arms=arms, controls={"pooled": True}), sized)
+        students.list_students(taught_study(arms=arms, controls={"pooled": True}), sized)

@@ -8,7 +8,7 @@ import pytest
 
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.study import STAGES, Study, load_study
+from wcse_lib.study import STAGES, MixedArm, Study, load_study
 
 from conftest import ROOT  # isort: skip
 
@@ -26,10 +26,12 @@ TWINS = sorted(p.stem for p in (ROOT / "params/nano").glob("*.yaml"))
 
 def structure(study: Study) -> dict:
     """What makes a study the experiment that it is, whatever its models, sizes and numbers."""
+    made = {name: type(arm) for name, arm in study.arms.items() if name not in study.plain_arms}
+    mixes = [arm.mix for arm in study.arms.values() if isinstance(arm, MixedArm)]
     return {
-        "arms": {
-            n: (a.mix == "best", bool(a.mix), bool(a.adaptive)) for n, a in study.arms.items()
-        },
+        "arms": list(study.arms),
+        "made of other arms": made,
+        "best mix": "best" in mixes,
         "budget": (
             study.budget.reference,
             list(study.budget.samples),

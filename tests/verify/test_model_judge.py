@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from small_study import PROBLEMS, make_run, sums, verify
 
-from wcse_lib.sample import cluster
+from wcse_lib.sample import engines
 from wcse_lib.sample.engines import Output
 from wcse_lib.store import KEY, StudyError, read_json, read_samples
 from wcse_lib.study import Machine, write_yaml
@@ -76,7 +76,7 @@ class Judge:
 @pytest.fixture
 def fake(monkeypatch):
     Judge.opened, Judge.asked = 0, []
-    monkeypatch.setattr(cluster, "open_engine", Judge)
+    monkeypatch.setattr(engines, "open_engine", Judge)
     return Judge
 
 

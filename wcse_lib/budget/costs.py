@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from wcse_lib.budget.numbers import check_not_negative, check_positive
 from wcse_lib.budget.prices import usd
-from wcse_lib.study import ModelSize
+from wcse_lib.study import ModelSize, Price
 
 # How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
 # cache (in FLOPs like once; in USD at the cached price).
@@ -73,7 +73,7 @@ class SampleCost:
     n_prompt_tokens: float = 0.0
     size: ModelSize | float | None = None
     device_seconds: float | None = None
-    price: Mapping | None = None
+    price: Price | None = None
     batch: bool = False
     judge: Mapping[str, float] = field(default_factory=dict)
 

@@ -152,7 +152,7 @@ def cost_of(facts: ModelFacts, batch: bool = False, **changes) -> SampleCost:
         "n_prompt_tokens": facts.prompt_tokens or 0.0,
         "size": facts.size or facts.n_parameters,
         "device_seconds": facts.seconds_per_sample,
-        "price": facts.price.model_dump() if facts.price else None,
+        "price": facts.price,
         "judge": facts.judge or {},
         "batch": batch,
     }

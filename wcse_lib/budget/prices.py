@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -16,14 +15,14 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def usd(
-    price: Mapping, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False
+    price: Price, n_tokens: float, n_prompt_tokens=0.0, n_cached_tokens=0.0, batch: bool = False
 ) -> float:
     """USD of `n_tokens` output and `n_prompt_tokens` input tokens, `n_cached_tokens` of these read from a cache.
 
-    `price`: a row of the price table, USD per million tokens. Raises ValueError when it lacks a price that is needed.
+    `price`: USD per million tokens. Raises ValueError when it lacks one that is needed.
     Leaves out cache writes and storage, surcharges for long prompts, minimum charges, taxes. Source: the row's own.
 
-    >>> usd({"model": "m", "output": 8.0, "input": 2.0}, n_tokens=500, n_prompt_tokens=1000)
+    >>> usd(Price(model="m", output=8.0, input=2.0), n_tokens=500, n_prompt_tokens=1000)
     0.006
     """
     n_uncached = n_prompt_tokens - n_cached_tokens
@@ -39,13 +38,13 @@ def usd(
     return total / 1e6 * (1 - discount)
 
 
-def _price(price: Mapping, key: str) -> float:
+def _price(price: Price, key: str) -> float:
     """One number of a row. Raises ValueError where it is missing or negative."""
-    model = price.get("model")
-    if price.get(key) is None:
-        raise ValueError(f"{model}: its price row has no {key!r}; add it, with its source")
-    check_not_negative(**{f"{model}: price {key!r}": price[key]})
-    return price[key]
+    amount = getattr(price, key)
+    if amount is None:
+        raise ValueError(f"{price.model}: its price row has no {key!r}; add it, with its source")
+    check_not_negative(**{f"{price.model}: price {key!r}": amount})
+    return amount
 
 
 class _Row(Strict):

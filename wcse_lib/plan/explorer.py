@@ -166,7 +166,7 @@ class Explorer:
 
     def _at_rate(self, cost: SampleCost, unit: str, rate: float) -> SampleCost:
         if unit == "USD":
-            return replace(cost, price={**cost.price, "output": rate})
+            return replace(cost, price=cost.price.model_copy(update={"output": rate}))
         if unit == "tokens":
             return cost
         size = rate * self.parameter_scale

@@ -151,7 +151,7 @@ def diversity(rows: Frame, ax):
 @sheet()
 def false_positives(rows: Frame, ax):
     """Share of samples with a correct answer whose reasoning is wrong, by judge, budget and arm."""
-    corrected_by = rows["corrected_by"].fillna("") if "corrected_by" in rows else ""
+    corrected_by = rows["corrected_by"].astype(object).fillna("") if "corrected_by" in rows else ""
     judges = rows.assign(corrected_by=corrected_by)[["judge", "corrected_by"]]
     groups = ["Judge: " + judge_words(*judge) for judge in judges.itertuples(index=False)]
     rows = rows.assign(group=groups, row=rows["budget"] + " budget")

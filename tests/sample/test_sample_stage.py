@@ -28,7 +28,7 @@ def test_an_arms_own_temperature(tmp_path, monkeypatch):
 def test_the_first_prompt_is_shown_with_its_token_ids(tmp_path):
     run = planned(tmp_path, {"model": "nano-student"})
     text = first_prompt(run, "wc")
-    assert "token ids (beginning of sequence: '<s>' = 1): [1, " in text
+    assert "token ids (beginning of sequence: '<|bos|>' = 1): [1, " in text
 
 
 def rows_of(*samples) -> pd.DataFrame:
