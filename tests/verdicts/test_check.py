@@ -133,7 +133,7 @@ def test_code_through_the_first_three_rooms(tmp_path):
         assert rows.loc[(str(i), 1), "reason"] == rows.loc[(str(i), 2), "reason"]
     assert "limit" in rows.loc[("3", 1), "reason"] or "killed" in rows.loc[("3", 1), "reason"]
     assert rows.loc[("0", 0), "extracted"] == MBPP[0][2][0] + "\n"
-    assert rows["verifier"].str.startswith("wcse-tests/1 (").all()
+    assert rows["verifier"].str.startswith("wcse-tests/2 (").all()
     examples = pd.read_parquet(run.path("03", "se", "examples.parquet"))
     assert len(examples) == 10
     assert judges_of(run.study) == []

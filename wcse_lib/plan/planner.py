@@ -86,7 +86,8 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
             draft.known[name] = describe(study, name)
     with gaps.allowed(lambda error: _missing_problems(study, error)):
-        draft.splits, draft.dropped = load_problems(study.dataset, study.seed)
+        seconds = study.verification.seconds
+        draft.splits, draft.dropped = load_problems(study.dataset, study.seed, seconds)
         if study.students:
             check_splits(study, draft.splits)
     if study.pilot and gaps.strict:

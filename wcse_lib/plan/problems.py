@@ -10,25 +10,29 @@ from wcse_lib.nano import make_problems
 from wcse_lib.plan import copies
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, question_key, read_split
 from wcse_lib.store import StudyError
-from wcse_lib.study import Dataset, Study
+from wcse_lib.study import Dataset, Study, Verification
+from wcse_lib.verdicts import solutions_faults
 
 Splits = dict[str, pd.DataFrame]
 NANO_LEVELS = (1, 2, 3, 4)
 
 
-def load_problems(dataset: Dataset, seed: int) -> tuple[Splits, list[dict]]:
+def load_problems(
+    dataset: Dataset, seed: int, seconds: float = Verification().seconds
+) -> tuple[Splits, list[dict]]:
     """The problems of a study, and every row that was left out, with split, problem_id, reason and, of a copy, the
     held-out problem (`other`).
 
     Returns frames by name: `train`, `validation` and `held_out` (COLUMNS; `held_out` also `set`: "held_out" or the
     name of a transfer set, whose ids start with it), and `near_duplicates` (copies.PAIRS): training problems that
-    stayed although a held-out one is much like them. Raises StudyError when a file or hub cannot be read, lacks a
-    column, or holds fewer problems than asked for.
+    stayed although a held-out one is much like them. Code tasks whose own solution fails their tests, each run for
+    `seconds` at most, are left out. Raises StudyError when a file or hub cannot be read, lacks a column, or holds fewer
+    problems than asked for.
     """
     dropped: list[dict] = []
     if dataset.name in ("nano", "reasoning_gym"):
         return _draw_splits(dataset, seed, dropped), dropped
-    return _read_splits(dataset, seed, dropped), dropped
+    return _read_splits(dataset, seed, dropped, seconds), dropped
 
 
 def check_splits(study: Study, splits: Splits) -> None:
@@ -66,7 +70,7 @@ def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
     return splits
 
 
-def _read_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
+def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], seconds: float) -> Splits:
     """Splits of files or hubs; copies of held-out problems are left out of training."""
     train = _read(dataset, "train", seed, dropped)
     names = list(dataset.transfer)
@@ -91,10 +95,11 @@ def _read_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
     wanted = {"held_out": ("n_held_out", dataset.n_held_out)}
     for name, held in dataset.transfer.items():
         wanted[name] = (f"transfer.{name}.n", held.n)
-    tested = [_first(sets[name], name, *wanted[name], dropped) for name in names]
+    trial = _Trial(seconds, dropped)
+    tested = [trial.first(sets[name], name, *wanted[name]) for name in names]
     splits = {
-        "train": _first(train.iloc[:n_train], "train", "n_train", dataset.n_train, dropped),
-        "validation": train.iloc[n_train:],
+        "train": trial.first(train.iloc[:n_train], "train", "n_train", dataset.n_train),
+        "validation": trial.first(train.iloc[n_train:], "validation", "n_validation", None),
         "held_out": pd.concat([_no_problem(), *tested]),
     }
     used: set[str] = set()
@@ -139,16 +144,40 @@ def _without_copies(
     return train[~train["problem_id"].isin(ids)], near
 
 
-def _first(
-    frame: pd.DataFrame, split: str, key: str, n: int | None, dropped: list[dict]
-) -> pd.DataFrame:
-    """The first n problems; all where n is not given. Raises StudyError where there are fewer."""
-    n = len(frame) if n is None else n
-    if n > len(frame):
-        raise StudyError(
-            f"dataset.{key} = {n}: only {len(frame)} problems are usable; "
-            "ask for fewer, or leave the key out"
-        )
-    reason = f"beyond dataset.{key} = {n}"
-    dropped += [drop(split, problem_id, reason) for problem_id in frame["problem_id"][n:]]
-    return frame.iloc[:n]
+class _Trial:
+    """Takes the problems of a split, and leaves out code tasks whose own solution fails their tests."""
+
+    def __init__(self, seconds: float, dropped: list[dict]):
+        self.seconds, self.dropped = seconds, dropped
+
+    def first(self, frame: pd.DataFrame, split: str, key: str, n: int | None) -> pd.DataFrame:
+        """The first n problems; all where n is not given. Raises StudyError where there are fewer."""
+        if (frame["tests"] != "").any():
+            frame = self._solved(frame, split, len(frame) if n is None else n)
+        n = len(frame) if n is None else n
+        if n > len(frame):
+            raise StudyError(
+                f"dataset.{key} = {n}: only {len(frame)} problems are usable; "
+                "ask for fewer, or leave the key out"
+            )
+        reason = f"beyond dataset.{key} = {n}"
+        self.dropped += [drop(split, problem_id, reason) for problem_id in frame["problem_id"][n:]]
+        return frame.iloc[:n]
+
+    def _solved(self, frame: pd.DataFrame, split: str, n: int) -> pd.DataFrame:
+        """The problems without the unsolved ones among those that are tried until n are solved."""
+        solved, rest = frame.iloc[:0], frame
+        while len(solved) < n and len(rest):
+            n_tried = n - len(solved)
+            tried, rest = rest.iloc[:n_tried], rest.iloc[n_tried:]
+            faults = solutions_faults(tried, self.seconds)
+            for problem_id, fault in zip(tried["problem_id"], faults):
+                if fault:
+                    self.dropped.append(drop(split, problem_id, fault))
+            solved = pd.concat([solved, tried[faults == ""]])
+        if solved.empty and len(frame):
+            raise StudyError(
+                f"dataset: no problem of {split} is usable ({faults.iloc[0]}); "
+                "check columns.tests, columns.solution and columns.entry_point, or leave out columns.solution"
+            )
+        return pd.concat([solved, rest])

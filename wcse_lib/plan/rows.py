@@ -12,7 +12,7 @@ import pandas as pd
 from wcse_lib import answers
 from wcse_lib.store import StudyError, encodable, field, read_table
 from wcse_lib.study import Columns, Dataset, resolve
-from wcse_lib.verdicts import open_task, task_score
+from wcse_lib.verdicts import open_task, task_score, tests_fault, with_entry_point
 
 COLUMNS = ["problem_id", "question", "answer", "level", "reference", "tests"]
 # A line that holds its answer, and is not only that.
@@ -85,7 +85,7 @@ def _problem(row: dict, columns: Columns, style: str, where: str, number: int) -
 
     question, tests = text(columns.question), text(columns.tests)
     if columns.entry_point:
-        tests += f"\n\ncheck({text(columns.entry_point)})\n"
+        tests = with_entry_point(tests, text(columns.entry_point))
     return {
         "problem_id": text(columns.problem_id) if columns.problem_id else _id_of(question),
         "question": question,
@@ -111,7 +111,7 @@ def _why_unusable(problem: dict, columns: Columns, levels: set[str] | None) -> s
     if levels is not None and problem["level"] not in levels:
         return "its level is not among dataset.levels"
     if columns.tests:
-        return "" if problem["tests"].strip() else "no tests"
+        return tests_fault(problem["question"], problem["tests"])
     return "" if problem["answer"].strip() else "no answer can be read from the answer field"
 
 

@@ -17,9 +17,11 @@ class Columns(Strict):
     solution: str | None = None  # a reference solution, for the control students
     level: str | None = None  # difficulty, for dataset.levels and tables
     problem_id: str | None = None  # numbered by their place when left out
-    # code tasks: tests to run after the answer's code; `answer` is then not read
+    # code tasks: tests to run after the answer's code, a field or a text of fields such as
+    # "{test_setup_code}\n{test_list}" (MBPP); `answer` is then not read
     tests: str | None = None
-    # code tasks: the function's name, where tests define `check(candidate)` (HumanEval)
+    # code tasks: the function's name, where tests define `check(candidate)` (HumanEval) or are
+    # inputs and outputs of a function
     entry_point: str | None = None
 
     @model_validator(mode="after")

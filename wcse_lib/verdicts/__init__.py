@@ -1,6 +1,8 @@
 """Whether one sample is right: by its answer, by tests in a sandbox, or by a task."""
 
-from wcse_lib.verdicts.check import KEY_COLUMNS, VERDICTS, Reason, reason_kind, verifier
+from wcse_lib.verdicts.check import KEY_COLUMNS, VERDICTS, verifier
+from wcse_lib.verdicts.execute import solutions_faults, tests_fault
+from wcse_lib.verdicts.forms import with_entry_point
 from wcse_lib.verdicts.judgements import (
     JUDGED,
     JUDGEMENTS,
@@ -10,6 +12,7 @@ from wcse_lib.verdicts.judgements import (
     judged_rows,
     with_judgements,
 )
+from wcse_lib.verdicts.reasons import Reason, reason_kind
 from wcse_lib.verdicts.scores import (
     PRIMARY_METRIC,
     SAMPLED_PASS_AT_1,
@@ -39,8 +42,11 @@ __all__ = [
     "metric_words",
     "open_task",
     "reason_kind",
+    "solutions_faults",
     "student_scores",
     "task_score",
+    "tests_fault",
     "verifier",
+    "with_entry_point",
     "with_judgements",
 ]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 
 import numpy as np
@@ -16,26 +13,12 @@ from wcse_lib import answers
 from wcse_lib.store import KEY
 from wcse_lib.study import Verification
 from wcse_lib.verdicts import sandbox
-from wcse_lib.verdicts.code import Program, program
+from wcse_lib.verdicts.execute import run_samples
+from wcse_lib.verdicts.reasons import Reason
 from wcse_lib.verdicts.tasks import task_verdict
 
 KEY_COLUMNS = {"author": "string", "problem_id": "string", "sample_index": "int64"}
 VERDICTS = KEY_COLUMNS | dict.fromkeys(["extracted", "verdict", "reason", "verifier"], "string")
-
-
-class Reason(StrEnum):
-    """How the `reason` of a verdict row begins where others ask for it; details may follow."""
-
-    TRUNCATED = "truncated"
-    FAILED = "the sample failed"
-    NO_CODE = "no code"
-    BAD_GOLD = "gold cannot be parsed"
-    TIMEOUT = "timeout"
-
-
-def reason_kind(reason: pd.Series) -> pd.Series:
-    """Reasons without the statement of the tests or the message of the code that they name."""
-    return reason.str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
 
 
 @contextmanager
@@ -48,8 +31,8 @@ def verifier(style: str, workers: int = 1, how: Verification | None = None) -> I
     """
     how = how or Verification()
     if how.by == "tests":
-        check = partial(_run_tests, workers=workers, seconds=how.seconds)
-        name = f"wcse-tests/1 ({sandbox.containment()})"
+        check = partial(run_samples, workers=workers, seconds=how.seconds)
+        name = f"wcse-tests/2 ({sandbox.containment()})"
         yield partial(_verify, check=check, gold=["question", "tests"], name=name)
         return
     options = {"workers": workers, "limit_seconds": how.seconds}
@@ -92,25 +75,3 @@ def _verify(
         )
         .reset_index(drop=True)
     )
-
-
-def _run_tests(
-    texts: list[str], golds: list[list[str]], workers: int, seconds: float
-) -> list[tuple[str | None, str, str]]:
-    """Run each text's code on its problem's (question, tests), equal code once: (code, verdict, reason)."""
-    limits = sandbox.Limits(wall_seconds=2 * seconds, cpu_seconds=math.ceil(seconds))
-    programs = [program(text, question, tests) for text, (question, tests) in zip(texts, golds)]
-    distinct = list(dict.fromkeys(programs))
-
-    def run(one: Program) -> tuple[str, str]:
-        if not one.code.strip():
-            return "incorrect", str(Reason.NO_CODE)
-        return sandbox.run_tests(one.code, one.tests, limits, one.entry_point)
-
-    with ThreadPoolExecutor(workers) as threads:
-        results = dict(zip(distinct, threads.map(run, distinct)))
-    rows = []
-    for one in programs:
-        code = one.code if one.code.strip() else None
-        rows.append((code, *results[one]))
-    return rows

@@ -29,10 +29,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Output:
-    """One finished sample. `finish_reason` is stop, length or error (then `error` says why); unknown counts are -1.
-
-    `is_kept` is of a failure that another call would not mend, such as a content filter's: it is not drawn again.
-    """
+    """One finished sample. `finish_reason` is stop, length or error (then `error` says why); unknown counts are -1."""
 
     key: Key
     text: str
@@ -41,7 +38,6 @@ class Output:
     finish_reason: str
     error: str = ""
     usd: float | None = None
-    is_kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,126 @@
+"""Blocks of code in a text, as a Markdown reader and the field's own tags mark them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import NamedTuple
+
+from wcse_lib.verdicts.names import compiles
+
+# lists and quotes may stand before a fence
+FENCE = re.compile(
+    r"(?P<prefix>(?:[ \t]|>|[-*+][ \t]|\d+[.)][ \t])*)(?P<marks>`{3,}|~{3,})(?P<label>.*)"
+)
+PYTHON = re.compile(r"\W*(?:i?python|py)[\w.]*", re.I)
+QUOTE = re.compile(r"[ \t]*>[ \t]?")
+MOST_INDENTED = 3  # a deeper fence than this, seen from the one that opened a block, is part of it
+TAG = "~" * 12  # the fence that stands for a tag
+OPENING = re.compile(
+    r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|<(?:code|python|solution)>)[ \t]*$)|\[PYTHON\]"
+    r"|^[ \t]*\\begin\{(?:lstlisting|minted|verbatim)\}.*$",
+    re.M,
+)
+CLOSING = re.compile(
+    r"^[ \t]*(?:\[DONE\]|\[/CODE\]|</(?:code|python|solution)>).*$|\[/PYTHON\]"
+    r"|^[ \t]*\\end\{(?:lstlisting|minted|verbatim)\}",
+    re.M,
+)
+DONE_BEHIND_CODE = re.compile(r"[ \t]*\[DONE\][ \t]*$", re.M)
+TAG_BEFORE_FENCE = re.compile(rf"^{TAG}python\n\s*(?=(?:```|~~~(?!{TAG})))", re.M)
+TAG_AFTER_FENCE = re.compile(rf"(^[ \t]*(?:```|~~~)[ \t]*\n)\s*{TAG}\n", re.M)
+
+
+class Block(NamedTuple):
+    """A block's label in small letters ("" where it has none) and its code."""
+
+    label: str
+    code: str
+
+    @property
+    def is_python(self) -> bool:
+        return PYTHON.match(self.label) is not None
+
+
+def blocks_of(text: str) -> list[Block]:
+    """The blocks of a text that are not empty, in their order.
+
+    A block that is still open at the end counts, and so does one that was opened before the text: code that ends in a
+    closing fence.
+    """
+    lines = _with_fences(text).split("\n")
+    found: list[Block] = []
+    opening = _opened_before(lines)
+    body: list[str] = []
+    for line in lines:
+        fence = _fence(line)
+        if opening is None:
+            # a tag without a label ends a block that nothing began
+            if fence and not (fence["marks"] == TAG and not fence["label"]):
+                opening, body = fence, []
+        elif fence and _closes(fence, opening):
+            found.append(_block(opening, "\n".join([*body, ""])))
+            # where a closing fence was forgotten, the next block opens all the same
+            opening, body = fence if PYTHON.match(fence["label"]) else None, []
+        else:
+            body.append(_inside(line, opening["prefix"]))
+    if opening is not None:
+        found.append(_block(opening, "\n".join(body)))
+    return [block for block in found if block.code.strip()]
+
+
+def reads_as_code(text: str) -> bool:
+    """Whether a text is Python that does more than name something, or the body of a function."""
+    if text[:1].isspace():
+        return compiles(f"def function():\n{text}\n")
+    return compiles(text) and not compiles(f"[\n{text}\n]") and bool(text.strip())
+
+
+def _with_fences(text: str) -> str:
+    """The text with tags as fences, but for tags around fences."""
+    if "[BEGIN]" in text:
+        text = DONE_BEHIND_CODE.sub("\n[DONE]", text)
+    text = OPENING.sub(f"\n{TAG}python\n", text)
+    text = CLOSING.sub(f"\n{TAG}\n", text)
+    return TAG_AFTER_FENCE.sub(r"\1", TAG_BEFORE_FENCE.sub("", text))
+
+
+def _fence(line: str) -> re.Match | None:
+    """The parts of a fence; code between marks on one line is none."""
+    fence = FENCE.fullmatch(line)
+    return None if fence is None or "`" in fence["label"] else fence
+
+
+def _closes(fence: re.Match, opening: re.Match) -> bool:
+    is_deeper = len(fence["prefix"]) > len(opening["prefix"]) + MOST_INDENTED
+    return fence["marks"].startswith(opening["marks"]) and not is_deeper
+
+
+def _opened_before(lines: list[str]) -> re.Match | None:
+    """The fence that must have stood in the prompt, where the text's first fence closes code."""
+    for number, line in enumerate(lines):
+        if fence := _fence(line):
+            is_bare = not fence["label"].strip()
+            is_tag = fence["marks"] == TAG
+            before = "\n".join(lines[:number])
+            if is_bare and (is_tag or reads_as_code(before)):
+                return FENCE.fullmatch(fence["marks"] + "python")
+            return None
+    return None
+
+
+def _inside(line: str, prefix: str) -> str:
+    """A line of a block without the quote marks and the indentation that its fence has."""
+    for _ in range(prefix.count(">")):
+        line = QUOTE.sub("", line, count=1)
+    indentation = prefix.rpartition("> ")[2]
+    n_spaces = len(line) - len(line.lstrip(" \t"))
+    return line[min(n_spaces, len(indentation)) :]
+
+
+def _block(opening: re.Match, code: str) -> Block:
+    code = code.replace("\ufeff", "")
+    # a list may indent a block and not its fence
+    if re.match(r"\s+(?:async def|def|class|import|from|@)\b", code):
+        code = textwrap.dedent(code)
+    return Block(opening["label"].strip().lower(), code)

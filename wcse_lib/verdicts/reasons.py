@@ -1,0 +1,28 @@
+"""Why a sample has its verdict, in words that others count by, and why a problem's tests decide nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pandas as pd
+
+ONLY_STANDARD = "the sandbox has only Python's standard library"
+
+
+class UnusableTests(Exception):
+    """Tests that cannot run here or that assert nothing, whoever wrote the code; the text says why."""
+
+
+class Reason(StrEnum):
+    """How the `reason` of a verdict row begins where others ask for it; details may follow."""
+
+    TRUNCATED = "truncated"
+    FAILED = "the sample failed"
+    NO_CODE = "no code"
+    BAD_GOLD = "gold cannot be parsed"
+    TIMEOUT = "timeout"
+
+
+def reason_kind(reason: pd.Series) -> pd.Series:
+    """Reasons without the statement of the tests or the message of the code that they name."""
+    return reason.str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
