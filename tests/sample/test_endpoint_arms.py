@@ -5,12 +5,13 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from endpoint_server import Server, answer, answering
 from sample_arms import killed, planned
 
 from wcse_lib.sample import checks, first_prompt, generate, losses
-from wcse_lib.store import KEY, read_json, read_samples
+from wcse_lib.store import KEY, StudyError, read_json, read_samples
 from wcse_lib.study import Machine, Run, write_yaml
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra: api)")
@@ -26,12 +27,13 @@ FAST = {"backoff_seconds": 0.01, "timeout_seconds": 5.0, "max_retries": 2, "conc
 
 @pytest.fixture
 def endpoint(tmp_path, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing")
     servers = []
 
-    def start(behave=answering, n=2, match="count", prompt=None, **keys):
+    def start(behave=answering, n=2, match="count", n_train=6, prompt=None, sampling=None, **keys):
         servers.append(Server(behave))
-        run = planned(tmp_path, ARM, n, match, prompt=prompt or {})
+        sampling = {"max_tokens": 8} | (sampling or {})
+        run = planned(tmp_path, ARM, n, match, n_train, prompt=prompt or {}, sampling=sampling)
         return run, Machine(**FAST | {"base_url": servers[0].url} | keys), servers[0]
 
     yield start
@@ -98,13 +100,13 @@ def test_plain_prompts_are_text(endpoint):
 
 
 def test_failures_are_rows_and_drawn_again(endpoint):
-    behave = Sick((400, {}), lambda number, body: body["seed"] % 3 == 0)
+    behave = Sick((503, {}), lambda number, body: body["seed"] % 3 == 0)
     run, machine, server = endpoint(behave)
     rows = generate(run, "wc", machine)
     failed = rows[rows["finish_reason"] == "error"]
     assert len(rows) == 12
     assert 0 < len(failed) < 12
-    assert failed["error"].str.contains("400").all()
+    assert failed["error"].str.contains("503").all()
     assert checks(run, "wc", rows)["n_failed"] == len(failed)
     assert losses(run, "wc", rows)["n"].sum() == len(failed)
     behave.is_well, n_calls = True, len(server.calls)
@@ -219,7 +221,104 @@ def test_kill_in_the_middle(endpoint, tmp_path):
 
 
 def test_all_failed_is_no_complete_stage(endpoint):
-    run, machine, _ = endpoint(lambda number, body: (400, {"error": "no"}))
+    run, machine, _ = endpoint(lambda number, body: (500, {"error": "no"}))
     rows = generate(run, "wc", machine)
     with pytest.raises(AssertionError, match="every sample failed"):
         checks(run, "wc", rows)
+
+
+def test_a_filtered_sample_is_kept_and_not_paid_again(endpoint):
+    def behave(number, body):
+        return answer(body, end="SAFETY" if body["seed"] % 3 == 0 else "STOP")
+
+    run, machine, server = endpoint(behave)
+    rows = generate(run, "wc", machine)
+    pd.testing.assert_frame_equal(generate(run, "wc", machine), rows)
+    assert len(server.calls) == 12
+    failed = rows[rows["finish_reason"] == "error"]
+    assert 0 < len(failed) < 12
+    assert failed["error"].str.contains("'SAFETY': a content filter").all()
+    assert rows["usd"].sum() == 60
+    assert losses(run, "wc", rows)["n"].sum() == len(failed)
+
+
+def test_a_prompt_that_a_filter_refuses_is_a_row_and_the_others_are_drawn(endpoint):
+    refusal = 400, {"error": {"code": "content_filter", "message": "The prompt was filtered"}}
+    run, machine, server = endpoint(Sick(refusal, lambda number, body: number == 1))
+    rows = generate(run, "wc", machine)
+    generate(run, "wc", machine)
+    assert len(server.calls) == 12
+    (error,) = rows.loc[rows["finish_reason"] == "error", "error"]
+    assert error == "HTTP 400: The prompt was filtered (content_filter)"
+    assert spent(run) == 55
+
+
+def test_an_unknown_end_is_kept_counted_and_not_paid_again(endpoint):
+    run, machine, server = endpoint(lambda number, body: answer(body, end="banana"))
+    rows = generate(run, "wc", machine)
+    generate(run, "wc", machine)
+    assert len(server.calls) == 12
+    assert set(rows["finish_reason"]) == {"stop"}
+    noted = checks(run, "wc", rows)["n_noted"]
+    assert noted == {"the server ended it with 'banana'": 12}
+
+
+@pytest.mark.parametrize(
+    ("sampling", "sent"), [({}, None), ({"top_k": 5}, 5), ({"top_k": 0}, None)]
+)
+def test_top_k_is_sent_only_where_the_params_file_names_it(endpoint, sampling, sent):
+    run, machine, server = endpoint(n_train=1, sampling=sampling)
+    generate(run, "wc", machine)
+    assert server.calls[0].body.get("top_k") == sent
+
+
+def test_empty_samples_stop_with_their_share_unless_allowed(endpoint):
+    def behave(number, body):
+        return answer(body, texts=[None])
+
+    run, machine, _ = endpoint(behave, n_train=12)
+    rows = generate(run, "wc", machine)
+    message = (
+        r"02_generate/wc: 24 of 24 samples \(100%\) are lost \(24 empty\), more than "
+        r"sampling.max_failed_share = 0.5\. .*raise sampling.max_failed_share"
+    )
+    with pytest.raises(StudyError, match=message):
+        checks(run, "wc", rows)
+    allowed, _, _ = endpoint(behave, n_train=12, sampling={"max_failed_share": 1})
+    assert checks(allowed, "wc", rows)["n_empty"] == 24
+
+
+def test_lost_samples_are_counted_by_kind_and_the_first_failure_is_shown(endpoint):
+    ends = ["length", "stop", "content_filter"]
+    run, machine, _ = endpoint(lambda number, body: answer(body, end=ends[body["seed"] % 3]), n=8)
+    rows = generate(run, "wc", machine)
+    n = rows["finish_reason"].value_counts()
+    with pytest.raises(StudyError) as caught:
+        checks(run, "wc", rows)
+    message = str(caught.value)
+    assert f"({n['error']} failed, {n['length']} truncated at max_tokens)" in message
+    assert "the first failed with: the server ended it with 'content_filter'" in message
+
+
+def test_a_refusal_keeps_what_was_drawn_and_the_next_run_pays_only_the_rest(endpoint):
+    refusal = 401, {"error": {"message": "Incorrect API key provided"}}
+    behave = Sick(refusal, lambda number, body: number > 4)
+    run, machine, server = endpoint(behave, concurrency=1)
+    with pytest.raises(ValueError, match="HTTP 401: Incorrect API key provided. Check the key"):
+        generate(run, "wc", machine)
+    assert len(server.calls) == 6
+    behave.is_well = True
+    rows = generate(run, "wc", machine)
+    assert set(rows["finish_reason"]) == {"stop"}
+    assert len(server.calls) == 6 + 7
+    assert rows["usd"].sum() == spent(run) == 60
+
+
+def test_a_missing_key_stops_before_the_first_call(endpoint, monkeypatch):
+    run, machine, server = endpoint()
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ValueError, match="OPENAI_API_KEY is not set.*api_key_variable: null"):
+        generate(run, "wc", machine)
+    assert not server.calls
+    without = machine.model_copy(update={"api_key_variable": None})
+    assert len(generate(run, "wc", without)) == 12

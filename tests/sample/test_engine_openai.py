@@ -9,7 +9,7 @@ import pytest
 from endpoint_server import USAGE, Server, answer, answering
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
-from wcse_lib.sample.engines.openai import EndpointDown
+from wcse_lib.sample.engines.openai import EndpointDown, EndpointRefused
 from wcse_lib.sample.engines.spending import Spending, SpendingLimit
 from wcse_lib.study import Machine
 
@@ -126,7 +126,7 @@ def test_reasoning_is_joined(serve):
     assert output.finish_reason == "length"
 
 
-def test_unknown_ends_are_errors(serve):
+def test_filtered_ends_are_errors(serve):
     engine, _ = serve(lambda i, body: answer(body, end="content_filter"))
     (output,) = draw(engine, chat(1))
     assert output.finish_reason == "error"
@@ -151,8 +151,9 @@ TROUBLES = {
     "torn": (200, b'{"choices": [{"message": {"cont'),
     "half json": (200, {"choices": "x"}),
     "html": (200, "<html>"),
-    "no choices": (200, {"error": {"code": 429}}),
-    "odd content": (200, {"choices": [{"message": {"content": ["a"]}}]}),
+    "error in a 200": (200, {"error": {"code": 429}}),
+    "no choices": (200, {"choices": []}),
+    "odd content": (200, {"choices": [{"message": {"content": 12}}]}),
     "hang": (200, {}),
 }
 
@@ -174,19 +175,46 @@ def test_trouble_is_tried_again_and_may_have_been_billed(serve, trouble):
     is_over.set()
     assert output.finish_reason == "stop"
     assert len(server.calls) == 3
-    maybe_billed = 0 if trouble == "500" else 2 * engine.highest_price(chat(1), DECODING)
+    costs_nothing = trouble in ("500", "error in a 200")
+    maybe_billed = 0 if costs_nothing else 2 * engine.highest_price(chat(1), DECODING)
     assert engine.spending.spent_usd == 5.0 + maybe_billed
 
 
-@pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (503, 3)])
-def test_failures_become_rows(serve, status, tries):
-    failure = status, {"error": {"message": f"bad key {KEY}"}}
+def test_failures_become_rows(serve):
+    failure = 503, {"error": {"message": f"bad key {KEY}"}}
     engine, server = serve(lambda i, body: failure, max_retries=2)
     (output,) = draw(engine, chat(1))
     assert (output.finish_reason, output.text, output.n_tokens) == ("error", "", -1)
-    assert str(status) in output.error
-    assert "***" in output.error
-    assert len(server.calls) == tries
+    assert "HTTP 503: bad key ***" in output.error
+    assert len(server.calls) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 422, 501])
+def test_a_refusal_stops_all_calls_with_the_servers_words(serve, status):
+    refusal = status, {"error": f"No such thing as {KEY}"}
+    engine, server = serve(lambda i, body: refusal if i else answer(body), concurrency=1)
+    outputs = []
+    with pytest.raises(EndpointRefused) as caught:
+        for output in engine.generate(chat(50), DECODING):
+            outputs.append(output)
+    assert [output.finish_reason for output in outputs] == ["stop", "error"]
+    assert len(server.calls) == 2
+    message = str(caught.value)
+    assert f"HTTP {status}: No such thing as ***" in message
+    assert "48 more samples are undone" in message
+    assert KEY not in message
+
+
+def test_a_refusal_wakes_calls_that_wait_for_another_try(serve):
+    def behave(i, body):
+        return (503, {}) if i == 0 else (401, {"error": "no"})
+
+    engine, server = serve(behave, backoff_seconds=60.0, concurrency=2)
+    start = time.monotonic()
+    with pytest.raises(EndpointRefused, match="HTTP 401: no"):
+        draw(engine, chat(9))
+    assert time.monotonic() - start < 20
+    assert len(server.calls) <= 3
 
 
 def test_too_long_a_wait_is_a_failure(serve):
@@ -196,14 +224,14 @@ def test_too_long_a_wait_is_a_failure(serve):
     assert len(server.calls) == 1
 
 
-def test_dead_port_and_the_rest_is_undone(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+def test_dead_port_and_the_rest_is_undone():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"http://127.0.0.1:{sock.getsockname()[1]}/v1"
-    machine = Machine(**FAST, base_url=url, max_retries=1, max_failures=5)
+    keys = FAST | {"api_key_variable": None, "max_retries": 1, "max_failures": 5}
+    machine = Machine(base_url=url, **keys)
     engine = open_engine("openai", "m", machine, spending=priced(limit_usd=1e6))
     outputs = []
-    with pytest.raises(EndpointDown, match="undone"):
+    with pytest.raises(EndpointDown, match="no connection .*Check base_url.*undone"):
         for output in engine.generate(chat(50), DECODING):
             outputs.append(output)
     engine.close()
@@ -225,6 +253,8 @@ def test_dead_port_and_the_rest_is_undone(monkeypatch):
         USAGE | {"completion_tokens": "2"},
         USAGE | {"prompt_tokens": -3},
         USAGE | {"total_tokens": 50},
+        USAGE | {"prompt_tokens": 10**30, "total_tokens": 10**30 + 2},
+        USAGE | {"prompt_tokens": float("nan"), "total_tokens": float("nan")},
     ],
 )
 def test_bad_usage_is_unknown(serve, usage):
@@ -323,6 +353,7 @@ def test_reader_may_stop_and_loop_may_run(serve):
     ("keys", "word"),
     [
         ({"base_url": "https://example.org/v1"}, "OPENAI_API_KEY"),
+        ({}, "OPENAI_API_KEY is not set.*api_key_variable: null"),
         ({"base_url": "https://example.org/v1", "api_key_variable": "OTHER_KEY"}, "OTHER_KEY"),
         ({"base_url": f"http://user:{KEY}@127.0.0.1/v1"}, "base_url"),
         ({"base_url": "127.0.0.1:8000"}, "base_url"),

@@ -300,7 +300,7 @@ def server(model, tmp_path_factory):
 @pytest.mark.engines
 @needs_vllm
 def test_own_server_through_the_endpoint_engine(opened, server, model):
-    machine = Machine(base_url=server, concurrency=8)
+    machine = Machine(base_url=server, api_key_variable=None, concurrency=8)
     prices = {"price_in": 1.0, "price_out": 2.0}
     spending = Spending(**prices, limit_usd=1.0)
     engine, requests = open_engine("openai", "tiny", machine, spending=spending), wanted(6, 4)

@@ -39,7 +39,13 @@ def river(folder: Path, model: str, data: Path, engine: str) -> tuple[Run, pd.Da
         },
         "arms": {"wc": {"model": model}},
         "budget": {"reference": "wc", "samples": {"one": N_SAMPLES}},
-        "sampling": {"temperature": 0.7, "top_k": 0, "top_p": 0.95, "max_tokens": MAX_TOKENS},
+        "sampling": {
+            "temperature": 0.7,
+            "top_k": 0,
+            "top_p": 0.95,
+            "max_tokens": MAX_TOKENS,
+            "max_failed_share": 1.0,  # so small a model rambles
+        },
     }
     run = planning.make_plan(check_study(study, "smollm"), folder)
     rows = generation.generate(run, "wc", MACHINES[engine])

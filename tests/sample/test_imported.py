@@ -148,3 +148,14 @@ def test_kill_in_the_middle_of_an_import(tmp_path):
         part.unlink()
     assert 12 <= len(killed(run)) < 60
     pd.testing.assert_frame_equal(generate(run, "wc", Machine()), whole)
+
+
+def test_ends_are_read_in_any_servers_word(tmp_path):
+    words = ["MAX_TOKENS", "end_turn", "SAFETY", "", "model_length", "COMPLETE"]
+    rows = [{"id": p, "out": "text", "end": word} for p, word in enumerate(words)]
+    _, found = imported(tmp_path, rows, n=1, columns=COLUMNS | {"finish_reason": "end"})
+    assert sorted(found["finish_reason"]) == ["error", "length", "length", "stop", "stop", "stop"]
+    failed = found[found["finish_reason"] == "error"]
+    assert failed["error"].tolist() == [
+        "the file says it ended with 'SAFETY': a content filter or a refusal"
+    ]

@@ -170,11 +170,12 @@ def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
 
 def _arm_sampled_alike(run: Run, model: str) -> str | None:
     """The arm whose model this is, where 02 draws its samples as 05 draws those of students."""
-    evaluation, sampling = run.study.evaluation, run.study.sampling
+    study, evaluation = run.study, run.study.evaluation
     of_students = evaluation.temperature, evaluation.top_k, evaluation.top_p
     for arm, planned in run.plan.plain_arms().items():
         if planned.model == model:
-            of_arm = run.study.temperature(run.study.arms[arm]), sampling.top_k, sampling.top_p
+            spec = study.arms[arm]
+            of_arm = study.temperature(spec), study.top_k(spec), study.sampling.top_p
             return arm if of_arm == of_students else None
     return None
 

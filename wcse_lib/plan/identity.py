@@ -36,6 +36,8 @@ def _identity(study: Study) -> dict:
     """The parameters that rows on disk depend on: arms may come and go, but not draw otherwise; how samples are read,
     chosen and learnt from, and how many there are, may change."""
     data = study.model_dump(mode="json")
+    sampling = data["sampling"] | {"top_k": study.sampling.local_top_k}
+    del sampling["max_failed_share"]  # says when to stop, not how to draw
     arms = {
         name: {key: data["arms"][name].get(key) for key in DRAWN_BY} for name in study.plain_arms
     }
@@ -43,7 +45,7 @@ def _identity(study: Study) -> dict:
         "seed": data["seed"],
         "dataset": {key: value for key, value in data["dataset"].items() if key not in FREE},
         "prompt": {key: value for key, value in data["prompt"].items() if key != "answer_style"},
-        "sampling": data["sampling"],
+        "sampling": sampling,
         "arms": arms,
     }
 

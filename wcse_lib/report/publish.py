@@ -154,8 +154,9 @@ def _facts(run: Run, arm: str, published: Published) -> dict[str, str]:
     study, budget, recipe = run.study, published.budget, published.recipe
     curation = study.curation if recipe == MAIN else study.recipes[recipe]
     choice = curation.model_dump(exclude_defaults=True)
-    temperature = study.arms[arm].model_dump(include={"temperature"}, exclude_none=True)
-    sampling = study.sampling.model_dump(exclude_none=True) | temperature
+    spec = study.arms[arm]
+    own = {"top_k": study.top_k(spec)} | spec.model_dump(include={"temperature"}, exclude_none=True)
+    sampling = study.sampling.model_dump(exclude={"max_failed_share"}) | own
     imported = "import" in published.engine
     n_examples, n_problems = published.problems["n"].sum(), len(published.problems)
     n_samples = run.arm(arm).samples[budget]

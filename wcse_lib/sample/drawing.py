@@ -118,7 +118,8 @@ def draw(
     `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th on,
     beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
-    only. What fails again stays as a row with finish_reason `error` and its reason.
+    only. What fails again stays as a row with finish_reason `error` and its reason; a failure that another call would
+    not mend (a content filter's) is not drawn again.
     """
     decoding = replace(decoding, stop=decoding.stop or stops(prompt))
     digest = prompt_hash(prompt, getattr(source.tokenizer, "chat_template", None))
@@ -136,7 +137,7 @@ def draw(
 
         mine = problems.iloc[shard[0] :: shard[1]] if shard else problems
         wanted = counts(mine, n)
-        missing = _missing(folder, wanted, with_failed=shard is None)
+        missing = _missing(folder, wanted, draws_failed=shard is None)
         requests = _requests(author, mine, missing, source.tokenizer, prompt, seed, model)
 
         # A row is written as soon as its sample is finished.
@@ -146,7 +147,7 @@ def draw(
             total = sum(wanted.values())
             for output in _drawn(source.engine, requests, decoding, author, total):
                 row = row_of(output, seeds[output.key], source.engine_name, model, digest)
-                writer.add(row)
+                writer.add(row, output.is_kept)
         if shard:
             return pd.DataFrame()
         return complete(folder, author, problems, n)
@@ -159,12 +160,10 @@ def counts(problems: pd.DataFrame, n: int | Mapping[str, int]) -> dict[str, int]
     return {problem_id: int(n.get(problem_id, 0)) for problem_id in problems["problem_id"]}
 
 
-def _missing(folder: Path, wanted: Mapping[str, int], with_failed: bool) -> dict[str, list[int]]:
+def _missing(folder: Path, wanted: Mapping[str, int], draws_failed: bool) -> dict[str, list[int]]:
     """Sample indices of every problem that the folder does not hold; failed samples are missing, too, but not for a
     shard: their file is the whole folder's."""
-    rows = read_samples(folder, [*KEY, "finish_reason"])
-    if with_failed:
-        rows = rows[rows["finish_reason"] != "error"]
+    rows = read_samples(folder, KEY, with_failed=not draws_failed)
     held = set(zip(rows["problem_id"], rows["sample_index"]))
     missing = {}
     for problem_id, n_wanted in wanted.items():

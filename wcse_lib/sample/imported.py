@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from wcse_lib.sample.engines.endings import Ending, ending
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import (
     KEY,
@@ -22,7 +23,7 @@ from wcse_lib.store import (
 )
 from wcse_lib.study import ArmParams, resolve, resolve_model
 
-TRUNCATED = ("length", "max_tokens")  # finish reasons of samples that were cut
+LOST = (Ending.FILTERED, Ending.FAILED)  # ends of samples that are no whole text
 FROM_ELSEWHERE = {  # columns of which an imported file says nothing
     "seed": -1,
     "n_prompt_tokens": -1,
@@ -88,14 +89,14 @@ def _read_file(
         elif place in by_place:
             counts["of a key that came before"] += 1
         else:
-            is_cut = columns.finish_reason and line.value(columns.finish_reason) in TRUNCATED
+            reason = line.value(columns.finish_reason) if columns.finish_reason else "stop"
             row = FROM_ELSEWHERE | {
                 "author": author,
                 "problem_id": problem_id,
                 "text": text,
                 "n_tokens": _n_tokens(line, columns.n_tokens, text, tokenizer),
-                "finish_reason": "length" if is_cut else "stop",
                 "model": arm.model,
+                **_how_it_ended(reason),
             }
             samples.setdefault(problem_id, {})[place] = row
     if not samples:
@@ -144,6 +145,14 @@ class _Line:
         raise StudyError(
             f"{self.path}, line {self.number}: {column} = {value!r}: a whole number, 0 or more, is needed"
         )
+
+
+def _how_it_ended(reason: object) -> dict:
+    """`finish_reason` and `error` of a row, from the file's word; what says nothing counts as finished."""
+    end = ending(reason)
+    if end in LOST:
+        return {"finish_reason": "error", "error": f"the file says it ended with {reason!r}: {end}"}
+    return {"finish_reason": "length" if end == Ending.LENGTH else "stop"}
 
 
 def _n_tokens(line: _Line, column: str | None, text: str, tokenizer) -> int:

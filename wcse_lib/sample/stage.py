@@ -103,10 +103,10 @@ def draw_arm(
 
 
 def _decoding(run: Run, arm: str) -> Decoding:
-    sampling = run.study.sampling
+    spec, sampling = run.study.arms[arm], run.study.sampling
     return Decoding(
-        temperature=run.study.temperature(run.study.arms[arm]),
-        top_k=sampling.top_k,
+        temperature=run.study.temperature(spec),
+        top_k=run.study.top_k(spec),
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         stop=tuple(sampling.stop),
@@ -217,7 +217,11 @@ def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
-    """Facts about the drawn samples. Raises AssertionError when keys repeat, all failed, or some are missing."""
+    """Facts about the drawn samples.
+
+    Raises AssertionError when keys repeat, all failed, or some are missing, and StudyError when more than
+    `sampling.max_failed_share` of them are failed, empty or truncated.
+    """
     n_planned = run.plan.n_problems["train"] * n_samples(run, arm)
     allocation = run.path("02", arm, "allocation.parquet")
     if allocation.exists():
@@ -232,16 +236,22 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     assert len(whole), (
         f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}"
     )
+    _check_lost_share(run, arm, rows)
 
     facts = {
         "n_samples": len(rows),
         "n_samples_planned": n_planned,
         "n_truncated": int((rows["finish_reason"] == "length").sum()),
         "n_failed": int(has_failed.sum()),
+        "n_empty": int(_is_empty(rows).sum()),
         "duplicate_rate": float(whole.duplicated(["problem_id", "text"]).mean()),
         "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
         "n_samples_without_token_count": int((whole["n_tokens"] < 0).sum()),
     }
+    # A note's words before its first colon say of what kind it is.
+    notes = whole["error"].str.partition(":")[0]
+    if (notes != "").any():
+        facts["n_noted"] = notes[notes != ""].value_counts().to_dict()
     if rows["usd"].notna().any():
         facts["usd"] = float(rows["usd"].sum())
     times = _read_times(run.path("02", arm))
@@ -249,6 +259,33 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         facts["seconds"] = times["seconds"]
         facts["seconds_per_sample"] = times["device_seconds"] / times["n_samples"]
     return facts
+
+
+def _is_empty(rows: pd.DataFrame) -> pd.Series:
+    """Which samples ended without a word."""
+    return (rows["finish_reason"] == "stop") & (rows["text"].str.strip() == "")
+
+
+def _check_lost_share(run: Run, arm: str, rows: pd.DataFrame) -> None:
+    """Samples that cannot be right are told of before the next stage works on them."""
+    lost = {
+        "failed": rows["finish_reason"] == "error",
+        "empty": _is_empty(rows),
+        "truncated at max_tokens": rows["finish_reason"] == "length",
+    }
+    counts = {kind: int(is_lost.sum()) for kind, is_lost in lost.items()}
+    share, most = sum(counts.values()) / len(rows), run.study.sampling.max_failed_share
+    if share <= most:
+        return
+    told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
+    failed = rows[lost["failed"]]
+    words = f"; the first failed with: {failed['error'].iloc[0]}" if len(failed) else ""
+    raise StudyError(
+        f"{run.path('02', arm)}: {sum(counts.values()):,} of {len(rows):,} samples ({share:.0%}) are lost ({told}), "
+        f"more than sampling.max_failed_share = {most:g}{words}. Run again to draw failed ones anew; look at the "
+        "prompt where they are empty, raise sampling.max_tokens where they are cut; or, to go on with what there is, "
+        "raise sampling.max_failed_share"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -112,7 +112,9 @@ class _Rounds:
         self.arm, self.folder = arm, run.path("02", arm)
         self.problems = _train_problems(run)
         self.problem_ids = self.problems["problem_id"].tolist()
-        self.samples_to_copy = read_samples(run.path("02", run.study.arms[arm].adaptive.of))
+        self.samples_to_copy = read_samples(
+            run.path("02", run.study.arms[arm].adaptive.of), with_failed=False
+        )
         self.draw, self.verify = draw, verify
         self.rows = pd.DataFrame()
         self.is_correct = pd.Series(dtype=bool)  # by problem and sample_index
@@ -121,7 +123,7 @@ class _Rounds:
         """Correct ones [problems] among the first n [problems] samples, which are copied or drawn first."""
         wanted = dict(zip(self.problem_ids, n.tolist()))
         self._copy(wanted)
-        self.rows = _first(read_samples(self.folder), wanted)
+        self.rows = _first(read_samples(self.folder, with_failed=False), wanted)
         if len(self.rows) != n.sum():
             self.rows = self.draw(wanted)
 
@@ -150,9 +152,8 @@ def _keys(rows: pd.DataFrame) -> pd.MultiIndex:
 
 
 def _first(rows: pd.DataFrame, wanted: Mapping[str, int]) -> pd.DataFrame:
-    """Each problem's first samples, without failed ones."""
-    is_first = rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)
-    return rows[is_first & (rows["finish_reason"] != "error")]
+    """Each problem's first samples."""
+    return rows[rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)]
 
 
 def _write(folder: Path, rows: pd.DataFrame) -> None:
@@ -160,7 +161,7 @@ def _write(folder: Path, rows: pd.DataFrame) -> None:
         for row in rows[list(SAMPLE_COLUMNS)].to_dict("records"):
             if pd.isna(row["usd"]):
                 row["usd"] = None
-            writer.add(row)
+            writer.add(row, is_kept=True)
 
 
 def _write_allocation(folder: Path, problem_ids: list[str], counts: Mapping) -> None:

@@ -31,6 +31,9 @@ SAMPLE_COLUMNS = {
 }
 
 
+ERRORS = "part-errors.parquet"  # failed samples, which the next run draws again
+
+
 def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
@@ -45,9 +48,15 @@ def count_rows(folder: Path) -> int:
     return sum(count_table_rows(path) for path in parts(folder))
 
 
-def read_samples(folder: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """All rows of a folder's parts, sorted by key. Raises StudyError when a key occurs twice or a part is damaged."""
-    frames = [read_parquet(path, columns) for path in parts(folder)]
+def read_samples(
+    folder: Path, columns: list[str] | None = None, with_failed: bool = True
+) -> pd.DataFrame:
+    """All rows of a folder's parts, sorted by key. Raises StudyError when a key occurs twice or a part is damaged.
+
+    Args: with_failed: False leaves out failed samples that the next run draws again.
+    """
+    paths = [path for path in parts(folder) if with_failed or path.name != ERRORS]
+    frames = [read_parquet(path, columns) for path in paths]
     if not frames:
         return pd.DataFrame(columns=columns or list(SAMPLE_COLUMNS))
     return _by_key(pd.concat(frames, ignore_index=True), folder)
@@ -92,9 +101,9 @@ class SampleWriter:
     """Appends samples to a folder as Parquet parts; every flushed part is complete and survives a kill.
 
     Flushes every `every_rows` rows, and inside a `with` block every `every_seconds` seconds (also while nothing comes),
-    and at its end, also after an error. Failed samples are there to be drawn again: a writer throws away those of the
-    run before, and leaves its own in `part-errors.parquet` at the end of the block. Writers of one folder at the same
-    time (`shard`) leave none.
+    and at its end, also after an error. Failed samples are there to be drawn again, unless they are added as kept: a
+    writer throws away those of the run before, and leaves its own in `part-errors.parquet` at the end of the block.
+    Writers of one folder at the same time (`shard`) leave none.
     """
 
     def __init__(
@@ -112,7 +121,7 @@ class SampleWriter:
         # What a killed writer left half written, and what is to be drawn again
         for stale in folder.glob(f".{self.prefix}[0-9]*.tmp"):
             stale.unlink()
-        self.errors: Path | None = None if shard else folder / "part-errors.parquet"
+        self.errors: Path | None = None if shard else folder / ERRORS
         if self.errors:
             self.errors.unlink(missing_ok=True)
         self.number = 1 + max(self._numbers(), default=-1)
@@ -122,9 +131,9 @@ class SampleWriter:
         written = self.folder.glob(f"{self.prefix}[0-9]*.parquet")
         return [int(path.stem.removeprefix(self.prefix)) for path in written]
 
-    def add(self, row: dict) -> None:
+    def add(self, row: dict, is_kept: bool = False) -> None:
         with self.lock:
-            if row["finish_reason"] == "error":
+            if row["finish_reason"] == "error" and not is_kept:
                 self.failed.append(row)
             else:
                 self.rows.append(row)

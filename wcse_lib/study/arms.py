@@ -18,7 +18,7 @@ class SampleColumns(Strict):
     n_tokens: str | None = None  # its length; counted by `tokenizer` when left out
     # a problem's samples in this order; the file's order when left out
     sample_index: str | None = None
-    # length marks a truncated sample; all others count as finished
+    # how it ended, in any server's word; empty ones count as finished
     finish_reason: str | None = None
 
     @model_validator(mode="after")

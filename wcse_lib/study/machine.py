@@ -17,7 +17,7 @@ class Endpoint(Strict):
     """How an endpoint is called (arms and judges with `engine: openai`)."""
 
     base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
-    # name of the environment variable; null: no key is sent
+    # name of the environment variable, which must be set; null: the server needs no key
     api_key_variable: str | None = "OPENAI_API_KEY"
     concurrency: Count = 8  # calls at a time
     # of one call, all in all; also the longest Retry-After waited for
@@ -28,7 +28,8 @@ class Endpoint(Strict):
     max_failures: Count = 20  # so many failed calls in a row, and the endpoint counts as down
     n_per_call: Count = 1  # samples of one problem asked for together
     max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
-    extra_body: dict[str, Any] = {}  # sent along with every call
+    # sent along with every call; a null leaves that field out, as of servers that know no seed
+    extra_body: dict[str, Any] = {}
     # hard stop of one arm's spending, over all its runs; a judge's likewise
     limit_usd: Positive | None = None
 

@@ -163,6 +163,12 @@ class Study(Strict):
         own = arm.temperature if isinstance(arm, ArmOfModel) else None
         return self.sampling.temperature if own is None else own
 
+    def top_k(self, arm: ArmParams) -> int:
+        """As the params file says; else as in the paper, but off for endpoints, of which many refuse the name."""
+        is_endpoint = isinstance(arm, DrawnArm) and arm.engine == "openai"
+        is_off = is_endpoint and self.sampling.top_k is None
+        return 0 if is_off else self.sampling.local_top_k
+
     def _check_parts(self, name: str, arm: ArmParams) -> None:
         """The arms that a mix or an adaptive arm draws from have models, and can be drawn."""
         parts: list[str] = []

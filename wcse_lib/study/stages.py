@@ -15,10 +15,18 @@ class Sampling(Strict):
     """How arms sample."""
 
     temperature: Annotated[float, Field(ge=0, le=5)] = 0.7  # 0 is greedy
-    top_k: Annotated[int, Field(ge=0)] = 3  # 0: off
+    # 0: off; left out: 3 for local models, and not sent to endpoints, of which many refuse it
+    top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
     stop: list[Text] = []  # texts that end a sample, beside the prompt style's own
+    # an arm stops after 02 where more of its samples failed, are empty or were cut; 1: it never does
+    max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @property
+    def local_top_k(self) -> int:
+        """Of local models: the paper's where the params file names none."""
+        return 3 if self.top_k is None else self.top_k
 
 
 class Prompt(Strict):

@@ -91,11 +91,10 @@ def ask_model(
     ids = [_digest([*settings, text]) for text in texts]
     cases = pd.DataFrame({"problem_id": ids, "question": texts}).drop_duplicates("problem_id")
 
-    outputs = read_samples(folder)
-    answered = outputs.loc[outputs["finish_reason"] != "error", "problem_id"]
+    answered = read_samples(folder, KEY, with_failed=False)["problem_id"]
     if not cases["problem_id"].isin(answered).all():
         _draw(run.study, folder, arm, cases, template, machine)
-        outputs = read_samples(folder)
+    outputs = read_samples(folder)
     write_json(run.path("03", arm, "judge.json"), _cost(run.study, outputs))
 
     answers = outputs.set_index("problem_id").loc[ids]

@@ -29,7 +29,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Output:
-    """One finished sample. `finish_reason` is stop, length or error (then `error` says why); unknown counts are -1."""
+    """One finished sample. `finish_reason` is stop, length or error (then `error` says why); unknown counts are -1.
+
+    `is_kept` is of a failure that another call would not mend, such as a content filter's: it is not drawn again.
+    """
 
     key: Key
     text: str
@@ -38,6 +41,7 @@ class Output:
     finish_reason: str
     error: str = ""
     usd: float | None = None
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)

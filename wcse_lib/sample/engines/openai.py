@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import json
+import contextlib
 import os
 import random
 import time
@@ -16,6 +15,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from wcse_lib.sample.engines import Decoding, Output, Request
+from wcse_lib.sample.engines.failures import Failure, read_body, read_failure
+from wcse_lib.sample.engines.proxies import is_loopback, proxy_for, without_user
+from wcse_lib.sample.engines.remedies import remedy
 from wcse_lib.sample.engines.replies import (
     call_arguments,
     calls_of,
@@ -25,7 +27,6 @@ from wcse_lib.sample.engines.replies import (
 from wcse_lib.sample.engines.spending import Spending, SpendingLimit
 from wcse_lib.study import Endpoint, Machine
 
-TRY_AGAIN = (408, 409, 425, 429)  # refusals that may pass; other 4xx do not
 MOST_DOUBLINGS = 6  # of the pause between tries
 
 
@@ -33,12 +34,16 @@ class EndpointDown(ValueError):
     """`max_failures` calls in a row failed; their samples are error rows, the rest is undone."""
 
 
+class EndpointRefused(ValueError):
+    """A call was refused as every other would be (a wrong key, model, address or argument); the rest is undone."""
+
+
 def open_engine(
     model: str, machine: Machine, adapter: str | None = None, spending: Spending | None = None
 ) -> OpenAIEngine:
     """Open an endpoint as the machine file says; without `spending` no price is known and nothing was spent before.
 
-    Raises ValueError for a missing key (a server on this machine needs none), a limit without prices, an adapter.
+    Raises ValueError for a missing key, a limit without prices, an adapter.
     """
     if adapter:
         raise ValueError(f"adapter: {adapter}: an endpoint serves {model!r} as it is; leave it out")
@@ -73,6 +78,12 @@ class OpenAIEngine:
         self._model, self._endpoint = model, endpoint
         self._api_key = _read_key(endpoint)
         self._quiet_until = 0.0  # no call starts before: a server asked all of them to wait
+        self._refusal = ""  # what is said once a call is refused as all others would be
+        self._refused = asyncio.Event()  # wakes calls that wait for another try
+        self._last_failure = ""
+        self._excess_usd = (
+            0.0  # by which a call cost more than its prompt and max_tokens let expect
+        )
         self._client = _open_client(endpoint, self._api_key)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
@@ -81,7 +92,7 @@ class OpenAIEngine:
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield samples as they come; calls that fail for good become error rows.
 
-        Raises SpendingLimit or EndpointDown when not all could be drawn, after what was drawn.
+        Raises EndpointRefused, SpendingLimit or EndpointDown when not all could be drawn, after what was drawn.
         """
         for request in requests:
             if not (request.messages or request.prompt_ids or request.text):
@@ -93,7 +104,7 @@ class OpenAIEngine:
         n_failures = 0  # in a row
         try:
             while True:
-                if n_failures < self._endpoint.max_failures:
+                if n_failures < self._endpoint.max_failures and not self._refusal:
                     self._start_calls(calls, running, decoding)
                 if not running:
                     break
@@ -109,7 +120,7 @@ class OpenAIEngine:
         finally:  # the reader stopped early, or was interrupted
             for future in running:
                 future.cancel()
-        if calls:
+        if calls or self._refusal:
             raise self._reason_of_undone(calls, decoding, n_failures)
 
     def _start_calls(
@@ -126,16 +137,26 @@ class OpenAIEngine:
     def highest_price(self, call: list[Request], decoding: Decoding) -> float:
         """Upper bound of what a call may cost, in USD; 0 where no prices are known."""
         n_tokens = len(call) * decoding.max_tokens
-        return self.spending.cost(most_prompt_tokens(call[0]), n_tokens) or 0.0
+        price = self.spending.cost(most_prompt_tokens(call[0]), n_tokens) or 0.0
+        return price + self._excess_usd
+
+    def _note_excess(self, call: list[Request], decoding: Decoding, bill: float) -> None:
+        """Expect of the calls to come what this one has cost, such as for a server's own system message."""
+        expected = self.highest_price(call, decoding) - self._excess_usd
+        self._excess_usd = max(self._excess_usd, bill - expected)
 
     def _reason_of_undone(
         self, calls: deque[list[Request]], decoding: Decoding, n_failures: int
     ) -> ValueError:
         n_undone = sum(len(call) for call in calls)
+        if self._refusal:
+            return EndpointRefused(
+                f"{self._refusal}. {n_undone} more samples are undone; what was drawn is kept"
+            )
         if n_failures >= self._endpoint.max_failures:
             return EndpointDown(
-                f"{self._endpoint.base_url}: {n_failures} calls in a row failed (the rows say why), "
-                f"{n_undone} samples are undone: run again when it answers"
+                f"{self._endpoint.base_url}: {n_failures} calls in a row failed, the last with "
+                f"{self._last_failure}. {n_undone} samples are undone: run again when it answers"
             )
         price = self.highest_price(calls[0], decoding)
         return SpendingLimit(
@@ -149,35 +170,62 @@ class OpenAIEngine:
         try:
             while True:
                 await self._wait_while_quiet()
+                if self._refusal:
+                    return _Result([], call, success=False)
                 n_tries += 1
                 try:
                     outputs, bill = await self._post(call, decoding)
                 except Exception as error:
-                    failure = error
+                    failure = read_failure(error, self._api_key, self._endpoint.timeout_seconds)
                 else:
                     spent += price if bill is None else bill
-                    return _Result(outputs, call[len(outputs) :], success=True)
+                    self._note_excess(call, decoding, bill or 0.0)
+                    return _Result(outputs, call[len(outputs) :], _has_sample(outputs))
 
-                maybe_billed = _maybe_billed(failure)
-                if maybe_billed:
+                if failure.maybe_billed:
                     spent += price
+                if failure.is_filter:
+                    return _Result(_error_rows(call, str(failure), is_kept=True), [], success=True)
                 pause = self._pause(failure, n_tries)
                 if pause is None or n_tries > self._endpoint.max_retries:
-                    return _Result(self._error_rows(call, failure, n_tries), [], success=False)
-                if maybe_billed:  # the next try may be billed once more
+                    return self._failed(call, decoding, failure, n_tries)
+                if failure.maybe_billed:  # the next try may be billed once more
                     if not self.spending.reserve(price):
                         return _Result([], call, success=False)
                     reserved += price
-                await asyncio.sleep(pause)
+                await self._sleep(pause)
         except asyncio.CancelledError:
             spent = reserved  # the server may bill what nobody reads
             raise
         finally:
             self.spending.settle(reserved, spent)
 
+    def _failed(
+        self, call: list[Request], decoding: Decoding, failure: Failure, n_tries: int
+    ) -> _Result:
+        """Give a call up; all of them, where the server refuses what they have in common."""
+        sent = call_arguments(self._model, call, decoding, self._endpoint)
+        what_to_do = remedy(failure, self._model, self._endpoint, sent)
+        self._last_failure = f"{failure}. {what_to_do}" if what_to_do else str(failure)
+        if failure.stops and not self._refusal:
+            _, problem_id, _ = call[0].key
+            self._refusal = (
+                f"{self._endpoint.base_url} refuses {self._model!r} (asked for problem {problem_id}): "
+                f"{self._last_failure}"
+            )
+            self._refused.set()
+        rows = _error_rows(call, f"{self._last_failure} (try {n_tries})")
+        return _Result(rows, [], success=False)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not on once all calls are refused."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._refused.wait(), seconds)
+
     async def _wait_while_quiet(self) -> None:
-        seconds = max(0.0, self._quiet_until - time.monotonic())
-        await asyncio.sleep(seconds * random.uniform(1, 1.1))
+        seconds = self._quiet_until - time.monotonic()
+        if seconds > 0:
+            await self._sleep(seconds * random.uniform(1, 1.1))
 
     async def _post(
         self, call: list[Request], decoding: Decoding
@@ -188,31 +236,18 @@ class OpenAIEngine:
         arguments = call_arguments(self._model, call, decoding, self._endpoint)
         asked = service.with_raw_response.create(**arguments)
         response = await asyncio.wait_for(asked, self._endpoint.timeout_seconds)
-        return read_reply(json.loads(response.text), call, decoding.max_tokens, self.spending)
+        body = read_body(response.text, self._api_key)
+        return read_reply(body, call, decoding.max_tokens, self.spending)
 
-    def _pause(self, error: Exception, n_tries: int) -> float | None:
+    def _pause(self, failure: Failure, n_tries: int) -> float | None:
         """Seconds until the next try; None when another try cannot help."""
-        status = getattr(error, "status_code", 500)
-        asked_for = _retry_after(error)
-        if status < 500 and status not in TRY_AGAIN:
+        asked_for = failure.retry_after
+        if failure.stops or asked_for > self._endpoint.timeout_seconds:
             return None
-        if asked_for > self._endpoint.timeout_seconds:
-            return None
-        if status == 429:  # the other calls hold back too
+        if failure.status == 429:  # the other calls hold back too
             self._quiet_until = max(self._quiet_until, time.monotonic() + asked_for)
         doubled = self._endpoint.backoff_seconds * 2 ** min(n_tries - 1, MOST_DOUBLINGS)
         return max(asked_for, doubled * random.uniform(0.5, 1.5))
-
-    def _error_rows(self, call: list[Request], error: Exception, n_tries: int) -> list[Output]:
-        reason = f"{type(error).__name__}: {error}"
-        if error.__cause__:
-            reason += f" ({type(error.__cause__).__name__})"
-        if isinstance(error, TimeoutError):
-            reason = f"no answer within {self._endpoint.timeout_seconds} seconds"
-        if self._api_key:
-            reason = reason.replace(self._api_key, "***")
-        reason = f"{reason[:500]} (try {n_tries})"
-        return [Output(request.key, "", -1, -1, "error", reason) for request in call]
 
     def close(self) -> None:
         if self._loop.is_running():
@@ -222,22 +257,41 @@ class OpenAIEngine:
             self._loop.close()
 
 
+def _has_sample(outputs: list[Output]) -> bool:
+    """Whether an answer holds a sample, or a failure that is this one prompt's own."""
+    return any(output.finish_reason != "error" or output.is_kept for output in outputs)
+
+
+def _error_rows(call: list[Request], reason: str, is_kept: bool = False) -> list[Output]:
+    return [Output(request.key, "", -1, -1, "error", reason, is_kept=is_kept) for request in call]
+
+
 def _open_client(endpoint: Endpoint, api_key: str):
+    """OpenAI's client; it takes the environment's proxies, but not to servers on this machine."""
     try:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
     except ImportError as error:
         message = "engine: 'openai' needs the openai client: pip install -e '.[api]'"
         raise ValueError(message) from error
-    return AsyncOpenAI(
-        base_url=endpoint.base_url,
-        api_key=api_key or "none",
-        timeout=endpoint.timeout_seconds,
-        max_retries=0,  # retries are made here, where the limit is known
-    )
+    host = urlsplit(endpoint.base_url).hostname
+    try:
+        return AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=api_key or "none",
+            timeout=endpoint.timeout_seconds,
+            max_retries=0,  # retries are made here, where the limit is known
+            http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(host)),
+        )
+    except (ImportError, ValueError, TypeError) as error:  # of a proxy's address
+        proxy = proxy_for(endpoint.base_url) or "the environment's proxy"
+        raise ValueError(
+            f"{proxy}: calls cannot go through it ({without_user(str(error))}); mend or unset that "
+            f"variable, or name {host} in NO_PROXY"
+        ) from error
 
 
 def _read_key(endpoint: Endpoint) -> str:
-    """The key that the environment holds; empty where none is needed. Raises ValueError, without the key's value."""
+    """The key that the environment holds; empty where none is named. Raises ValueError, without the key's value."""
     url, variable = urlsplit(endpoint.base_url), endpoint.api_key_variable
     if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
         raise ValueError(
@@ -246,30 +300,13 @@ def _read_key(endpoint: Endpoint) -> str:
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
-    if not key and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if not key:
         raise ValueError(
-            f"api_key_variable: the environment variable {variable} is not set; {url.hostname} wants a key"
+            f"api_key_variable: the environment variable {variable} is not set, so {url.hostname} gets no key: set "
+            "it, name another, or write api_key_variable: null into the machine file where the server needs none"
         )
     if not (key.isascii() and key.isprintable()):
         raise ValueError(
             f"api_key_variable: the value of {variable} has characters that no header can hold"
         )
     return key
-
-
-def _retry_after(error: Exception) -> float:
-    """Seconds that the server asks for, as a number or an HTTP date; 0 when it does not say."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    asked_for = headers.get("retry-after") or ""
-    try:
-        date = email.utils.parsedate_tz(asked_for)
-        seconds = email.utils.mktime_tz(date) - time.time() if date else float(asked_for)
-    except ValueError:
-        return 0.0
-    return max(0.0, seconds)
-
-
-def _maybe_billed(error: Exception) -> bool:
-    """Time-outs and torn answers may be billed; refusals and connections that never stood are not."""
-    never_stood = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
-    return not never_stood and not hasattr(error, "status_code")

@@ -6,20 +6,19 @@ import json
 import math
 from collections.abc import Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wcse_lib.sample.engines import Decoding, Output, Request
+from wcse_lib.sample.engines.endings import Ending, ending
+from wcse_lib.sample.engines.failures import ErrorInReply, error_in
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.study import Endpoint
 
-FINISH_REASONS = {  # of servers -> ours; all others are errors
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "length": "length",
-    "max_tokens": "length",
-}
-TOKENS_A_MESSAGE = 16  # that a server's template adds, at most
+TOKENS_A_MESSAGE = 16  # that a server's template adds, at most …
+TEMPLATE_TOKENS = 2_000  # … but for a system message of its own, which some add unasked
+MOST_REASONING = 1_000_000  # tokens of one hidden thought: more is a mistake of the server's
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # a message's fields
+KEPT = (Ending.FILTERED, Ending.TOOL)  # another call would end as this one did
 
 
 def calls_of(requests: list[Request], n_per_call: int) -> Iterator[list[Request]]:
@@ -31,27 +30,31 @@ def calls_of(requests: list[Request], n_per_call: int) -> Iterator[list[Request]
 
 
 def call_arguments(model: str, call: list[Request], decoding: Decoding, endpoint: Endpoint) -> dict:
-    """Arguments of the client's `create`; `seed` is the first sample's low 31 bits, which all servers take."""
-    first = call[0]
-    arguments = {"model": model, "temperature": decoding.temperature, "seed": first.seed % 2**31}
-    extra_body = dict(endpoint.extra_body)
-    if first.messages is not None:
-        arguments["messages"] = first.messages
-        extra_body[endpoint.max_tokens_name] = decoding.max_tokens
-    else:
-        arguments["prompt"] = first.prompt_ids or first.text
-        extra_body["max_tokens"] = decoding.max_tokens
-    if len(call) > 1:
-        arguments["n"] = len(call)
+    """Arguments of the client's `create`; `seed` is the first sample's low 31 bits, which all servers take.
 
-    # What is off is not sent: some servers refuse the very names. top_k is outside OpenAI's API, but widely known.
+    What is off is not sent, as some servers refuse the very names; nor is what `extra_body` names with null.
+    """
+    first = call[0]
+    fields = dict(endpoint.extra_body)
+    fields |= {"temperature": decoding.temperature, "seed": first.seed % 2**31}
+    if first.messages is not None:
+        asked = {"messages": first.messages}
+        fields[endpoint.max_tokens_name] = decoding.max_tokens
+    else:
+        asked = {"prompt": first.prompt_ids or first.text}
+        fields["max_tokens"] = decoding.max_tokens
+    if len(call) > 1:
+        fields["n"] = len(call)
     if decoding.top_k:
-        extra_body["top_k"] = decoding.top_k
+        fields["top_k"] = decoding.top_k
     if decoding.top_p < 1:
-        extra_body["top_p"] = decoding.top_p
+        fields["top_p"] = decoding.top_p
     if decoding.stop:
-        extra_body["stop"] = list(decoding.stop)
-    return arguments | {"extra_body": extra_body}
+        fields["stop"] = list(decoding.stop)
+
+    left_out = [name for name, value in endpoint.extra_body.items() if value is None]
+    sent = {name: value for name, value in fields.items() if name not in left_out}
+    return {"model": model, **asked, "extra_body": sent}
 
 
 def most_prompt_tokens(request: Request) -> int:
@@ -64,47 +67,161 @@ def most_prompt_tokens(request: Request) -> int:
     return len(request.prompt_ids)
 
 
+# ---------------------------------------------------------------------- what came
+
+
 def read_reply(
-    body: dict, call: list[Request], max_tokens: int, spending: Spending
+    body: Any, call: list[Request], max_tokens: int, spending: Spending
 ) -> tuple[list[Output], float | None]:
     """Outputs of the choices that came, which may be fewer than were asked for, and the bill in USD (None: unknown).
 
     Several samples of one call share its bill; their `n_tokens` is unknown, as `usage` has only the sum. Raises
-    ValueError (or what a wrong type raises) for an answer that is torn.
+    ErrorInReply for an error that holds no sample, ValueError for an answer that is torn.
     """
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise ValueError(f"no choices in the answer: {body}")
-    choices = choices[: len(call)]
-    texts = [_text(choice) for choice in choices]
-    n_prompt_tokens, n_tokens, note = _read_usage(
-        body.get("usage"), call[0], any(texts), len(choices) * max_tokens
-    )
+    choices = _readable_choices(body)[: len(call)]
+    texts = [choice.text + choice.thought for choice in choices]
+    usage = _read_usage(body.get("usage"), call[0], any(texts), len(choices), max_tokens)
 
-    bill = None if note else spending.cost(n_prompt_tokens, n_tokens)
+    is_known = -1 not in (usage.n_prompt_tokens, usage.n_tokens)
+    bill = spending.cost(usage.n_prompt_tokens, usage.n_tokens) if is_known else None
     share = None if bill is None else bill / len(choices)
     if len(choices) > 1:
-        n_tokens = -1
-        note = note or "n_tokens unknown: usage has only the sum over n_per_call samples"
+        note = usage.note or "n_tokens unknown: usage has only the sum over n_per_call samples"
+        usage = _Usage(usage.n_prompt_tokens, -1, note)
 
-    outputs = []
-    for request, text, choice in zip(call, texts, choices):
-        end = choice.get("finish_reason")
-        finish_reason = FINISH_REASONS.get(end, "error")
-        error = f"the server ended it with {end!r}" if finish_reason == "error" else note
-        output = Output(request.key, text, n_prompt_tokens, n_tokens, finish_reason, error, share)
-        outputs.append(output)
+    outputs = [
+        _output(request, choice, usage, max_tokens, share) for request, choice in zip(call, choices)
+    ]
     return outputs, bill
 
 
-def _text(choice: dict) -> str:
-    """The answer, after the reasoning that some servers send apart, as <think>…</think>."""
-    message = choice.get("message") or {"content": choice["text"]}
-    content = message.get("content") or ""
-    thought = message.get("reasoning_content") or message.get("reasoning") or ""
-    if not isinstance(content, str) or not isinstance(thought, str):
-        raise ValueError(f"the content is no text: {message}")
-    return f"<think>{thought}</think>{content}" if thought else content
+class _Choice(NamedTuple):
+    text: str
+    thought: str
+    refusal: str
+    reason: object  # why it ended, in the server's word
+
+
+def _readable_choices(body: Any) -> list[_Choice]:
+    """The choices that hold a message or a text, and no error; at least one."""
+    given = body.get("choices") if isinstance(body, dict) else None
+    if not isinstance(given, list):
+        given = []
+    given = [choice for choice in given if isinstance(choice, dict)]
+    errors = [choice["error"] for choice in given if choice.get("error")]
+    choices = [_read_choice(choice) for choice in given if not choice.get("error")]
+    choices = [choice for choice in choices if choice is not None]
+    if choices and not body.get("error"):
+        return choices
+
+    said = errors[0] if errors else error_in(body)
+    if said is None:
+        raise ValueError(f"no choices in the answer: {body}")
+    wrote = any(choice.text or choice.thought for choice in choices)
+    raise ErrorInReply(said, maybe_billed=wrote)
+
+
+def _read_choice(choice: dict) -> _Choice | None:
+    """A choice's parts; None where it has neither a message nor a text, or one that is no text."""
+    message = choice.get("message") or choice.get("delta")
+    if message is None and "text" in choice:
+        message = {"content": choice["text"]}
+    if isinstance(message, str | list):
+        message = {"content": message}
+    if not isinstance(message, dict):
+        return None
+    content = message.get("content")
+    if not (content is None or isinstance(content, str | list | dict)):
+        return None
+    parts = [_Part("text", content)] if isinstance(content, str) else list(_parts(content))
+    thoughts = (_joined(message.get(name)) for name in THOUGHTS)
+    return _Choice(
+        text=_text_of("text", parts),
+        thought=next(filter(None, thoughts), "") or _text_of("thought", parts),
+        refusal=_joined(message.get("refusal")) or _text_of("refusal", parts),
+        reason=choice.get("finish_reason") or choice.get("stop_reason"),
+    )
+
+
+class _Part(NamedTuple):
+    kind: str  # text, thought or refusal
+    text: str
+
+
+def _parts(content: Any) -> Iterator[_Part]:
+    """The parts of a content that is a list; images, calls of tools and the like have no text and are left out."""
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            yield _Part("text", part)
+        elif isinstance(part, dict):
+            kind = str(part.get("type") or "")
+            if "refusal" in kind or "refusal" in part:
+                yield _Part("refusal", _joined(part.get("refusal") or part))
+            elif any(word in kind for word in ("think", "reason")) or "thinking" in part:
+                yield _Part("thought", _joined(part))
+            else:
+                yield _Part("text", _joined(part.get("text") or part.get("content")))
+
+
+def _text_of(kind: str, parts: list[_Part]) -> str:
+    return "".join(part.text for part in parts if part.kind == kind)
+
+
+def _joined(value: Any) -> str:
+    """The text of a value that may be a text, a part with a text in it, or a list of these."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(_joined(part) for part in value)
+    if isinstance(value, dict):
+        for name in ("text", "thinking", "content", "summary", "value"):
+            if value.get(name):
+                return _joined(value[name])
+    return ""
+
+
+class _End(NamedTuple):
+    finish_reason: str
+    said: str = ""
+    is_kept: bool = False
+
+
+def _how_it_ended(choice: _Choice, n_tokens: int, max_tokens: int) -> _End:
+    """How a choice ended. What the model or a limit ended is a sample. What a filter, a refusal or a call of a tool
+    ended is a failure that is kept, as another call would end so too; what the server broke off is drawn again. An end
+    that is missing or not known here is a stop, or a cut where `max_tokens` are used up."""
+    end = ending(choice.reason)
+    if choice.refusal and not choice.text:
+        return _End("error", f"the model refused: {choice.refusal[:200]}", is_kept=True)
+    if end in (Ending.STOP, Ending.LENGTH):
+        return _End(str(end))
+    said = f"the server ended it with {choice.reason!r}: {end}"
+    if end in (Ending.MISSING, Ending.UNKNOWN):
+        taken_as = "length" if n_tokens >= max_tokens else "stop"
+        return _End(taken_as, f"{said}, taken as {taken_as}")
+    return _End("error", said, is_kept=end in KEPT)
+
+
+def _output(
+    request: Request, choice: _Choice, usage: _Usage, max_tokens: int, usd: float | None
+) -> Output:
+    end = _how_it_ended(choice, usage.n_tokens, max_tokens)
+    text = choice.text
+    if choice.thought and "<think>" not in text:
+        text = f"<think>{choice.thought}</think>{text}"
+    return Output(
+        request.key,
+        text,
+        usage.n_prompt_tokens,
+        usage.n_tokens,
+        end.finish_reason,
+        "; ".join(filter(None, [end.said, usage.note])),
+        usd,
+        is_kept=end.is_kept,
+    )
+
+
+# ---------------------------------------------------------------------- what it cost
 
 
 class _Usage(NamedTuple):
@@ -113,17 +230,34 @@ class _Usage(NamedTuple):
     note: str
 
 
-def _read_usage(reported: object, request: Request, any_text: bool, most: int) -> _Usage:
+def _read_usage(
+    reported: object, request: Request, any_text: bool, n_choices: int, max_tokens: int
+) -> _Usage:
+    """The counts of a call. Nothing enters that cannot be: more prompt tokens than the prompt has bytes (and a server's
+    template may add), more tokens than were allowed (but for a thought that is counted beside them)."""
     usage = reported if isinstance(reported, dict) else {}
-    n_prompt_tokens = _count(usage.get("prompt_tokens"), 1, math.inf)
-    n_tokens = _count(usage.get("completion_tokens"), int(any_text), most)
-    total = usage.get("total_tokens")
+    details = usage.get("completion_tokens_details")
+    hidden = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    n_hidden = max(0, _count(hidden, 0, n_choices * MOST_REASONING))
+    n_prompt_tokens = _count(
+        usage.get("prompt_tokens", usage.get("input_tokens")),
+        1,
+        most_prompt_tokens(request) + TEMPLATE_TOKENS,
+    )
+    most = n_choices * max_tokens + n_hidden
+    n_tokens = _count(
+        usage.get("completion_tokens", usage.get("output_tokens")), int(any_text), most
+    )
 
     # A prompt sent as token ids has a known length; one more would be a second beginning-of-sequence token.
     if not request.messages and request.prompt_ids and n_prompt_tokens != len(request.prompt_ids):
         n_prompt_tokens = -1
-    if -1 not in (n_prompt_tokens, n_tokens) and total not in (None, n_prompt_tokens + n_tokens):
-        n_tokens = -1
+    if -1 not in (n_prompt_tokens, n_tokens):
+        total = usage.get("total_tokens")
+        if total == n_prompt_tokens + n_tokens + n_hidden:
+            n_tokens += n_hidden  # a thought that is counted beside the answer
+        elif total not in (None, n_prompt_tokens + n_tokens):
+            n_tokens = -1
 
     note = ""
     if -1 in (n_prompt_tokens, n_tokens):
@@ -133,4 +267,5 @@ def _read_usage(reported: object, request: Request, any_text: bool, most: int) -
 
 def _count(value: object, least: int, most: float) -> int:
     """A whole number of that range; -1 for anything else."""
-    return value if type(value) is int and least <= value <= most else -1
+    is_number = type(value) is int or (type(value) is float and math.isfinite(value))
+    return int(value) if is_number and value == int(value) and least <= value <= most else -1
