@@ -196,14 +196,13 @@ def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]
     """The quantities of an arm's samples that are ratios over problems; those that no sample tells of are left out."""
     n, n_correct = profile["n"], profile["n_correct"]
     everywhere = n >= 0
-    known = {
-        Quantity.PASS_AT_1: (n_correct / n.clip(lower=1), n > 0),
-        Quantity.COVERAGE: (n_correct > 0, everywhere),
-        Quantity.SOUND_COVERAGE: (profile["n_sound"] > 0, everywhere & is_sound_known),
-        Quantity.FALSE_POSITIVE_RATE: (profile["n_false"], profile["n_judged"]),
-        Quantity.DUPLICATES: (n_correct - profile["n_text"], n_correct),
-        Quantity.SOLUTIONS: (profile["n_equations"], n_correct > 0),
-    }
+    known = {}
+    known[Quantity.PASS_AT_1] = n_correct / n.clip(lower=1), n > 0
+    known[Quantity.COVERAGE] = n_correct > 0, everywhere
+    known[Quantity.SOUND_COVERAGE] = profile["n_sound"] > 0, everywhere & is_sound_known
+    known[Quantity.FALSE_POSITIVE_RATE] = profile["n_false"], profile["n_judged"]
+    known[Quantity.DUPLICATES] = n_correct - profile["n_text"], n_correct
+    known[Quantity.SOLUTIONS] = profile["n_equations"], n_correct > 0
     arrays = {}
     for quantity, (numerators, denominators) in known.items():
         if denominators.any():

@@ -7,7 +7,6 @@ from wcse_lib.budget.costs import SampleCost, cost, sampling_flops, training_flo
 from wcse_lib.budget.ledger import ledger_table
 from wcse_lib.budget.matching import (
     MATCHED_WITHIN,
-    PlainArm,
     Spend,
     adaptive_arm,
     cost_of,
@@ -23,7 +22,6 @@ from wcse_lib.budget.prices import read_price
 
 __all__ = [
     "MATCHED_WITHIN",
-    "PlainArm",
     "SampleCost",
     "Spend",
     "adaptive_arm",

@@ -12,7 +12,6 @@ from wcse_lib.study import ModelSize, Price
 # How prompt tokens count: never, once per problem (shared prefix), with every sample, or once in full and then from a
 # cache (in FLOPs like once; in USD at the cached price).
 PROMPTS = ("none", "once", "each", "cached")
-UNITS = ("tokens", "flops", "seconds", "usd")
 
 
 def sampling_flops(

@@ -3,7 +3,7 @@
 from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.grid import expand, is_grid
-from wcse_lib.plan.pilot import pilot_folder, pilot_study
+from wcse_lib.plan.pilot import pilot_study
 from wcse_lib.plan.preview import preview
 from wcse_lib.plan.stage import checks, make_plan, study_from
 from wcse_lib.plan.students import packages, settings
@@ -31,7 +31,6 @@ __all__ = [
     "near_duplicates",
     "packages",
     "paper_curves",
-    "pilot_folder",
     "pilot_study",
     "power_sentences",
     "power_table",

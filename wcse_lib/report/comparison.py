@@ -97,26 +97,20 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
         rows.to_csv(out / f"{table.name}.csv", index=False)
     forest = _forest_rows(differences, pooled)
     pooled_rows = forest.dropna(subset="n_studies")
-    held_out = [_held_out_hash(study.plan) for study in studies]
+    titles, tested_on = {}, set()
+    for study in studies:
+        titles[study.name] = f"{study.plan['study']['title']} (plan {study.plan['plan_id']})"
+        tested_on.add(study.plan["problems_sha256"].get("held_out"))
     facts = {
         "title": f"{len(folders)} studies compared",
         "sentences": [_sentence(row) for row in pooled_rows.itertuples()],
         "figure": _drawn(forest.dropna(subset="value"), out / "figures"),
-        "independent": len(set(held_out)) == len(studies),
+        "independent": len(tested_on) == len(studies),  # no two share their held-out problems
         "tables": [(table, page_table(table, rows)) for table, rows in joined if len(rows)],
-        "studies": {study.name: _title(study.plan) for study in studies},
+        "studies": titles,
     }
     write_text(out / "comparison.html", render("comparison.html.j2", facts))
     return pd.concat([differences, pooled.assign(study="pooled")], ignore_index=True)
-
-
-def _held_out_hash(plan: dict) -> str | None:
-    """The hash of a plan's held-out problems: studies that share it are not independent."""
-    return plan.get("problems_sha256", {}).get("held_out")
-
-
-def _title(plan: dict) -> str:
-    return f"{plan['study'].get('title', '')} (plan {plan['plan_id']})"
 
 
 def _read_studies(folders: list[Path]) -> list[Finished]:
