@@ -7,7 +7,7 @@ import pytest
 
 from wcse_lib.sample.engines import Decoding, Request
 from wcse_lib.sample.engines.endings import Ending, ending
-from wcse_lib.sample.engines.failures import ErrorInReply, read_body, read_failure
+from wcse_lib.sample.engines.failures import ErrorInReply, Unreadable, read_body, read_failure
 from wcse_lib.sample.engines.proxies import is_loopback, proxy_for
 from wcse_lib.sample.engines.remedies import remedy
 from wcse_lib.sample.engines.replies import call_arguments, read_reply
@@ -253,7 +253,7 @@ def test_a_text_beside_an_error_may_be_billed():
 def refused(status, body, **headers):
     text = body if isinstance(body, str) else json.dumps(body)
     response = SimpleNamespace(
-        status_code=status, text=text, reason_phrase="Reason", history=[], headers=headers
+        status_code=status, text=text, reason_phrase="Reason", headers=headers
     )
     error = Exception("ours")
     error.response = response
@@ -305,6 +305,37 @@ def test_a_page_with_status_200():
     failure = read_failure(caught.value, KEY, 5)
     assert "no JSON, but a web page: 502 Bad Gateway" in str(failure)
     assert failure.maybe_billed and not failure.stops
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no JSON, but an empty answer"),
+        ("[" * 100_000, "no JSON, but [[["),
+        ('{"choices": [{"mess', 'no JSON, but {"choices": [{"mess'),
+        ('data: {"choices": []}', 'no JSON, but data: {"choices": []}'),
+    ],
+)
+def test_a_body_that_is_no_json(text, words):
+    with pytest.raises(Unreadable) as caught:
+        read_body(text, KEY)
+    assert str(read_failure(caught.value, KEY, 5)).startswith(words)
+
+
+def test_a_body_with_a_mark_and_a_number_of_thousands_of_digits():
+    body = read_body('\ufeff{"usage": {"prompt_tokens": ' + "9" * 6_000 + "}}", KEY)
+    assert body["usage"]["prompt_tokens"] == float("inf")
+
+
+def test_an_answer_in_a_list_is_read():
+    outputs, _ = read_reply([{"choices": [{"text": "12"}]}], CALL, 8, PRICES)
+    assert outputs[0].text == "12"
+
+
+def test_a_redirect_says_where_to_go():
+    failure = refused(308, "", location="https://ann:pw@other/v1/chat/completions")
+    assert str(failure) == "HTTP 308: Reason (it points to https://***@other/v1/chat/completions)"
+    assert "Write the address" in remedy(failure, "m", Endpoint(), {})
 
 
 def test_a_prompt_that_a_filter_refuses_is_no_refusal_of_all():
@@ -359,7 +390,10 @@ def test_retry_after(headers, seconds):
         (400, "Something else", "Change what the server names"),
         (413, "Payload Too Large", "shorter prompt"),
         (503, "Overloaded", ""),
-        (502, PAGE, "Check base_url"),
+        (502, PAGE, ""),
+        (401, PAGE, "Check the key"),
+        (404, PAGE, "Check base_url"),
+        (301, "Moved", "Check base_url"),
     ],
 )
 def test_what_to_do_about_it(status, said, what_to_do):

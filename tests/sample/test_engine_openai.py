@@ -357,6 +357,7 @@ def test_reader_may_stop_and_loop_may_run(serve):
         ({"base_url": "https://example.org/v1", "api_key_variable": "OTHER_KEY"}, "OTHER_KEY"),
         ({"base_url": f"http://user:{KEY}@127.0.0.1/v1"}, "base_url"),
         ({"base_url": "127.0.0.1:8000"}, "base_url"),
+        ({"base_url": "http://127.0.0.1:x/v1"}, "base_url"),
         ({"limit_usd": 3.0}, "usd_per_million"),
         ({"concurrency": 0}, "concurrency"),
         ({"limit_usd": float("nan")}, "limit_usd"),

@@ -202,6 +202,39 @@ def test_n_per_arm_and_a_changed_judge(tmp_path, fake):
         verify(make_run(tmp_path, [], PROBLEMS, verification=other))
 
 
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "kind"), [("", "stop", "empty"), ("", "error", "failed")]
+)
+def test_a_judge_that_says_nothing_stops_03_with_the_share(
+    tmp_path, fake, monkeypatch, text, finish_reason, kind
+):
+    def say_nothing(self, requests, decoding):
+        for request in requests:
+            yield Output(request.key, text, 9, 0, finish_reason, "HTTP 500: down")
+
+    monkeypatch.setattr(fake, "generate", say_nothing)
+    run = make_run(tmp_path, sums(), PROBLEMS, verification=MODEL)
+    with pytest.raises(StudyError, match=rf"judge: (\d+) of \1 samples \(100%\) are lost.* {kind}"):
+        verify(run)
+
+
+def test_a_filtered_judgement_is_undecided_and_not_paid_again(tmp_path, fake, monkeypatch):
+    good = fake.generate
+
+    def refuse_first(self, requests, decoding):
+        first, *others = requests
+        yield Output(first.key, "", 9, 2, "error", "the model refused: no", is_kept=True)
+        yield from good(self, others, decoding)
+
+    monkeypatch.setattr(fake, "generate", refuse_first)
+    run = make_run(tmp_path, sums(), PROBLEMS, verification=MODEL)
+    _, t = verify(run)
+    reasons = t["judgements"].loc[t["judgements"]["sound"].isna(), "reason"]
+    assert "the judge failed: the model refused: no" in set(reasons)
+    verify(run)
+    assert fake.opened == 1
+
+
 def test_labels_enter_on_the_next_run_and_correct_the_model(tmp_path, fake):
     run = make_run(tmp_path, sums(), PROBLEMS, verification=MODEL)
     _, t = verify(run)

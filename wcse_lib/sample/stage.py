@@ -15,6 +15,7 @@ import pandas as pd
 from wcse_lib.sample.drawing import draw, opened
 from wcse_lib.sample.engines import Decoding
 from wcse_lib.sample.imported import import_samples
+from wcse_lib.sample.lost import check_lost_share, is_empty
 from wcse_lib.sample.prompts import (
     load_tokenizer,
     messages,
@@ -236,14 +237,14 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     assert len(whole), (
         f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}"
     )
-    _check_lost_share(run, arm, rows)
+    check_lost_share(rows, run.path("02", arm), run.study.sampling.max_failed_share)
 
     facts = {
         "n_samples": len(rows),
         "n_samples_planned": n_planned,
         "n_truncated": int((rows["finish_reason"] == "length").sum()),
         "n_failed": int(has_failed.sum()),
-        "n_empty": int(_is_empty(rows).sum()),
+        "n_empty": int(is_empty(rows).sum()),
         "duplicate_rate": float(whole.duplicated(["problem_id", "text"]).mean()),
         "n_tokens": int(rows["n_tokens"].clip(lower=0).sum()),
         "n_samples_without_token_count": int((whole["n_tokens"] < 0).sum()),
@@ -259,33 +260,6 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         facts["seconds"] = times["seconds"]
         facts["seconds_per_sample"] = times["device_seconds"] / times["n_samples"]
     return facts
-
-
-def _is_empty(rows: pd.DataFrame) -> pd.Series:
-    """Which samples ended without a word."""
-    return (rows["finish_reason"] == "stop") & (rows["text"].str.strip() == "")
-
-
-def _check_lost_share(run: Run, arm: str, rows: pd.DataFrame) -> None:
-    """Samples that cannot be right are told of before the next stage works on them."""
-    lost = {
-        "failed": rows["finish_reason"] == "error",
-        "empty": _is_empty(rows),
-        "truncated at max_tokens": rows["finish_reason"] == "length",
-    }
-    counts = {kind: int(is_lost.sum()) for kind, is_lost in lost.items()}
-    share, most = sum(counts.values()) / len(rows), run.study.sampling.max_failed_share
-    if share <= most:
-        return
-    told = ", ".join(f"{n:,} {kind}" for kind, n in counts.items() if n)
-    failed = rows[lost["failed"]]
-    words = f"; the first failed with: {failed['error'].iloc[0]}" if len(failed) else ""
-    raise StudyError(
-        f"{run.path('02', arm)}: {sum(counts.values()):,} of {len(rows):,} samples ({share:.0%}) are lost ({told}), "
-        f"more than sampling.max_failed_share = {most:g}{words}. Run again to draw failed ones anew; look at the "
-        "prompt where they are empty, raise sampling.max_tokens where they are cut; or, to go on with what there is, "
-        "raise sampling.max_failed_share"
-    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,7 +20,7 @@ class Sampling(Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
     stop: list[Text] = []  # texts that end a sample, beside the prompt style's own
-    # an arm stops after 02 where more of its samples failed, are empty or were cut; 1: it never does
+    # more samples of an arm that failed, are empty or were cut end 02 with an error; 1: never
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     @property

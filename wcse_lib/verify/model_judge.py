@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.sample import Decoding, draw, opened
+from wcse_lib.sample import Decoding, check_lost_share, draw, opened
 from wcse_lib.store import KEY, StudyError, read_samples, write_json
 from wcse_lib.study import Machine, Price, Prompt, Run, Study, resolve, resolve_model
 from wcse_lib.verdicts import as_judgements
@@ -77,7 +77,8 @@ def ask_model(
     """The judge model's judgements (columns JUDGEMENTS) of samples; these are correct ones if gold is known.
 
     Where only `n_per_arm` correct samples are to be judged, as many are drawn. Equal solutions of a problem are judged
-    once. The outputs lie in `judge/`, resumable; their cost in `judge.json`.
+    once. The outputs lie in `judge/`, resumable; their cost in `judge.json`. Raises StudyError when more than
+    `sampling.max_failed_share` of them failed or are empty.
     """
     judge, folder = run.study.verification.model_judge, run.path("03", arm, "judge")
     if judge.n_per_arm and gold_known:
@@ -98,6 +99,9 @@ def ask_model(
     write_json(run.path("03", arm, "judge.json"), _cost(run.study, outputs))
 
     answers = outputs.set_index("problem_id").loc[ids]
+    # A judgement that was cut counts as undecided, of which the rates tell.
+    most = run.study.sampling.max_failed_share
+    check_lost_share(answers, folder, most, truncated_count=False)
     results = [
         read_judgement(row.text, row.finish_reason, row.error) for row in answers.itertuples()
     ]

@@ -21,6 +21,7 @@ MESSAGES = (
     "message detail msg error_msg status_msg error_message description reason title error".split()
 )
 CODES = "code status status_code http_status error_code type".split()
+HTTP_STATUS = re.compile(r"[345]\d\d$")
 NEVER_STOOD = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "PoolTimeout")
 
 QUOTA = re.compile(
@@ -48,8 +49,8 @@ SECRETS = re.compile(
 )
 
 
-class NoJson(ValueError):
-    """An answer with status 200 that is no JSON, such as a web page."""
+class Unreadable(ValueError):
+    """An answer with status 200 that holds neither a sample nor an error, such as a web page."""
 
 
 class ErrorInReply(Exception):
@@ -75,7 +76,7 @@ class Failure:
     def stops(self) -> bool:
         """Whether every other call would be refused as well, however long one waits."""
         if self.status is None:
-            return "CERTIFICATE_VERIFY_FAILED" in self.words
+            return "[SSL: " in self.words  # no certificate, or no TLS
         is_refusal = 300 <= self.status < 500 and self.status not in TRY_AGAIN
         return is_refusal or self.status in NO_API or bool(QUOTA.search(self.words))
 
@@ -107,29 +108,34 @@ def read_failure(error: Exception, api_key: str, timeout_seconds: float) -> Fail
         return Failure(_short(words), has_connected=False)
     if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
         return Failure(f"no answer within {timeout_seconds:g} seconds", maybe_billed=True)
-    words = f"{type(error).__name__}: {error}"
-    if error.__cause__:
-        words += f" ({cause}: {error.__cause__})"
-    is_web_page = isinstance(error, NoJson) and "a web page" in words
+    words = f"{error}"
+    if not isinstance(error, Unreadable):
+        words = f"{type(error).__name__}: {error}"
+        if error.__cause__:
+            words += f" ({cause}: {error.__cause__})"
+    is_web_page = isinstance(error, Unreadable) and "a web page" in words
     return Failure(_short(_scrubbed(words, api_key)), maybe_billed=True, is_page=is_web_page)
 
 
 def read_body(text: str, api_key: str) -> Any:
-    """The JSON of an answer with status 200. Raises NoJson with what stands there instead."""
+    """The JSON of an answer with status 200. Raises Unreadable with what stands there instead."""
     try:
-        return json.loads(text.removeprefix("\ufeff"))
-    except ValueError as error:
+        return json.loads(text.removeprefix("\ufeff"), parse_int=_number)
+    except (ValueError, RecursionError) as error:
         words = server_words(_scrubbed(text[:MOST_READ], api_key))
-        raise NoJson(f"no JSON, but {words or 'an empty answer'}") from error
+        raise Unreadable(f"no JSON, but {words or 'an empty answer'}") from error
+
+
+def _number(digits: str) -> int | float:
+    """A whole number of JSON; one of thousands of digits, which Python refuses, is infinite."""
+    return int(digits) if len(digits) < 100 else float(digits)
 
 
 def _read_response(response: Any, api_key: str) -> Failure:
     """The failure that an HTTP status of 300 or more is."""
     text = _scrubbed(response.text[:MOST_READ], api_key)
     words = server_words(text) or response.reason_phrase
-    if response.history:
-        words += f" (the call was sent on to {response.url})"
-    elif location := response.headers.get("location"):
+    if location := response.headers.get("location"):
         words += f" (it points to {without_user(location)})"
     asked_for = _retry_after(response.headers)
     return Failure(words, response.status_code, asked_for, is_page=is_page(text))
@@ -149,7 +155,7 @@ def server_words(text: str) -> str:
         return f"a web page: {_short(words)}"
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _short(text)
     return _short(_said(body)) if body else ""
 
@@ -191,7 +197,9 @@ def _said(body: Any) -> str:
         said.insert(0, ".".join(str(step) for step in place))
     text = ": ".join(said) or json.dumps(body, ensure_ascii=False, default=str)
     codes = [str(body[name]) for name in CODES if body.get(name) and said]
-    missing = [code for code in dict.fromkeys(codes) if code not in text]
+    missing = [
+        code for code in dict.fromkeys(codes) if code not in text and not HTTP_STATUS.match(code)
+    ]
     return f"{text} ({', '.join(missing)})" if missing else text
 
 
@@ -199,7 +207,7 @@ def _status_of(error: Any, said: str) -> int:
     """The HTTP status that an error inside a 200 stands for: its code, else its words, else 500."""
     found = [error.get(name) for name in CODES] if isinstance(error, dict) else []
     for code in found:
-        if re.fullmatch(r"[345]\d\d", str(code)):
+        if HTTP_STATUS.match(str(code)):
             return int(code)
     for status, pattern in STATUS_OF_WORDS.items():
         if re.search(pattern, said, re.IGNORECASE):

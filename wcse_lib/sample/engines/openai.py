@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.failures import Failure, read_body, read_failure
@@ -280,9 +280,12 @@ def _open_client(endpoint: Endpoint, api_key: str):
             api_key=api_key or "none",
             timeout=endpoint.timeout_seconds,
             max_retries=0,  # retries are made here, where the limit is known
-            http_client=DefaultAsyncHttpxClient(trust_env=not is_loopback(host)),
+            # A redirected call would lose its body, or take key and prompt to another host.
+            http_client=DefaultAsyncHttpxClient(
+                trust_env=not is_loopback(host), follow_redirects=False
+            ),
         )
-    except (ImportError, ValueError, TypeError) as error:  # of a proxy's address
+    except Exception as error:  # each client has its own for a proxy's address
         proxy = proxy_for(endpoint.base_url) or "the environment's proxy"
         raise ValueError(
             f"{proxy}: calls cannot go through it ({without_user(str(error))}); mend or unset that "
@@ -290,10 +293,20 @@ def _open_client(endpoint: Endpoint, api_key: str):
         ) from error
 
 
+def _is_address(url: SplitResult) -> bool:
+    """Whether a URL is one of a server, without user, password or query."""
+    try:
+        _ = url.port
+    except ValueError:  # no number of a port
+        return False
+    is_web = url.scheme in ("http", "https")
+    return bool(is_web and url.hostname) and not (url.username or url.query)
+
+
 def _read_key(endpoint: Endpoint) -> str:
     """The key that the environment holds; empty where none is named. Raises ValueError, without the key's value."""
     url, variable = urlsplit(endpoint.base_url), endpoint.api_key_variable
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+    if not _is_address(url):
         raise ValueError(
             "base_url: must be http(s)://host[:port]/path, without user, password or query"
         )

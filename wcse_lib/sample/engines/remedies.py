@@ -17,11 +17,14 @@ BY_WORDS = {
     r"|reduce the length|maximum.{0,20}(token|length)|token limit|exceeds? the (max|limit)": (
         "Lower sampling.max_tokens (of a judge: model_judge.max_tokens), or ask with a shorter prompt"
     ),
+    r"^no JSON, but data:": (
+        "The server streams its answers: write extra_body: {stream: false} into the machine file"
+    ),
     r"(?i)chat.?template\b": (
         "The model has no chat template there: write prompt.style: plain into the params file"
     ),
-    r"(?i)certificate|\bssl\b": (
-        "Check base_url; for a certificate of your own set SSL_CERT_FILE, without TLS write http://"
+    r"\[SSL: ": (
+        "Check base_url: without TLS it starts with http://; for a certificate of your own set SSL_CERT_FILE"
     ),
 }
 # What an argument asks for that the server refuses by name.
@@ -52,6 +55,8 @@ BY_STATUS = {
     403: "Ask for access to {model}, or take another key: it is read from {key}",
     404: BASE_URL + ", and whether {model} is served there",
     405: BASE_URL,
+    301: BASE_URL,
+    302: BASE_URL,
     413: "Ask with a shorter prompt",
     501: BASE_URL,
 }
@@ -95,11 +100,11 @@ def _remedy_on_the_way(failure: Failure, endpoint: Endpoint) -> str:
             f"Calls go through the environment's proxy, {proxy}: unset that variable, or name the "
             "host in NO_PROXY"
         )
-    if failure.status and failure.status < 400:
+    if "it points to" in failure.words:
         return "Write the address that it points to as base_url"
-    if failure.is_page:
+    if failure.is_page and failure.status is None:
         return BASE_URL
-    if not failure.has_connected and "certificate" not in failure.words.lower():
+    if not failure.has_connected and not failure.stops:
         return "Check base_url, and whether a server runs there"
     return ""
 

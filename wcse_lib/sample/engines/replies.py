@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from wcse_lib.answers import without_thoughts
 from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.endings import Ending, ending
-from wcse_lib.sample.engines.failures import ErrorInReply, error_in
+from wcse_lib.sample.engines.failures import ErrorInReply, Unreadable, error_in
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.study import Endpoint
 
@@ -76,8 +77,10 @@ def read_reply(
     """Outputs of the choices that came, which may be fewer than were asked for, and the bill in USD (None: unknown).
 
     Several samples of one call share its bill; their `n_tokens` is unknown, as `usage` has only the sum. Raises
-    ErrorInReply for an error that holds no sample, ValueError for an answer that is torn.
+    ErrorInReply for an error that holds no sample, Unreadable for an answer that is neither.
     """
+    if isinstance(body, list) and len(body) == 1:
+        (body,) = body
     choices = _readable_choices(body)[: len(call)]
     texts = [choice.text + choice.thought for choice in choices]
     usage = _read_usage(body.get("usage"), call[0], any(texts), len(choices), max_tokens)
@@ -89,9 +92,9 @@ def read_reply(
         note = usage.note or "n_tokens unknown: usage has only the sum over n_per_call samples"
         usage = _Usage(usage.n_prompt_tokens, -1, note)
 
-    outputs = [
-        _output(request, choice, usage, max_tokens, share) for request, choice in zip(call, choices)
-    ]
+    outputs = []
+    for request, choice in zip(call, choices):
+        outputs.append(_output(request, choice, usage, max_tokens, share))
     return outputs, bill
 
 
@@ -116,7 +119,7 @@ def _readable_choices(body: Any) -> list[_Choice]:
 
     said = errors[0] if errors else error_in(body)
     if said is None:
-        raise ValueError(f"no choices in the answer: {body}")
+        raise Unreadable(f"no choices in the answer: {body}")
     wrote = any(choice.text or choice.thought for choice in choices)
     raise ErrorInReply(said, maybe_billed=wrote)
 
@@ -125,20 +128,22 @@ def _read_choice(choice: dict) -> _Choice | None:
     """A choice's parts; None where it has neither a message nor a text, or one that is no text."""
     message = choice.get("message") or choice.get("delta")
     if message is None and "text" in choice:
-        message = {"content": choice["text"]}
+        message = choice["text"] or ""
     if isinstance(message, str | list):
         message = {"content": message}
     if not isinstance(message, dict):
         return None
     content = message.get("content")
-    if not (content is None or isinstance(content, str | list | dict)):
+    if not isinstance(content, str | list | dict | None):
         return None
-    parts = [_Part("text", content)] if isinstance(content, str) else list(_parts(content))
-    thoughts = (_joined(message.get(name)) for name in THOUGHTS)
+    parts = list(_parts(content))
+    thoughts = [_joined(message.get(name)) for name in THOUGHTS]
+    thoughts.append(_text_of("thought", parts))
+    refusal = _joined(message.get("refusal")) or _text_of("refusal", parts)
     return _Choice(
         text=_text_of("text", parts),
-        thought=next(filter(None, thoughts), "") or _text_of("thought", parts),
-        refusal=_joined(message.get("refusal")) or _text_of("refusal", parts),
+        thought=next(filter(None, thoughts), ""),
+        refusal=refusal,
         reason=choice.get("finish_reason") or choice.get("stop_reason"),
     )
 
@@ -154,7 +159,7 @@ def _parts(content: Any) -> Iterator[_Part]:
         if isinstance(part, str):
             yield _Part("text", part)
         elif isinstance(part, dict):
-            kind = str(part.get("type") or "")
+            kind = str(part.get("type") or "").lower()
             if "refusal" in kind or "refusal" in part:
                 yield _Part("refusal", _joined(part.get("refusal") or part))
             elif any(word in kind for word in ("think", "reason")) or "thinking" in part:
@@ -207,7 +212,7 @@ def _output(
 ) -> Output:
     end = _how_it_ended(choice, usage.n_tokens, max_tokens)
     text = choice.text
-    if choice.thought and "<think>" not in text:
+    if choice.thought and without_thoughts(text) == text:
         text = f"<think>{choice.thought}</think>{text}"
     return Output(
         request.key,
