@@ -22,15 +22,13 @@ TAGS = (
 )
 # Harmony's channels where the engine has dropped the special tokens around their names.
 _BARE_OPENING = re.compile(r"\s*analysis(?=[^\W\d_])", re.I)
-_BARE_CLOSINGS = ("assistantfinal", "[BEGIN FINAL RESPONSE]")  # Apriel's, which opens nothing
-_BARE = "without tags"
-
-# A tag in quotes or in a line of code is spoken of, and no tag.
+_BARE_CLOSING = "assistantfinal"
+_CLOSES_ALL = "[BEGIN FINAL RESPONSE]"  # Apriel's, which opens nothing
 _TAG = re.compile(
-    r"(?<![`'\"])(?:<\|channel\|?>\w+|[<\[◁][|/]{0,2}[a-z]+(?:[_:][a-z_]+)?\|?[>\]▷]"
-    rf"|{'|'.join(map(re.escape, _BARE_CLOSINGS))})(?![`'\"])",
-    re.I,
+    r"<\|channel\|?>\w+|[<\[◁][|/]{0,2}[A-Za-z]+(?:[_:][A-Za-z_]+)?\|?[>\]▷]|"
+    + re.escape(_CLOSES_ALL)
 )
+_QUOTES = ("`", "'", '"')  # a tag in them is spoken of, and no tag
 _BEFORE_ANSWER = re.compile(r"\s*(?:<\|message\|>|<\|start_response\|>)?\s*", re.I)
 
 
@@ -41,7 +39,7 @@ class _Tag(NamedTuple):
 
 def _all_tags() -> dict[str, _Tag]:
     """Every tag of the table, in small letters."""
-    tags = {closing.lower(): _Tag(_BARE, "") for closing in _BARE_CLOSINGS}
+    tags = {_CLOSES_ALL.lower(): _Tag(_CLOSES_ALL, "")}
     for opening, closing, names in TAGS:
         for name in names.split():
             kind = closing.format(name.lower().replace("ing", "").removesuffix("s"))
@@ -66,11 +64,15 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     True
     """
     text = f"{opened}\n{text}" if opened else text
-    thought, start = "", 0  # the kind of thought that is open, and where speech begins
+    if _BARE_CLOSING in text:
+        text = text.rpartition(_BARE_CLOSING)[2].lstrip()
     if _BARE_OPENING.match(text):
-        thought = _BARE
+        return None
+    thought, start = "", 0  # the kind of thought that is open, and where speech begins
     for tag in _TAG.finditer(text):
         kind, closing = _TAGS.get(tag.group().lower(), _NO_TAG)
+        if text.endswith(_QUOTES, 0, tag.start()) or text.startswith(_QUOTES, tag.end()):
+            continue
         if closing and not thought:
             thought = kind
         elif kind and not closing and thought in ("", kind):

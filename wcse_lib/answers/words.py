@@ -136,21 +136,53 @@ CASELESS = set("yes no true odd even none both all".split())  # capitals in them
 
 # ---------------------------------------------------------------- full outputs
 
-TAGGED_ANSWER = ("<answer>", "</answer>")
-END_OF_TURN = (
-    "<|im_end|> <|im_start|> <|endoftext|> <|end_of_text|> <|eot_id|> <|end|> </s> <eos> "
-    "<end_of_turn>".split()
+# An answer stands between these.
+ANSWER_TAGS = (
+    ("<answer>", "</answer>"),
+    ("<final_answer>", "</final_answer>"),
+    ("<final answer>", "</final answer>"),
+    ("<solution>", "</solution>"),
+    ("<result>", "</result>"),
+    ("<output>", "</output>"),
+    ("[ANSWER]", "[/ANSWER]"),
+    ("[SOLUTION]", "[/SOLUTION]"),
+    ("<|begin_of_box|>", "<|end_of_box|>"),
+    ("<|begin_of_answer|>", "<|end_of_answer|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
 )
+END_OF_TURN = (
+    "<|im_end|> <|im_start|> <|endoftext|> <|end_of_text|> <|eot_id|> <|eom_id|> <|end|> <|return|> "
+    "<|END_RESPONSE|> <|END_OF_TURN_TOKEN|> </s> <eos> <end_of_turn> <turn|>".split()
+) + ["[END FINAL RESPONSE]"]
+# Keys of JSON objects that hold an answer, the better ones first.
+ANSWER_KEYS = (r"(?:final|correct)?[ _-]?answers?", "result|solution|choice|option|output")
 QUESTION_HEADINGS = alternatives("Question Problem Exercise Q Human User Instruction")
 REPLY_HEADINGS = alternatives("answer A solution response assistant")
-ANSWER_NOUNS = r"answers?|correct\s(?:option|choice)s?"
 CHOICE_WORDS = alternatives("answer option choice choose pick select")
 NEGATIVE = alternatives("negative minus")
 # What follows one of these explains the answer.
-EXPLAINS = alternatives("because since as which where when so if")
+EXPLAINS = alternatives("because since as which where when so if assuming given")
 # What starts with one of these judges the answer instead of giving it.
-TALK = r"(?:in)?correct|right|wrong|clear|given|as follows|not|that|we\b"
+TALK = r"(?:in)?correct|right|wrong|clear|given|as follows|not|that|we\b|found|obtained|below|above|all\b"
 # After a number these belong to it, and start no aside.
 NO_ASIDE = alternatives("mod base pi sqrt inf infinity sin cos tan log ln")
-SCALE_WORDS = "hundred|thousand|[mb]illion|trillion"
+# These end the name of what is counted: 12 apples in, 12 apples left.
+NO_NOUNS = alternatives(
+    """in on at for per by from with without of to after before within during over under each every
+    because since as which that who where when so if and or but not is are was were will would has
+    have had it he she they this total altogether left remaining together only more less fewer
+    respectively i we i'm than then there plus minus times mod modulo choose"""
+)
+# After a number and its noun these say more than when or how: the number alone is not the answer.
+LIMITS = (
+    r"at (?:most|least)\b|or (?:more|less|fewer|greater|above|below)\b|(?:more|less|fewer|greater) than\b"
+    r"|out of\b|of \$?\d|to \$?\d|over \d|times \$?\d|divided|plus|minus|mod|base|choose|factorial"
+    r"|(?:with |and )?(?:an? )?remainder|below zero|squared|cubed|from \d"
+)
+SCALE_WORDS = "hundred|thousand|[mbtr]+illion|lakh|crore"
 SMALL_WORDS = set("an as at by he if in is it no of on or so to we".split())  # of prose
+# A number after a purpose says what for: it takes 5 days to save $15.
+PURPOSE = (
+    r"\b(?:takes?|took|needs?|needed|requires?|required) [^\d.,;=]{0,20}\d[^.,;=]{0,30}?"
+    r"\bto (?P<what>(?!\d)[a-z]+ [^,;:=]*)"
+)
