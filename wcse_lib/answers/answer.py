@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from wcse_lib.answers.expressions import Node, Unread, is_variable, symbols
-from wcse_lib.answers.values import real
+from wcse_lib.answers.evaluation import real
+from wcse_lib.answers.nodes import Node, Unread, is_variable, symbols
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,12 @@ class Answer:
 
     | kind | items | tag | unit |
     | --- | --- | --- | --- |
-    | expr | its node | its text, if it was read whole | its unit |
-    | text, chain (of inequalities) | - | the text | - |
+    | expr | its node | its text, if it was read whole, or Mixed | its unit |
+    | text | - | the text | - |
+    | chain (of inequalities) | members, if they were read | the relations, or the text | - |
+    | date | - | Date | - |
+    | range (or score) | low and high end | - | - |
+    | pieces (of a function) | rows of value and condition | - | - |
     | time | hour and minute, if it may be a ratio | Time | - |
     | base | - | (digits, base) | - |
     | list, tuple, ratio | members | - | - |
@@ -25,7 +29,7 @@ class Answer:
     | set | members | - | its variable |
     | interval | low and high end | (low is open, high is open) | its variable |
     | union | intervals and sets | - | its variable |
-    | assign | values, in the order of their names | names | - |
+    | assign | values | names | - |
     | eq | node of left - right or None, right side or None | name on the left or None | - |
     | rel | node of right - left | "<" or "\le" | - |
     """
@@ -56,7 +60,13 @@ class Time(NamedTuple):
     hour_as_written: int
 
 
-def expression(node: Node, tag: str | None = None, unit: str = "") -> Answer:
+class Mixed(NamedTuple):
+    """The units in which a quantity such as 2 h 30 min is given."""
+
+    units: tuple[str, ...]
+
+
+def expression(node: Node, tag: object = None, unit: str = "") -> Answer:
     return Answer("expr", (node,), tag, unit)
 
 
@@ -68,10 +78,16 @@ def spread(answers: Iterable[Answer]) -> tuple[Answer, ...]:
     return tuple(members)
 
 
-def assignment(names: list[str], values: Sequence[Answer]) -> Answer:
-    """Values of several names, by the order of the names."""
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return Answer("assign", tuple(values[i] for i in order), tuple(names[i] for i in order))
+def assignment(names: Sequence[str], values: Sequence[Answer]) -> Answer:
+    """Values of several names, as they are written."""
+    return Answer("assign", tuple(values), tuple(names))
+
+
+def by_name(answer: Answer) -> Answer:
+    """An assignment by the alphabet of its names."""
+    names = sorted(answer.tag)
+    values = dict(zip(answer.tag, answer.items))
+    return assignment(names, [values[name] for name in names])
 
 
 # ---------------------------------------------------------------- intervals

@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
-from wcse_lib.answers.answer import Answer, Time, as_interval, expression
-from wcse_lib.answers.expressions import Node, Unread, degrees, is_whole, symbols
+from wcse_lib.answers.answer import Answer, Time, as_interval, by_name, expression
+from wcse_lib.answers.chemistry import is_chemical, read_chemical
+from wcse_lib.answers.evaluation import restart
+from wcse_lib.answers.expressions import parse
+from wcse_lib.answers.nodes import Unread, is_whole, replaced, symbols
 from wcse_lib.answers.notation import key, normalise, without_marks
 from wcse_lib.answers.policy import Policy
+from wcse_lib.answers.quantities import same_quantity
 from wcse_lib.answers.reading import MAX_ANSWER, UNREADABLE, read
-from wcse_lib.answers.values import equal, proportional, real, restart
+from wcse_lib.answers.values import proportional
+from wcse_lib.answers.words import SCALE_LETTERS
 
 ASK = "ask"  # the verdict of guards that cannot decide where math-verify may
 Comparer = Callable[[Answer, Answer, Policy], str]
@@ -29,9 +35,13 @@ _CHOICE = re.compile(
     r"(?:(?i:option|choice|answer)\s+)?"
     r"(?:\(([a-j])\)|\(?([A-J])(?:\)?|[).:]\s+((?!and\b|or\b|[,;&+*/^=<>])(?:(?!\b[A-J]\b).)*)))"
 )
-_MODULUS = re.compile(r"mod ([1-9]\d*)")
-_DECIMAL = re.compile(r"-?0*(\d*)\.(\d+)")
+_FUNCTION = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 _METRES = re.compile(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?")
+_RATIO = re.compile(r"([\d.,]+):([\d.,]+)(.*)")
+_SCALED = re.compile(  # 1.5M, $20k; a small m only after money
+    r"((?:US|C|A)?[$€£¥]?-?\d[\d.,]*) ?(?<! )([KkMBT]|(?<=[$€£].)m|(?<=[$€£]..)m|(?<=[$€£]...)m)( [a-z]{2,}.*)?"
+)
+_CHOSEN = re.compile(r"([CA]) ?_ ?\{? ?(\d+) ?\}? ?\^ ?\{? ?(\d+) ?\}?")
 _DECIMAL_COMMA = re.compile(r"-?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+)")
 
 
@@ -108,16 +118,51 @@ def _label_of_readings(p: Answer, p_text: str, g: Answer, g_text: str, policy: P
 def _readings(text: str, answer: Answer, other: Answer, policy: Policy) -> Iterator[Answer]:
     """The reading of a text, and those that the other side suggests: `1,234` as a list, `1,5` as a decimal."""
     yield answer
-    if answer.kind == "text" and re.fullmatch("[a-z]{3}", text):
-        yield expression(reduce(lambda a, b: ("*", a, b), text))  # `xyz` may be a product
     if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
-        yield read(text, joined_digits=False)
-        return
+        with suppress(Unread):
+            yield read(text, is_number=False)
+    elif is_chemical(other):
+        yield from filter(None, [read_chemical(text)])
+    elif other.kind == "text":
+        yield from _as_product(text, answer)
+    elif other.kind == "range":
+        yield from _as_range(text)
+    elif other.kind == "expr" and symbols(other.node):
+        yield from _as_product(text, answer)
+    elif other.kind == "expr":
+        yield from _as_number(text, other, policy)
+
+
+def _as_range(text: str) -> Iterator[Answer]:
+    """`5 to 10`, which is normalised as a ratio, as a range."""
+    match = _RATIO.fullmatch(text)
+    if match:
+        yield read(f"{match.group(1)}-{match.group(2)}{match.group(3)}")
+
+
+def _as_product(text: str, answer: Answer) -> Iterator[Answer]:
+    """`xyz`, which may be a word, and `2 mg`, which may be a quantity, as products of letters."""
+    if answer.kind == "text" and re.fullmatch("[a-z]{3}", text):
+        yield expression(reduce(lambda a, b: ("*", a, b), text))
+    if answer.kind == "expr" and answer.unit and "“" not in text:
+        with suppress(Unread):
+            yield expression(parse(text))
+
+
+def _as_number(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
+    """Readings of a text beside a number."""
     area = _METRES.fullmatch(text)
-    if area and other.kind == "expr":
-        if not symbols(other.node):  # beside a number `5 m^2` is an area, beside `m` a term
-            yield read(f"{area.group(1)} “m”^{area.group(2)}")
-        return
+    if area:  # beside a number `5 m^2` is an area, beside `m` a term
+        yield read(f"{area.group(1)} “m”^{area.group(2)}")
+    scaled = _SCALED.fullmatch(text)
+    if scaled:
+        number, letter, noun = scaled.groups()
+        yield read(f"{number} {SCALE_LETTERS[letter.upper()]}{noun or ''}")
+    chosen = _CHOSEN.fullmatch(text)
+    if chosen:
+        name, n, k = chosen.groups()
+        orders = rf"*{k}!" if name == "A" else ""
+        yield read(rf"\binom{{{n}}}{{{k}}}{orders}")
     if policy.decimal_comma and _DECIMAL_COMMA.fullmatch(text) and _is_fraction(other):
         yield read(text.replace(",", "."))
 
@@ -168,9 +213,21 @@ def _equations(p: Answer, g: Answer, policy: Policy) -> str:
     """Two equations, or two values with names; values with the same name are compared alone."""
     if p.tag and p.tag == g.tag:
         return same(p.value, g.value, policy)
-    if p.node is None or g.node is None:
+    if p.node is not None and g.node is not None:
+        return "eq" if proportional(p.node, g.node) else ""
+    p_function, g_function = (_FUNCTION.fullmatch(one.tag or "") for one in (p, g))
+    if not p_function or not g_function or p_function.group(1) != g_function.group(1):
         return ""
-    return "eq" if proportional(p.node, g.node) else ""
+    # W(x) = x + 1 and W(n) = n + 1: the argument's name means nothing
+    variable = {p_function.group(2): g_function.group(2)}
+    return same(_renamed(p.value, variable), g.value, policy)
+
+
+def _renamed(answer: Answer, names: dict[str, str]) -> Answer:
+    """A number or expression with other variables."""
+    if answer.kind != "expr":
+        return answer
+    return replace(answer, items=(replaced(answer.node, names),))
 
 
 def _named(p: Answer, g: Answer, policy: Policy) -> str:
@@ -241,9 +298,23 @@ def _tuples(p: Answer, g: Answer, policy: Policy) -> str:
 def _assigned_list(p: Answer, g: Answer, policy: Policy) -> str:
     """Values of several names beside a list: by name if it has any, else by place."""
     if not any(item.kind == "eq" for item in (*p.items, *g.items)):
-        return _tuples(p, g, policy)
+        return _assigned_in_order(p, g, policy)
     p_items, g_items = _with_names(p), _with_names(g)
     return "list" if all_in_any_order(p_items, g_items, policy) else ""
+
+
+def _assigned_in_order(p: Answer, g: Answer, policy: Policy) -> str:
+    """Values of several names beside values without: as written; by the alphabet alone they may be meant or not."""
+    if all_in_order(p.items, g.items, policy):
+        return "assign"
+    p, g = (by_name(one) if one.kind == "assign" else one for one in (p, g))
+    if all_in_order(p.items, g.items, policy):
+        raise Unread("values of names in another order")
+    return ""
+
+
+def _assignments(p: Answer, g: Answer, policy: Policy) -> str:
+    return _tagged(by_name(p), by_name(g), policy)
 
 
 def _with_names(answer: Answer) -> Sequence[Answer]:
@@ -266,6 +337,30 @@ def _vectors(p: Answer, g: Answer, policy: Policy) -> str:
     cells = [cell for row in rows for cell in row]
     is_vector = len(cells) in (len(rows), len(rows[0]))
     return "vector" if is_vector and all_in_order(cells, vector.items, policy) else ""
+
+
+def _pieces(p: Answer, g: Answer, policy: Policy) -> str:
+    """Pieces of a function, in any order, with their conditions."""
+    if len(p.items) != len(g.items):
+        return ""
+    for row in p.items:
+        if not any(all_in_order(row, other, policy) for other in g.items):
+            return ""
+    return "pieces"
+
+
+def _dates(p: Answer, g: Answer, policy: Policy) -> str:
+    """Dates; 03/05/2024 may be in March or in May."""
+    if p.tag.days == g.tag.days:
+        is_clear = len(p.tag.days) == 1
+        return "date" if is_clear or p.tag.as_written == g.tag.as_written else ""
+    if p.tag.days & g.tag.days:
+        raise Unread("the order of day and month")
+    return ""
+
+
+def _ranges(p: Answer, g: Answer, policy: Policy) -> str:
+    return "range" if all_in_order(p.items, g.items, policy) else ""
 
 
 def _tagged(p: Answer, g: Answer, policy: Policy) -> str:
@@ -328,58 +423,6 @@ def _as_ratio(answer: Answer) -> Answer:
     return replace(answer, kind="ratio") if answer.kind == "time" else answer
 
 
-# ---------------------------------------------------------------- numbers and expressions
-
-
-def _scalars(p: Answer, g: Answer, policy: Policy) -> str:
-    """Two numbers or expressions under the conventions for units, percent signs, degrees and rounding."""
-    units = {p.unit, g.unit}
-    if "deg" in units and units & {"fahrenheit", "celsiu"}:
-        units = {"deg"}
-    if "%" in units and len(units) == 2:
-        return _percent(p, g, policy) if "" in units else ""
-    modulus = _MODULUS.fullmatch(p.unit) if len(units) == 1 else None
-    if modulus and not symbols(("-", p.node, g.node)):
-        return _congruent(p.node, g.node, int(modulus.group(1)))
-    label = ""
-    if len(units) == 1 or ("" in units and policy.units == "drop"):
-        label = equal(p.node, g.node)
-    if not label and units == {"deg", ""}:
-        label = equal(*(degrees(one.node) if one.unit else one.node for one in (p, g)))
-    if not label and policy.rounded_digits:
-        label = _rounded(p, g, policy.rounded_digits)
-    return label
-
-
-def _percent(p: Answer, g: Answer, policy: Policy) -> str:
-    """A percentage beside a bare number: as many hundredths, or as many without the sign."""
-    if policy.percent == "sign":
-        return equal(p.node, g.node)
-    is_either = policy.percent == "either"
-    if is_either and (g.unit or symbols(g.node) or abs(real(g.node)) > 1):
-        label = equal(p.node, g.node)
-        if label:
-            return label
-    return equal(*(("/", one.node, Fraction(100)) if one.unit else one.node for one in (p, g)))
-
-
-def _congruent(p: Node, g: Node, modulus: int) -> str:
-    quotient = ("/", ("-", p, g), Fraction(modulus))
-    return "congruent" if equal(quotient, Fraction(round(real(quotient)))) else ""
-
-
-def _rounded(p: Answer, g: Answer, n_digits: int) -> str:
-    """A decimal of at least so many digits that is gold, rounded."""
-    decimal = _DECIMAL.fullmatch(str(p.tag))
-    if not decimal or symbols(g.node):
-        return ""
-    whole, places = decimal.groups()
-    if len((whole + places).lstrip("0")) < n_digits:
-        return ""
-    difference = abs(real(("-", p.node, g.node)))
-    return "rounded decimal" if difference * 2 * 10 ** len(places) <= 1 else ""
-
-
 # ---------------------------------------------------------------- which kinds can be equal
 
 _RULES = {  # of prediction and gold, in either order; an "eq" beside any other kind is `_named`
@@ -392,12 +435,17 @@ _RULES = {  # of prediction and gold, in either order; an "eq" beside any other 
     _matrices: "matrix matrix",
     _vectors: "matrix tuple",
     _assigned_list: "assign list",
-    _tuples: "assign tuple, list tuple, tuple tuple",
+    _assigned_in_order: "assign tuple",
+    _assignments: "assign assign",
+    _tuples: "list tuple, tuple tuple",
+    _pieces: "pieces pieces",
+    _dates: "date date",
+    _ranges: "range range",
     _sets: "set set",
     _lists: "list list, list set",
     _lone_member: "set expr, list expr, set tuple",
-    _scalars: "expr expr",
-    _tagged: "text text, base base, chain chain, assign assign",
+    same_quantity: "expr expr",
+    _tagged: "text text, base base, chain chain",
 }
 _COMPARERS: dict[frozenset[str], Comparer] = {}
 for _comparer, _pairs in _RULES.items():

@@ -7,10 +7,17 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-from wcse_lib.answers.words import CONSTANTS, FUNCTION_LETTERS, FUNCTIONS, LETTER_FUNCTIONS, NAMES
+from wcse_lib.answers.nodes import Node, Unread, degrees, is_whole, negative, symbols
+from wcse_lib.answers.words import (
+    CONSTANTS,
+    FUNCTION_LETTERS,
+    FUNCTIONS,
+    LETTER_FUNCTIONS,
+    NAMES,
+    OF_SEVERAL,
+)
 
 MAX_DEPTH = 40  # of brackets, exponents and functions
-Node = Fraction | str | tuple  # a number, a variable or constant, or (operator, *nodes)
 
 _PAIRS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _NO_FACTOR = {*_PAIRS.values(), "\\{", "\\}", "\\cup", "\\pm", "\\mp"}
@@ -20,14 +27,6 @@ _TOKEN = re.compile(
 )
 
 
-class Unread(Exception):
-    """Text outside the grammar, or a value that cannot be decided; `ask`: math-verify may know more."""
-
-    def __init__(self, why: str, ask: bool = False) -> None:
-        super().__init__(why)
-        self.ask = ask
-
-
 def parse(text: str) -> Node:
     """The tree of one normalised expression. Raises Unread.
 
@@ -35,44 +34,6 @@ def parse(text: str) -> Node:
     ('+', ('*', Fraction(2, 1), 'x'), Fraction(1, 1))
     """
     return _Parser(text).whole()
-
-
-def negative(node: Node) -> Node:
-    """Minus a node."""
-    if isinstance(node, Fraction):
-        return -node
-    if node == "∞":
-        return "-∞"
-    return node[2] if has_minus(node) else ("*", Fraction(-1), node)
-
-
-def has_minus(node: Node) -> bool:
-    """Whether a node is minus another one, as `negative` makes it."""
-    return isinstance(node, tuple) and node[:2] == ("*", -1)
-
-
-def degrees(node: Node) -> Node:
-    """An angle in degrees as a number."""
-    return ("*", node, ("/", "π", Fraction(180)))
-
-
-def symbols(node: Node) -> frozenset[str]:
-    """Names of the variables in an expression."""
-    if isinstance(node, tuple):
-        return frozenset().union(*map(symbols, node[1:]))
-    if isinstance(node, Fraction) or node in ("π", "e", "i", "∞", "-∞"):
-        return frozenset()
-    return frozenset([node])
-
-
-def is_variable(node: Node) -> bool:
-    """Whether a node is a lone variable."""
-    return isinstance(node, str) and node in symbols(node)
-
-
-def is_whole(node: Node) -> bool:
-    """Whether a node is an integer."""
-    return isinstance(node, Fraction) and node.denominator == 1
 
 
 @lru_cache(256)
@@ -88,8 +49,12 @@ class _Parser:
     """Recursive descent over the tokens of one expression; each method reads what its name says."""
 
     def __init__(self, text: str) -> None:
-        self.tokens = [*_TOKEN.findall(text), ""]
+        tokens = _TOKEN.findall(text)
+        if len(tokens) > 1:
+            tokens = _with_factors(tokens)
+        self.tokens = [*tokens, ""]
         self.position = 0
+        self.counters: list[str] = []  # of the sums around
         self.depth = 0
         self.open_bars = 0
 
@@ -122,9 +87,12 @@ class _Parser:
             token = self.next
             if token in ("*", "/"):
                 node = self.written_factor(node)
+            elif token == "\\bmod":
+                self.take()
+                node = ("mod", node, self.signed())
             elif not self.factor_follows():
                 return node
-            elif token[0].isdigit() and self.tokens[self.position - 1] != "!":
+            elif token[0].isdigit() and not self.number_may_follow():
                 raise Unread("two numbers side by side")
             else:
                 node = ("*", node, self.power())
@@ -146,6 +114,11 @@ class _Parser:
         if token == "|":
             return not self.open_bars
         return token[0].isalnum() or token[0] == "\\" or token in _PAIRS
+
+    def number_may_follow(self) -> bool:
+        """Whether a number here is a factor, as after `3!` and between the powers of `2^6 3^5`."""
+        is_power = self.tokens[self.position + 1] == "^" and "^" in self.tokens[: self.position]
+        return is_power or self.tokens[self.position - 1] == "!"
 
     def signed(self) -> Node:
         n_minus = 0
@@ -209,6 +182,10 @@ class _Parser:
             return self.fraction(name)
         if name == "sqrt":
             return self.root(token)
+        if name in OF_SEVERAL:
+            return self.of_several(name)
+        if name == "sum":
+            return self.series()
         if name in FUNCTIONS:
             return self.function(name)
         if token == "\\pi":
@@ -269,13 +246,46 @@ class _Parser:
             self.take("]")
         return ("root", self.group(), index)
 
+    def of_several(self, name: str) -> Node:
+        """The greatest, least, common divisor or common multiple of several numbers."""
+        if self.next not in ("(", "\\{", "{", "["):
+            raise Unread(f"{name} of what?", ask=True)
+        closing = {"\\{": "\\}"}.get(self.next) or _PAIRS[self.next]
+        self.take()
+        parts = [self.sum()]
+        while self.next == ",":
+            self.take()
+            parts.append(self.sum())
+        self.take(closing)
+        return (name, *parts)
+
+    def series(self) -> Node:
+        r"""A sum as `\sum_{k=1}^{n} k^2`; its term ends where a product ends."""
+        try:
+            for expected in "_{":
+                self.take(expected)
+            counter = self.take()
+            self.take("=")
+            first = self.sum()
+            for expected in "}^":
+                self.take(expected)
+            last = self.group()
+        except Unread:
+            raise Unread("a sum of another form", ask=True) from None
+        self.counters.append(counter)
+        term = self.product()
+        self.counters.pop()
+        return ("sum", counter, first, last, term)
+
     def function(self, name: str) -> Node:
         marks: dict[str, Node] = {}
         while self.next in ("_", "^"):
             mark = self.take()
             marks[mark] = self.group() if mark == "_" else self.exponent()
         argument = self.primary() if self.next in ("(", "{") else self.bare_argument(name)
-        if marks.get("^") == -1 and name in ("sin", "cos", "tan"):
+        if marks.get("^") == -1:
+            if "arc" + name not in FUNCTIONS:
+                raise Unread(f"the inverse of {name}, or one over it")
             return ("arc" + name, argument)
         node = _applied(name, argument, marks.get("_"))
         return ("^", node, marks["^"]) if "^" in marks else node
@@ -301,24 +311,64 @@ class _Parser:
         is_known = _is_greek(name) if is_command else token.isalpha()
         if not is_known:
             raise Unread(f"cannot read {token!r}", ask=is_command and len(token) > 2)
+        index = ""
         if self.next == "_":
-            self.take()
-            start = self.position
-            self.group()
-            name += "_" + "".join(self.tokens[start : self.position]).strip("{}")
+            index = self.index()
+            name += "_" + index
         while self.next == "'":
             name += self.take()
         if self.is_function(name):
+            if name == "C":
+                return self.combinations()
             raise Unread(f"a value of the function {name}", ask=True)
+        if any(counter in index for counter in self.counters):
+            return ("index", name.partition("_")[0], parse(index))
         return name
+
+    def index(self) -> str:
+        """What stands below a name, without its braces: one sign, or the signs in braces."""
+        self.take("_")
+        if self.next.isdigit():
+            return str(self.group())
+        if self.next != "{":
+            return self.take().strip("“”")
+        n_open, signs = 0, []
+        while not signs or n_open:
+            token = self.take()
+            n_open += (token == "{") - (token == "}")
+            signs.append(token.strip("“”"))
+        return "".join(signs[1:-1])
+
+    def combinations(self) -> Node:
+        """C(5,2), the number of pairs among five."""
+        self.take("(")
+        parts = [self.sum()]
+        if self.next == ",":
+            self.take()
+            parts.append(self.sum())
+        self.take(")")
+        if len(parts) != 2 or not all(map(is_whole, parts)):
+            raise Unread("a value of the function C", ask=True)
+        return ("binom", *parts)
 
     def is_function(self, name: str) -> bool:
         """Whether parentheses after a letter hold an argument and not a factor."""
         if self.next != "(":
             return False
+        if name == "C" and self.tokens[self.position + 2 : self.position + 3] == [","]:
+            return True
         has_lone_argument = self.tokens[self.position + 2 : self.position + 3] == [")"]
         may_be_function = name[0].isupper() or name in LETTER_FUNCTIONS
         return name[0] in FUNCTION_LETTERS or (has_lone_argument and may_be_function)
+
+
+def _with_factors(tokens: list[str]) -> list[str]:
+    """Two capitals side by side, as in `RT/V`, as two factors; alone they are a name."""
+    factors: list[str] = []
+    for token in tokens:
+        is_pair = len(token) == 2 and token.isalpha() and token.isupper()
+        factors += list(token) if is_pair else [token]
+    return factors
 
 
 def _applied(name: str, argument: Node, base: Node | None) -> Node:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from wcse_lib.answers.tex import plain_quantities, plain_systems, repaired
 from wcse_lib.answers.words import COMMANDS, FUNCTIONS, SIGNS
 
 ROW, AND, OR = "\ue000\ue001\ue002"  # between the rows of a matrix; between parts of a list
@@ -23,6 +24,8 @@ def _script(decomposition: str) -> re.Pattern:
 
 _SCRIPTS = {"^": _script("<super>"), "_": _script("<sub>")}
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
+_SEPARATORS = str.maketrans({"٬": ",", "٫": ".", "،": ","})
+_ROOT_OF_NUMBER = re.compile(r"([∛∜])\s*(\d+(?:\.\d+)?)")
 _GREEK = re.compile("[α-ωΓΔΘΛΞΠΣΦΨΩ]")
 _UNSEEN = re.compile(  # controls, private characters, surrogates, marks of direction
     r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]"
@@ -30,7 +33,7 @@ _UNSEEN = re.compile(  # controls, private characters, surrogates, marks of dire
 _BOX = re.compile(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", re.S)
 _AMOUNTS = re.compile(r"\s*\\?\$\d[^$]*,\s*\\?\$\d")  # $5, $6
 _TEXT = re.compile(
-    r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?)\s*\{([^{}]*)\}"
+    r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?|ce)\s*\{([^{}]*)\}"
 )
 
 
@@ -55,6 +58,14 @@ def _command(match: re.Match) -> str:
     return COMMANDS.get(match.group(1), match.group())
 
 
+def _modulus(match: re.Match) -> str:
+    r"""The remainder of a division, as `128 \bmod 3`, or the class of numbers that a `\pmod` or brackets name."""
+    before, name, modulus = match.string[: match.start()], match.group(1), match.group(2)
+    is_class = re.search(r"[(“]|\\pmod", match.group()) or re.search(r"=|\\equiv", before)
+    is_class = is_class or name == "\\mod" or not re.search(r"[\w)}]\s*$", before)
+    return rf" \pmod{{{modulus}}}" if is_class else rf" \bmod {modulus}"
+
+
 def _over_or_choose(match: re.Match) -> str:
     name = "frac" if match[2] == "over" else "binom"
     return rf"\{name}{{{match[1]}}}{{{match[3]}}}"
@@ -70,7 +81,8 @@ def _digits_only(match: re.Match) -> str:
 
 _RULES = [  # in this order; later ones rely on earlier ones
     (r"\s+", " "),
-    (r"\\\\(?:\[[^\]]*\])?|\\cr\b", ROW),
+    (r"\\\\(?:\[[^\]]*\])?|\\cr(?![A-Za-z])", ROW),
+    (r"\\[hv]line(?![A-Za-z])", " "),
     # colours, and what shows nothing
     (
         r"\\(?:text)?color\s*\{[^{}]*\}|\\[hv]?phantom\s*\{[^{}]*\}"
@@ -87,13 +99,20 @@ _RULES = [  # in this order; later ones rely on earlier ones
     (r"\\mathb[bf]\s*\{?R\}?", r"\\reals "),
     (r"<=|=<", r"\\le "),
     (r">=", r"\\ge "),
-    (r"!=", r"\\ne "),
+    # n!=120 is a factorial, x != 3 an inequality
+    (r"(?<![\dnmk)])!=", r"\\ne "),
     (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     # lines over points, not \overline{z}
     (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),
     # of functions; `^\circ` is a degree
     (r"(?<=[A-Za-z)])\s*\\circ(?![A-Za-z])", "∘"),
+    (r"(?<![A-Za-z])\\?ar?(?=(?:sin|cos|tan|cot|sec|csc)h?(?![a-z]))", r"\\arc"),
     (r"\\([A-Za-z]+)", _command),
+    # the index of a power before its exponent
+    (
+        r"(?<![\\A-Za-z])(\\[A-Za-z]+ ?|[A-Za-z])\^ ?(\{[^{}]*\}|[\dA-Za-z]) ?_ ?(\{[^{}]*\}|[\dA-Za-z])",
+        r"\1_\3^\2",
+    ),
     # again, as runs of spaces would make later rules slow
     (r"\s+", " "),
     (r"\^ ?(?:\{ ?° ?\}|°)", "°"),
@@ -103,13 +122,19 @@ _RULES = [  # in this order; later ones rely on earlier ones
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", _temperature),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "),
     (r"\\([%$#&])", r"\1"),
+    (r"(?<=[\d)}]) ?“? ?per cent ?”?(?=\s*$)", "%"),
+    # combinations with the first number raised or lowered before the C
+    (
+        r"(?<![\w)}])(?:\{ ?\} ?)?[\^_] ?\{? ?(\d+) ?\}? ?C ?_ ?\{? ?(\d+) ?\}?",
+        r"\\binom{\1}{\2}",
+    ),
     # `No. 5`, `__5__`
     (r"^(?:[Nn]o\.|#)\s*(?=\d)|^_{1,2}(?=[^_]+_)|(?<=[^_])_{1,2}$", ""),
     (r"(?<=\d) ?[xX] ?(?=10\s*\^)", "*"),
     (r"\*\*", "^"),
     (
-        r"\s*“?\(?\s*(?:\\[pb]?|(?<![A-Za-z\\]))mod\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)",
-        r" \\pmod{\1}",
+        r"\s*“?\(?\s*(\\[pb]?mod|(?<![A-Za-z\\])mod(?:ulo)?)\s*”?\s*\{?\s*(\d{1,9})\s*\}?\s*\)?”?(?=\s*$)",
+        _modulus,
     ),
     (r"(?<=\d)\s*“?\s*(?<![A-Za-z])to\s*”?\s*(?=\d)", ":"),
     # ordinals
@@ -129,8 +154,22 @@ def _nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text).replace("−", "-")
 
 
+def ascii_digits(text: str) -> str:
+    """A text with the digits and separators of other scripts as ours.
+
+    >>> ascii_digits("١٬٢٣٤٫٥")
+    '1,234.5'
+    """
+    signs = []
+    for sign in text.translate(_SEPARATORS):
+        is_digit = not sign.isascii() and sign.isdecimal()
+        signs.append(str(unicodedata.decimal(sign)) if is_digit else sign)
+    return "".join(signs)
+
+
 def _ascii(text: str) -> str:
     """Signs of Unicode as TeX or plain ones."""
+    text = _ROOT_OF_NUMBER.sub(r"\1{\2}", ascii_digits(text))
     text = _FRACTION_SIGN.sub(lambda m: f" {_nfkc(m.group())} ".replace("\u2044", "/"), text)
     text = _SCRIPTS["^"].sub(lambda m: f"^{{{_nfkc(m.group())}}}", text)
     text = _SCRIPTS["_"].sub(lambda m: f"_{{{_nfkc(m.group())}}}", text)
@@ -147,7 +186,8 @@ def normalise(text: str) -> str:
     """
     if PLAIN_NUMBER.fullmatch(text):
         return text  # most answers are plain numbers
-    text = _UNSEEN.sub("", text).strip(' \n\t*`"')
+    text = _UNSEEN.sub("", repaired(text)).strip(" \n\t*`")
+    text = re.sub(r'\A"(.*)"\Z', r"\1", text)
     boxed = _BOX.fullmatch(text)
     if boxed:
         text = boxed.group(1)
@@ -155,6 +195,7 @@ def normalise(text: str) -> str:
         text = _ascii(text)
     if text.count("$") % 2 == 0 and not _AMOUNTS.match(text):
         text = re.sub(r"(?<!\\)\$", " ", text)  # formulas, not money
+    text = plain_systems(plain_quantities(text))
     text = _TEXT.sub(_text_command, text)
     for pattern, replacement in _COMPILED_RULES:
         text = pattern.sub(replacement, text)

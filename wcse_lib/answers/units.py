@@ -1,33 +1,47 @@
-"""Units: what stands after a number, or before it as a currency, and is not part of its value."""
+"""Finds units: what stands after a number, or before it as a currency, and is not part of its value."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
+from wcse_lib.answers.measures import powers, product, unit_name
 from wcse_lib.answers.words import (
     CURRENCIES,
-    MEASURES,
     NO_UNITS,
     PARTS,
     POWERS,
     SCALES,
     TRIGONOMETRIC,
     UNIT_SIGNS,
-    UNITS,
 )
 
 MAX_WORDS = 5  # of a unit
 _CURRENCY = re.compile(rf"([-+]?)\s*({'|'.join(map(re.escape, CURRENCIES))})\s*(?=[-+.\d])(.+)")
-_TAIL = re.compile(
-    rf"(?:(?<![A-Za-z\\])|(?=“))(?:“[^“”]*”|[A-Za-z ./{UNIT_SIGNS}])+(\^\s*\{{?\s*[23]\s*\}}?)?$"
+_EXPONENT = r"(?: ?\^ ?\{? ?-?\d ?\}?)?"
+_NAME = rf"(?:“[^“”]*”|[A-Za-zΩμ][A-Za-z.]*|[{UNIT_SIGNS}]){_EXPONENT}"
+_PIECE = re.compile(rf"{_NAME}(?: ?[*/] ?(?:\( ?)?{_NAME}(?: ?\))?)*[ .]*")
+# From the number on; a letter alone is elsewhere a variable.
+_LETTER = re.compile(
+    r"-?[\d.,]+(?: ?(?:\*|x) ?10 ?\^ ?(?:\{ ?-?\d+ ?\}|-?\d+))? [msghlLNJWVACKFTMΩ]|-?[\d.,]+[eE]-?\d+ ?[A-Z]"
 )
-_PIECE = re.compile(rf"“[^”]*”|[A-Za-z][A-Za-z./]*|[{UNIT_SIGNS}]")
-_LETTER = re.compile(r"[-+\d.,/]+ [msghlL]")  # elsewhere a single letter is a variable
 # A noun may follow: not `5abc`, `x+abc`, `\pi abc`.
 _NUMBER = re.compile(rf"(?:[\d)}}!”.,{UNIT_SIGNS}]|(?<![A-Za-z\\])[A-Za-z]{{2,}}) $")
 _OPERATOR = re.compile(r"[-+*^=] *$")
 _PART = re.compile(PARTS)
+_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_TOKEN = re.compile(r"\^ ?\{? ?(-?\d) ?\}?|([A-Za-zΩμ'$]+|[*/()%€£¥¢°])")
+_QUOTIENT = re.compile(r"(?<=[\d)}]) ?\\frac ?\{([^{}]+(?:\{\d\})?)\} ?\{([^{}]+(?:\{\d\})?)\}$")
+
+
+class Unit(NamedTuple):
+    name: str  # as `measures.product` spells it
+    scale: Fraction  # of words such as "million"
+
+
+NO_UNIT = Unit("", Fraction(1))
 
 
 def split_unit(text: str) -> tuple[str, str, Fraction]:
@@ -41,58 +55,119 @@ def split_unit(text: str) -> tuple[str, str, Fraction]:
         sign, name, amount = currency.groups()
         rest, _, scale = split_unit(sign + amount)
         return rest, CURRENCIES[name], scale
-    tail = _TAIL.search(text)
-    if not tail:
-        return text, "", Fraction(1)
-    exponent = re.sub(r"\D", "", tail.group(1) or "")
-    names, scale, start = [], Fraction(1), len(text)
+    text = _QUOTIENT.sub(_quotient, text)
+    start = len(text)
     # from the end, as long as the pieces are words of a unit
-    for piece in reversed(list(_PIECE.finditer(tail.group()))):
-        place = tail.start() + piece.start()
-        words = piece.group().strip("“”. ").lower().split()
-        if not _is_unit(piece.group(), words, text, text[:place]):
+    for piece in reversed(list(_PIECE.finditer(text))):
+        if piece.end() != start or not _is_unit(piece.group(), text, text[: piece.start()]):
             break
-        for word in reversed(words):
-            times = SCALES.get(word, SCALES.get(word.removesuffix("s")))
-            if word in POWERS:
-                exponent = POWERS[word]
-            elif times:
-                scale *= times
-            else:
-                names.insert(0, _canonical(word))
-        start = place
+        start = piece.start()
     number = text[:start]
-    is_whole = not number or number == text or _OPERATOR.search(number)
-    if is_whole or (exponent and not names) or len(names) > MAX_WORDS:
+    unit = read_unit(text[start:])
+    if not number or number == text or _OPERATOR.search(number) or unit is None:
         return text, "", Fraction(1)
-    unit = " ".join(filter(None, names)).replace(" per ", "/").removeprefix("deg ")
-    if names[:1] == ["%"]:
-        unit = "%"  # 10% of the people
-    return number.rstrip("/ ").lstrip(), unit + exponent if unit else "", scale
+    return number.rstrip("/ ").lstrip(), unit.name, unit.scale
 
 
-def _canonical(word: str) -> str:
-    """One name for the words, signs, singular and plural of a unit."""
-    singulars = [UNITS.get(part, part.removesuffix("s")) for part in word.split("/")]
-    return "/".join(UNITS.get(singular, singular) for singular in singulars)
+def _quotient(match: re.Match) -> str:
+    r"""A fraction of known units as words: `\frac{m}{s^2}`."""
+    names = [re.findall(r"[A-Za-zΩμ]+", part) for part in match.groups()]
+    is_unit = all(names) and all(map(unit_name, [*names[0], *names[1]]))
+    above, below = (part.replace("“", "").replace("”", "") for part in match.groups())
+    return f" “{above}/({below})”" if is_unit else match.group()
 
 
-def _is_unit(piece: str, words: list[str], text: str, before: str) -> bool:
-    """Whether a piece of a text and its words are part of a unit, neither a variable nor a number in words."""
+@lru_cache(2048)
+def read_unit(text: str) -> Unit | None:
+    """The unit that words or signs are: `m s^{-1}`, "meters per second"; None where there are too many or none.
+
+    >>> read_unit("kg m/s^2").name, read_unit("miles per hour").name
+    ('kg*m*s^-2', 'h^-1*mi')
+    """
+    factors: dict[str, int] = {}
+    scale, sign, next_power, last = Fraction(1), 1, 1, ""
+    n_open = n_words = 0
+    for exponent, word in _TOKEN.findall(text):
+        lower = word.lower()
+        is_scale = not factors and (SCALES.get(lower) or SCALES.get(lower.removesuffix("s")))
+        if exponent or (lower in ("squared", "cubed") and last):
+            power = int(exponent or POWERS[lower])
+            factors[last] = factors.get(last, 0) + _sign_of(factors, last) * (power - 1)
+        elif is_scale:
+            scale *= is_scale
+        elif lower in POWERS:
+            next_power = int(POWERS[lower])
+        elif lower in ("/", "per"):
+            sign = -1
+        elif lower in ("(", ")"):
+            n_open += 1 if lower == "(" else -1
+        elif lower == "*":
+            sign = sign if n_open else 1
+        elif lower == "of" and any(map(unit_name, factors)):
+            break  # 10 m of wire
+        elif word:
+            for name, power in _factors(word):
+                factors[name] = factors.get(name, 0) + sign * power * next_power
+                last = name
+            next_power = 1
+            n_words += 1
+    if n_words > MAX_WORDS or (next_power > 1 and not factors):
+        return None
+    return Unit(_named(factors), scale)
+
+
+def _sign_of(factors: dict[str, int], name: str) -> int:
+    return -1 if factors.get(name, 0) < 0 else 1
+
+
+def _factors(word: str) -> list[tuple[str, int]]:
+    """A word's unit as products of powers; a noun in its singular."""
+    name = unit_name(word.strip("."))
+    if name is None:
+        lower = word.lower()
+        name = re.sub(r"(?<=ch|sh)es$|(?<=[xs])es$", "", lower) if len(lower) > 4 else lower
+        name = name if name != lower else lower.removesuffix("s")
+    return list(powers(name).items()) if name else []
+
+
+def _named(factors: dict[str, int]) -> str:
+    if "%" in factors:
+        return "%"  # 10% of the people
+    if "celsiu" in factors or "fahrenheit" in factors:
+        factors.pop("deg", None)
+    return product(factors)
+
+
+def _is_unit(piece: str, text: str, before: str) -> bool:
+    """Whether a piece of a text is part of a unit, neither a variable nor a number in words."""
+    words = re.sub(r"[“”.*/^{}()\d-]", " ", piece).lower().split()
     if not words or any(map(_PART.fullmatch, words)):
         return False
     if not NO_UNITS.isdisjoint(words) or any(word.removesuffix("s") in NO_UNITS for word in words):
         return False
-    if piece == "°" and re.search(TRIGONOMETRIC, text):
+    if "°" in piece and re.search(TRIGONOMETRIC, text):
         return False
-    if piece[0] == "“" or piece in UNIT_SIGNS or _LETTER.fullmatch(text):
+    if piece[0] == "“" or piece.strip() in UNIT_SIGNS or _LETTER.fullmatch(text):
         return True
-    name = piece.strip("“”. ")
-    if len(name) == 1 or name in ("of", "sq", "cu"):
-        return len(name) > 1
-    is_free = _NUMBER.search(before) or (len(name) > 4 and before[-1:].isdigit())  # 12apples
-    for part in name.lower().split("/"):
-        is_noun = is_free and len(part) > 2
-        if not is_noun and part not in MEASURES and part.removesuffix("s") not in MEASURES:
-            return False
-    return True
+    names = re.sub(r"[“”^{}()\d-]", " ", piece).replace(".", " ").split()
+    names = [name for part in names for name in re.split(r"[*/]+", part) if name]
+    if len(names) == 1 and len(names[0]) == 1 and names[0] not in UNIT_SIGNS:
+        return False
+    if names[0] in ("of", "sq", "cu", "per") or names[0].lower() in POWERS:
+        return True
+    is_free = _NUMBER.search(before) or (len(names[0]) > 4 and before[-1:].isdigit())
+    return all(_may_be_unit(name, bool(is_free), before) for name in names)
+
+
+def _may_be_unit(name: str, is_free: bool, before: str) -> bool:
+    """Whether a name without marks is a noun, where one may stand, or a unit: a short one only after a number."""
+    if is_free and len(name) > 2:
+        return True
+    if unit_name(name) is None and name.lower() not in POWERS:
+        return False
+    is_common = name in _COMMON or len(name) > 2
+    return is_common or not _VARIABLE.search(before)
+
+
+# After a formula with variables these are units; `mg` and `ms` are products there.
+_COMMON = set("cm km mm kg ft in yd mi lb oz hr ml".split())

@@ -23,7 +23,12 @@ FUNCTIONS = tuple(
     "arcsinh arccosh arctanh arccoth arcsech arccsch arcsin arccos arctan arccot arcsec arccsc "
     "sinh cosh tanh coth sech csch sin cos tan cot sec csc ln log exp sqrt cbrt".split()
 )
-NAMES = (*FUNCTIONS, *"alpha beta gamma delta theta lambda sigma omega pi infinity inf".split())
+OF_SEVERAL = ("gcd", "lcm", "max", "min")  # functions of several numbers
+NAMES = (
+    *FUNCTIONS,
+    *OF_SEVERAL,
+    *"alpha beta gamma delta theta lambda sigma omega pi infinity inf".split(),
+)
 TRIGONOMETRIC = alternatives("sin cos tan cot sec csc")
 CONSTANTS = inverted({"π": r"\pi pi", "e": "e", "i": "i", "∞": r"\infty infinity inf"})
 # Names of functions where one symbol in parentheses follows (as any capital), or any parentheses.
@@ -42,9 +47,16 @@ _SPELLINGS = {
     ")": "⟩ rangle",
     "|": "vert lvert rvert mid",
     "'": "′ ’ prime",
+    "''": "″",
     "...": "… dots ldots cdots",
     "°": "º degree circ",
     " sqrt": "√",
+    r"\sqrt[3]": "∛",
+    r"\sqrt[4]": "∜",
+    r" \tan ": "tg",
+    r" \cot ": "ctg cotg",
+    r" \csc ": "cosec",
+    r"\cap ": "∩",
     r"\{": "lbrace",
     r"\}": "rbrace",
     r"\lfloor ": "⌊",
@@ -67,71 +79,54 @@ _SPELLINGS = {
     r"\binom": "dbinom tbinom",
     # what only moves or sizes is no part of an answer
     " ": "“ ” left right big Big bigl bigr Bigl Bigr bigg Bigg displaystyle textstyle limits "
-    "bf rm it quad qquad angle triangle",
+    "bf rm it quad qquad angle measuredangle triangle",
 }
 COMMANDS = inverted(_SPELLINGS)
+SPACING = alternatives(
+    "qquad quad"
+)  # commands that nothing goes on as, so that `\\quadx` is damaged
 SIGNS = {sign: meaning for sign, meaning in COMMANDS.items() if not sign.isascii()}
 
 # ---------------------------------------------------------------- numbers and units
 
-_COUNTED = "zero one two three four five six seven eight nine ten eleven twelve".split()
-NUMBERS = {word: number for number, word in enumerate(_COUNTED)} | {"sixteen": 16}
 SCALES = {"tens": 10, "dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6}
 SCALES |= {"billion": 10**9, "trillion": 10**12, "lakh": 10**5, "crore": 10**7}
-_UNITS = {  # after a number
-    "cm": "cm centimeter centimetre",
-    "m": "m meter metre",
-    "km": "km kilometer kilometre",
-    "mm": "mm millimeter millimetre",
-    "in": "in inch inche",
-    "ft": "ft foot feet",
-    "yd": "yd yard",
-    "mi": "mi mile",
-    "kg": "kg kilogram",
-    "g": "g gram",
-    "lb": "lb pound lbs",
-    "oz": "oz ounce",
-    "s": "s sec second",
-    "min": "min minute",
-    "h": "h hr hour",
-    "yr": "yr year",
-    "l": "l liter litre",
-    "mi/h": "mi/h mph",
-    "ml": "ml milliliter millilitre",
-    "dollar": "dollar usd buck $ us$",
-    "euro": "euro eur €",
-    "gbp": "gbp £",
-    "yen": "yen jpy ¥",
-    "rupee": "rupee inr ₹",
-    "cent": "cent ¢",
-    "deg": "deg degree °",
-    "%": "% percent pct percentage",
-    "": "unit",
-}
-UNITS = inverted(_UNITS)
+SCALES |= {"mln": 10**6, "mio": 10**6, "bn": 10**9, "bln": 10**9, "mn": 10**6, "trn": 10**12}
+# Close to a number of money or people; elsewhere each may be a variable.
+SCALE_LETTERS = {"K": "thousand", "M": "million", "B": "billion", "T": "trillion"}
 UNIT_SIGNS = "%€$£¥¢°"
 _CURRENCIES = {  # before a number
     "dollar": "US$ $ USD",
+    "cad": "C$ CA$ CAD",
+    "aud": "A$ AU$ AUD",
+    "hkd": "HK$ HKD",
+    "yuan": "CN¥ CNY RMB",
     "euro": "€ EUR",
     "gbp": "£ GBP",
     "yen": "¥",
     "rupee": "₹ Rs. Rs",
 }
 CURRENCIES = inverted(_CURRENCIES)
-POWERS = inverted({"2": "square sq sq. squared", "3": "cubic cu cubed"})  # of a unit
-MEASURES = {*UNITS, *POWERS, "per"}
-# One quantity may be given in several of these, as in "2 h 30 min".
-MIXED_UNITS = ({"h", "min", "s"}, {"ft", "in"}, {"lb", "oz"}, {"dollar", "cent"})
+POWERS = inverted({"2": "square sq squared", "3": "cubic cu cubed"})  # of a unit
 # Words after a number that say more than what is counted.
-NO_UNITS = {  # after a number
-    *NAMES,
+NO_UNITS = {
+    *FUNCTIONS,
     *"""or and more less plus minus times over factorial choose mod modulo base remainder if for when
     not where than to through except with is are at least most divided by sum each between from until
     none half halves third quarter fourth score gross negative above below zero root repeating
-    recurring undefined halved doubled tripled incorrect wrong false tau mil mln""".split(),
+    recurring undefined halved doubled tripled incorrect wrong false tau mil alpha beta gamma
+    delta theta lambda sigma omega pi infinity inf max gcd lcm""".split(),
 }
 # Sevenths, sixteenths, hundredths.
 PARTS = "(?:.*(?:teen|tie|llion|hundred|thousand)|fif|six|seven|eigh|nin|ten|eleven|twelf)ths?"
+# Words that mean the same.
+ALIKE = {
+    "does not exist": "does not exist|doesn't exist|dne|d n e|nonexistent|non-existent",
+    "no solution": "no solution|no solutions|there is no solution|there are no solutions",
+    "no real solution": "no real solution|no real solutions",
+    "infinitely many": "infinitely many|infinitely many solutions|infinite solutions",
+    "noon": "noon|midday",
+}
 CASELESS = set("yes no true odd even none both all".split())  # capitals in them say nothing
 
 # ---------------------------------------------------------------- full outputs
