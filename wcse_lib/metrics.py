@@ -7,10 +7,11 @@ n samples, so the order of samples cannot matter; n may differ between problems;
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import combinations, compress, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,13 @@ from scipy.special import gammaln
 
 NUMBER = re.compile(
     r"([+-]?)((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:/([0-9]+))?"
+)
+# A letter alone is elsewhere a variable.
+QUANTITY = re.compile(
+    rf"(?P<number>{NUMBER.pattern})\s+(?P<unit>(?:[A-Za-z]{{2}}|[mghslLNJWVACKT](?![A-Za-z]))[A-Za-z0-9 /*.^{{}}-]*)"
+)
+NO_UNIT = re.compile(
+    r"\b(?:or|and|to|mod|base|pi|sqrt|times|[a-z]+illion|hundred|thousand|dozen)\b"
 )
 LONGEST = 200  # characters of a number; longer ones cost time and are no one's answer
 QUANTILES = {"median_tokens": 0.5, "p90_tokens": 0.9, "p99_tokens": 0.99, "max_tokens": 1}
@@ -109,8 +117,9 @@ def majority_at_k(answers, correct, k: int) -> float:
     """maj@k: chance that the most frequent answer among k of a problem's samples is correct, mean over problems.
 
     `answers`: per problem its samples' answers (None: no answer, no vote); `correct`: their verdicts. Votes go to
-    classes: answers of equal `canonical_answer`, and all that are judged correct. Ties are broken uniformly, in
-    expectation; no votes count 0. Raises ValueError when k > n, k < 1, or lists do not match.
+    classes: answers of equal `canonical_answer`, a number without its unit with the one that has it, and all that are
+    judged correct; for other spellings give `answers.class_name` of each. Ties are broken uniformly, in expectation; no
+    votes count 0. Raises ValueError when k > n, k < 1, or lists do not match.
 
     >>> majority_at_k([["1/2", "0.5", "3"]], [[True, True, False]], k=3)
     1.0
@@ -152,32 +161,64 @@ def self_agreement(answers) -> np.ndarray:
     return np.array(rates)
 
 
-def canonical_answer(answer: str) -> Fraction | str | None:
-    """The class an answer votes for: an exact rational where it is one, else normalised text; None for no answer.
+class Quantity(NamedTuple):
+    """A number with its unit, as an answer."""
+
+    value: Fraction
+    unit: str
+
+
+def canonical_answer(answer: str) -> Fraction | Quantity | str | None:
+    r"""The class an answer votes for: an exact rational or a quantity where it is one, else its text; None for none.
 
     Nothing is rounded or evaluated: "50%" and "0.5" stay apart.
 
-    >>> canonical_answer("0.50") == canonical_answer("1/2")
-    True
+    >>> canonical_answer("0.50") == canonical_answer("1/2"), canonical_answer(r"5\text{ cm}")
+    (True, Quantity(value=Fraction(5, 1), unit='cm'))
     """
+    plain = re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}|\\[,;: ]|~", r" \1", str(answer))
+    quantity = QUANTITY.fullmatch(plain.strip(" .$"))
+    if quantity and not NO_UNIT.search(quantity.group("unit")):
+        value = _number(quantity.group("number"))
+        if value is not None:
+            return Quantity(value, quantity.group("unit").casefold().replace(" ", "").rstrip("s."))
     text = re.sub(r"\\left|\\right|\\[,;!:$]|\s", "", str(answer)).translate(SIGNS)
     text = re.sub(r"\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", text.rstrip(".")).casefold()
-    number = NUMBER.fullmatch(text) if len(text) <= LONGEST else None
-    if number:
-        sign, digits, denominator = number.groups()
-        if denominator is None or int(denominator) != 0:
-            return Fraction(sign + digits.replace(",", "")) / int(denominator or 1)
+    value = _number(text)
+    if value is not None:
+        return value
     return None if text in ("", "[invalid]") else text
+
+
+def _number(text: str) -> Fraction | None:
+    number = NUMBER.fullmatch(text) if len(text) <= LONGEST else None
+    if not number:
+        return None
+    sign, digits, denominator = number.groups()
+    if denominator is not None and int(denominator) == 0:
+        return None
+    return Fraction(sign + digits.replace(",", "")) / int(denominator or 1)
 
 
 def _classes(answers) -> Iterator[list[int | None]]:
     """Per problem its samples' classes as small numbers, which are quick to count; None: no answer."""
-    number_of = {None: None}  # by canonical form
-    known = {None: None}  # by answer
+    form_of = {None: None}
     for sample in answers:
-        for answer in set(sample) - known.keys():
+        different = set(sample)
+        for answer in different - form_of.keys():
             is_missing = answer != answer  # NaN
-            form = None if is_missing else canonical_answer(answer)
+            form_of[answer] = None if is_missing else canonical_answer(answer)
+        forms = {answer: form_of[answer] for answer in different}
+        units = defaultdict(set)
+        for form in forms.values():
+            if isinstance(form, Quantity):
+                units[form.value].add(form.unit)
+        number_of = {None: None}
+        known = {}
+        for answer, form in forms.items():
+            # a number without its unit is the only quantity that it can be
+            if isinstance(form, Quantity) and len(units[form.value]) == 1:
+                form = form.value
             known[answer] = number_of.setdefault(form, len(number_of))
         yield [known[answer] for answer in sample]
 

@@ -4,6 +4,7 @@ from wcse_lib.answers.checker import VERIFIER, Checker, equivalent
 from wcse_lib.answers.extraction import STYLES, extract
 from wcse_lib.answers.policy import POLICY_TABLE, Policy
 from wcse_lib.answers.thoughts import closed_thought, opened_thought, without_thoughts
+from wcse_lib.answers.votes import class_name
 
 __all__ = [
     "Checker",
@@ -11,6 +12,7 @@ __all__ = [
     "Policy",
     "STYLES",
     "VERIFIER",
+    "class_name",
     "closed_thought",
     "equivalent",
     "extract",

@@ -37,6 +37,8 @@ _CHOICE = re.compile(
 )
 _FUNCTION = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 _METRES = re.compile(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?")
+_POINT = re.compile(r"[A-Z]'? ?(\(.*\))")
+_QUANTITY = re.compile(r"(-?[\d.,]+(?:[eE]-?\d+| ?\* ?10 ?\^ ?\{? ?-?\d+ ?\}?)?) ?([A-Za-zΩμ].*)")
 _RATIO = re.compile(r"([\d.,]+):([\d.,]+)(.*)")
 _SCALED = re.compile(  # 1.5M, $20k; a small m only after money
     r"((?:US|C|A)?[$€£¥]?-?\d[\d.,]*) ?(?<! )([KkMBT]|(?<=[$€£].)m|(?<=[$€£]..)m|(?<=[$€£]...)m)( [a-z]{2,}.*)?"
@@ -121,6 +123,9 @@ def _readings(text: str, answer: Answer, other: Answer, policy: Policy) -> Itera
     if other.kind in ("list", "set", "tuple") and not re.search(r",0\d", text):
         with suppress(Unread):
             yield read(text, is_number=False)
+        point = _POINT.fullmatch(text)
+        if point and other.kind == "tuple":
+            yield read(point.group(1))
     elif is_chemical(other):
         yield from filter(None, [read_chemical(text)])
     elif other.kind == "text":
@@ -154,6 +159,9 @@ def _as_number(text: str, other: Answer, policy: Policy) -> Iterator[Answer]:
     area = _METRES.fullmatch(text)
     if area:  # beside a number `5 m^2` is an area, beside `m` a term
         yield read(f"{area.group(1)} “m”^{area.group(2)}")
+    quantity = _QUANTITY.fullmatch(text)
+    if quantity and other.unit and "“" not in text:
+        yield read(f"{quantity.group(1)} “{quantity.group(2)}”")
     scaled = _SCALED.fullmatch(text)
     if scaled:
         number, letter, noun = scaled.groups()

@@ -308,7 +308,7 @@ class _Parser:
 
     def variable(self, token: str, name: str) -> Node:
         is_command = token[0] == "\\"
-        is_known = _is_greek(name) if is_command else token.isalpha()
+        is_known = (name == "vec" or _is_greek(name)) if is_command else token.isalpha()
         if not is_known:
             raise Unread(f"cannot read {token!r}", ask=is_command and len(token) > 2)
         index = ""

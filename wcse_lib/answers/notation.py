@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 from wcse_lib.answers.tex import plain_quantities, plain_systems, repaired
-from wcse_lib.answers.words import COMMANDS, FUNCTIONS, SIGNS
+from wcse_lib.answers.words import COMMANDS, FUNCTIONS, OF_SEVERAL, SIGNS
 
 ROW, AND, OR = "\ue000\ue001\ue002"  # between the rows of a matrix; between parts of a list
 PLAIN_NUMBER = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,9})?")
@@ -27,11 +27,14 @@ _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
 _SEPARATORS = str.maketrans({"٬": ",", "٫": ".", "،": ","})
 _ROOT_OF_NUMBER = re.compile(r"([∛∜])\s*(\d+(?:\.\d+)?)")
 _GREEK = re.compile("[α-ωΓΔΘΛΞΠΣΦΨΩ]")
+_FUNCTION = re.compile(
+    rf"{'|'.join((*FUNCTIONS, *OF_SEVERAL))}|ar?(?:sin|cos|tan|cot|sec|csc)h?|c?tg|cotg|cosec"
+)
 _UNSEEN = re.compile(  # controls, private characters, surrogates, marks of direction
     r"[\x00-\x08\x0b-\x1f\ud800-\uf8ff\u200b-\u200f\u202a-\u202e\ufeff]"
 )
 _BOX = re.compile(r"\$?\s*\\(?:boxed|fbox)\s*\{(.*)\}\s*\$?", re.S)
-_AMOUNTS = re.compile(r"\s*\\?\$\d[^$]*,\s*\\?\$\d")  # $5, $6
+_AMOUNTS = re.compile(r"\s*\\?\$\d[^$]*(?:,|-|to|and|or)\s*\\?\$\d")  # $5, $6; $5-$10
 _TEXT = re.compile(
     r"\\(?:text(?:bf|it|rm|normal|sf)?|[mh]box|math(?:rm|bf|sf|it)|operatorname\*?|ce)\s*\{([^{}]*)\}"
 )
@@ -40,6 +43,8 @@ _TEXT = re.compile(
 def _text_command(match: re.Match) -> str:
     r"""`\text{...}` as words in “ ”, unless it holds a number, a variable or a function."""
     inner = match.group(1).strip()
+    if match.group().startswith(r"\operatorname") and _FUNCTION.fullmatch(inner):
+        return rf" \{inner} "
     is_formula = re.fullmatch(r"(?:[-\d.,/%$\\ ]|and|or)*|\([A-Za-z]\)", inner)
     if is_formula or inner in FUNCTIONS or inner == "infinity":
         return f" {inner} "
@@ -101,6 +106,8 @@ _RULES = [  # in this order; later ones rely on earlier ones
     (r">=", r"\\ge "),
     # n!=120 is a factorial, x != 3 an inequality
     (r"(?<![\dnmk)])!=", r"\\ne "),
+    # AB and BA are opposite vectors, and one segment
+    (r"(?<=.)\\(?:vec|overrightarrow)\s*\{\s*([A-Z]{2})\s*\}", r" \\vec_{\1}"),
     (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     # lines over points, not \overline{z}
     (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),
@@ -110,7 +117,7 @@ _RULES = [  # in this order; later ones rely on earlier ones
     (r"\\([A-Za-z]+)", _command),
     # the index of a power before its exponent
     (
-        r"(?<![\\A-Za-z])(\\[A-Za-z]+ ?|[A-Za-z])\^ ?(\{[^{}]*\}|[\dA-Za-z]) ?_ ?(\{[^{}]*\}|[\dA-Za-z])",
+        r"(\\[A-Za-z]+ ?|[A-Za-z])\^ ?(\{[^{}]*\}|[\dA-Za-z]) ?_ ?(\{[^{}]*\}|[\dA-Za-z])",
         r"\1_\3^\2",
     ),
     # again, as runs of spaces would make later rules slow

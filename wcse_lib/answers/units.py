@@ -31,7 +31,9 @@ _LETTER = re.compile(
 _NUMBER = re.compile(rf"(?:[\d)}}!”.,{UNIT_SIGNS}]|(?<![A-Za-z\\])[A-Za-z]{{2,}}) $")
 _OPERATOR = re.compile(r"[-+*^=] *$")
 _PART = re.compile(PARTS)
-_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_VARIABLE = re.compile(
+    r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\(?!frac|sqrt|pi(?![a-z])|binom)[a-z]"
+)
 _TOKEN = re.compile(r"\^ ?\{? ?(-?\d) ?\}?|([A-Za-zΩμ'$]+|[*/()%€£¥¢°])")
 _QUOTIENT = re.compile(r"(?<=[\d)}]) ?\\frac ?\{([^{}]+(?:\{\d\})?)\} ?\{([^{}]+(?:\{\d\})?)\}$")
 
@@ -163,7 +165,9 @@ def _may_be_unit(name: str, is_free: bool, before: str) -> bool:
     """Whether a name without marks is a noun, where one may stand, or a unit: a short one only after a number."""
     if is_free and len(name) > 2:
         return True
-    if unit_name(name) is None and name.lower() not in POWERS:
+    if name.lower() in SCALES or name.lower() in POWERS:
+        return True
+    if unit_name(name) is None:
         return False
     is_common = name in _COMMON or len(name) > 2
     return is_common or not _VARIABLE.search(before)

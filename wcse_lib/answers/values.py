@@ -21,6 +21,7 @@ from wcse_lib.answers.nodes import Node, Unread, of_whole_numbers, replaced, sym
 
 MIN_DIGITS = 15  # that must be left for a comparison where digits cancel
 N_POINTS = 8
+N_REAL = 3  # of them at least are in the real domain; else points nearer to zero are tried
 
 
 def points(names: Collection[str], whole: Collection[str] = ()) -> list[Point]:
@@ -114,7 +115,10 @@ def _equal_at_points(a: Node, b: Node) -> str:
     whole = of_whole_numbers(a) | of_whole_numbers(b)
     places = points(symbols(a) | symbols(b), whole)
     inside, outside = [], []  # of the real domain
-    for at in places:
+    near_zero = [{name: value / 16 for name, value in at.items()} for at in places]
+    for at in places + near_zero:
+        if at is near_zero[0] and (len(inside) >= N_REAL or whole or not at):
+            break
         result = _at_point(a, b, at)
         if result is None:
             continue
@@ -122,7 +126,7 @@ def _equal_at_points(a: Node, b: Node) -> str:
         if is_real and not label:
             return ""
         (inside if is_real else outside).append(label)
-    labels = inside if len(inside) >= 3 else inside + outside
+    labels = inside if len(inside) >= N_REAL else inside + outside
     if not labels:
         raise Unread("undefined everywhere")
     if not all(labels):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import metrics
+from wcse_lib.answers import class_name
 from wcse_lib.store import query
 
 PIECE = 20_000  # samples whose answers are held at a time
@@ -91,10 +92,11 @@ def majorities(votes: pd.DataFrame, ks: list[int]) -> dict[int, pd.DataFrame]:
 def answer_lists(votes: pd.DataFrame) -> Iterator[tuple[list[list], list[list[bool]]]]:
     """The answers of some problems' samples (None: no answer), and whether each is correct, by problem in order.
 
-    `votes`: `problem_id`, `extracted`, `correct` and `n`, how many samples are alike in these; sorted by problem.
+    `votes`: `problem_id`, `extracted`, `correct` and `n`, how many samples are alike in these; sorted by problem. Each
+    answer is given by the name of its class, so that wrong votes count together as right ones do.
     """
-    answers = votes["extracted"].astype(object).where(votes["extracted"].notna(), None)
-    votes = votes.assign(extracted=answers)
+    answers = votes["extracted"].astype(object).map(class_name, na_action="ignore")
+    votes = votes.assign(extracted=answers.where(answers.notna(), None))
     # whole problems, of PIECE samples or one more problem's
     piece = (votes["n"].cumsum() // PIECE).groupby(votes["problem_id"]).transform("min")
     for _, rows in votes.groupby(piece):
