@@ -321,6 +321,13 @@ def _assigned_in_order(p: Answer, g: Answer, policy: Policy) -> str:
     return ""
 
 
+def _assigned_number(p: Answer, g: Answer, policy: Policy) -> str:
+    """x = y = 1 beside 1."""
+    assigned, number = (p, g) if p.kind == "assign" else (g, p)
+    values = assigned.items
+    return "assign" if all_in_order(values, [number] * len(values), policy) else ""
+
+
 def _assignments(p: Answer, g: Answer, policy: Policy) -> str:
     return _tagged(by_name(p), by_name(g), policy)
 
@@ -444,6 +451,7 @@ _RULES = {  # of prediction and gold, in either order; an "eq" beside any other 
     _vectors: "matrix tuple",
     _assigned_list: "assign list",
     _assigned_in_order: "assign tuple",
+    _assigned_number: "assign expr",
     _assignments: "assign assign",
     _tuples: "list tuple, tuple tuple",
     _pieces: "pieces pieces",

@@ -167,7 +167,7 @@ def unit_name(word: str) -> str | None:
             return _WORDS[spelling]
         if spelling in _COMPOUND:
             return _COMPOUND[spelling]
-    prefix, rest = sign[:1], sign[1:]
+    prefix, rest = sign[:1].replace("u", "μ"), sign[1:]
     if prefix in _PREFIX_SIGNS and _WORDS.get(rest) in _PREFIXED and len(rest) <= 3:
         return prefix + _WORDS[rest]
     lower = _singular(sign.lower())

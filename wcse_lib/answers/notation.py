@@ -26,6 +26,7 @@ _SCRIPTS = {"^": _script("<super>"), "_": _script("<sub>")}
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
 _SEPARATORS = str.maketrans({"٬": ",", "٫": ".", "،": ","})
 _ROOT_OF_NUMBER = re.compile(r"([∛∜])\s*(\d+(?:\.\d+)?)")
+_SMALL_UNIT = re.compile(r"(?<=\d) ?(μ[A-Za-z]{1,3}|[kMGm]?Ω)(?![A-Za-z])")
 _GREEK = re.compile("[α-ωΓΔΘΛΞΠΣΦΨΩ]")
 _FUNCTION = re.compile(
     rf"{'|'.join((*FUNCTIONS, *OF_SEVERAL))}|ar?(?:sin|cos|tan|cot|sec|csc)h?|c?tg|cotg|cosec"
@@ -129,6 +130,8 @@ _RULES = [  # in this order; later ones rely on earlier ones
     (r"°\s*“?\s*(?:(C)|F)(?:elsius|ahrenheit)?”?(?=\s*$)", _temperature),
     (r"(?<![A-Za-z\\])oo(?![A-Za-z])", r"\\infty "),
     (r"\\([%$#&])", r"\1"),
+    (r"(?<=\d) ?“?([kMG]?)”? ?\\Omega\s*$", r" “\1ohm”"),
+    (r"(?<=\d) ?\\mu ?“([A-Za-z]{1,3})”", r" “u\1”"),
     (r"(?<=[\d)}]) ?“? ?per cent ?”?(?=\s*$)", "%"),
     # combinations with the first number raised or lowered before the C
     (
@@ -181,7 +184,14 @@ def _ascii(text: str) -> str:
     text = _SCRIPTS["^"].sub(lambda m: f"^{{{_nfkc(m.group())}}}", text)
     text = _SCRIPTS["_"].sub(lambda m: f"_{{{_nfkc(m.group())}}}", text)
     text = _nfkc("".join(SIGNS.get(sign, sign) for sign in text))
-    return _GREEK.sub(lambda m: f"\\{unicodedata.name(m.group()).split()[3].lower()} ", text)
+    text = _SMALL_UNIT.sub(lambda m: f"“{m.group(1).replace('μ', 'u').replace('Ω', 'ohm')}”", text)
+    return _GREEK.sub(_greek, text)
+
+
+def _greek(match: re.Match) -> str:
+    """The command of a Greek letter, whose case counts."""
+    _, case, _, name = unicodedata.name(match.group()).split()[:4]
+    return f"\\{name.lower() if case == 'SMALL' else name.capitalize()} "
 
 
 @lru_cache(2048)

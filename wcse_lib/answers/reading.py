@@ -58,7 +58,7 @@ _UNEQUAL = re.compile(r"[a-z] ?\\ne ")
 _ARGUMENT = r"(?:\d+|[A-Za-z]|[A-Z]+|\\[a-z]+) ?"
 _ARGUMENTS = rf"{_ARGUMENT}(?:(?:[,|]|\\c[au]p) ?{_ARGUMENT})*"
 _INDEX = r"_(?:\w|“[^”]*”|\\[a-z]+|\{[^{}]*\})"
-_LETTERS = rf"(?:[A-Za-z]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:{_INDEX})?'?"
+_LETTERS = rf"(?:[A-Za-z]|p[HK]|\\[a-z]+ ?|[A-Z]{{2,}}|“[^”]*”|[A-Z][a-z]{{2,}})(?:{_INDEX})?'?"
 _POINTS = rf"[A-Z]+(?:{_INDEX})?"
 _NAME_PATTERN = (
     r"\|[A-Z]{2}\||\[[A-Z]{3,}\]|m ?[A-Z]+"  # |AB|, [ABC], m ABC for the size of an angle
@@ -363,6 +363,9 @@ def _related(sides: list[str], relations: list[str]) -> Answer:
     left, right = sides[0], sides[-1]
     if len(sides) == 2 and _NAME.fullmatch(right) and not _NAME.fullmatch(left):
         left, right = right, left  # 3 = x
+    if len(sides) > 2 and all(re.fullmatch("[A-Za-z]", side) for side in sides[:-1]):
+        value = _read_formula(right)  # x = y = 1
+        return assignment(sides[:-1], [value] * (len(sides) - 1))
     if _NAME.fullmatch(left):
         return _named(left, _read_formula(right))
     if _NAMES.fullmatch(left):  # (a, b) = (1, 2)
