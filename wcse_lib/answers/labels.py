@@ -40,6 +40,9 @@ _CODES = (  # three numbers or more, or two where a sign says what they are
 )
 
 
+_MAY_BE_LABEL = re.compile(r"\d[%)]? ?[-/.] ?[$€£¥]?\d|[A-Za-z]{3}|^[+(v]")
+
+
 class Date(NamedTuple):
     """The days that a text may mean, as (year or None, month, day), and its numbers as written."""
 
@@ -53,6 +56,8 @@ def read_label(text: str) -> Answer | None:
     >>> read_label("2024-03-05").kind, read_label("10-15").kind, read_label("x-1")
     ('date', 'range', None)
     """
+    if not _MAY_BE_LABEL.search(text):
+        return None  # as nearly all answers
     words = without_marks(text).strip()
     return _date(words) or _range(text, words) or _code(words)
 

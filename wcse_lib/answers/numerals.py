@@ -161,6 +161,9 @@ _GROUPS = (  # with what separates their groups, and what their decimals
 )
 
 
+_MAY_BE_GROUPED = re.compile(r"\d[,.' ]\d\d")
+
+
 def joined_digits(text: str) -> str:
     """A text with the groups of its digits joined and a point before decimals.
 
@@ -169,6 +172,8 @@ def joined_digits(text: str) -> str:
     >>> joined_digits("1,234.5 + 1.234,5 + 1,23,456")
     '1234.5 + 1234.5 + 123456'
     """
+    if not _MAY_BE_GROUPED.search(text):
+        return text
     for pattern, separators, point in _GROUPS:
         text = pattern.sub(partial(_joined, separators, point), text)
     return text

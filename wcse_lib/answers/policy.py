@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 POLICY_TABLE = r"""
 | where people differ | default | `Policy` field |
 | --- | --- | --- |
-| a unit or noun on one side only (`5 cm`, `5`) | dropped; two different nouns never equal | `units="drop"`, `"strict"` |
-| two units of one kind (`90 min`, `1.5 h`) | equal by their size; `1 h 30 min` beside a bare number: nothing can be said | - |
+| a unit or noun on one side only (`5 cm`, `5`) | dropped; two other nouns never equal | `units="drop"`, `"strict"` |
+| two units of one kind (`90 min`, `1.5 h`) | equal by size; `1 h 30 min` and a bare number: nothing can be said | - |
 | `10%` | equals `0.1` and `10` (the latter as gold must be > 1) | `percent="either"`, `"value"`, `"sign"` |
-| `1,5` and `1.5` | equal if the other side is one decimal; `1,234` is 1234 and `1.234` no group | `decimal_comma=True` |
+| `1,5` and `1.5` | equal if the other side is one decimal; `1,234` is 1234, `1.234` no group | `decimal_comma=True` |
 | `1.234,50`, `1'234.50`, `1,23,456` | groups of digits, as no number is written otherwise | - |
 | dates (`2024-03-05`) | equal as days; `03/05/2024` beside a clear date: nothing can be said | - |
 | ranges, scores, numbers of telephones and versions (`10-15`) | text without a value; `10 - 15` is a difference | - |
@@ -23,7 +23,7 @@ POLICY_TABLE = r"""
 | `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal, `x<3` and `y<3` not; "or" joins, "and" intersects | - |
 | `(1,2)` | a point or an open interval, as the other side is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
-| moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`; two different moduli never equal; `10 \bmod 7` is 3 | with `units` |
+| moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`, two moduli never; `10 \bmod 7` is 3 | with `units` |
 | `\sinh^{-1} x` | the inverse function; `\ln^{-1} x` may be either and is not read | - |
 | `AB` | in a formula a product of two, alone a name that `BA` is not | - |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |

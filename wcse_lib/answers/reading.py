@@ -142,9 +142,11 @@ def _read_formula(text: str, is_number: bool = True) -> Answer:
 
 def _solutions(text: str) -> Answer | None:
     """Several solutions of several names, as p=5, q=2; p=7, q=2."""
+    if "=" not in text or not re.search(f"[;{OR}{ROW}]", text):
+        return None
     groups = [group for group in split(text, f"[;{OR}{ROW}]") if group]
     members = [[part for part in split(group) if part] for group in groups]
-    if len(groups) < 2 or min(map(len, members)) < 2 or "=" not in text:
+    if len(groups) < 2 or min(map(len, members)) < 2:
         return None
     answers = tuple(_together(spread(map(_read_part, parts)), []) for parts in members)
     return Answer("list", answers) if all(one.kind == "assign" for one in answers) else None
