@@ -23,7 +23,7 @@ POLICY_TABLE = r"""
 | `-2 <= x <= 7`, `x \in [-2,7]`, `[-2,7]` | equal, `x<3` and `y<3` not; "or" joins, "and" intersects | - |
 | `(1,2)` | a point or an open interval, as the other side is | - |
 | base subscripts (`52_8`) | must be the same on both sides; base ten may be left out | - |
-| moduli | `3 \pmod 7` equals `3` (as a unit does) and `10 \pmod 7`, two moduli never; `10 \bmod 7` is 3 | with `units` |
+| moduli | `3 \pmod 7` equals `3` (a unit) and `10 \pmod 7`, two moduli never; `10 \bmod 7` is 3 | with `units` |
 | `\sinh^{-1} x` | the inverse function; `\ln^{-1} x` may be either and is not read | - |
 | `AB` | in a formula a product of two, alone a name that `BA` is not | - |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
