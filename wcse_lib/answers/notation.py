@@ -6,6 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from wcse_lib.answers.languages import PLAIN_SIGNS
 from wcse_lib.answers.tex import plain_quantities, plain_systems, repaired
 from wcse_lib.answers.words import COMMANDS, FUNCTIONS, OF_SEVERAL, SIGNS
 
@@ -24,7 +25,6 @@ def _script(decomposition: str) -> re.Pattern:
 
 _SCRIPTS = {"^": _script("<super>"), "_": _script("<sub>")}
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
-_SEPARATORS = str.maketrans({"٬": ",", "٫": ".", "،": ","})
 _ROOT_OF_NUMBER = re.compile(r"([∛∜])\s*(\d+(?:\.\d+)?)")
 _SMALL_UNIT = re.compile(r"(?<=\d) ?(μ[A-Za-z]{1,3}|[kMGm]?Ω)(?![A-Za-z])")
 _GREEK = re.compile("[α-ωΓΔΘΛΞΠΣΦΨΩ]")
@@ -164,22 +164,9 @@ def _nfkc(text: str) -> str:
     return unicodedata.normalize("NFKC", text).replace("−", "-")
 
 
-def ascii_digits(text: str) -> str:
-    """A text with the digits and separators of other scripts as ours.
-
-    >>> ascii_digits("١٬٢٣٤٫٥")
-    '1,234.5'
-    """
-    signs = []
-    for sign in text.translate(_SEPARATORS):
-        is_digit = not sign.isascii() and sign.isdecimal()
-        signs.append(str(unicodedata.decimal(sign)) if is_digit else sign)
-    return "".join(signs)
-
-
 def _ascii(text: str) -> str:
     """Signs of Unicode as TeX or plain ones."""
-    text = _ROOT_OF_NUMBER.sub(r"\1{\2}", ascii_digits(text))
+    text = _ROOT_OF_NUMBER.sub(r"\1{\2}", text.translate(PLAIN_SIGNS))
     text = _FRACTION_SIGN.sub(lambda m: f" {_nfkc(m.group())} ".replace("\u2044", "/"), text)
     text = _SCRIPTS["^"].sub(lambda m: f"^{{{_nfkc(m.group())}}}", text)
     text = _SCRIPTS["_"].sub(lambda m: f"_{{{_nfkc(m.group())}}}", text)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 
 from wcse_lib.answers.answer import Answer, Mixed, expression
+from wcse_lib.answers.languages import SCALE_OF_NUMERAL
 from wcse_lib.answers.measures import MIXED_KINDS, measure
 from wcse_lib.answers.nodes import Unread
 from wcse_lib.answers.notation import without_marks
-from wcse_lib.answers.numerals import number_at_start, number_in_words
+from wcse_lib.answers.numerals import joined_digits, number_at_start, number_in_words
 from wcse_lib.answers.scalars import read_scalar
 from wcse_lib.answers.units import read_unit
 from wcse_lib.answers.words import NO_UNITS
 
 MAX_NOUN = 3  # words after a number in words
+_NUMERAL = re.compile(
+    rf"(-?\d[\d,.]*) ?({'|'.join(map(re.escape, SCALE_OF_NUMERAL))})((?:[^\W\d_A-Za-z]| [^\W\d_]*).*)?"
+)
 _WITH_WORDS = re.compile(r"(.+?) ?\((.+)\)")
 _PART = r"(\d[\d.]*) ?(“[^”]*”|[A-Za-z]+)\.?"
 _JOINT = r"(?:,? ?(?:“and”|and)? ?|, ?)"
@@ -33,7 +38,29 @@ def read_phrase(text: str) -> Answer | None:
     >>> read_phrase("2 hours 30 minutes").node, read_phrase("twenty-one apples").unit
     (Fraction(150, 1), 'apple')
     """
-    return _angle(text) or _feet(text) or _mixed(text) or _with_words(text) or _in_words(text)
+    return (
+        _angle(text)
+        or _feet(text)
+        or _mixed(text)
+        or _with_numeral(text)
+        or _with_words(text)
+        or _in_words(text)
+    )
+
+
+def _with_numeral(text: str) -> Answer | None:
+    """A number with the numeral of another language for a power of ten: 3万."""
+    match = _NUMERAL.fullmatch(text)
+    if not match:
+        return None
+    number, numeral, noun = match.groups()
+    scale = SCALE_OF_NUMERAL[numeral]
+    answer = read_scalar(f"{joined_digits(number)}{noun or ''}")
+    return replace(answer, items=(answer.node * scale,)) if _is_rational(answer) else None
+
+
+def _is_rational(answer: Answer) -> bool:
+    return answer.kind == "expr" and isinstance(answer.node, Fraction)
 
 
 def _in_words(text: str) -> Answer | None:
@@ -65,7 +92,7 @@ def _with_words(text: str) -> Answer | None:
     answer = None
     with suppress(Unread):
         answer = read_scalar(digits)
-    if answer is None or answer.kind != "expr" or not isinstance(answer.node, Fraction):
+    if answer is None or not _is_rational(answer):
         return None
     if answer.node != value:
         raise Unread("a number beside another one in words")

@@ -16,6 +16,7 @@ from wcse_lib.answers.amounts import (
     number_in,
 )
 from wcse_lib.answers.languages import LANGUAGES
+from wcse_lib.answers.measures import unit_name
 from wcse_lib.answers.places import (
     GROUP,
     NOWHERE,
@@ -293,8 +294,7 @@ def _quantity(line: str, number: re.Match, language: str) -> str:
 
 
 def _is_unit(noun: re.Match) -> bool:
-    name = noun.group().strip(" .").lower()
-    return name in words.UNITS or name.removesuffix("s") in words.UNITS
+    return unit_name(noun.group().strip(" .")) is not None
 
 
 def _with_what_follows(line: str) -> str:

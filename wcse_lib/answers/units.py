@@ -21,7 +21,7 @@ from wcse_lib.answers.words import (
 MAX_WORDS = 5  # of a unit
 _CURRENCY = re.compile(rf"([-+]?)\s*({'|'.join(map(re.escape, CURRENCIES))})\s*(?=[-+.\d])(.+)")
 _EXPONENT = r"(?: ?\^ ?\{? ?-?\d ?\}?)?"
-_NAME = rf"(?:“[^“”]*”|[A-Za-zΩμ][A-Za-z.]*|[{UNIT_SIGNS}]){_EXPONENT}"
+_NAME = rf"(?:“[^“”]*”|[^\W\d_](?:[^\W\d_]|\.)*|[{UNIT_SIGNS}]){_EXPONENT}"
 _PIECE = re.compile(rf"{_NAME}(?: ?[*/] ?(?:\( ?)?{_NAME}(?: ?\))?)*[ .]*")
 # From the number on; a letter alone is elsewhere a variable.
 _LETTER = re.compile(
@@ -34,7 +34,7 @@ _PART = re.compile(PARTS)
 _VARIABLE = re.compile(
     r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])|\\(?!frac|sqrt|pi(?![a-z])|binom)[a-z]"
 )
-_TOKEN = re.compile(r"\^ ?\{? ?(-?\d) ?\}?|([A-Za-zΩμ'$]+|[*/()%€£¥¢°])")
+_TOKEN = re.compile(r"\^ ?\{? ?(-?\d) ?\}?|((?:[^\W\d_]|['$])+|[*/()%€£¥¢°])")
 _QUOTIENT = re.compile(r"(?<=[\d)}]) ?\\frac ?\{([^{}]+(?:\{\d\})?)\} ?\{([^{}]+(?:\{\d\})?)\}$")
 
 
@@ -153,7 +153,7 @@ def _is_unit(piece: str, text: str, before: str) -> bool:
         return True
     names = re.sub(r"[“”^{}()\d-]", " ", piece).replace(".", " ").split()
     names = [name for part in names for name in re.split(r"[*/]+", part) if name]
-    if len(names) == 1 and len(names[0]) == 1 and names[0] not in UNIT_SIGNS:
+    if not names or (len(names) == 1 and re.fullmatch("[A-Za-zΩμ]", names[0])):
         return False
     if names[0] in ("of", "sq", "cu", "per") or names[0].lower() in POWERS:
         return True
@@ -163,7 +163,7 @@ def _is_unit(piece: str, text: str, before: str) -> bool:
 
 def _may_be_unit(name: str, is_free: bool, before: str) -> bool:
     """Whether a name without marks is a noun, where one may stand, or a unit: a short one only after a number."""
-    if is_free and len(name) > 2:
+    if (is_free and len(name) > 2) or not name.isascii():
         return True
     if name.lower() in SCALES or name.lower() in POWERS:
         return True

@@ -7,6 +7,7 @@ import re
 from wcse_lib.answers import words
 from wcse_lib.answers.amounts import NUMBER, right_side
 from wcse_lib.answers.languages import REFUSALS
+from wcse_lib.answers.measures import unit_name
 from wcse_lib.answers.places import GROUP, inside, is_formula
 
 MAX_WHOLE = 1_000  # characters
@@ -67,7 +68,7 @@ def _without_delimiters(text: str) -> str:
 def _is_formulas(text: str) -> bool:
     """Whether a text has no words but "and", "or", units and names of functions."""
     for word in _WORD.findall(_TEXT.sub(" ", text)):
-        is_known = word.lower() in ("and", "or") or word.lower() in words.MEASURES
+        is_known = word.lower() in ("and", "or", "per", *words.POWERS) or unit_name(word)
         is_name = word.startswith(words.NAMES) or len(word) == 2 or word.isupper()
         if not (is_known or is_name) or word.lower() in words.SMALL_WORDS - {"or"}:
             return False
