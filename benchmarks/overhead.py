@@ -113,10 +113,9 @@ def main() -> None:
     books = {step: notebook(opened, *step) for step in steps(opened.study)}
     walls = {step: book["metadata"]["papermill"]["duration"] for step, book in books.items()}
     report = folder / "report.html"
-    if (
-        whole is None
-    ):  # from the first kernel to the report; the pipeline's own imports before it are not known
-        start = books["01_plan", None]["metadata"]["papermill"]["start_time"]
+    if whole is None:
+        # from the first kernel to the report; the pipeline's own imports before it are not known
+        start = next(iter(books.values()))["metadata"]["papermill"]["start_time"]
         whole = report.stat().st_mtime - datetime.fromisoformat(start).timestamp()
         if not sum(walls.values()) <= whole <= 1.2 * sum(walls.values()) + 60:
             print("this folder did not run in one go: the whole is the sum of its notebooks")

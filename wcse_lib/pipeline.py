@@ -58,7 +58,12 @@ SPENT = {
     "seconds": "seconds of drawing and training",
     "usd": "USD",
 }
-KERNEL_ARGUMENTS = ["--IPKernelApp.log_level=50", "--HistoryManager.hist_file=:memory:"]
+KERNEL_ARGUMENTS = [
+    "--IPKernelApp.log_level=50",
+    "--HistoryManager.hist_file=:memory:",
+    # registered first, so called last: by then all is flushed, and taking PyTorch apart takes seconds
+    "--IPKernelApp.exec_lines=__import__('atexit').register(__import__('os')._exit, 0);",
+]
 SLOWEST_START = 600  # seconds in which a kernel has to answer, also from a slow disk
 
 
