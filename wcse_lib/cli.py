@@ -36,8 +36,11 @@ def run(
 
 @app.command()
 def plan(params: Params, machine: MachineFile = "", outputs: Outputs = "outputs") -> None:
-    """Show what a study would do, cost and need, and what is missing here. Nothing is written or fetched."""
-    print(pipeline.show(params, machine, outputs, "plan"))
+    """Show what a study would do, cost and need, and what is missing here. Nothing is written or fetched.
+
+    The exit status is 1 where a run would stop for want of something.
+    """
+    raise typer.Exit(pipeline.look(params, machine, outputs))
 
 
 @app.command()
@@ -46,7 +49,7 @@ def status(params: Params, outputs: Outputs = "outputs") -> None:
     if Path(params).is_dir():
         print(pipeline.status(Path(params)))
     else:
-        print(pipeline.show(params, "", outputs, "status"))
+        print(pipeline.show_status(params, outputs))
 
 
 @app.command()

@@ -20,7 +20,7 @@ import typer
 
 import wcse_lib
 from wcse_lib.budget import unspent
-from wcse_lib.plan import expand, is_grid, packages, pilot_study, power_sentences, preview
+from wcse_lib.plan import expand, is_grid, look_ahead, packages, pilot_study, power_sentences
 from wcse_lib.store import StudyError, count_rows, is_complete, locked, read_json, write_json
 from wcse_lib.study import (
     STAGES,
@@ -258,10 +258,8 @@ def _execute_notebook(source: Path, target: Path, parameters: dict) -> None:
             )
             return
         except RuntimeError as error:
-            never_started = (
-                type(error) is RuntimeError
-            )  # what jupyter_client raises before anything ran
-            if not never_started or attempt == 2:
+            # RuntimeError itself is what jupyter_client raises before anything ran
+            if type(error) is not RuntimeError or attempt == 2:
                 raise
 
 
@@ -346,21 +344,25 @@ class _Live:
 # ---------------------------------------------------------------------- looking at studies
 
 
-def show(params: str, machine: str, outputs: str, what: str) -> str:
-    """The plan (`what` = "plan") or the status of a study, or of all studies of a grid file, as text.
-
-    Nothing is written and nothing fetched.
-    """
-    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+def look(params: str, machine: str, outputs: str) -> int:
+    """Print the plan of a study, or of all studies of a grid file; nothing is written or fetched. Returns the exit
+    status: 1 where a run here would stop for want of something."""
     where = load_machine(machine)
-    studies = [load_study(params)] if not is_grid(params) else expand(params, outputs).values()
-    texts = []
-    for study in studies:
-        if what == "plan":
-            texts.append(preview(study, where))
-        else:
-            texts.append(status_of(resolve(outputs) / study.study, study))
-    return "\n\n".join(texts)
+    looks = [look_ahead(study, where) for study in _studies(params, outputs)]
+    print("\n\n".join(look.text for look in looks))
+    return int(any(look.is_lacking for look in looks))
+
+
+def show_status(params: str, outputs: str) -> str:
+    """The status of a study, or of all studies of a grid file, as text."""
+    studies = _studies(params, outputs)
+    return "\n\n".join(status_of(resolve(outputs) / study.study, study) for study in studies)
+
+
+def _studies(params: str, outputs: str) -> list[Study]:
+    """The study of a params file, or all studies of a grid file; nothing is fetched from here on."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    return [*expand(params, outputs).values()] if is_grid(params) else [load_study(params)]
 
 
 def status_of(folder: Path, study: Study) -> str:
@@ -392,6 +394,7 @@ def status(folder: Path) -> str:
             amounts.append(f"{shown} {words}")
     if amounts:
         lines.append(f"spent so far: {', '.join(amounts)}")
+    lines += [f"limit: {sentence}" for sentence in unspent(opened.plan.arms)]
     report = folder / "report.html"
     lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {report}")
     return "\n".join(lines)
@@ -461,8 +464,10 @@ def _command(
     status: Annotated[bool, typer.Option("--status", help="Only show what is done.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
 ) -> None:
-    if status or dry_run:
-        print(show(params, machine, outputs, "status" if status else "plan"))
+    if status:
+        print(show_status(params, outputs))
+    elif dry_run:
+        raise typer.Exit(look(params, machine, outputs))
     else:
         run_or_stop(params, machine, outputs, until)
 

@@ -8,7 +8,7 @@ from studies import taught_study
 from wcse_lib import budget, pipeline
 from wcse_lib.plan import students
 from wcse_lib.store import StudyError
-from wcse_lib.study import Machine, PlannedStudent, resolve_model, write_yaml
+from wcse_lib.study import Machine, PlannedStudent, resolve_model, settings_of, write_yaml
 
 SIZES = {"big": 100.0, "small": 10.0, "api": None, "both": None, "again": 10.0}
 
@@ -117,9 +117,7 @@ def test_settings_take_the_methods_rate_and_a_seed_of_their_own():
     lora = taught_study(training={"amount": {"low": 1, "high": 2}, "method": "lora"})
     assert (taught_study().training.rate, lora.training.rate) == (1e-5, 2e-4)
     seeds = {
-        students.settings(
-            taught_study(seed=s), student.model_copy(update={"seed": t}), Machine()
-        ).seed
+        settings_of(taught_study(seed=s), student.model_copy(update={"seed": t}), Machine()).seed
         for s in (0, 3, 2**31 - 1)
         for t in (0, 407, 3407)
     }

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from sample_arms import killed, planned
 
+from wcse_lib.plan.problems import load_problems
 from wcse_lib.sample import checks, generate, losses
 from wcse_lib.store import KEY, StudyError, parts, read_json, write_parquet
-from wcse_lib.study import Machine, Run
+from wcse_lib.study import Dataset, Machine, Run
 
 COLUMNS = {"text": "out", "problem_id": "id"}
 
@@ -31,11 +32,12 @@ def imported(
     path = folder / f"samples.{kind}"
     arm = {"model": "theirs", "engine": "import", "path": str(path), "n_parameters": 1.0e9}
     folder.mkdir(exist_ok=True)
-    run = planned(folder, arm | {"columns": columns} | keys, n, match)
-    ids = list(pd.read_parquet(run.path("01", "train.parquet"))["problem_id"])
+    problems, _ = load_problems(Dataset(n_train=6, levels=[1]), 0)
+    ids = list(problems["train"]["problem_id"])
     frame = pd.DataFrame(rows)
     frame["id"] = [ids[place] if isinstance(place, int) else place for place in frame["id"]]
     write_file(path, frame)
+    run = planned(folder, arm | {"columns": columns} | keys, n, match)
     return run, generate(run, "wc", Machine())
 
 

@@ -104,7 +104,10 @@ def _sentences(run: Run, shown: pd.DataFrame, n_comparisons: int) -> list[str]:
 
 def _sentence(run: Run, row, n_comparisons: int) -> str:
     """A comparison with its interval, and why it is not settled where it is not."""
-    samples_a, samples_b = (run.arm(arm).samples[row.budget] for arm in (row.arm_a, row.arm_b))
+    arms = (row.arm_a, row.arm_b)
+    samples_a, samples_b = (run.plan.n_samples(arm, row.budget) for arm in arms)
+    short = [arm for arm in arms if row.budget in getattr(run.arm(arm), "held", {})]
+    lack = f"; this budget is not met by {join_words(short)}" if short else ""
     base = getattr(row, "base", "") or ALL_BASES  # comparisons of samples have none
     student = "" if base == ALL_BASES else f", student {base}"
     doubt = ""
@@ -116,7 +119,7 @@ def _sentence(run: Run, row, n_comparisons: int) -> str:
             " so the sign is not settled"
         )
     return (
-        f"At the budget “{row.budget}”{student} ({samples_a:g} against {samples_b:g} samples a problem)"
+        f"At the budget “{row.budget}”{student} ({samples_a:.3g} against {samples_b:.3g} samples a problem{lack})"
         f" {row.arm_a} minus {row.arm_b} is {difference_words(row, ' ({low} to {high}')}, 95 % interval,"
         f" n = {row.n_problems} problems{doubt})."
     )

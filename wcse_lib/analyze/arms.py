@@ -40,7 +40,7 @@ def quality(arms: Arms) -> Rows:
             "coverage": (profile["n_correct"] > 0).mean(),
             "pass_at_1": (drawn["n_correct"] / drawn["n"]).mean(),
             "duplicate_rate": (n - total["n_different"]) / n if n else np.nan,
-            "samples_per_problem": samples.budgets[facts["budget"]],
+            "samples_per_problem": samples.run.plan.n_samples(facts["arm"], facts["budget"]),
         }
         counts = {"n_problems": len(profile), "n_samples": n}
         for name in ("n_correct", "n_examples", "n_truncated"):

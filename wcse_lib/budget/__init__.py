@@ -2,7 +2,7 @@
 
 from wcse_lib.budget.allocate import decide, mix_counts
 from wcse_lib.budget.buying import exchange, matched_samples
-from wcse_lib.budget.checkpoints import read_model
+from wcse_lib.budget.checkpoints import check_tokenizer, read_model
 from wcse_lib.budget.costs import SampleCost, cost, sampling_flops, training_flops
 from wcse_lib.budget.ledger import ledger_table
 from wcse_lib.budget.matching import (
@@ -12,6 +12,7 @@ from wcse_lib.budget.matching import (
     cost_of,
     describe,
     flops_cost_model,
+    held_arm,
     match_arms,
     matched_costs,
     mixed_arm,
@@ -25,12 +26,14 @@ __all__ = [
     "SampleCost",
     "Spend",
     "adaptive_arm",
+    "check_tokenizer",
     "cost",
     "cost_of",
     "decide",
     "describe",
     "exchange",
     "flops_cost_model",
+    "held_arm",
     "ledger_table",
     "match_arms",
     "matched_costs",

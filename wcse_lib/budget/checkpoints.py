@@ -17,6 +17,14 @@ BUFFER = re.compile(r"inv_freq$|masked_bias$")
 ATTENTION_MASK = re.compile(r"att(ntio)?n\.bias$")  # a mask where it has more than one dimension
 EMBEDDING = re.compile(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$")
 WEIGHT_TYPE = re.compile(r"F|BF|I8")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+)
 PACKED_TYPES = ("U8", "I32", "U32")  # of quantised checkpoints: several weights in one number
 
 
@@ -42,6 +50,17 @@ def read_model(path_or_id: str | Path) -> ModelSize:
     for file in sorted(files):
         tensors |= _checked(_read_header, folder / file)
     return _count(config, tensors, name)
+
+
+def check_tokenizer(path_or_id: str | Path) -> None:
+    """Raises StudyError for a checkpoint folder that holds no tokenizer; of a hub id nothing is asked."""
+    folder = Path(path_or_id).expanduser()
+    is_folder = folder.is_dir()
+    if is_folder and not any((folder / name).is_file() for name in TOKENIZERS):
+        raise StudyError(
+            f"{folder}: no tokenizer in it ({' or '.join(TOKENIZERS[:2])}); save the tokenizer beside "
+            "the weights, as its save_pretrained does"
+        )
 
 
 def _read_hub(name: str) -> ModelSize:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from wcse_lib.budget.buying import match, match_by_curves
 from wcse_lib.budget.checkpoints import Uncounted, read_model
@@ -404,14 +405,62 @@ def adaptive_arm(study: Study, name: str, arms: Mapping[str, PlainArm]) -> Plann
     return PlannedAdaptive(**parent, rule=rule)
 
 
+def held_arm(
+    study: Study,
+    name: str,
+    arm: PlannedImported,
+    n_in_file: pd.Series,
+    known: Mapping[str, ModelFacts],
+) -> PlannedImported:
+    """An imported arm's plan, cut to what its file holds; unchanged where that is all that the budgets buy.
+
+    Args: n_in_file: samples of every training problem. Where the file is uneven, every problem keeps what it has.
+    """
+    changes: dict[str, dict] = {
+        key: dict(getattr(arm, key)) for key in ("samples", "budget_used", "planned")
+    }
+    bought, held, n_short = {}, {}, {}
+    for budget_name, n in arm.samples.items():
+        mean = float(n_in_file.clip(upper=n).mean())
+        if mean == n:
+            continue
+        bought[budget_name], held[budget_name] = n, mean
+        n_short[budget_name] = int((n_in_file < n).sum())
+        changes["samples"][budget_name] = min(n, int(n_in_file.max()))
+        changes["budget_used"][budget_name] *= mean / n
+        amounts = planned_amounts(study, known, {name: mean}, len(n_in_file))
+        changes["planned"][budget_name] = amounts
+    return arm.model_copy(update=changes | {"bought": bought, "held": held, "n_short": n_short})
+
+
 def unspent(arms: Mapping[str, PlannedArm]) -> Iterable[str]:
-    """A sentence for every arm and budget whose samples cost over 1 % less, or more, than the reference arm's."""
+    """A sentence for every arm and budget whose samples cost over 1 % less, or more, than the reference arm's, or
+    whose file holds fewer than the budget buys."""
     sentences = []
     for name, arm in arms.items():
         for budget_name, used in arm.budget_used.items():
-            if abs(used - 1) > MATCHED_WITHIN:
+            is_imported = isinstance(arm, PlannedImported)
+            if is_imported and budget_name in arm.held:
+                sentences.append(_not_met(name, arm, budget_name))
+            elif abs(used - 1) > MATCHED_WITHIN:
                 sentences.append(
                     f"{name} uses {100 * used:.0f} % of the budget “{budget_name}” (samples a problem: "
                     f"{arm.samples[budget_name]}): there the arms are not matched."
                 )
     return sentences
+
+
+def _not_met(name: str, arm: PlannedImported, budget_name: str) -> str:
+    """A budget that buys more than an imported arm's file holds."""
+    mean, used = arm.held[budget_name], arm.budget_used[budget_name]
+    uneven = ""
+    if mean != arm.samples[budget_name]:
+        uneven = (
+            f" on average (at most {arm.samples[budget_name]}; {arm.n_short[budget_name]} problems "
+            "have too few, and each counts with those that it has)"
+        )
+    return (
+        f"The budget “{budget_name}” is not met by {name}: its file holds {mean:.3g} of the "
+        f"{arm.bought[budget_name]} samples a problem that it buys{uneven}, {100 * used:.0f} % of the "
+        "budget; there the arms are not matched."
+    )

@@ -4,9 +4,9 @@ from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.pilot import pilot_study
-from wcse_lib.plan.preview import preview
+from wcse_lib.plan.preview import look_ahead, preview
 from wcse_lib.plan.stage import checks, make_plan, study_from
-from wcse_lib.plan.students import packages, settings
+from wcse_lib.plan.students import packages
 from wcse_lib.plan.tables import (
     arms_table,
     exchange_table,
@@ -27,6 +27,7 @@ __all__ = [
     "explore",
     "is_grid",
     "left_out",
+    "look_ahead",
     "make_plan",
     "near_duplicates",
     "packages",
@@ -37,7 +38,6 @@ __all__ = [
     "preview",
     "problems_table",
     "read_forecast",
-    "settings",
     "students_table",
     "study_from",
 ]

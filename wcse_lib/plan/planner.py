@@ -10,24 +10,36 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.budget import Spend, adaptive_arm, describe, match_arms, mixed_arm
+from wcse_lib.budget import (
+    Spend,
+    adaptive_arm,
+    check_tokenizer,
+    describe,
+    held_arm,
+    match_arms,
+    mixed_arm,
+)
 from wcse_lib.plan.expected import best_shares, matching_curves
 from wcse_lib.plan.pilot import PilotCounts, pilot_folder, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
 from wcse_lib.plan.students import list_students
+from wcse_lib.sample import samples_in_file
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     AdaptiveArm,
+    ImportedArm,
     MixedArm,
     ModelFacts,
     PlannedArm,
     PlannedStudent,
     Study,
+    resolve_model,
     shares_of,
 )
 
 SPLITS = ("train", "validation", "held_out")
 EXPECTED = (StudyError, ValueError, OSError, ImportError)  # of what merely is not here
+FETCHED = "not on this machine; fetched from the hub when it runs"
 
 
 class Gaps:
@@ -35,17 +47,20 @@ class Gaps:
 
     def __init__(self, strict: bool):
         self.strict = strict
-        self.missing: list[str] = []
+        self.missing: list[str] = []  # a run would stop for want of these
+        self.fetched: list[str] = []  # a run would fetch these by itself
 
     @contextlib.contextmanager
-    def allowed(self, sentence: Callable[[Exception], str]) -> Iterator[None]:
-        """Around a step whose failure is a gap; `sentence` says what is missing."""
+    def allowed(
+        self, sentence: Callable[[Exception], str], is_fetched: bool = False
+    ) -> Iterator[None]:
+        """Around a step whose failure is a gap; `sentence` says what is missing, or fetched when it runs."""
         try:
             yield
         except EXPECTED as error:
             if self.strict:
                 raise
-            self.missing.append(sentence(error))
+            (self.fetched if is_fetched else self.missing).append(sentence(error))
 
 
 @dataclass
@@ -56,6 +71,8 @@ class Draft:
     splits: dict[str, pd.DataFrame] = field(default_factory=dict)
     dropped: list[dict] = field(default_factory=list)
     known: dict[str, ModelFacts] = field(default_factory=dict)
+    # of imported arms: samples of every training problem in the file
+    in_file: dict[str, pd.Series] = field(default_factory=dict)
     pilot: dict[str, PilotCounts] = field(default_factory=dict)
     arms: dict[str, PlannedArm] = field(default_factory=dict)
     spend: Spend | None = None
@@ -85,11 +102,18 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     for name in study.plain_arms:
         with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
             draft.known[name] = describe(study, name)
-    with gaps.allowed(lambda error: _missing_problems(study, error)):
+    if not gaps.strict:
+        _look_for_tokenizers(study, gaps)
+    with gaps.allowed(lambda error: _missing_problems(study, error), _is_on_hub(study)):
         seconds = study.verification.seconds
         draft.splits, draft.dropped = load_problems(study.dataset, study.seed, seconds)
         if study.students:
             check_splits(study, draft.splits)
+    problems = draft.splits.get("train", pd.DataFrame(columns=["problem_id", "question"]))
+    for name, arm in study.arms.items():
+        if isinstance(arm, ImportedArm):
+            with gaps.allowed(lambda error, name=name: f"arms.{name}.path: {short(error)}"):
+                draft.in_file[name] = samples_in_file(name, arm, problems)
     if study.pilot and gaps.strict:
         draft.pilot = read_pilot(pilot_folder(study, outputs), study)
         for name, counts in draft.pilot.items():
@@ -102,6 +126,22 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         except StudyError as error:  # lengths or prices that only a pilot tells
             draft.unmatched = short(error)
     return draft
+
+
+def _look_for_tokenizers(study: Study, gaps: Gaps) -> None:
+    """Every local folder that draws, learns or judges needs its tokenizer beside its weights."""
+    judge = study.verification.model_judge
+    models = [student.model for student in study.students.values()]
+    if judge and judge.engine == "local":
+        models.append(judge.model)
+    for arm in study.plain_arms.values():
+        if arm.engine == "local":
+            models.append(arm.model)
+        elif isinstance(arm, ImportedArm) and arm.tokenizer:
+            models.append(arm.tokenizer)
+    for model in dict.fromkeys(models):
+        with gaps.allowed(lambda error, model=model: f"model {model}: {short(error)}"):
+            check_tokenizer(resolve_model(model))
 
 
 def _can_be_matched(draft: Draft) -> bool:
@@ -118,6 +158,9 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
     n_problems = draft.n_problems.get("train", 1)
     curves = matching_curves(study, draft.pilot) if draft.pilot else None
     plain, spend = match_arms(study, draft.known, n_problems, curves)
+    for name, n_in_file in draft.in_file.items():
+        if len(n_in_file):
+            plain[name] = held_arm(study, name, plain[name], n_in_file, draft.known)
     arms: dict[str, PlannedArm] = {}
     for name, arm in study.arms.items():
         if isinstance(arm, MixedArm):
@@ -142,10 +185,13 @@ def add_students(draft: Draft, sizes: dict | None = None) -> None:
     draft.students = list_students(draft.study, n_parameters, sizes)
 
 
+def _is_on_hub(study: Study) -> bool:
+    return study.dataset.name == "hub" and not Path(study.dataset.path).is_dir()
+
+
 def _missing_problems(study: Study, error: Exception) -> str:
-    dataset = study.dataset
-    if dataset.name == "hub" and not Path(dataset.path).is_dir():
-        return f"dataset {dataset.path}: not on this machine; fetched from the hub when it runs"
+    if _is_on_hub(study):
+        return f"dataset {study.dataset.path}: {FETCHED}"
     return f"problems: {short(error)}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wcse_lib import budget
-from wcse_lib.budget import planned_amounts
-from wcse_lib.plan.planner import Draft, Gaps, add_students, draft_plan, short
+from wcse_lib.budget import planned_amounts, unspent
+from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
 from wcse_lib.plan.students import packages
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
@@ -19,6 +20,7 @@ from wcse_lib.study import (
     PlannedImported,
     PlannedStudent,
     Study,
+    resolve,
     resolve_model,
 )
 
@@ -36,8 +38,20 @@ class UpperBounds:
     usd: float = 0.0
 
 
+class Preview(NamedTuple):
+    """What a study would do, as text, and whether a run here would stop for want of something."""
+
+    text: str
+    is_lacking: bool
+
+
 def preview(study: Study, machine: Machine) -> str:
-    """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, and what is missing here.
+    """The plan as text; see `look_ahead`."""
+    return look_ahead(study, machine).text
+
+
+def look_ahead(study: Study, machine: Machine) -> Preview:
+    """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, limits, what is missing.
 
     Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts,
     pilot, judge and training by epochs are left out, which the text says. Time needs `tflops` in the machine file
@@ -53,6 +67,7 @@ def preview(study: Study, machine: Machine) -> str:
     if judge and judge.engine == "local":
         _size(judge.model, gaps)
     lines += [*arm_lines, *student_lines]
+    lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
     if sampling.flops:  # else the lines above tell of the parts that are known
         lines.append(_total(study, machine, sampling, learning))
     if _calls_an_endpoint(study):
@@ -60,9 +75,9 @@ def preview(study: Study, machine: Machine) -> str:
         key = machine.api_key_variable
         if key and not os.environ.get(key):
             gaps.missing.append(f"the environment variable {key}")
-    missing = dict.fromkeys(gaps.missing) or ["nothing"]
+    missing = dict.fromkeys([*gaps.missing, *gaps.fetched]) or ["nothing"]
     lines += [f"missing   {what}" for what in missing]
-    return "\n".join(lines)
+    return Preview("\n".join(lines), bool(gaps.missing))
 
 
 def _draft(study: Study, gaps: Gaps) -> Draft:
@@ -236,11 +251,13 @@ def _size(model: str, gaps: Gaps) -> ModelSize | None:
     try:
         return budget.read_model(resolve_model(model))
     except StudyError as error:
-        is_folder = model.startswith((".", "/", "~", "nano-", "outputs/"))
-        why = (
-            short(error) if is_folder else "not on this machine; fetched from the hub when it runs"
+        is_folder = (
+            model.startswith((".", "/", "~", "nano-", "outputs/")) or resolve(model).exists()
         )
-        gaps.missing.append(f"model {model}: {why}")
+        if is_folder:
+            gaps.missing.append(f"model {model}: {short(error)}")
+        else:
+            gaps.fetched.append(f"model {model}: {FETCHED}")
         return None
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from wcse_lib.nano import make_problems
 from wcse_lib.plan import copies
-from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, question_key, read_split
-from wcse_lib.store import StudyError
+from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
+from wcse_lib.store import StudyError, folded
 from wcse_lib.study import Dataset, Study, Verification
 from wcse_lib.verdicts import solutions_faults
 
@@ -59,7 +59,7 @@ def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
     for split, n in sizes.items():
         own_seed = f"{seed}:{split}"
         if dataset.name == "nano":
-            levels = tuple(dataset.levels or NANO_LEVELS)
+            levels = tuple(map(int, dataset.levels or NANO_LEVELS))
             rows = [{"tests": "", **row} for row in make_problems(n, own_seed, levels, seen)]
         else:
             rows = draw_tasks(dataset, own_seed, split, n, seen, dropped)
@@ -134,9 +134,9 @@ def _without_copies(
             left_out.append(drop("train", row.problem_id, reason, row.held_out_id))
     else:  # the very same question is never trained on
         near = pd.DataFrame(columns=copies.PAIRS)
-        asked = dict(zip(held_out["question"].map(question_key), held_out["problem_id"]))
+        asked = dict(zip(held_out["question"].map(folded), held_out["problem_id"]))
         for row in train.itertuples():
-            if other := asked.get(question_key(row.question)):
+            if other := asked.get(folded(row.question)):
                 reason = "its very question is held out"
                 left_out.append(drop("train", row.problem_id, reason, other))
     dropped += left_out

@@ -10,24 +10,31 @@ from collections.abc import Iterable
 import pandas as pd
 
 from wcse_lib import answers
-from wcse_lib.store import StudyError, encodable, field, read_table
-from wcse_lib.study import Columns, Dataset, resolve
+from wcse_lib.store import (
+    USER,
+    NotText,
+    StudyError,
+    TableRow,
+    folded,
+    is_chat,
+    is_parts,
+    name_of,
+    read_list,
+    read_table,
+    words_of,
+)
+from wcse_lib.study import ANY_OF, Columns, Dataset, resolve
 from wcse_lib.verdicts import open_task, task_score, tests_fault, with_entry_point
 
 COLUMNS = ["problem_id", "question", "answer", "level", "reference", "tests"]
 # A line that holds its answer, and is not only that.
 MARKED = re.compile(r"####|\\(?:boxed|fbox)|\banswer\b\W{0,3}(?:is\b|:|=)", re.I)
-FILES = (".jsonl", ".json", ".csv", ".parquet")
+FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 def drop(split: str, problem_id: str, reason: str, other: str = "") -> dict:
     """A row that is left out; `other` is the held-out problem that it copies."""
     return {"split": split, "problem_id": problem_id, "reason": reason, "other": other}
-
-
-def question_key(question: str) -> str:
-    """Questions as compared within and between splits: case and white space folded."""
-    return " ".join(question.lower().split())
 
 
 def _id_of(question: str) -> str:
@@ -50,24 +57,28 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
         style = held.answer_style or style
         prefix = f"{split}:"
     elif dataset.levels is not None:
-        levels = {str(level) for level in dataset.levels}
+        levels = {name_of(level, "dataset.levels") for level in dataset.levels}
     where, source = _source(dataset, split)
     rows: list[dict] = []
     ids: set[str] = set()
     questions: set[str] = set()
     for number, row in enumerate(source, 1):
-        problem = _problem(row, columns, style, f"{where}", number)
+        try:
+            problem = _problem(TableRow(row, where, number), columns, style)
+        except NotText as error:
+            dropped.append(drop(split, f"row {number}", str(error)))
+            continue
         problem["problem_id"] = prefix + problem["problem_id"]
         reason = _why_unusable(problem, columns, levels)
+        if not reason and folded(problem["question"]) in questions:
+            reason = "the same question came before"
         if not reason and problem["problem_id"] in ids:
             reason = "a problem of this id came before"
-        if not reason and question_key(problem["question"]) in questions:
-            reason = "the same question came before"
         if reason:
             dropped.append(drop(split, problem["problem_id"], reason))
             continue
         ids.add(problem["problem_id"])
-        questions.add(question_key(problem["question"]))
+        questions.add(folded(problem["question"]))
         rows.append(problem)
     if not rows:
         why = dropped[-1]["reason"] if dropped else "it is empty"
@@ -77,27 +88,64 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _problem(row: dict, columns: Columns, style: str, where: str, number: int) -> dict:
-    """A row's fields as a problem; what a field does not hold is empty."""
-
-    def text(name: str | None) -> str:
-        return _text(row, name, where, number) if name else ""
-
-    question, tests = text(columns.question), text(columns.tests)
-    if columns.entry_point:
-        tests = with_entry_point(tests, text(columns.entry_point))
+def _problem(row: TableRow, columns: Columns, style: str) -> dict:
+    """A row's fields as a problem; what a field does not hold is empty. A row without an id is given one."""
+    question = _text(row, columns.question, USER)
+    problem_id = row.name(columns.problem_id) if columns.problem_id else ""
     return {
-        "problem_id": text(columns.problem_id) if columns.problem_id else _id_of(question),
+        "problem_id": problem_id or _id_of(question),
         "question": question,
-        "answer": "" if columns.tests else _gold(text(columns.answer), style),
-        "level": text(columns.level),
-        "reference": text(columns.solution),
-        "tests": tests,
+        "answer": "" if columns.tests else _gold(row, columns, style),
+        "level": row.name(columns.level) if columns.level else "",
+        "reference": _text(row, columns.solution) if columns.solution else "",
+        "tests": _tests(row, columns) if columns.tests else "",
     }
 
 
-def _gold(text: str, style: str) -> str:
-    """The gold answer in a field. A bare value stands as it is, be it one that `extract` would cut."""
+def _text(row: TableRow, name: str, *speakers: tuple[str, ...]) -> str:
+    """A field as text, or a text with {field}s filled in."""
+    if "{" not in name:
+        return row.words(name, *speakers)
+    return re.sub(r"\{([\w.]+)\}", lambda match: row.words(match[1], *speakers), name)
+
+
+def _tests(row: TableRow, columns: Columns) -> str:
+    """A problem's tests; objects as JSON."""
+    value = None if "{" in columns.tests else row.value(columns.tests)
+    is_objects = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    if isinstance(value, dict) or is_objects:
+        tests = json.dumps(value, ensure_ascii=False, default=str)
+    else:
+        tests = _text(row, columns.tests)
+    if columns.entry_point:
+        tests = with_entry_point(tests, row.words(columns.entry_point))
+    return tests
+
+
+def _gold(row: TableRow, columns: Columns, style: str) -> str:
+    """The gold answer, read out of its field; of a list, what `columns.answer_list` says of its items."""
+    text = _text(row, columns.answer)
+    golds = _several(row, columns)
+    if golds is None:
+        return _answer_in(text, style)
+    golds = [_answer_in(gold, style) for gold in golds]
+    if columns.answer_list == "any":
+        return ANY_OF.join(gold for gold in dict.fromkeys(golds) if gold.strip())
+    return ", ".join(golds) if all(gold.strip() for gold in golds) else ""
+
+
+def _several(row: TableRow, columns: Columns) -> list[str] | None:
+    """The items of an answer that is a list, or a text that spells one; None of any other."""
+    value = None if "{" in columns.answer else row.value(columns.answer)
+    if columns.answer_list and isinstance(value, str):
+        value = read_list(value, lambda items: True)
+    if not isinstance(value, list) or is_chat(value) or is_parts(value):
+        return None
+    return [words_of(item, columns.answer) for item in value]
+
+
+def _answer_in(text: str, style: str) -> str:
+    """The answer in a text. A bare value stands as it is, be it one that `extract` would cut."""
     must_be_read = "\n" in text or style != "auto"
     if not must_be_read and not MARKED.search(text):
         return text
@@ -113,18 +161,6 @@ def _why_unusable(problem: dict, columns: Columns, levels: set[str] | None) -> s
     if columns.tests:
         return tests_fault(problem["question"], problem["tests"])
     return "" if problem["answer"].strip() else "no answer can be read from the answer field"
-
-
-def _text(row: dict, name: str, where: str, number: int) -> str:
-    """A field as text, or a text with {field}s filled in; a list's items become lines."""
-    if "{" in name:
-        return re.sub(r"\{([\w.]+)\}", lambda match: _text(row, match[1], where, number), name)
-    value = field(row, name, where, number)
-    if value is None or value != value:
-        return ""
-    if isinstance(value, list):
-        value = "\n".join(map(str, value))
-    return encodable(str(value))  # JSON can hold lone surrogates
 
 
 def _source(dataset: Dataset, split: str) -> tuple[str, Iterable[dict]]:

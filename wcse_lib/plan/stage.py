@@ -20,6 +20,7 @@ from wcse_lib.study import (
     Plan,
     Run,
     Study,
+    check_parameters,
     check_study,
     fingerprint,
     load_study,
@@ -56,8 +57,10 @@ def study_from(namespace: dict, params: str) -> Study:
 
     Args: namespace: the notebook's variables that hold plain values; params: the study file.
     If `study` is set there (as `papermill -f params/<study>.yaml` does), those variables are the whole study; else
-    they override the file's keys. Variables that are no study key are refused, so a misspelt one cannot pass.
+    they override the file's keys. Variables that are no study key are refused, so a misspelt one cannot pass, and so
+    are values of another type.
     """
+    check_parameters(namespace, Study.model_fields)
     given = {}
     for key, value in namespace.items():
         is_plain = isinstance(value, str | int | float | bool | list | dict)

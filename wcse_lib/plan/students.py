@@ -15,27 +15,10 @@ from wcse_lib.study import (
     ModelSize,
     Paradigm,
     PlannedStudent,
-    Settings,
     Source,
     Study,
     resolve_model,
-)
-
-SAME_KEYS = (  # of `training` and of Settings
-    "method",
-    "backend",
-    "batch_size",
-    "micro_batch_size",
-    "max_tokens",
-    "warmup",
-    "schedule",
-    "weight_decay",
-    "optimizer",
-    "n_checkpoints",
-    "lora_rank",
-    "lora_dropout",
-    "gradient_checkpointing",
-    "packing",
+    settings_of,
 )
 
 
@@ -91,7 +74,9 @@ def list_students(
                     seed=seed,
                     amount=study.training.amount[lesson.budget],
                 )
-                settings(study, student, Machine())  # refused here, not when samples are paid for
+                settings_of(
+                    study, student, Machine()
+                )  # refused here, not when samples are paid for
                 tail = f".s{seed}" if len(study.training.seeds) > 1 else ""
                 _add(students, lesson.name(base) + tail, student)
     return students
@@ -166,32 +151,8 @@ def _paradigm(
     return "w2s" if teachers else None
 
 
-def settings(study: Study, student: PlannedStudent, machine: Machine) -> Settings:
-    """The finetuning settings of one student. Raises StudyError naming the key of what cannot be."""
-    training, rate = study.training, student.learning_rate
-    if isinstance(rate, list):
-        rate = tuple(rate) if len(rate) > 1 else rate[0]
-    own = {
-        "training": training.mode,
-        "amount": student.amount,
-        "seed": (1_000_003 * study.seed + student.seed) % 2**32,
-        "learning_rate": rate,
-        "merge": training.merged,
-        "dtype": machine.dtype or "auto",
-        "compile": machine.compile,
-        "lora_alpha": training.lora_alpha or training.lora_rank,
-        "lora_targets": tuple(training.lora_targets or ()),
-        "report_to": tuple(training.report_to),
-    }
-    same = {key: getattr(training, key) for key in SAME_KEYS}
-    try:
-        return Settings(**own, **same)
-    except ValueError as error:
-        raise StudyError(f"training.{error}") from None
-
-
 def packages(study: Study, machine: Machine) -> list[str]:
-    """Packages that the study's training needs and that are not installed here. Raises StudyError as `settings`."""
+    """Packages that the study's training needs and that are not installed here. Raises StudyError as `settings_of`."""
     missing: set[str] = set()
     for amount in study.training.amount.values():
         any_student = PlannedStudent(
@@ -203,5 +164,5 @@ def packages(study: Study, machine: Machine) -> list[str]:
             seed=0,
             amount=amount,
         )
-        missing.update(settings(study, any_student, machine).missing())
+        missing.update(settings_of(study, any_student, machine).missing())
     return sorted(missing)

@@ -21,13 +21,12 @@ from wcse_lib.analyze import (
     with_metric_words,
 )
 from wcse_lib.intervals import Estimate
-from wcse_lib.plan import MAIN
 from wcse_lib.report.layout import figure
 from wcse_lib.report.page import PageFigure, page_figure, render
 from wcse_lib.report.style import save, svg
 from wcse_lib.report.tables_html import page_table
 from wcse_lib.store import StudyError, check_tables, read_json, write_text
-from wcse_lib.study import resolve
+from wcse_lib.study import MAIN, resolve
 
 PRIMARY = metric_words(*PRIMARY_METRIC)
 STUDENT_METRICS = [PRIMARY, "sampled pass@1"]

@@ -19,7 +19,6 @@ from wcse_lib.analyze import (
     with_metric_words,
 )
 from wcse_lib.forecast import OUTCOME_WORDS, SHARES
-from wcse_lib.plan import MAIN
 from wcse_lib.report import marks
 from wcse_lib.report.layout import Panel, Tables, figure, sheet
 from wcse_lib.report.paper import paper_points
@@ -34,6 +33,7 @@ from wcse_lib.report.style import (
     style,
     svg,
 )
+from wcse_lib.study import MAIN
 
 MOST_LINES_OF_LEDGER = 20  # more students than that are told by their sums
 K_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)

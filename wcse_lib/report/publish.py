@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from wcse_lib.intervals import ratio
-from wcse_lib.plan import MAIN
 from wcse_lib.report.paths import without_paths
 from wcse_lib.store import (
     StudyError,
@@ -21,7 +20,7 @@ from wcse_lib.store import (
     write_json,
     write_text,
 )
-from wcse_lib.study import Run
+from wcse_lib.study import MAIN, Run
 
 CARD = Path(__file__).parent / "dataset_card.md.j2"
 MEANINGS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,19 @@ from wcse_lib.sample.engines.endings import Ending, ending
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import (
     KEY,
+    USER,
+    NotText,
     SampleWriter,
     StudyError,
-    field,
+    TableRow,
+    folded,
+    name_of,
     parts,
     read_samples,
     read_table,
     write_json,
 )
-from wcse_lib.study import ArmParams, resolve, resolve_model
+from wcse_lib.study import ImportedArm, resolve, resolve_model
 
 LOST = (Ending.FILTERED, Ending.FAILED)  # ends of samples that are no whole text
 FROM_ELSEWHERE = {  # columns of which an imported file says nothing
@@ -35,17 +38,23 @@ FROM_ELSEWHERE = {  # columns of which an imported file says nothing
 
 
 def import_samples(
-    folder: Path, author: str, arm: ArmParams, problems: pd.DataFrame, n: int | None = None
+    folder: Path,
+    author: str,
+    arm: ImportedArm,
+    problems: pd.DataFrame,
+    n: int | None = None,
+    n_bought: int | None = None,
 ) -> dict[str, int]:
     """Write an imported arm's samples; a problem's rows get sample_index 0, 1, … in the file's (or its column's) order.
 
-    Args: n: samples planned per problem. Returns counts, also as `import.json`: rows, samples, rows left out by reason,
-    and how many samples are beyond or short of the plan. Token counts that the file lacks are counted with
-    `arm.tokenizer` or set to -1, unknown. Raises StudyError when no row belongs to a problem, a column is missing or
-    holds something else than its kind.
+    Args: n: samples of a problem that are used; n_bought: samples of a problem that the budget buys (`n` when left
+    out). Returns counts, also as `import.json`: rows, samples, rows left out by reason, and how many samples are beyond
+    or short of the budget. Token counts that the file lacks are counted with `arm.tokenizer` or set to -1, unknown.
+    Raises StudyError when no row belongs to a problem, a column is missing or holds something else than its kind.
     """
     counts: Counter = Counter()
-    samples = _read_file(author, arm, problems, counts)
+    samples = _read_file(author, arm, problems, counts, _tokenizer(author, arm))
+    _refuse_strangers(author, arm, samples, counts)
     for old in parts(folder):  # the file is the source: an import is always whole
         old.unlink()
     with SampleWriter(folder) as writer:
@@ -57,34 +66,61 @@ def import_samples(
     if n is not None:
         n_each = [len(samples.get(problem_id, ())) for problem_id in problems["problem_id"]]
         counts["more than planned, left unused"] = sum(max(0, held - n) for held in n_each)
-        counts["planned, but not in the file"] = sum(max(0, n - held) for held in n_each)
+        lacking = [max(0, (n_bought or n) - held) for held in n_each]
+        counts["planned, but not in the file"] = sum(lacking)
     write_json(folder / "import.json", dict(counts))
     assert len(read_samples(folder, KEY)) == counts["samples"]
     return dict(counts)
 
 
+def samples_in_file(author: str, arm: ImportedArm, problems: pd.DataFrame) -> pd.Series:
+    """How many samples of each problem an imported arm's file holds, in the problems' order; no token is counted.
+
+    Raises StudyError as `import_samples`; without problems only the file and its columns are checked.
+    """
+    counts: Counter = Counter()
+    samples = _read_file(author, arm, problems, counts)
+    if len(problems):
+        _refuse_strangers(author, arm, samples, counts)
+    n_each = [len(samples.get(problem_id, ())) for problem_id in problems["problem_id"]]
+    return pd.Series(n_each, problems["problem_id"], dtype=int)
+
+
+def _refuse_strangers(author: str, arm: ImportedArm, samples: dict, counts: Counter) -> None:
+    if not samples:
+        found = ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "it is empty"
+        raise StudyError(
+            f"{arm.path}: no row belongs to a problem of this study ({found}); check "
+            f"arms.{author}.columns, which join samples to problems"
+        )
+
+
 def _read_file(
-    author: str, arm: ArmParams, problems: pd.DataFrame, counts: Counter
+    author: str, arm: ImportedArm, problems: pd.DataFrame, counts: Counter, tokenizer=None
 ) -> dict[str, dict[int, dict]]:
     """{problem_id: {place: row}} of the samples that belong to a problem; counts the others by reason."""
     path, columns = resolve(arm.path), arm.columns
-    tokenizer = _tokenizer(author, arm)
-    names = problems["problem_id" if columns.problem_id else "question"].str.strip()
-    problem_ids = dict(zip(names, problems["problem_id"]))
+    problem_ids = _names(problems, columns.problem_id)
     samples: dict[str, dict[int, dict]] = {}
     for number, values in enumerate(read_table(path), 1):
-        line = _Line(values, path, number)
+        line = TableRow(values, path, number)
         counts["rows"] += 1
-        name = line.value(columns.problem_id or columns.question)
-        if isinstance(name, float) and name == int(name):
-            name = int(name)  # an id that a file made a decimal
-        problem_id = problem_ids.get(str(name).strip())
-        text = line.value(columns.text)
+        try:
+            name = line.name(columns.problem_id) if columns.problem_id else ""
+            if not columns.problem_id:
+                name = folded(line.words(columns.question, USER))
+            text = line.words(columns.text)
+        except NotText as error:
+            counts[str(error)] += 1
+            continue
+        problem_id = problem_ids.get(name)
         by_place = samples.get(problem_id, {})
-        place = line.whole_number(columns.sample_index, default=len(by_place))
-        if problem_id is None:
+        place = _whole_number(line, columns.sample_index, default=len(by_place))
+        if not name:
+            counts[f"without a {columns.problem_id or columns.question}"] += 1
+        elif problem_id is None:
             counts["of no problem of this study"] += 1
-        elif not isinstance(text, str) or not text.strip():
+        elif not text.strip():
             counts["without a text"] += 1
         elif place in by_place:
             counts["of a key that came before"] += 1
@@ -95,18 +131,21 @@ def _read_file(
                 "problem_id": problem_id,
                 "text": text,
                 "n_tokens": _n_tokens(line, columns.n_tokens, text, tokenizer),
-                "model": arm.model,
+                "model": arm.model or author,
                 **_how_it_ended(reason),
             }
             samples.setdefault(problem_id, {})[place] = row
-    if not samples:
-        raise StudyError(
-            f"{path}: no row belongs to a problem of this study; check arms.{author}.columns ({dict(counts)})"
-        )
     return samples
 
 
-def _tokenizer(author: str, arm: ArmParams):
+def _names(problems: pd.DataFrame, by_id: str | None) -> dict[str, str]:
+    """What a file may call a problem -> its problem_id."""
+    if not by_id:
+        return dict(zip(problems["question"].map(folded), problems["problem_id"]))
+    return {name_of(problem_id, by_id): problem_id for problem_id in problems["problem_id"]}
+
+
+def _tokenizer(author: str, arm: ImportedArm):
     if not arm.tokenizer:
         return None
     try:
@@ -119,34 +158,6 @@ def _tokenizer(author: str, arm: ArmParams):
         ) from error
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One row of the file, with what a message needs to name it."""
-
-    values: dict
-    path: Path
-    number: int
-
-    def value(self, column: str) -> Any:
-        return field(self.values, column, self.path, self.number)
-
-    def whole_number(self, column: str | None, default: int) -> int:
-        """A column's whole number, 0 or more; the default when the column is not mapped or the field is empty."""
-        value = self.value(column) if column else None
-        is_empty = value is None or value == "" or value != value
-        if is_empty:
-            return default
-        try:
-            number = int(float(value))
-            if number == float(value) and number >= 0:
-                return number
-        except (TypeError, ValueError, OverflowError):
-            pass
-        raise StudyError(
-            f"{self.path}, line {self.number}: {column} = {value!r}: a whole number, 0 or more, is needed"
-        )
-
-
 def _how_it_ended(reason: object) -> dict:
     """`finish_reason` and `error` of a row, from the file's word; what says nothing counts as finished."""
     end = ending(reason)
@@ -155,9 +166,26 @@ def _how_it_ended(reason: object) -> dict:
     return {"finish_reason": "length" if end == Ending.LENGTH else "stop"}
 
 
-def _n_tokens(line: _Line, column: str | None, text: str, tokenizer) -> int:
+def _whole_number(line: TableRow, column: str | None, default: int) -> int:
+    """A column's whole number, 0 or more; the default when the column is not mapped or the field is empty."""
+    value: Any = line.value(column) if column else None
+    is_empty = value is None or value == "" or value != value
+    if is_empty:
+        return default
+    try:
+        number = int(float(value))
+        if number == float(value) and number >= 0:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise StudyError(
+        f"{line.path}, line {line.number}: {column} = {value!r}: a whole number, 0 or more, is needed"
+    )
+
+
+def _n_tokens(line: TableRow, column: str | None, text: str, tokenizer) -> int:
     """A sample's length; -1 where it is unknown, as 0 is of no text."""
-    n_tokens = line.whole_number(column, default=0)
+    n_tokens = _whole_number(line, column, default=0)
     if n_tokens:
         return n_tokens
     if tokenizer:

@@ -143,7 +143,8 @@ def _read_times(folder: Path) -> dict:
 def _import_arm(run: Run, arm: str) -> pd.DataFrame:
     folder, n, match = run.path("02", arm), n_samples(run, arm), run.study.budget.match
     problems = read_parquet(run.path("01", "train.parquet"))
-    import_samples(folder, arm, run.study.arms[arm], problems, n)
+    n_bought = max(run.arm(arm).bought.values(), default=n)
+    import_samples(folder, arm, run.study.arms[arm], problems, n, n_bought)
     rows = read_samples(folder)
     rows = rows[rows["sample_index"] < n].reset_index(drop=True)
     n_unknown = int((rows["n_tokens"] < 0).sum())
@@ -229,6 +230,8 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         n_by_budget = read_parquet(allocation).groupby("budget")["n"].sum()
         n_planned = int(n_by_budget.max())
     is_import = isinstance(run.study.arms[arm], ImportedArm)
+    if is_import and run.arm(arm).bought:
+        n_planned = run.plan.n_problems["train"] * max(run.arm(arm).bought.values())
     has_failed = rows["finish_reason"] == "error"
     whole = rows[~has_failed]
     assert not rows.duplicated(KEY).any(), "a sample stands twice"

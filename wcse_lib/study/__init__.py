@@ -14,10 +14,11 @@ from wcse_lib.study.arms import (
     Power,
     SampleColumns,
 )
-from wcse_lib.study.dataset import Columns, Dataset, Held
+from wcse_lib.study.dataset import ANY_OF, Columns, Dataset, Held
 from wcse_lib.study.fields import Count, Name, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import ENGINES, Endpoint, Machine
+from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import named_files, project_root, resolve, resolve_model, weights_mark
 from wcse_lib.study.plan import (
@@ -49,7 +50,7 @@ from wcse_lib.study.reading import (
     write_yaml,
 )
 from wcse_lib.study.seeds import fingerprint, number_of, rank, sample_seed
-from wcse_lib.study.settings import Settings
+from wcse_lib.study.settings import Settings, settings_of
 from wcse_lib.study.stages import (
     Controls,
     Curation,
@@ -64,6 +65,7 @@ from wcse_lib.study.stages import (
 )
 
 __all__ = [
+    "ANY_OF",
     "Adaptive",
     "AdaptiveArm",
     "Amounts",
@@ -117,6 +119,7 @@ __all__ = [
     "UNITS",
     "Verification",
     "check_machine",
+    "check_parameters",
     "check_study",
     "fingerprint",
     "load_machine",
@@ -130,6 +133,7 @@ __all__ = [
     "resolve",
     "resolve_model",
     "sample_seed",
+    "settings_of",
     "shares_of",
     "sum_of",
     "validate",

@@ -73,9 +73,11 @@ class DrawnArm(ArmOfModel):
 class ImportedArm(ArmOfModel):
     """A generator whose samples are in a file."""
 
+    # what wrote the samples, for tables; the arm's name when left out
+    model: Text | None = None
     # its samples are read from `path`
     engine: Literal["import"]
-    path: Text  # a JSONL, CSV or Parquet file
+    path: Text  # a JSONL, JSON, CSV or Parquet file
     columns: SampleColumns  # which of its fields hold what
     tokenizer: str | None = None  # counts the tokens where the file does not
 
@@ -108,10 +110,11 @@ def _kind_of_arm(value: Any) -> str | None:
         return next(tag for tag, kind in KINDS_OF_ARM.items() if type(value) is kind)
     if not isinstance(value, dict):
         return None
-    named = [key for key in ("model", "mix", "adaptive") if value.get(key) is not None]
-    if named == ["model"]:
-        return "arm-imported" if value.get("engine") == "import" else "arm-drawn"
-    return {("mix",): "arm-mixed", ("adaptive",): "arm-adaptive"}.get(tuple(named))
+    named = tuple(key for key in ("model", "mix", "adaptive") if value.get(key) is not None)
+    if value.get("engine") == "import" and named in ((), ("model",)):
+        return "arm-imported"
+    kinds = {("model",): "arm-drawn", ("mix",): "arm-mixed", ("adaptive",): "arm-adaptive"}
+    return kinds.get(named)
 
 
 KINDS_OF_ARM = {

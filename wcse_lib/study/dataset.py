@@ -8,15 +8,20 @@ from pydantic import Field, model_validator
 
 from wcse_lib.study.fields import Count, Name, Strict, Style, Text
 
+ANY_OF = " ␞ "  # between gold answers of which any one is right
+
 
 class Columns(Strict):
-    """Which fields of a file hold what; `a.b` reaches into nested objects, a list's items become lines."""
+    """Which fields of a file hold what; `a.b` reaches into objects and lists, a list's items become lines."""
 
     question: str = "question"  # a field, or a text with fields in it: "{text}\n{test_list}"
     answer: str = "answer"  # the gold answer, or a text that it is read out of
+    # a list of answers: all are needed (also when left out) | any one of them is right; where this
+    # is set, a text that spells a list is one too
+    answer_list: Literal["all", "any"] | None = None
     solution: str | None = None  # a reference solution, for the control students
     level: str | None = None  # difficulty, for dataset.levels and tables
-    problem_id: str | None = None  # numbered by their place when left out
+    problem_id: str | None = None  # made from the question when left out or empty
     # code tasks: tests to run after the answer's code, a field or a text of fields such as
     # "{test_setup_code}\n{test_list}" (MBPP); `answer` is then not read
     tests: str | None = None
@@ -34,7 +39,7 @@ class Columns(Strict):
 class Held(Strict):
     """A further held-out set that students are tested on, beside the dataset's own (transfer)."""
 
-    # a file (JSONL, CSV, Parquet), or a split of a hub's dataset
+    # a file (JSONL, JSON, CSV, Parquet), or a split of a hub's dataset
     path: Text
     # that dataset's hub id or folder; the study's own (path, config) when left out
     hub: str | None = None
@@ -53,7 +58,7 @@ class Dataset(Strict):
     config: str | None = None  # hub: the dataset's configuration
     task: str | None = None  # reasoning_gym: the task's name
     options: dict[str, Any] = {}  # reasoning_gym: the task's own parameters
-    # files: path of the problems that arms sample on (JSONL, CSV, Parquet); hub: the split
+    # files: path of the problems that arms sample on (JSONL, JSON, CSV, Parquet); hub: the split
     train: str | None = None
     held_out: str | None = None  # likewise, of the problems that students are tested on
     transfer: dict[Name, Held] = {}  # further held-out sets
@@ -65,7 +70,7 @@ class Dataset(Strict):
     n_held_out: Annotated[int, Field(ge=0)] | None = None
     shuffle: bool = False  # by the study's seed, before subsets are taken
     # only these, as they stand in columns.level; nano: 1 to 4
-    levels: list[int | str] | None = None
+    levels: list[int | float | str] | None = None
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
     ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,20 @@ class Study(Strict):
     training: Training = Training()  # how they are finetuned
     evaluation: Evaluation = Evaluation()  # how they are tested
     controls: Controls = Controls()  # students that show whether the study can tell
+
+    @model_validator(mode="before")
+    @classmethod
+    def _imported_arms_have_names(cls, data: Any) -> Any:
+        """An imported arm without a model is called by its own name in every table."""
+        arms = data.get("arms") if isinstance(data, dict) else None
+        if not isinstance(arms, dict):
+            return data
+        named = {}
+        for name, arm in arms.items():
+            is_import = isinstance(arm, dict) and arm.get("engine") == "import"
+            given = {"model": name} if is_import and "mix" not in arm else {}
+            named[name] = given | arm if given and arm.get("model") is None else arm
+        return data | {"arms": named}
 
     @model_validator(mode="after")
     def _names_exist(self):

@@ -85,9 +85,16 @@ class PlannedDrawn(PlannedArm, ModelFacts):
 
 
 class PlannedImported(PlannedArm, ModelFacts):
-    """An arm whose samples come from a file."""
+    """An arm whose samples come from a file; `samples` are the most of a problem that the file holds.
+
+    By budget, where the file holds fewer samples than one buys: what it buys of a problem, the mean that the file
+    holds of it, and how many problems have fewer.
+    """
 
     kind: Literal["imported"] = "imported"
+    bought: dict[str, int] = {}
+    held: dict[str, float] = {}
+    n_short: dict[str, int] = {}
 
 
 class PlannedAdaptive(PlannedArm, ModelFacts):
@@ -179,6 +186,12 @@ class Plan(Record):
         """Samples of a problem at a budget, by the arm whose model draws them."""
         return shares_of(self.arms[arm], arm, budget)
 
+    def n_samples(self, arm: str, budget: str) -> float:
+        """Samples of a problem; the mean where a file holds fewer than the budget buys."""
+        planned = self.arms[arm]
+        held = planned.held if isinstance(planned, PlannedImported) else {}
+        return held.get(budget, planned.samples[budget])
+
     def plain_arms(self) -> dict[str, PlannedDrawn | PlannedImported]:
         """The arms that have a model of their own: what mixes and adaptive arms draw from."""
         plain = (PlannedDrawn, PlannedImported)
@@ -189,8 +202,11 @@ def shares_of(planned: PlannedArm, name: str, budget: str) -> dict[str, float]:
     """Samples of a problem that an arm takes at a budget, by the arm whose model draws them."""
     if isinstance(planned, PlannedMixed):
         return planned.parts[budget]
-    drawn_by = planned.rule.of if isinstance(planned, PlannedAdaptive) else name
-    return {drawn_by: planned.samples[budget]}
+    if isinstance(planned, PlannedAdaptive):
+        return {planned.rule.of: planned.samples[budget]}
+    if isinstance(planned, PlannedImported) and budget in planned.held:
+        return {name: planned.held[budget]}
+    return {name: planned.samples[budget]}
 
 
 def read_plan(path: Path) -> Plan:

@@ -3,53 +3,141 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from wcse_lib.store import StudyError, write_text
+from wcse_lib.answers import Policy
+from wcse_lib.store import StudyError, read_text, write_text
 from wcse_lib.study.arms import KINDS_OF_ARM
 from wcse_lib.study.fields import Strict
 from wcse_lib.study.machine import Machine
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import resolve
 
+MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice."""
+    """Safe YAML in which a date stays the text that it is, and a merged mapping keeps what it had overridden."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put merged keys before a mapping's own, which win; of several mappings the first wins.
+
+        PyYAML 6.0.4's own way gives a key that was overridden in a merged mapping its older value again.
+        """
+        merged = [value for name, value in node.value if name.tag == MERGE]
+        node.value = [pair for pair in node.value if pair[0].tag != MERGE]
+        for value in merged:
+            mappings = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for mapping in mappings:
+                if not isinstance(mapping, yaml.MappingNode):
+                    problem = f"<< needs a mapping, or a list of them, not a {mapping.id}"
+                    raise yaml.constructor.ConstructorError(problem, mapping.start_mark)
+                self.flatten_mapping(mapping)
+                node.value = mapping.value + node.value
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict:
-    seen = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=deep)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} stands twice", key_node.start_mark
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+WRITTEN_AS_READ = re.compile(r"true|false", re.I)  # of the words that YAML takes for a truth value
+LEADING_ZERO = re.compile(r"[+-]?0[\d_]+")
 
 
 def read_yaml(path: Path) -> dict:
-    """Read a YAML mapping. Raises StudyError naming file and place for anything else."""
+    """Read a YAML mapping, as the file says it.
+
+    Raises StudyError naming file, line and key for keys that stand twice and for what YAML reads otherwise than
+    people write it (12:30, 010, .inf, and yes or no where no switch is), and for anything that is no mapping.
+    """
+    text = read_text(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read ({error}); check the path") from error
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+        data = _load(text, path)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, StudyError):
+            raise
         raise StudyError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise StudyError(
             f"{path}: a mapping of keys to values is needed, found {type(data).__name__}"
         )
     return data
+
+
+def _load(text: str, path: Path) -> Any:
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        # Before anything is made of the nodes: merging puts repeated keys into them.
+        if faults := list(_surprises(root, (), set())):
+            raise StudyError("\n".join(f"{path}, {fault}" for fault in faults))
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _surprises(node: yaml.Node, key: tuple[str, ...], seen: set[int]) -> Iterator[str]:
+    """Keys that stand twice, and values that YAML reads otherwise than they look."""
+    if id(node) in seen:  # an alias: told where it is anchored
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        if node.style is None:
+            yield from _surprise(node, key)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield from _surprises(item, (*key, str(number)), seen)
+    else:
+        names = [name.value for name, _ in node.value]
+        for number, (name, value) in enumerate(node.value):
+            if name.value in names[:number]:
+                place = f"line {name.start_mark.line + 1}"
+                yield f"{place}: key {'.'.join((*key, name.value))!r} stands twice; remove one"
+            if name.tag != MERGE:
+                yield from _surprises(name, (*key, str(name.value)), seen)
+            yield from _surprises(value, (*key, str(name.value)), seen)
+
+
+def _surprise(node: yaml.ScalarNode, key: tuple[str, ...]) -> Iterator[str]:
+    """What is wrong with a plain word or number, if anything is."""
+    text, kind = node.value, node.tag.rpartition(":")[2]
+    is_number = kind in ("int", "float")
+    remedy = ""
+    if is_number and ":" in text:
+        remedy = "YAML takes this for a number to the base of 60; write the number itself"
+    elif kind in ("int", "str") and LEADING_ZERO.fullmatch(text):
+        remedy = "YAML takes this for an octal number or a text; write the number without the zero"
+    elif kind == "float" and not math.isfinite(float(text.lstrip("+-.").replace("_", ""))):
+        remedy = "this is no finite number; write a number, or leave the key out"
+    elif kind == "bool" and not WRITTEN_AS_READ.fullmatch(text) and key[-1:] not in _switches():
+        remedy = "YAML takes this for true or false; write true or false where that is meant"
+    if remedy:
+        name = ".".join(key) or "a key"
+        yield f'line {node.start_mark.line + 1}: {name} = {text}: {remedy}, or "{text}" in quotes for a text'
+
+
+@cache
+def _switches() -> frozenset[tuple[str]]:
+    """The keys that are true or false, each as the last part of a place."""
+    names = {field.name for field in fields(Policy) if field.type in (bool, "bool")}
+    models: list[Any] = [Study, Machine]
+    for model in models:  # grows while it is read
+        for name, field in model.model_fields.items():
+            if field.annotation is bool:
+                names.add(name)
+            models += [inner for inner in _models_in(field.annotation) if inner not in models]
+    return frozenset((name,) for name in names)
 
 
 def write_yaml(path: Path, data: dict) -> None:
@@ -127,19 +215,20 @@ def _known_keys(kind: Any, place: tuple) -> str:
     """A hint for an unknown key: the nearest of the keys that are known at its place, or all of them."""
     *parents, unknown = place
     for part in parents:
-        fields = getattr(kind, "model_fields", {})
+        inner = getattr(kind, "model_fields", {})
         if part in KINDS_OF_ARM:
             kind = KINDS_OF_ARM[part]
-        elif part in fields:
-            kind = _model_in(fields[part].annotation)
+        elif part in inner:
+            kind = next(_models_in(inner[part].annotation), None)
         # else a name inside a mapping of models, which stands for any of them
     known = list(getattr(kind, "model_fields", {}))
     nearest = difflib.get_close_matches(str(unknown), known, 1)
     return f"did you mean {nearest[0]!r}?" if nearest else f"known keys: {', '.join(known)}"
 
 
-def _model_in(annotation: Any) -> Any:
-    """The model class somewhere inside an annotation such as `dict[Name, Recipe]` or `Columns | None`."""
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The model classes inside an annotation such as `dict[Name, Recipe]` or `Columns | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for found in map(_model_in, get_args(annotation)) if found), None)
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 
+from wcse_lib.store import StudyError
+from wcse_lib.study.machine import Machine
+from wcse_lib.study.params import Study
+from wcse_lib.study.plan import PlannedStudent
+
 CHOICES = {
     "backend": ("trl", "unsloth"),
     "method": ("full", "lora", "qlora"),
@@ -12,6 +17,22 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16"),
     "schedule": ("linear", "cosine", "constant", "constant_with_warmup"),
 }
+SAME_KEYS = (  # of `study.training` and of Settings
+    "method",
+    "backend",
+    "batch_size",
+    "micro_batch_size",
+    "max_tokens",
+    "warmup",
+    "schedule",
+    "weight_decay",
+    "optimizer",
+    "n_checkpoints",
+    "lora_rank",
+    "lora_dropout",
+    "gradient_checkpointing",
+    "packing",
+)
 POSITIVE = ("amount", "batch_size", "max_tokens", "n_checkpoints", "lora_rank")
 
 
@@ -89,3 +110,27 @@ class Settings:
         if self.method == "qlora":
             needed.append("bitsandbytes")
         return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def settings_of(study: Study, student: PlannedStudent, machine: Machine) -> Settings:
+    """The finetuning settings of one student. Raises StudyError naming the key of what cannot be."""
+    training, rate = study.training, student.learning_rate
+    if isinstance(rate, list):
+        rate = tuple(rate) if len(rate) > 1 else rate[0]
+    own = {
+        "training": training.mode,
+        "amount": student.amount,
+        "seed": (1_000_003 * study.seed + student.seed) % 2**32,
+        "learning_rate": rate,
+        "merge": training.merged,
+        "dtype": machine.dtype or "auto",
+        "compile": machine.compile,
+        "lora_alpha": training.lora_alpha or training.lora_rank,
+        "lora_targets": tuple(training.lora_targets or ()),
+        "report_to": tuple(training.report_to),
+    }
+    same = {key: getattr(training, key) for key in SAME_KEYS}
+    try:
+        return Settings(**own, **same)
+    except ValueError as error:
+        raise StudyError(f"training.{error}") from None

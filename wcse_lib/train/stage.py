@@ -11,9 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from wcse_lib import sample
-from wcse_lib.plan import settings
 from wcse_lib.store import KEY, parquet_writer, read_json, read_parquet, write_manifest
-from wcse_lib.study import MAIN, Machine, Run, resolve_model
+from wcse_lib.study import MAIN, Machine, Run, resolve_model, settings_of
 from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import coloured, end_token
 from wcse_lib.train.likelihood import write_likelihoods
@@ -94,7 +93,7 @@ def _train(
         training = Training(
             model,
             rows,
-            settings(run.study, run.student(student), machine),
+            settings_of(run.study, run.student(student), machine),
             run.path("04", student),
             validate=_validator(run, verify),
             progress=_shown_on(bar),

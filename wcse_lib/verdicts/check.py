@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice, repeat
 
 import numpy as np
 import pandas as pd
 
 from wcse_lib import answers
 from wcse_lib.store import KEY
-from wcse_lib.study import Verification
+from wcse_lib.study import ANY_OF, Verification
 from wcse_lib.verdicts import sandbox
 from wcse_lib.verdicts.execute import run_samples
 from wcse_lib.verdicts.reasons import Reason
 from wcse_lib.verdicts.tasks import task_verdict
 
 KEY_COLUMNS = {"author": "string", "problem_id": "string", "sample_index": "int64"}
+BEST_FIRST = ("correct", "unverifiable", "incorrect")
 VERDICTS = KEY_COLUMNS | dict.fromkeys(["extracted", "verdict", "reason", "verifier"], "string")
 
 
@@ -43,7 +45,10 @@ def verifier(style: str, workers: int = 1, how: Verification | None = None) -> I
         gold, name = "tests", "wcse-task/1"
         options["ask"] = task_verdict
     with answers.Checker(style, **options) as checker:
-        yield partial(_verify, check=checker.check_many, gold=gold, name=name)
+        check = checker.check_many
+        if how.by == "answer":
+            check = partial(_check_any, check=check)
+        yield partial(_verify, check=check, gold=gold, name=name)
 
 
 def _verify(
@@ -75,3 +80,13 @@ def _verify(
         )
         .reset_index(drop=True)
     )
+
+
+def _check_any(texts: list[str], golds: list[str], check: Callable) -> list[tuple]:
+    """`check` of each text against every one of its problem's gold answers: the best of their rows."""
+    if not any(ANY_OF in gold for gold in golds):
+        return check(texts, golds)
+    n_golds = [gold.count(ANY_OF) + 1 for gold in golds]
+    repeated = list(chain.from_iterable(map(repeat, texts, n_golds)))
+    rows = iter(check(repeated, ANY_OF.join(golds).split(ANY_OF)))
+    return [min(islice(rows, n), key=lambda row: BEST_FIRST.index(row[1])) for n in n_golds]

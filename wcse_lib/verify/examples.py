@@ -7,7 +7,6 @@ from collections import Counter
 
 import pandas as pd
 
-from wcse_lib.plan import MAIN
 from wcse_lib.store import (
     KEY,
     StudyError,
@@ -16,7 +15,7 @@ from wcse_lib.store import (
     read_parquet,
     write_parquet,
 )
-from wcse_lib.study import Curation, Run
+from wcse_lib.study import MAIN, Curation, Run
 from wcse_lib.verdicts import KEY_COLUMNS
 from wcse_lib.verify.curate import (
     Cutoffs,

@@ -1,0 +1,150 @@
+"""01 reads the files of imported arms: what they hold is planned, and a budget that they do not meet is said."""
+
+import json
+import re
+
+import pytest
+
+from wcse_lib import pipeline
+from wcse_lib.analyze.answer import _sentence
+from wcse_lib.budget import unspent
+from wcse_lib.plan import make_plan
+from wcse_lib.plan.preview import look_ahead
+from wcse_lib.plan.problems import load_problems
+from wcse_lib.sample import checks, generate
+from wcse_lib.store import StudyError
+from wcse_lib.study import Dataset, Machine, check_study, write_yaml
+
+N = 6
+DATASET = {"name": "nano", "n_train": N, "levels": [1]}
+
+
+def import_file(folder, name, n_each, **keys):
+    """A file with so many samples of each problem, and the arm that reads it."""
+    problems, _ = load_problems(Dataset(**DATASET), 0)
+    path = folder / f"{name}.jsonl"
+    with open(path, "w") as file:
+        for problem_id, n in zip(problems["train"]["problem_id"], n_each):
+            for i in range(n):
+                file.write(json.dumps({"id": problem_id, "out": f"{i}"}) + "\n")
+    columns = {"text": "out", "problem_id": "id"}
+    return {"engine": "import", "path": str(path), "columns": columns} | keys
+
+
+def params(folder, se, wc, budgets=(1, 10)):
+    arms = {"se": import_file(folder, "se", se), "wc": import_file(folder, "wc", wc)}
+    return {
+        "study": "t",
+        "dataset": DATASET,
+        "arms": arms,
+        "budget": {
+            "reference": "se",
+            "samples": {"low": budgets[0], "high": budgets[1]},
+            "match": "count",
+        },
+    }
+
+
+@pytest.fixture
+def short(tmp_path):
+    """Two samples a problem in one file, an uneven rest in the other; ten are planned."""
+    study = check_study(params(tmp_path, [2] * N, [6, 6, 6, 6, 3, 0]), "test")
+    return make_plan(study, tmp_path / "out")
+
+
+def test_the_plan_holds_what_is_there(short):
+    assert short.plan.arms["se"].samples == {"low": 1, "high": 2}
+    assert short.plan.n_samples("se", "high") == 2
+    assert short.plan.n_samples("wc", "high") == pytest.approx(4.5)
+    assert short.plan.arms["se"].budget_used == {"low": 1.0, "high": pytest.approx(0.2)}
+    assert short.plan.arms["wc"].n_short == {"low": 1, "high": N}
+
+
+def test_a_budget_that_is_not_met_is_said(short):
+    told = list(unspent(short.plan.arms))
+    assert told[0].startswith(
+        "The budget “high” is not met by se: its file holds 2 of the 10 samples"
+    )
+    assert "20 % of the budget" in told[0]
+    assert "holds 4.5 of the 10" in told[2]
+    assert "on average (at most 6; 6 problems have too few" in told[2]
+    assert len(told) == 3
+
+
+def test_the_status_says_it(short):
+    assert "limit: The budget “high” is not met by se" in pipeline.status(short.folder)
+
+
+def test_samples_are_as_many_as_the_file_holds(short):
+    found = generate(short, "wc", Machine())
+    facts = checks(short, "wc", found)
+    assert (facts["n_samples"], facts["n_samples_planned"]) == (27, 10 * N)
+
+
+def test_the_answer_says_it(short):
+    row = type("Row", (), {"arm_a": "wc", "arm_b": "se", "budget": "high", "low": -1, "high": 1})
+    row.value, row.unit, row.n_problems, row.p_holm, row.is_significant = 0.1, "points", N, 1, False
+    sentence = _sentence(short, row, 1)
+    assert "(4.5 against 2 samples a problem; this budget is not met by wc and se)" in sentence
+
+
+def test_a_dry_run_says_it(tmp_path):
+    seen = look_ahead(check_study(params(tmp_path, [2] * N, [10] * N), "test"), Machine())
+    assert "limit     The budget “high” is not met by se" in seen.text
+    assert "high 2" in seen.text
+    assert not seen.is_lacking
+
+
+def test_a_full_file_meets_its_budgets(tmp_path):
+    run = make_plan(check_study(params(tmp_path, [10] * N, [12] * N), "test"), tmp_path / "out")
+    assert list(unspent(run.plan.arms)) == []
+    assert run.plan.arms["wc"].held == {}
+
+
+def test_an_imported_arm_needs_no_model(tmp_path):
+    run = make_plan(check_study(params(tmp_path, [10] * N, [10] * N), "test"), tmp_path / "out")
+    assert {name: arm.model for name, arm in run.plan.arms.items()} == {"se": "se", "wc": "wc"}
+    named = params(tmp_path, [1] * N, [1] * N)["arms"]["se"] | {"model": "theirs"}
+    study = check_study(params(tmp_path, [1] * N, [1] * N) | {"arms": {"se": named}}, "test")
+    assert study.arms["se"].model == "theirs"
+
+
+def broken(folder, what):
+    """A study that lacks something, and how a dry run names it."""
+    data = params(folder, [1] * N, [1] * N, (1, 1))
+    arm = data["arms"]["wc"]
+    if what == "path":
+        arm["path"] = str(folder / "nowhere.jsonl")
+        return data, r"arms\.wc\.path: .*nowhere\.jsonl: cannot be read"
+    if what == "column":
+        arm["columns"] = {"text": "output", "problem_id": "id"}
+        return data, r"arms\.wc\.path: .*line 1: no column 'output'; columns are id, out"
+    if what == "join":
+        arm["columns"] = {"text": "out", "problem_id": "out"}
+        return data, r"arms\.wc\.path: .*no row belongs to a problem .*check arms\.wc\.columns"
+    if what == "tokenizer":
+        (folder / "m").mkdir()
+        arm["tokenizer"] = str(folder / "m")
+        return data, r"model .*m: .*tokenizer"
+    data["arms"]["wc"] = {"model": str(folder / "empty"), "n_parameters": 1.0e6}
+    (folder / "empty").mkdir()
+    return data, r"empty.*config\.json: not there"
+
+
+@pytest.mark.parametrize("what", ["path", "column", "join", "tokenizer", "model"])
+def test_a_dry_run_names_what_a_run_would_stop_for(tmp_path, capsys, what, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
+    data, message = broken(tmp_path, what)
+    write_yaml(tmp_path / "p.yaml", data)
+    assert pipeline.main([str(tmp_path / "p.yaml"), "--dry-run"]) == 1
+    told = capsys.readouterr().out
+    assert "missing   nothing" not in told
+    assert re.search(f"missing   .*{message}", told), told
+
+
+@pytest.mark.parametrize("what", ["path", "column", "join"])
+def test_the_plan_refuses_it(tmp_path, what):
+    data, message = broken(tmp_path, what)
+    with pytest.raises(StudyError, match=message.partition(": ")[2]):
+        make_plan(check_study(data, "test"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
