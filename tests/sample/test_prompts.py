@@ -13,7 +13,6 @@ from wcse_lib.sample.prompts import (
     prompt_text,
     shots,
     stops,
-    without_thinking,
 )
 from wcse_lib.store import StudyError, read_table
 from wcse_lib.study import Prompt
@@ -160,19 +159,12 @@ def test_system_messages():
         Prompt(style="plain", system="Be brief.")
 
 
-def test_thinking_is_asked_for_and_taken_out():
+def test_thinking_is_asked_for():
     tokenizer = family("qwen3")
     off, on = (
         tokenizer.decode(prompt_ids(tokenizer, QUESTION, Prompt(thinking=t))) for t in (False, True)
     )
     assert off == on + "<think>\n\n</think>\n\n"
-    assert without_thinking("<think>7?\nno, 8</think>\n\nIt is 8.") == "It is 8."
-    assert without_thinking("7? no, 8</think>It is 8.") == "It is 8."  # the template had opened it
-    assert without_thinking("It is 8.") == "It is 8."
-    assert (
-        without_thinking("<think>7? no") == ""
-        and answers.extract("<think>the answer is 7, no") is None
-    )
 
 
 @pytest.mark.parametrize(

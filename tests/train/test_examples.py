@@ -7,7 +7,7 @@ import pytest
 from studies import lay_examples
 
 from wcse_lib.sample import load_tokenizer
-from wcse_lib.store import KEY, StudyError, read_parquet, write_parquet
+from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json, write_parquet
 from wcse_lib.study import Machine, Run, resolve_model
 from wcse_lib.train import examples, rows, stage
 from wcse_lib.train.encode import MASKED
@@ -125,6 +125,18 @@ def test_what_was_only_thought_is_dropped(copy):
     with pytest.raises(ValueError, match="no rows to train on"):
         rows.write_rows(pieces, copy.folder / "rows.arrow")
     assert set(dropped[0]["reason"]) == {"nothing after its thinking"}
+
+
+def test_who_learns_no_thought_learns_to_end_the_one_that_the_prompt_opened(copy):
+    plan = copy.path("01", "plan.json")
+    model = copy.student("small.se.low").model
+    write_json(plan, read_json(plan) | {"opens_thought": {model: "<think>"}})
+    tokenizer = load_tokenizer(resolve_model("nano-student"))
+    closing = tokenizer("\n</think>\n\n", add_special_tokens=False)["input_ids"]
+    found, _ = encoded(Run(copy.folder), "small.se.low")
+    for row in found:
+        trained = [label for label in row["labels"] if label != MASKED]
+        assert trained[: len(closing)] == closing
 
 
 def test_rows_on_disk_are_the_rows(made, tmp_path):

@@ -17,10 +17,12 @@ from wcse_lib.store import (
     StudyError,
     iter_samples,
     read_json,
+    read_parquet,
     read_samples,
+    write_json,
 )
 from wcse_lib.store import tables as store_tables
-from wcse_lib.study import Machine, rank
+from wcse_lib.study import Machine, Run, rank
 from wcse_lib.verdicts import JUDGED
 from wcse_lib.verify import samples as pieces
 from wcse_lib.verify import stage as verification
@@ -177,6 +179,29 @@ def test_a_recipe_that_cannot_be_followed_says_so(tmp_path, study, said):
 def test_a_study_that_makes_no_sense_is_refused(tmp_path, study, said):
     with pytest.raises(StudyError, match=said):
         make_run(tmp_path, [], PROBLEMS, **study)
+
+
+def test_a_thought_that_never_ends_is_no_answer_and_nothing_to_learn(tmp_path):
+    texts = [
+        "Suppose it were \\boxed{1}, which I doubt. Let me",  # in the thought that the template opened
+        "Suppose it were \\boxed{7}. No.</think>\n#### 1",
+        "<think>Suppose so.</think>\n#### 1",
+        "[THINK]It is \\boxed{1}",
+    ]
+    samples = [sample("se", "p00", i, text, model="a") for i, text in enumerate(texts)]
+    run = make_run(tmp_path, samples, PROBLEMS[:1], curation={"unique": "none"})
+    write_json(
+        run.path("01", "plan.json"),
+        read_json(run.path("01", "plan.json")) | {"opens_thought": {"a": "<think>"}},
+    )
+    verification.verify(Run(tmp_path), "se", Machine())
+    verdicts = read_parquet(run.path("03", "se", "verdicts.parquet"))
+    assert verdicts["verdict"].tolist() == ["incorrect", "correct", "correct", "incorrect"]
+    assert verdicts["reason"].tolist()[::3] == ["its thought never ends"] * 2
+    dropped = read_parquet(run.path("03", "se", "dropped.parquet"))
+    assert dropped.loc[dropped["sample_index"] == 0, "reason"].iloc[-1] == "its thought never ends"
+    examples = read_parquet(run.path("03", "se", "examples.parquet"))
+    assert set(examples["text"]) == {"#### 1"}
 
 
 def test_policy_and_missing_samples(tmp_path):

@@ -32,6 +32,7 @@ from wcse_lib.verdicts import (
     VERDICTS,
     Metric,
     metric_words,
+    spoken,
     student_scores,
     verifier,
 )
@@ -148,12 +149,12 @@ def _samples(
 ) -> Iterator[pd.DataFrame]:
     """The samples that the study asks for, without their thinking; there may be more from an earlier plan."""
     n_samples, _ = decodings(run)[decoding]
+    opened = run.plan.opens_thought.get(run.student(student).model, "")
     for samples in iter_samples(run.path("05", student, decoding), SAMPLE_COLUMNS):
         is_known = samples["problem_id"].isin(problems["problem_id"])
         samples = samples[is_known & (samples["sample_index"] < n_samples)]
         if len(samples):
-            texts = samples["text"].map(sample.without_thinking)
-            yield samples.assign(text=texts).reset_index(drop=True)
+            yield spoken(samples.reset_index(drop=True), opened)
 
 
 def results(run: Run, students: list[str]) -> pd.DataFrame:

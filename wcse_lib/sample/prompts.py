@@ -136,17 +136,6 @@ def prompt_hash(prompt: Prompt, chat_template: str | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def without_thinking(text: str) -> str:
-    """A sample without its `<think>` part; empty when that was never closed.
-
-    >>> without_thinking("<think>7? no, 8</think> It is 8.")
-    'It is 8.'
-    """
-    if "</think>" in text:
-        return text.rpartition("</think>")[2].lstrip()
-    return text.partition("<think>")[0].strip()
-
-
 def load_tokenizer(model: str) -> Any:
     """The tokenizer of a checkpoint folder or hub id."""
     from transformers import AutoTokenizer

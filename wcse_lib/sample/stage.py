@@ -21,7 +21,6 @@ from wcse_lib.sample.prompts import (
     messages,
     prompt_ids,
     prompt_text,
-    without_thinking,
 )
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
@@ -34,6 +33,7 @@ from wcse_lib.study import (
     load_machine,
     resolve_model,
 )
+from wcse_lib.verdicts import spoken
 
 REASON_LENGTH = 120  # characters of an error by which failed samples are counted
 
@@ -200,12 +200,14 @@ def three_rows(rows: pd.DataFrame) -> str:
 
 def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
     """What did not become a whole sample, by reason: truncated, failed, or left out of an import (reason, n)."""
-    truncated = rows.loc[rows["finish_reason"] == "length", "text"]
-    in_thinking = truncated[truncated.str.contains("<think>", regex=False)]
-    n_in_thinking = sum(not without_thinking(text) for text in in_thinking)
+    truncated = rows[rows["finish_reason"] == "length"]
+    finished = rows[rows["finish_reason"] == "stop"]
+    opened = run.plan.opens_thought
+    n_in_thinking = int(spoken(truncated, opened)["in_thought"].sum())
     n_by_reason = {
         "truncated at max_tokens": len(truncated) - n_in_thinking,
         "truncated within its thinking": n_in_thinking,
+        "ended within its thinking": int(spoken(finished, opened)["in_thought"].sum()),
     }
     errors = rows.loc[rows["finish_reason"] == "error", "error"].str.slice(0, REASON_LENGTH)
     n_by_reason |= errors.value_counts().to_dict()

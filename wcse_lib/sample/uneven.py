@@ -20,7 +20,7 @@ from wcse_lib.store import (
     write_parquet,
 )
 from wcse_lib.study import ImportedArm, Run
-from wcse_lib.verdicts import verifier
+from wcse_lib.verdicts import spoken, verifier
 
 PROBLEM_KEY = ["problem_id", "sample_index"]  # of one author's samples
 
@@ -116,6 +116,7 @@ class _Rounds:
             run.path("02", run.study.arms[arm].adaptive.of), with_failed=False
         )
         self.draw, self.verify = draw, verify
+        self.opened = run.plan.opens_thought
         self.rows = pd.DataFrame()
         self.is_correct = pd.Series(dtype=bool)  # by problem and sample_index
 
@@ -129,7 +130,8 @@ class _Rounds:
 
         # Only what came in this round is verified.
         new = self.rows[~_keys(self.rows).isin(self.is_correct.index)]
-        verdicts = self.verify(new, self.problems).set_index(PROBLEM_KEY)["verdict"]
+        said = spoken(new, self.opened)
+        verdicts = self.verify(said, self.problems).set_index(PROBLEM_KEY)["verdict"]
         known = [self.is_correct] if len(self.is_correct) else []
         self.is_correct = pd.concat([*known, verdicts == "correct"])
         by_problem = self.is_correct.loc[_keys(self.rows)].groupby(level=0).sum()

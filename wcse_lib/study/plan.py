@@ -170,6 +170,8 @@ class Plan(Record):
     problems_sha256: dict[str, str]
     files: dict[str, str]  # SHA-256 of the local files that the params file names
     versions: dict[str, str]
+    # the tag with which a model's prompts end where its template opens the thought, by model
+    opens_thought: dict[str, str] = {}
     pilot: dict[str, PilotFacts] | None = None
     pilot_correlation: float | None = None
     forecast: list[str] | None = None  # what the pilot lets expect, in sentences

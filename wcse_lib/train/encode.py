@@ -47,15 +47,18 @@ def encode(
     completion: str,
     max_tokens: int,
     end_id: int | None = None,
+    before: str = "",
 ) -> dict[str, list[int]] | None:
     """A row, `input_ids` and `labels` (prompt −100, completion and end token trained), or None above `max_tokens`.
 
-    Special tokens spelt out in the completion stay text; `end_id` is the EOS unless given. A long row is for the caller
+    Special tokens spelt out in the completion stay text, those `before` it (what ends an opened thought) are tokens and
+    trained too; `end_id` is the EOS unless given. A long row is for the caller
     to count, never cut: that would teach to stop midway.
     """
     encoded = tokenizer(completion, add_special_tokens=False, split_special_tokens=True)
     last = tokenizer.eos_token_id if end_id is None else end_id
-    trained = [*encoded["input_ids"], last]
+    closing = tokenizer(before, add_special_tokens=False)["input_ids"] if before else []
+    trained = [*closing, *encoded["input_ids"], last]
     if len(prompt_ids) + len(trained) > max_tokens:
         return None
     masked = [MASKED] * len(prompt_ids)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wcse_lib.sample import prompt_ids, without_thinking
+from wcse_lib.answers import closed_thought, without_thoughts
+from wcse_lib.sample import prompt_ids
 from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import Run
 from wcse_lib.train.encode import check_row, encode, end_token, n_trained
@@ -74,6 +75,8 @@ def encoded_rows(
     questions = _questions(run, "train")
     leaks = {split: _leaked(questions, run, split) for split in ("held_out", "validation")}
     end_id = end_token(tokenizer, run.study.prompt.style)
+    # where the prompt has opened a thought, the student learns to end it at once
+    before = closed_thought(run.plan.opens_thought.get(run.student(student).model, ""))
     n_rows = 0
     for examples in examples_of(run, student):
         ids = examples.loc[~examples["is_cut"], "problem_id"].unique()
@@ -86,7 +89,7 @@ def encoded_rows(
         prompts = {}
         for problem_id in ids:
             prompts[problem_id] = prompt_ids(tokenizer, questions[problem_id], run.study.prompt)
-        rows, dropped = _encode_piece(run, examples, prompts, tokenizer, end_id)
+        rows, dropped = _encode_piece(run, examples, prompts, tokenizer, end_id, before)
         for number, row in enumerate(rows, n_rows):
             check_row(row, number, tokenizer, end_id)
         n_rows += len(rows)
@@ -107,7 +110,7 @@ def _leaked(questions: pd.Series, run: Run, split: str) -> pd.Index:
 
 
 def _encode_piece(
-    run: Run, examples: pd.DataFrame, prompts: dict, tokenizer: Any, end_id: int
+    run: Run, examples: pd.DataFrame, prompts: dict, tokenizer: Any, end_id: int, before: str
 ) -> tuple[list[dict], pd.DataFrame]:
     max_tokens = run.study.training.max_tokens
     rows, reasons = [], []
@@ -115,11 +118,13 @@ def _encode_piece(
         if example.is_cut:
             reasons.append(CUT)
             continue
-        completion = without_thinking(example.text)
-        row = encode(tokenizer, prompts[example.problem_id], completion, max_tokens, end_id)
+        completion = without_thoughts(example.text)
         if not completion:
             reasons.append(NO_ANSWER)
-        elif row is None:
+            continue
+        prompt = prompts[example.problem_id]
+        row = encode(tokenizer, prompt, completion, max_tokens, end_id, before)
+        if row is None:
             reasons.append(LONG.format(max_tokens))
         else:
             reasons.append("")

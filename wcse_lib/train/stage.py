@@ -19,7 +19,7 @@ from wcse_lib.train.likelihood import write_likelihoods
 from wcse_lib.train.models import open_backend
 from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, write_rows
 from wcse_lib.train.trainer import train
-from wcse_lib.verdicts import verifier
+from wcse_lib.verdicts import spoken, verifier
 
 # columns of `reports` that stand in a train report under the same name
 OF_REPORT = [
@@ -95,7 +95,7 @@ def _train(
             rows,
             settings_of(run.study, run.student(student), machine),
             run.path("04", student),
-            validate=_validator(run, verify),
+            validate=_validator(run, student, verify),
             progress=_shown_on(bar),
             n_dropped_long=n_long,
             end_id=end_token(sample.load_tokenizer(model), prompt.style),
@@ -112,13 +112,15 @@ def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
     return show
 
 
-def _validator(run: Run, verify: Callable) -> Callable[[Any, Any, int], float] | None:
+def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, int], float] | None:
     """A function that gives a live model's greedy accuracy on the validation problems; None when there are none."""
     problems = read_parquet(run.path("01", "validation.parquet"))
     if problems.empty:
         return None
     prompt, max_tokens = run.study.prompt, run.study.evaluation.max_tokens
     greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=sample.stops(prompt))
+
+    opened = run.plan.opens_thought.get(run.student(student).model, "")
 
     def validate(model: Any, tokenizer: Any, step: int) -> float:
         requests = []
@@ -129,7 +131,7 @@ def _validator(run: Run, verify: Callable) -> Callable[[Any, Any, int], float] |
         for output in sample.HFEngine(model, tokenizer).generate(requests, greedy):
             rows.append((*output.key, output.text, output.finish_reason))
         samples = pd.DataFrame(rows, columns=[*KEY, "text", "finish_reason"])
-        verdicts = verify(samples, problems)
+        verdicts = verify(spoken(samples, opened), problems)
         return float((verdicts["verdict"] == "correct").mean())
 
     return validate

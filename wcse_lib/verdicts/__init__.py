@@ -22,6 +22,7 @@ from wcse_lib.verdicts.scores import (
     metric_words,
     student_scores,
 )
+from wcse_lib.verdicts.spoken import spoken
 from wcse_lib.verdicts.tasks import open_task, task_score
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "open_task",
     "reason_kind",
     "solutions_faults",
+    "spoken",
     "student_scores",
     "task_score",
     "tests_fault",

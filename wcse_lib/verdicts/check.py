@@ -27,9 +27,10 @@ VERDICTS = KEY_COLUMNS | dict.fromkeys(["extracted", "verdict", "reason", "verif
 def verifier(style: str, workers: int = 1, how: Verification | None = None) -> Iterator[Callable]:
     """Yield `verify(samples, problems) -> verdict rows` (columns VERDICTS), whose processes and memo serve many calls.
 
-    Args: style: as in answers.extract; samples: KEY columns, `text`, `finish_reason`; problems: `problem_id`, `answer`,
-    for code `question` and `tests`, for tasks `tests`. A truncated sample is incorrect (it has no final answer), a
-    failed one unverifiable. `verify` raises KeyError when a sample's problem is unknown.
+    Args: style: as in answers.extract; samples: KEY columns, `text`, `finish_reason`, and `in_thought` where `spoken`
+    gave it; problems: `problem_id`, `answer`, for code `question` and `tests`, for tasks `tests`. A sample that was
+    truncated or never stops thinking is incorrect (it has no final answer), a failed one unverifiable. `verify` raises
+    KeyError when a sample's problem is unknown.
     """
     how = how or Verification()
     if how.by == "tests":
@@ -60,10 +61,14 @@ def _verify(
 ) -> pd.DataFrame:
     """Verdict rows in the samples' order: `check` decides on the usable texts and their problems' `gold` columns."""
     finish = samples["finish_reason"].to_numpy()
-    failed, usable = finish == "error", np.flatnonzero(finish == "stop")
+    failed, in_thought = finish == "error", np.zeros(len(samples), bool)
+    if "in_thought" in samples:
+        in_thought = samples["in_thought"].to_numpy() & (finish == "stop")
+    usable = np.flatnonzero((finish == "stop") & ~in_thought)
     extracted = [None] * len(samples)
     verdicts = np.where(failed, "unverifiable", "incorrect").tolist()
-    reasons = np.where(failed, str(Reason.FAILED), str(Reason.TRUNCATED)).tolist()
+    reasons = np.where(failed, str(Reason.FAILED), str(Reason.TRUNCATED))
+    reasons = np.where(in_thought, str(Reason.IN_THOUGHT), reasons).tolist()
 
     problem_ids = samples["problem_id"].iloc[usable]
     golds = problems.set_index("problem_id")[gold].loc[problem_ids].to_numpy().tolist()

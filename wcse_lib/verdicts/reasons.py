@@ -18,6 +18,7 @@ class Reason(StrEnum):
 
     TRUNCATED = "truncated"
     FAILED = "the sample failed"
+    IN_THOUGHT = "its thought never ends"
     NO_CODE = "no code"
     BAD_GOLD = "gold cannot be parsed"
     TIMEOUT = "timeout"

@@ -15,6 +15,7 @@ import pandas as pd
 
 from wcse_lib.store import KEY
 from wcse_lib.study import Curation, rank
+from wcse_lib.verdicts import Reason
 
 
 class Drop(StrEnum):
@@ -24,6 +25,7 @@ class Drop(StrEnum):
     BEYOND_PROBLEMS = "beyond the first {} problems"
     FAILED = "the sample failed"
     TRUNCATED = "truncated"
+    IN_THOUGHT = "its thought never ends"
     BLANK = "empty"
     INCORRECT = "incorrect"
     UNVERIFIABLE = "unverifiable"
@@ -152,6 +154,7 @@ def _reasons(
     # samples that no recipe admits
     _drop(reason, rows["finish_reason"] == "error", Drop.FAILED)
     _drop(reason, rows["finish_reason"] == "length", Drop.TRUNCATED)
+    _drop(reason, rows["reason"] == Reason.IN_THOUGHT, Drop.IN_THOUGHT)
     _drop(reason, rows["is_blank"], Drop.BLANK)
 
     # right ones pass the filter, wrong ones are wanted only as noise

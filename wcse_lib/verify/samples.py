@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.sample import without_thinking
 from wcse_lib.store import KEY, iter_samples, read_parquet, read_pieces
 from wcse_lib.study import Run
-from wcse_lib.verdicts import SAMPLE_FACTS
+from wcse_lib.verdicts import SAMPLE_FACTS, spoken
 
 
 def planned_samples(
@@ -18,14 +17,16 @@ def planned_samples(
 ) -> Iterator[pd.DataFrame]:
     """An arm's samples (KEY columns, `text` and `columns`) of the plan's problems, a few whole problems at a time.
 
-    What was only thought is left out of `text`.
+    What was only thought is left out of `text`; `in_thought` marks the samples that never stop thinking.
     """
     problem_ids = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"]
+    opened = run.plan.opens_thought
+    if opened:
+        columns = dict.fromkeys([*columns, "model"])
     for samples in iter_samples(run.path("02", arm), [*KEY, "text", *columns]):
         samples = samples[samples["problem_id"].isin(problem_ids)].reset_index(drop=True)
         if len(samples):
-            samples["text"] = samples["text"].map(without_thinking)
-            yield samples
+            yield spoken(samples, opened)
 
 
 def texts_of(run: Run, arm: str, keys: pd.DataFrame) -> pd.DataFrame:
