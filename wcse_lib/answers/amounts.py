@@ -39,6 +39,9 @@ LIST_JOINT = re.compile(
     r"[^\S\n]*(?:\\\(|\$(?!\d))?[^\S\n]*(?:[A-Za-z]\w?\s*=\s*)?"
 )
 _FORMULA = re.compile(r"\\(?!%)|[\^_=]|^\s*[(\[].*,")
+_POINTS = re.compile(
+    r"(?:\([^()\n]{1,40}\)(?:\s*,\s*(?:and |or )?|\s+and\s+|\s+or\s+)){1,9}\([^()\n]{1,40}\)"
+)
 _LAST_FRACTION = re.compile(
     r"(?:(?<![A-Za-z\d_)\]}])(?<![\d)\]}] )-\s?)?\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)\s*$"
 )
@@ -83,6 +86,18 @@ def is_denied(after: str, language: str) -> bool:
 def counts_something_else(after: str, language: str) -> bool:
     """Whether the text after a number says in how much time, or of how many, the answer is."""
     return bool(_BY_LANGUAGE[language].after.match(after[:20]))
+
+
+def is_compound(line: str, number: re.Match, language: str) -> bool:
+    """Whether a number goes on with another one after its unit, as hours with minutes (1時間20分)."""
+    following = NUMBER.search(line, number.end())
+    if not following or amount(number, language) != number.group():
+        return False
+    unit = line[number.end() : following.start()]
+    if re.fullmatch(r"\s?[^\W\d_A-Za-z]{1,4}", unit):
+        return True
+    is_word = language != ENGLISH and re.fullmatch(r"\s?[^\W\d_][^\s,;:()]{0,14}\s", unit)
+    return bool(is_word) and not _is_aside(following, _BY_LANGUAGE[language])
 
 
 def amount(match: re.Match, language: str = ENGLISH) -> str:
@@ -137,6 +152,9 @@ def number_in(sentence: str, language: str = ENGLISH) -> str:
     if chosen is None:
         return ""
     found = _formula_around(sentence, chosen.start())
+    for points in _POINTS.finditer(sentence) if found is None else ():
+        if points.start() <= chosen.start() < points.end():
+            return points.group()
     if found is None:
         found = _fraction_or_token(sentence, chosen)
     if found is None:

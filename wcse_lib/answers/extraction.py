@@ -36,6 +36,7 @@ _CHOICES = [
     for pattern in (
         rf"(?i:{words.CHOICE_WORDS})\W{{0,12}}(?i:is|:)?\W{{0,12}}([A-J])(?![A-Za-z'])",
         r"\(([A-J])\)",
+        r"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore),? ([A-J])\W*$",
         r"(?m)^[^\w\n]*([A-J])(?:[^\w\n]*$|[.):]\s)",
     )
 ]

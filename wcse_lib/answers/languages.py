@@ -13,7 +13,8 @@ MONTHS = (
 REFUSALS = (
     r"\b(?:I|we)(?:['’]m| am| are| was| were)? (?:(?:can ?not|can[’']t|could ?n[o'’]t|(?:un|not )able to)"
     r" (?:\w+ )?(?:solve|answer|determine|find|help|provide|compute|calculate|complete|assist|figure|give|do)"
-    r"|(?:do|did)(?: not|n['’]t) know)|(?:can ?not|impossible to) (?:be )?(?:determined?|solved?|answer(?:ed)?)\b"
+    r"|(?:do|did)(?: not|n['’]t) know)"
+    r"|(?:can ?not|impossible to) (?:be )?(?:determined?|solved?|answer(?:ed)?|tell|told|known?|say)\b"
     r"|\bsorry\b|not enough information|\bkann (?:ich )?(?:\w+ )?nicht (?:lösen|beantworten|bestimmen)"
     r"|\bno puedo (?:resolver|responder)|\bno s[eé]\b|\bne (?:peux|sais) pas\b|не могу (?:решить|ответить)|не знаю"
     r"|\bsiwezi (?:kutatua|kujibu)|\bsijui\b|(?:我|本题)(?:无法|不能|無法|不知道)"
@@ -59,7 +60,7 @@ LANGUAGES = {
         r"not\b|isn't|isn’t|never\b|neither\b",
     ),
     "Chinese": Language(
-        r"(?:答案|正确选项|正確選項|最终结果|最後結果)|(?<![回解问應应])答(?=\s?[:是为為])|(?:故|应该?|因此|所以)选择?(?=\s?[A-J(])",
+        r"(?:答案|正确选项|正確選項|最终结果|最後結果)|(?<![回解问應应])答(?=\s?[:是为為])|[选選][择擇]?(?=\s?\(?[A-J])",
         r"(?:应该?|應該?|就|即|分别|分別)?(?:是|为|為|等于|等於|选择?|選擇?|如下)?",
         r"(?:就|才)?是(?:最终|最終|正确|正確)?(?:的)?(?:答案|选项|選項)",
         r"(?:用|花|花了|经过|每|在|第|共用)",
@@ -142,7 +143,7 @@ LANGUAGES = {
         r"(?:হল|হলো|হয়|হচ্ছে|হবে|টি|টা|-)?",
         r"(?:-ই|ই)?\s?(?:হল|হলো|হচ্ছে)?\s?(?:সঠিক|চূড়ান্ত)\s?উত্তর",
         r"(?:প্রতি|প্রত্যেক)",
-        r"\s?(?:টি|টা|জন)?\s?\S{0,9}?(?:দিনে|ঘন্টায়|ঘণ্টায়|সপ্তাহে|মাসে|বছরে|মিনিটে|মধ্যে|জন্য|পরে|পর|ধরে)",
+        r"\s?(?:টি|টা|জন)?\s?\S{0,9}?(?:\S{1,9}ে(?=\s)|ঘন্টায়|ঘণ্টায়|সপ্তাহে|মাসে|বছরে|মিনিটে|মধ্যে|জন্য|পরে|পর|ধরে)",
         NEVER,
         r"নয়|না(?!\w)|নহে",
     ),

@@ -12,6 +12,7 @@ from wcse_lib.answers.amounts import (
     NUMBER,
     amount,
     counts_something_else,
+    is_compound,
     is_denied,
     number_in,
 )
@@ -280,6 +281,10 @@ def _quantity(line: str, number: re.Match, language: str) -> str:
         return ""
     if counts_something_else(rest, language):
         return number_in(line, language)
+    if rest.startswith(("...", "…")) and "." in number.group():
+        return line  # 0.333...
+    if is_compound(line, number, language):
+        return _ENDINGS.sub("", line)  # 1時間20分
     noun = _NOUN.match(rest)
     after_noun = rest[noun.end() :]
     goes_on = _GOES_ON.match(rest) or _GOES_ON.match(after_noun) or _MODULUS.match(rest)

@@ -166,7 +166,7 @@ END_OF_TURN = (
 ANSWER_KEYS = (r"(?:final|correct)?[ _-]?answers?", "result|solution|choice|option|output")
 QUESTION_HEADINGS = alternatives("Question Problem Exercise Q Human User Instruction")
 REPLY_HEADINGS = alternatives("answer A solution response assistant")
-CHOICE_WORDS = alternatives("answer option choice choose pick select")
+CHOICE_WORDS = alternatives("answer option choice choose pick select go\\swith")
 NEGATIVE = alternatives("negative minus")
 # What follows one of these explains the answer.
 EXPLAINS = alternatives("because since as which where when so if assuming given")
