@@ -129,8 +129,7 @@ def test_what_was_only_thought_is_dropped(copy):
 
 def test_who_learns_no_thought_learns_to_end_the_one_that_the_prompt_opened(copy):
     plan = copy.path("01", "plan.json")
-    model = copy.student("small.se.low").model
-    write_json(plan, read_json(plan) | {"opens_thought": {model: "<think>"}})
+    write_json(plan, read_json(plan) | {"opens_thought": {"students.small": "<think>"}})
     tokenizer = load_tokenizer(resolve_model("nano-student"))
     closing = tokenizer("\n</think>\n\n", add_special_tokens=False)["input_ids"]
     found, _ = encoded(Run(copy.folder), "small.se.low")

@@ -192,7 +192,7 @@ def test_a_thought_that_never_ends_is_no_answer_and_nothing_to_learn(tmp_path):
     run = make_run(tmp_path, samples, PROBLEMS[:1], curation={"unique": "none"})
     write_json(
         run.path("01", "plan.json"),
-        read_json(run.path("01", "plan.json")) | {"opens_thought": {"a": "<think>"}},
+        read_json(run.path("01", "plan.json")) | {"opens_thought": {"arms.se": "<think>"}},
     )
     verification.verify(Run(tmp_path), "se", Machine())
     verdicts = read_parquet(run.path("03", "se", "verdicts.parquet"))

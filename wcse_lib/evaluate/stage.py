@@ -149,7 +149,7 @@ def _samples(
 ) -> Iterator[pd.DataFrame]:
     """The samples that the study asks for, without their thinking; there may be more from an earlier plan."""
     n_samples, _ = decodings(run)[decoding]
-    opened = run.plan.opens_thought.get(run.student(student).model, "")
+    opened = run.plan.opened_thought(student)
     for samples in iter_samples(run.path("05", student, decoding), SAMPLE_COLUMNS):
         is_known = samples["problem_id"].isin(problems["problem_id"])
         samples = samples[is_known & (samples["sample_index"] < n_samples)]

@@ -14,6 +14,7 @@ from wcse_lib.plan.expected import forecast_table
 from wcse_lib.plan.identity import refuse_other
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
+from wcse_lib.plan.thoughts import opened_thoughts
 from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
@@ -114,6 +115,7 @@ def _plan_of(draft: Draft) -> Plan:
         problems_sha256={split: fingerprint(splits[split].values.tolist()) for split in SPLITS},
         files=named_files(study),
         versions=versions(),
+        opens_thought=opened_thoughts(study, splits["train"]["question"].iloc[0]),
     )
     if draft.pilot:
         plan = plan.model_copy(update=_pilot_parts(draft))
@@ -144,6 +146,8 @@ def _plan_id(plan: Plan) -> str:
         if isinstance(arm, ImportedArm):
             imported[arm.path] = plan.files.get(arm.path)
     parts = [data["study"], data["arms"], data["students"], data["problems_sha256"], imported]
+    if plan.opens_thought:
+        parts.append(plan.opens_thought)
     return fingerprint(parts)
 
 

@@ -7,7 +7,7 @@ from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
 from wcse_lib.sample.imported import samples_in_file
 from wcse_lib.sample.lost import check_lost_share
-from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, stops
+from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, prompt_text, stops
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "opened",
     "progress",
     "prompt_ids",
+    "prompt_text",
     "samples_in_file",
     "set_threads",
     "stops",

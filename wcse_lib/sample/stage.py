@@ -202,7 +202,7 @@ def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
     """What did not become a whole sample, by reason: truncated, failed, or left out of an import (reason, n)."""
     truncated = rows[rows["finish_reason"] == "length"]
     finished = rows[rows["finish_reason"] == "stop"]
-    opened = run.plan.opens_thought
+    opened = run.plan.opened_thoughts(arm)
     n_in_thinking = int(spoken(truncated, opened)["in_thought"].sum())
     n_by_reason = {
         "truncated at max_tokens": len(truncated) - n_in_thinking,

@@ -116,7 +116,7 @@ class _Rounds:
             run.path("02", run.study.arms[arm].adaptive.of), with_failed=False
         )
         self.draw, self.verify = draw, verify
-        self.opened = run.plan.opens_thought
+        self.opened = run.plan.opened_thoughts(arm)
         self.rows = pd.DataFrame()
         self.is_correct = pd.Series(dtype=bool)  # by problem and sample_index
 

@@ -170,7 +170,7 @@ class Plan(Record):
     problems_sha256: dict[str, str]
     files: dict[str, str]  # SHA-256 of the local files that the params file names
     versions: dict[str, str]
-    # the tag with which a model's prompts end where its template opens the thought, by model
+    # the tag with which a local model's prompts end where they open a thought, by its key such as arms.wc
     opens_thought: dict[str, str] = {}
     pilot: dict[str, PilotFacts] | None = None
     pilot_correlation: float | None = None
@@ -193,6 +193,18 @@ class Plan(Record):
         planned = self.arms[arm]
         held = planned.held if isinstance(planned, PlannedImported) else {}
         return held.get(budget, planned.samples[budget])
+
+    def opened_thoughts(self, arm: str) -> dict[str, str]:
+        """The tags that open the thoughts of an arm's samples, by the model that drew them."""
+        tags = {}
+        for name in self.parts(arm) or [arm]:
+            if tag := self.opens_thought.get(f"arms.{name}"):
+                tags[self.arms[name].model] = tag
+        return tags
+
+    def opened_thought(self, student: str) -> str:
+        """The tag that opens the thought at the end of a student's prompts; "" for none."""
+        return self.opens_thought.get(f"students.{self.students[student].base}", "")
 
     def plain_arms(self) -> dict[str, PlannedDrawn | PlannedImported]:
         """The arms that have a model of their own: what mixes and adaptive arms draw from."""

@@ -76,7 +76,7 @@ def encoded_rows(
     leaks = {split: _leaked(questions, run, split) for split in ("held_out", "validation")}
     end_id = end_token(tokenizer, run.study.prompt.style)
     # where the prompt has opened a thought, the student learns to end it at once
-    before = closed_thought(run.plan.opens_thought.get(run.student(student).model, ""))
+    before = closed_thought(run.plan.opened_thought(student))
     n_rows = 0
     for examples in examples_of(run, student):
         ids = examples.loc[~examples["is_cut"], "problem_id"].unique()

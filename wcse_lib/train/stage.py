@@ -120,7 +120,7 @@ def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, 
     prompt, max_tokens = run.study.prompt, run.study.evaluation.max_tokens
     greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=sample.stops(prompt))
 
-    opened = run.plan.opens_thought.get(run.student(student).model, "")
+    opened = run.plan.opened_thought(student)
 
     def validate(model: Any, tokenizer: Any, step: int) -> float:
         requests = []

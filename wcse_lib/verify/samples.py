@@ -20,7 +20,7 @@ def planned_samples(
     What was only thought is left out of `text`; `in_thought` marks the samples that never stop thinking.
     """
     problem_ids = read_parquet(run.path("01", "train.parquet"), ["problem_id"])["problem_id"]
-    opened = run.plan.opens_thought
+    opened = run.plan.opened_thoughts(arm)
     if opened:
         columns = dict.fromkeys([*columns, "model"])
     for samples in iter_samples(run.path("02", arm), [*KEY, "text", *columns]):
