@@ -22,14 +22,15 @@ PRICES = Spending(price_in=1e6, price_out=1e6)  # one token, one dollar
 ENDS = {
     Ending.STOP: """stop STOP eos eos_token end_turn endTurn stop_sequence stop_sequence_reached COMPLETE
         COMPLETED completed FINISH endoftext end_of_text FINISH_REASON_STOP REASON_STOP eosFound
-        stopStringFound normal stop_criteria_met ALTERNATIVE_STATUS_FINAL stopped_word done <|im_end|>""",
+        stopStringFound normal stop_criteria_met ALTERNATIVE_STATUS_FINAL stopped_word done <|im_end|> <|eot_id|> STOP_TOKEN completion
+        hit_eos turn_end user.end""",
     Ending.LENGTH: """length LENGTH max_tokens MAX_TOKENS maxTokens model_length max_output_tokens
         max_new_tokens maximum_tokens model_context_window_exceeded length_limit token_limit REASON_MAX_LEN
         maxPredictedTokensReached contextLengthReached truncated incomplete stopped_limit
-        ALTERNATIVE_STATUS_TRUNCATED_FINAL FINISH_REASON_MAX_TOKENS""",
+        max_token_limit limitReached truncation over_length ALTERNATIVE_STATUS_TRUNCATED_FINAL FINISH_REASON_MAX_TOKENS""",
     Ending.FILTERED: """content_filter content-filter content_filtered CONTENT_FILTERED SAFETY RECITATION
         refusal refused BLOCKLIST PROHIBITED_CONTENT SPII guardrail_intervened ERROR_TOXIC sensitive
-        blacklist MODEL_ARMOR LANGUAGE IMAGE_SAFETY""",
+        blacklist MODEL_ARMOR LANGUAGE IMAGE_SAFETY content_policy_violation HARM_CATEGORY SAFETY_STOP""",
     Ending.TOOL: "tool_calls TOOL_CALL toolCalls tool_use function_call MALFORMED_FUNCTION_CALL",
     Ending.FAILED: """error ERROR ERROR_LIMIT network_error abort aborted cancelled USER_CANCEL TIMEOUT
         time_limit insufficient_system_resource failed load unload userStopped malformed_model_output
@@ -350,7 +351,9 @@ def test_a_prompt_that_a_filter_refuses_is_no_refusal_of_all():
     [({}, 0), ({"retry-after": "7"}, 7), ({"retry-after": "soon"}, 0), ({"retry-after": "nan"}, 0)],
 )
 def test_retry_after(headers, seconds):
-    assert refused(429, {}, **headers).retry_after == seconds
+    failure = refused(429, {}, **headers)
+    assert failure.retry_after == seconds
+    assert ("a pause of 7 seconds" in str(failure)) == (seconds == 7)
 
 
 @pytest.mark.parametrize(

@@ -381,3 +381,53 @@ def test_request_without_prompt(serve):
     engine, _ = serve()
     with pytest.raises(ValueError, match="neither messages nor prompt_ids"):
         draw(engine, [Request(("se", "p", 0), [], 1)])
+
+
+def test_what_a_server_adds_to_every_prompt_is_reserved_for_the_next_calls(serve):
+    usage = {"prompt_tokens": 900, "completion_tokens": 2}
+    spending = priced(limit_usd=4_000.0)
+    engine, server = serve(lambda i, body: answer(body, usage=usage), spending, concurrency=1)
+    with pytest.raises(SpendingLimit, match="next call may cost 9"):
+        draw(engine, chat(10))
+    assert spending.spent_usd == 902 * len(server.calls) == 902 * 4
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_server_on_this_machine_is_reached_without_the_environments_proxy(
+    serve, monkeypatch, variable
+):
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    engine, server = serve()
+    assert reasons(draw(engine, chat(1))) == {"stop"}
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://ann:secret@127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    keys = FAST | {"api_key_variable": None, "max_retries": 0}
+    engine = open_engine("openai", "m", Machine(base_url="http://model.example/v1", **keys))
+    (output,) = draw(engine, chat(1))
+    engine.close()
+    assert "no connection" in output.error
+    assert "HTTP_PROXY=http://***@127.0.0.1:9" in output.error
+    assert "secret" not in output.error
+
+
+@pytest.mark.parametrize("proxy", ["odd://ann:secret@host:1", "http://host:port"])
+def test_a_proxy_that_cannot_be_is_named(monkeypatch, proxy):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    machine = Machine(base_url="https://model.example/v1", api_key_variable=None)
+    with pytest.raises(ValueError, match="HTTPS_PROXY=.*cannot go through it") as caught:
+        open_engine("openai", "m", machine)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed(serve):
+    elsewhere = {"location": "https://elsewhere.example/v1/chat/completions"}
+    engine, server = serve(lambda i, body: (307, b"", elsewhere))
+    with pytest.raises(
+        EndpointRefused, match="it points to https://elsewhere.example.*as base_url"
+    ):
+        draw(engine, chat(1))
+    assert len(server.calls) == 1

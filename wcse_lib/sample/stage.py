@@ -240,7 +240,8 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     assert is_import or len(rows) == n_planned, f"{n_planned - len(rows)} samples are missing"
     assert len(rows), "no samples at all"
     assert len(whole), (
-        f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}"
+        f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}; "
+        "run again to draw them anew"
     )
     check_lost_share(rows, run.path("02", arm), run.study.sampling.max_failed_share)
 

@@ -25,7 +25,7 @@ WORDS = {
     Ending.MISSING: r"^(null|none|undefined)?$",
     Ending.FILTERED: (
         r"filter|safety|unsafe|recitation|refus|block|prohibit|guardrail|toxic|sensitive|moderat|spii"
-        r"|policy|blacklist|censor|copyright|armor|^language$"
+        r"|policy|blacklist|censor|copyright|armor|\bharm|violation|jailbreak|\bpii|^language$"
     ),
     Ending.TOOL: r"tool|function",
     Ending.FAILED: (
@@ -33,8 +33,8 @@ WORDS = {
         r"|interrupt|load|network|preempt|disconnect|unspecified|crash|kill|shutdown|user ?stop|quota"
         r"|not ?finished|unfinished|unsuccess|abnormal|pause|progress|pending|queued"
     ),
-    Ending.LENGTH: r"length|\bmax|limit|trunc|exceed|window|incomplete|\bcut|too ?long|budget|context",
-    Ending.STOP: r"stop|\beos|\bend|complete|finish|\bdone|normal|natural|success|\bfinal|im end",
+    Ending.LENGTH: r"length|out of tokens|\bmax|limit|trunc|exceed|window|incomplete|\bcut|too ?long|budget|context",
+    Ending.STOP: r"stop|\beos|\beot|\bend|complet|finish|\bdone|normal|natural|success|\bfinal|im end",
 }
 PREFIX = re.compile(r"^(finish )?reason (?=\w)")  # of enumerations: FINISH_REASON_STOP
 

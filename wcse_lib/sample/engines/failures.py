@@ -138,6 +138,8 @@ def _read_response(response: Any, api_key: str) -> Failure:
     if location := response.headers.get("location"):
         words += f" (it points to {without_user(location)})"
     asked_for = _retry_after(response.headers)
+    if asked_for:
+        words += f" (it asks for a pause of {asked_for:,.0f} seconds)"
     return Failure(words, response.status_code, asked_for, is_page=is_page(text))
 
 
