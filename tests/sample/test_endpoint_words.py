@@ -22,12 +22,14 @@ PRICES = Spending(price_in=1e6, price_out=1e6)  # one token, one dollar
 ENDS = {
     Ending.STOP: """stop STOP eos eos_token end_turn endTurn stop_sequence stop_sequence_reached COMPLETE
         COMPLETED completed FINISH endoftext end_of_text FINISH_REASON_STOP REASON_STOP eosFound
-        stopStringFound normal stop_criteria_met ALTERNATIVE_STATUS_FINAL stopped_word done <|im_end|> <|eot_id|> STOP_TOKEN completion
+        stopStringFound normal stop_criteria_met ALTERNATIVE_STATUS_FINAL stopped_word done
+        <|im_end|> <|eot_id|> STOP_TOKEN completion
         hit_eos turn_end user.end""",
     Ending.LENGTH: """length LENGTH max_tokens MAX_TOKENS maxTokens model_length max_output_tokens
         max_new_tokens maximum_tokens model_context_window_exceeded length_limit token_limit REASON_MAX_LEN
         maxPredictedTokensReached contextLengthReached truncated incomplete stopped_limit
-        max_token_limit limitReached truncation over_length ALTERNATIVE_STATUS_TRUNCATED_FINAL FINISH_REASON_MAX_TOKENS""",
+        max_token_limit limitReached truncation over_length ALTERNATIVE_STATUS_TRUNCATED_FINAL
+        FINISH_REASON_MAX_TOKENS""",
     Ending.FILTERED: """content_filter content-filter content_filtered CONTENT_FILTERED SAFETY RECITATION
         refusal refused BLOCKLIST PROHIBITED_CONTENT SPII guardrail_intervened ERROR_TOXIC sensitive
         blacklist MODEL_ARMOR LANGUAGE IMAGE_SAFETY content_policy_violation HARM_CATEGORY SAFETY_STOP""",
