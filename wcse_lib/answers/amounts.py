@@ -39,6 +39,8 @@ LIST_JOINT = re.compile(
     r"[^\S\n]*(?:\\\(|\$(?!\d))?[^\S\n]*(?:[A-Za-z]\w?\s*=\s*)?"
 )
 _FORMULA = re.compile(r"\\(?!%)|[\^_=]|^\s*[(\[].*,")
+# the mean is 7.5 and the median is 8
+_CLAUSE_JOINT = re.compile(r"[^\d,;.=]{0,15}\band the [a-z ]{1,25} (?:is|are) ")
 _POINTS = re.compile(
     r"(?:\([^()\n]{1,40}\)(?:\s*,\s*(?:and |or )?|\s+and\s+|\s+or\s+)){1,9}\([^()\n]{1,40}\)"
 )
@@ -228,7 +230,11 @@ def _list_to(sentence: str, last_one: re.Match) -> str | None:
         [one for one in NUMBER.finditer(sentence) if one.end() <= last_one.start()]
     ):
         is_aside = _BY_SCRIPT.before.search(sentence[: before.start()][-40:])
-        if is_aside or not LIST_JOINT.fullmatch(sentence, before.end(), items[0].start()):
+        between = before.end(), items[0].start()
+        is_joined = LIST_JOINT.fullmatch(sentence, *between) or _CLAUSE_JOINT.fullmatch(
+            sentence, *between
+        )
+        if is_aside or not is_joined:
             break
         items.insert(0, before)
     return ", ".join(item.group() for item in items) if len(items) > 1 else None

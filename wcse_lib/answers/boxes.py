@@ -21,7 +21,7 @@ _JOINT = re.compile(
 _JOINED = re.compile(rf"\b(?:and|or)\b|,|{_PART_NAME}", re.I)
 # A part begins with its name at the start of a line; the second name of a text says which part it is.
 _PART = re.compile(
-    r"^[\s*#]{0,9}(?:(?:part|question)\s)?\(?([a-h])[).:]|^[\s*#]{0,9}part\s\(?([a-h1-8])\b",
+    r"^[\s*#]{0,9}(?:(?:part|question)\s)?\(?([a-h])[).:]|^[\s*#]{0,9}(?:\d[.)]\s)?(?:for\s)?part\s\(?([a-h1-8])\b",
     re.I | re.M,
 )
 

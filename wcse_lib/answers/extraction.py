@@ -20,6 +20,7 @@ MAX_TAIL = 100_000  # characters at the end of a sample in which its answer is s
 _STOP = re.compile("|".join(map(re.escape, words.END_OF_TURN)))
 _TAGS = "|".join(re.escape(opening) for opening, _ in words.ANSWER_TAGS)
 _TAG = re.compile(_TAGS, re.I)
+_MAY_BE_TAG = re.compile(r"<[A-Za-z|]|\[[A-Z]{6}")  # found sooner than tags in any case
 _CLOSING = {opening.lower(): closing for opening, closing in words.ANSWER_TAGS}
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?:boxed|fbox)\b")
 _HAS_ANSWER = re.compile(r"\d|\\boxed|\\fbox|[Aa]nswer")
@@ -72,18 +73,19 @@ def extract(text: str, style: str = "auto") -> str | None:
 
 def _readable(text: str) -> str:
     """A text that can be stored, with the digits and signs of ASCII, and no backslash doubled."""
-    # lone surrogates cannot be stored
-    text = text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    text = text.replace("\0", "")
     if not text.isascii():
-        text = text.translate(PLAIN_SIGNS)
+        # lone surrogates cannot be stored
+        text = text.encode("utf-8", "replace").decode("utf-8").translate(PLAIN_SIGNS)
     # an escape that was read once too often
     text = text.replace("\x08oxed", "\\boxed").replace("\x0crac", "\\frac")
-    return text.replace("\\\\", "\\") if _DOUBLED.search(text) else text
+    is_doubled = "\\\\" in text and _DOUBLED.search(text)
+    return text.replace("\\\\", "\\") if is_doubled else text
 
 
 def _tagged(text: str) -> str:
     """What stands between the last tags of an answer, also where these are never closed; "" without tags."""
-    opened = list(_TAG.finditer(text))
+    opened = list(_TAG.finditer(text)) if _MAY_BE_TAG.search(text) else []
     if not opened:
         return ""
     closing = _CLOSING[opened[-1].group().lower()]

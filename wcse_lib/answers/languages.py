@@ -15,7 +15,9 @@ REFUSALS = (
     r" (?:\w+ )?(?:solve|answer|determine|find|help|provide|compute|calculate|complete|assist|figure|give|do)"
     r"|(?:do|did)(?: not|n['’]t) know)"
     r"|(?:can ?not|impossible to) (?:be )?(?:determined?|solved?|answer(?:ed)?|tell|told|known?|say)\b"
-    r"|\bsorry\b|not enough information|\bkann (?:ich )?(?:\w+ )?nicht (?:lösen|beantworten|bestimmen)"
+    r"|\bsorry\b|not enough information|\b(?:is|are) (?:undefined|not defined|impossible)\b"
+    r"|\bdo(?:es)? not exist\b|\bno (?:real |integer |such )?(?:solution|value)s?\b"
+    r"|\bkann (?:ich )?(?:\w+ )?nicht (?:lösen|beantworten|bestimmen)"
     r"|\bno puedo (?:resolver|responder)|\bno s[eé]\b|\bne (?:peux|sais) pas\b|не могу (?:решить|ответить)|не знаю"
     r"|\bsiwezi (?:kutatua|kujibu)|\bsijui\b|(?:我|本题)(?:无法|不能|無法|不知道)"
     r"|(?:解け|お?答え|計算|回答)[^。]{0,6}(?:ません|ない)|[わ分]かりません"
@@ -54,7 +56,8 @@ LANGUAGES = {
         r"|\bequals\b|\bcomes (?:out )?to\b|[’']s\b)",
         r"(?:is|are|must be|would be)(?: (?:therefore|thus|then|indeed|clearly))? (?:the|our|my) "
         r"(?:(?:correct|right|final|best|only) ){0,2}(?:answer|choice|option)\b",
-        r"\b(?:in|within|after|per|during|every|over|throughout)(?: (?:the|only|just|about|all|a|total"
+        r"\b(?:when|where|if|for|at|with) \$?[A-Za-z]\s?="
+        r"|\b(?:in|within|after|per|during|every|over|throughout)(?: (?:the|only|just|about|all|a|total"
         r"|first|last|next|of)){0,3}",
         NEVER,
         r"not\b|isn't|isn’t|never\b|neither\b",
@@ -102,7 +105,7 @@ LANGUAGES = {
         r"nicht\b|kein\w*\b",
     ),
     "Spanish, Portuguese and Italian": Language(
-        r"\b(?:respuesta|resposta|risposta|soluci[oó]n|solu[cç][aã]o)\b(?: (?:final|finale|correct[ao]|corretta))?"
+        r"\b(?:respuesta|resposta|risposta|soluci[oó]n|solu[cç][aã]o)\b(?: (?:final|finale|correc?t[ao]|corretta))?"
         r"(?: (?:a|de|al|à|alla|da) (?:\w+ ){0,2}(?:pregunta|problema|quest[aã]o|pergunta|domanda))?",
         r"(?:(?:es|sería|son|debe ser|é|será|seria|são|è|sono|sarebbe)(?!\w))"
         r"(?:,? (?:por (?:lo )?tanto|entonces|pues|portanto|então|quindi|dunque))?,?",

@@ -68,6 +68,8 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
         text = text.rpartition(_BARE_CLOSING)[2].lstrip()
     if _BARE_OPENING.match(text):
         return None
+    if not any(bracket in text for bracket in "<[◁"):
+        return text
     thought, start = "", 0  # the kind of thought that is open, and where speech begins
     for tag in _TAG.finditer(text):
         kind, closing = _TAGS.get(tag.group().lower(), _NO_TAG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from wcse_lib.answers import words
@@ -19,6 +20,7 @@ _TEXT = re.compile(
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _NAME_OF_WORDS = re.compile(r"(?!I )[A-Z][^\W\d_]*(?:[ '’-][A-Z][^\W\d_]+){0,3}|[^\W\d_]+")
+_YES_OR_NO = re.compile(r"(yes|no|true|false)\b[,.:;!]\s", re.I)
 _TEXT_ALONE = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s*\{([^{}]*)\}")
 _EQUATION = re.compile(r"\s*([A-Za-z]\w?)\s*=\s*([^=]+)")
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d[.)])\s+(?=\S)")
@@ -35,6 +37,11 @@ def whole(text: str) -> str | None:
     text = fenced.group(1) if fenced else text
     if not text or len(text) > MAX_WHOLE or _REFUSALS.search(text):
         return None
+    said = _YES_OR_NO.match(text)
+    if said and "\n" not in text:
+        return said.group(1)
+    if text[0] in "[{" and '"' in text:
+        return _json(text)
     text = _without_delimiters(text)
     alone = _TEXT_ALONE.fullmatch(text)
     if alone:
@@ -46,6 +53,18 @@ def whole(text: str) -> str | None:
     if _NAME_OF_WORDS.fullmatch(short) or is_formula(short) or _QUANTITIES.fullmatch(short):
         return _value(short)
     return _value(text) if _is_formulas(text) and _STRUCTURE.search(text) else None
+
+
+def _json(text: str) -> str:
+    """JSON with no key of an answer, as it is; the members of a list of words or numbers."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    is_flat = isinstance(value, list) and all(
+        isinstance(member, str | int | float) for member in value
+    )
+    return ", ".join(map(str, value)) if is_flat else text
 
 
 def last_line(text: str) -> str | None:
