@@ -18,7 +18,8 @@ _DATE = (
 )
 _DIGITS = (
     r"(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:[ '’]\d{3})+(?:[.,]\d+)?(?![\d%A-Za-z'’-]| \d)"
-    r"|(?:\d[\d,]*\d|\d)(?:\.\d+)?)"
+    # no ordinal, and no part of a version
+    r"|(?:\d[\d,]*\d|\d)(?:\.\d+)?(?!\d|\.\d|(?:st|nd|rd|th)\b))"
 )
 NUMBER = re.compile(
     # a minus sign stands after no number or variable
@@ -39,6 +40,9 @@ LIST_JOINT = re.compile(
     r"[^\S\n]*(?:\\\(|\$(?!\d))?[^\S\n]*(?:[A-Za-z]\w?\s*=\s*)?"
 )
 _FORMULA = re.compile(r"\\(?!%)|[\^_=]|^\s*[(\[].*,")
+_TERMS_BEFORE = re.compile(
+    r"(?:(?:^|(?<=\s))[-−]?\(?(?:\d[\d.]*)?[a-zA-Z]?(?:\^?\d|[²³])?\)?\s[-+−]\s?)+$"
+)
 # the mean is 7.5 and the median is 8
 _CLAUSE_JOINT = re.compile(r"[^\d,;.=]{0,15}\band the [a-z ]{1,25} (?:is|are) ")
 _POINTS = re.compile(
@@ -56,7 +60,7 @@ class _Asides:
     def __init__(self, spoken: list[Language]):
         self.before = re.compile(rf"(?:{_either('before', spoken)})\s*[$€£]?$", re.I)
         self.after = re.compile(_either("after", spoken), re.I)
-        self.no = re.compile(rf"(?:{_either('no', spoken)})\s*[$€£]?$", re.I)
+        self.no = re.compile(rf"(?:{_either('no', spoken)})[\s*]*[$€£]?$", re.I)
         self.denied = re.compile(rf"\s?[^\s\d,.。]{{0,4}}?\s?(?:{_either('denied', spoken)})", re.I)
 
     def deny(self, number: re.Match) -> bool:
@@ -70,19 +74,36 @@ def _either(part: str, spoken: list[Language]) -> str:
 
 ENGLISH = "English"
 # Where nothing says which language a text is in, its script does.
-_BY_SCRIPT = _Asides(
-    [
-        one
-        for name, one in LANGUAGES.items()
-        if name == ENGLISH or not re.search("[a-z]{5}", one.answer)
-    ]
-)
+_SCRIPTS = {name for name, one in LANGUAGES.items() if not re.search("[a-z]{5}", one.answer)}
+_BY_SCRIPT = _Asides([one for name, one in LANGUAGES.items() if name in {ENGLISH, *_SCRIPTS}])
 _BY_LANGUAGE = {name: _Asides([one]) for name, one in LANGUAGES.items()} | {ENGLISH: _BY_SCRIPT}
+
+
+_NO_BOUNDS = (re.compile(languages.NEVER),) * 2
+_ANY_SCRIPT = "any language of another script"
+_BOUNDS = {
+    name: (re.compile(rf"(?:{before})[\s$€£(]*$", re.I), re.compile(after, re.I))
+    for name, (before, after) in languages.BOUNDS.items()
+}
+
+_BOUNDS[_ANY_SCRIPT] = tuple(
+    re.compile("|".join(_BOUNDS[name][side].pattern for name in _BOUNDS if name in _SCRIPTS), re.I)
+    for side in (0, 1)
+)
 
 
 def is_denied(after: str, language: str) -> bool:
     """Whether the text after a number says that this is not the answer."""
     return bool(_BY_LANGUAGE[language].denied.match(after[:20]))
+
+
+def is_bound(number: re.Match, language: str) -> bool:
+    """Whether a number is only a bound or the end of a range: at least 5, 5以上."""
+    before, after = _BOUNDS.get(language, _NO_BOUNDS)
+    text = number.string
+    return bool(
+        before.search(text[: number.start()][-40:]) or after.match(text[number.end() :][:20])
+    )
 
 
 def counts_something_else(after: str, language: str) -> bool:
@@ -160,6 +181,8 @@ def number_in(sentence: str, language: str = ENGLISH) -> str:
     if found is None:
         found = _fraction_or_token(sentence, chosen)
     if found is None:
+        found = _expression_to(sentence, chosen)
+    if found is None:
         found = _list_to(sentence, chosen)
     return amount(chosen, language) if found is None else found
 
@@ -178,6 +201,9 @@ def last_number(text: str) -> Found:
     if _REFUSALS.search(sentence):
         return NOWHERE
     around = _formula_around(text, place)  # which may stand on several lines
+    chosen = main_number(sentence)
+    if chosen and is_bound(chosen, _ANY_SCRIPT):
+        return NOWHERE
     answer = number_in(sentence) if around is None else around
     return Found(place, answer) if answer else NOWHERE
 
@@ -221,6 +247,14 @@ def _fraction_or_token(text: str, number: re.Match) -> str | None:
         return token
     has_variable = _VARIABLE.match(text, number.end()) and re.fullmatch(r"[\w.^+*/()-]+", token)
     return token if has_variable else None
+
+
+def _expression_to(sentence: str, number: re.Match) -> str | None:
+    """The expression with a variable that ends in a number: 3x^2 - 5x + 2."""
+    terms = _TERMS_BEFORE.search(sentence[: number.start()][-200:])
+    expression = (terms.group() if terms else "") + number.group()
+    has_variable = re.search(r"(?<![A-Za-z])[a-zA-Z](?![A-Za-z])", expression)
+    return expression.strip() if has_variable else None
 
 
 def _list_to(sentence: str, last_one: re.Match) -> str | None:

@@ -60,7 +60,7 @@ LANGUAGES = {
         r"|\b(?:in|within|after|per|during|every|over|throughout)(?: (?:the|only|just|about|all|a|total"
         r"|first|last|next|of)){0,3}",
         NEVER,
-        r"not\b|isn't|isn’t|never\b|neither\b",
+        r"not\b|isn't|isn’t|never\b|neither\b|nor\b|\b(?:table|figure|step|chapter|section|equation|example)",
     ),
     "Chinese": Language(
         r"(?:答案|正确选项|正確選項|最终结果|最後結果)|(?<![回解问應应])答(?=\s?[:是为為])|[选選][择擇]?(?=\s?\(?[A-J])",
@@ -213,6 +213,72 @@ LANGUAGES = {
     ),
     "Tamil, Kannada, Malayalam, Gujarati, Punjabi": Language(
         r"பதில்|விடை|ಉತ್ತರ|ഉത്തരം|જવાબ|ਜਵਾਬ|ਉੱਤਰ", r"(?:ಎಂದರೆ|છે)?", denied=r"அல்ல|ಅಲ್ಲ|അല്ല|નથી|ਨਹੀਂ"
+    ),
+}
+# A number after the first or in front of the second of these is a bound or a range, and no answer by itself.
+BOUNDS = {
+    "English": (
+        r"\b(?:at (?:least|most)|(?:less|more|greater|fewer|larger|smaller|other) than(?: or equal to)?"
+        r"|up to|over|under|above|below|from \S+ to|between \S+ and|except|multiple of|divisible by"
+        r"|exceed(?:s|ing)?|minimum of|maximum of|in the form(?: of)?)",
+        NEVER,
+    ),
+    "Chinese": (
+        r"(?:不超过|不超過|不少于|不少於|至少|至多|最多|最少|[大小多少]于|[大小多少]於|超过|超過|不足)",
+        r"[^\d\s,。]{0,3}\s?(?:以上|以下|以内|之间|之間)|\s?[到至~-]\s?\d",
+    ),
+    "Japanese": (
+        r"(?:少なくとも|最大|最低|最小)",
+        r"[^\d\s,。]{0,3}(?:以上|以下|未満|より|を超)|\s?(?:から|~)\s?\d",
+    ),
+    "Korean": (
+        r"(?:최소|최대|적어도)",
+        r"[^\d\s,.]{0,2}\s?(?:이상|이하|미만|초과|보다)|\s?(?:에서|~)\s?\d",
+    ),
+    "Thai": (r"(?:มากกว่า|น้อยกว่า|อย่างน้อย|ไม่เกิน|เกิน|ระหว่าง)", NEVER),
+    "German": (
+        r"\b(?:mindestens|höchstens|maximal|minimal|(?:mehr|weniger|größer|kleiner) als|bis zu|über|unter"
+        r"|zwischen \S+ und)",
+        NEVER,
+    ),
+    "Spanish, Portuguese and Italian": (
+        r"\b(?:(?:ma[yi]or(?:es)?|menor(?:es)?|m[áa]i?s|menos|più|meno|superior|inferior|maggiore|minore) "
+        r"(?:que|de|di|a|do que|ou igual a)|al menos|por lo menos|pelo menos|almeno|a lo sumo|como máximo|no máximo"
+        r"|al massimo|hasta|até|fino a|entre \S+ [ye])",
+        NEVER,
+    ),
+    "French": (
+        r"\b(?:au (?:moins|plus)|(?:plus|moins) (?:de|que)|plus (?:grand|petit)e? que|jusqu['’]à|entre \S+ et"
+        r"|(?:sup|inf)érieure? (?:ou égale? )?à)",
+        NEVER,
+    ),
+    "Russian and Ukrainian": (
+        r"(?<!\w)(?:не (?:менее|более|меньше|больше)|больше|меньше|более|менее|свыше|до|от|между|минимум|максимум)",
+        NEVER,
+    ),
+    "Swahili": (r"\b(?:zaidi ya|angalau|chini ya|kati ya|hadi|isiyozidi)", NEVER),
+    "Bengali": (r"(?:অন্তত|কমপক্ষে|সর্বোচ্চ)", r"\s?\S{0,6}\s?(?:বেশি|কম|চেয়ে)"),
+    "Telugu": (r"(?:కనీసం|గరిష్టంగా)", r"\s?\S{0,6}\s?(?:కంటే|కన్నా|మించి)"),
+    "Hindi and Marathi": (
+        r"(?:कम से कम|अधिकतम|न्यूनतम)",
+        r"\s?\S{0,8}\s?से (?:अधिक|कम|ज़्यादा|ज्यादा|बड़|छोट)|\s?पेक्षा",
+    ),
+    "Arabic, Persian and Urdu": (
+        r"(?:(?:أكبر|أقل|أكثر|أصغر) من|على الأقل|بين|لا (?:يقل|يزيد) عن|(?:بیشتر|کمتر) از|حداقل|حداکثر)",
+        NEVER,
+    ),
+    "Turkish": (r"\ben (?:az|fazla|çok)", r"\S{0,4}\s(?:fazla|az|büyük|küçük|çok)"),
+    "Vietnamese, Indonesian": (
+        r"(?:ít nhất|nhiều nhất|(?:lớn|nhỏ|nhiều|ít) hơn|(?:lebih|kurang) dari|paling (?:sedikit|banyak)|minimal)",
+        NEVER,
+    ),
+    "Dutch and Nordic": (
+        r"\b(?:minstens|hoogstens|(?:meer|minder) dan|minst|högst|(?:mer|mindre) än|høyst)",
+        NEVER,
+    ),
+    "Polish, Czech, Romanian, Hungarian, Greek": (
+        r"(?<!\w)(?:co najmniej|(?:więcej|mniej) niż|alespoň|nejvýše|legalább|cel puțin|τουλάχιστον)",
+        NEVER,
     ),
 }
 

@@ -12,8 +12,10 @@ from wcse_lib.answers.amounts import (
     NUMBER,
     amount,
     counts_something_else,
+    is_bound,
     is_compound,
     is_denied,
+    main_number,
     number_in,
 )
 from wcse_lib.answers.languages import LANGUAGES
@@ -105,10 +107,14 @@ _NOUN = re.compile(
     rf"(?:\s?(?!(?:{words.NO_NOUNS})\b)[A-Za-z%°$€£][A-Za-z\d%°²³./'’-]*){{0,4}}", re.I
 )
 _GOES_ON = re.compile(
-    r"\s*(?:[-+*/^=<>×·÷±≤≥≈√π_!\\|{\[](?!-)|\((?!\s*=)(?![^)]*[^\W\d_]{2})"
+    r"['′]\s?\d|\s*(?:[-+*/^=<>×·÷±≤≥≈√π_!\\|{\[](?!-)|\((?!\s*=)(?![^)]*[^\W\d_]{2})"
     r"|(?:,|,?\s?\b(?:and|or)\b|;|&)\s*(?:\\\(|\$|\*\*)?[-+]?[$€£]?(?:\d|\\|\$|[a-zA-Z]\w?\s*=))"
 )
 _LIST = re.compile(rf"(?:{NUMBER.pattern})(?:(?:{LIST_JOINT.pattern})(?:{NUMBER.pattern}))+")
+# Room 12, COVID-19
+_NAME_WITH_NUMBER = re.compile(
+    r"(?:the )?(?!Total|Sum|About|Only|Around|Approximately)(?:[A-Z][A-Za-z'’]*[ -]){1,3}\d+\W*"
+)
 _LIMIT = re.compile(rf"\s*(?:{words.LIMITS})", re.I)
 _MODULUS = re.compile(rf"\s*\(?\s*(?:{words.NO_ASIDE})\b", re.I)
 _EXPLANATION = re.compile(rf"[,;]?\s(?:{words.EXPLAINS})\s", re.I)
@@ -196,7 +202,7 @@ def _json_value(value: str) -> str:
 def answer_at(rest: str, language: str = ENGLISH) -> str | None:
     """The answer that starts a text, or the main number of its first sentence; "" for none, None if broken off."""
     rest = _start(rest)
-    if _PHRASES[language].no.match(rest) or _NOTHING.match(rest):
+    if _PHRASES[language].no.match(rest.lstrip("*")) or _NOTHING.match(rest):
         return ""
     group = GROUP.match(rest)
     if group and not re.match(r"\d[\d,.]*\s+[a-z]{2,}", group.group(2) or ""):
@@ -279,6 +285,8 @@ def _quantity(line: str, number: re.Match, language: str) -> str:
     rest = line[number.end() :]
     if is_denied(rest, language):
         return ""
+    if is_bound(number, language):
+        return _ENDINGS.sub("", line)
     if counts_something_else(rest, language):
         return number_in(line, language)
     if rest.startswith(("...", "…")) and "." in number.group():
@@ -320,8 +328,10 @@ def _words_or_formula(line: str, language: str) -> str:
         return line
     if is_formula(line):
         return line
-    if NUMBER.search(line):
-        return number_in(line, language)
+    number = main_number(line, language)
+    if number:
+        is_name = _NAME_WITH_NUMBER.fullmatch(line)
+        return line if is_name or is_bound(number, language) else number_in(line, language)
     is_talk = re.match(words.TALK, line, re.I)
     is_short = n_words <= 4 and (line.isascii() or len(line) <= MAX_WORDS)
     return _ENDINGS.sub("", line) if is_short and not is_talk else ""

@@ -128,6 +128,7 @@ NO_UNITS = {
     not where than to through except with is are at least most divided by sum each between from until
     none half halves third quarter fourth score gross negative above below zero root repeating
     recurring undefined halved doubled tripled incorrect wrong false tau mil alpha beta gamma
+    以上 以下 未満 より 이상 이하 미만 초과
     delta theta lambda sigma omega pi infinity inf max gcd lcm""".split(),
 }
 # Sevenths, sixteenths, hundredths.
@@ -191,6 +192,6 @@ SCALE_WORDS = "hundred|thousand|[mbtr]+illion|lakh|crore"
 SMALL_WORDS = set("an as at by he if in is it no of on or so to we".split())  # of prose
 # A number after a purpose says what for: it takes 5 days to save $15.
 PURPOSE = (
-    r"\b(?:takes?|took|needs?|needed|requires?|required) [^\d.,;=]{0,20}\d[^.,;=]{0,30}?"
+    r"\b(?:takes?|took|needs?|needed|requires?|required|[Tt]here (?:are|is|were)) [^\d.,;=]{0,20}\d[^.,;=]{0,30}?"
     r"\bto (?P<what>(?!\d)[a-z]+ [^,;:=]*)"
 )
