@@ -208,6 +208,9 @@ def _stage_named(text: str) -> str:
     raise StudyError(f"--until {text}: no such stage; stages are {', '.join(STAGES)}")
 
 
+# ---------------------------------------------------------------------- one notebook
+
+
 def _execute(study_folder: Path, step: Step, parameters: dict, machine: str) -> None:
     """Run a step's notebook. Raises StudyError when it fails, or ends without a manifest."""
     folder = step.folder(study_folder)
@@ -344,7 +347,8 @@ class _Live:
 def look(params: str, machine: str, outputs: str) -> int:
     """Print the plan of a study, or of all studies of a grid file; nothing is written or fetched. Returns the exit
     status: 1 where a run here would stop for want of something."""
-    looks = [look_ahead(study, load_machine(machine)) for study in _studies(params, outputs)]
+    where = load_machine(machine)
+    looks = [look_ahead(study, where) for study in _studies(params, outputs)]
     print("\n\n".join(look.text for look in looks))
     return int(any(look.is_lacking for look in looks))
 

@@ -343,6 +343,75 @@ def test_code_tasks_carry_their_tests(tmp_path):
     )
 
 
+def code_rows(folder, *rows, **columns):
+    """A data set of code tasks, one a row of (question, solution, tests)."""
+    keys = ("q", "s", "t")
+    path = write(folder, "code.jsonl", [dict(zip(keys, row)) for row in rows])
+    columns = {"question": "q", "solution": "s", "tests": "t"} | columns
+    return Dataset(name="files", train=path, decontaminate=False, columns=columns)
+
+
+DOUBLE = "def double(x):\n    return 2 * x"
+HALF = "def half(x):\n    return x"
+CODE_ROWS = (
+    ("Double it.", DOUBLE, ["assert double(3) == 6"]),
+    ("Halve it.", HALF, ["assert half(3) == 1.5"]),
+    ("Print twice the number.", "print(2 * int(input()))", {"inputs": ["3"], "outputs": ["6"]}),
+    ("Double it, by numpy.", DOUBLE, "import numpy as np\nassert np.all(double(3) == 6)"),
+    ("Double it, untested.", DOUBLE, "print(double(3))"),
+    ("Double it by an array.", f"import numpy\n{DOUBLE}", "assert double(3) == 6"),
+)
+
+
+def test_code_tasks_whose_tests_decide_nothing_are_left_out(tmp_path):
+    splits, dropped = load_problems(code_rows(tmp_path, *CODE_ROWS), 0)
+    assert splits["train"]["question"].tolist() == ["Double it.", "Print twice the number."]
+    assert [row["reason"] for row in dropped] == [
+        "the tests import numpy; the sandbox has only Python's standard library",
+        "the tests assert nothing",
+        "its own solution fails its tests (AssertionError)",
+        "its own solution fails its tests (No module named 'numpy')",
+    ]
+
+
+def test_code_tasks_without_solutions_are_taken_as_they_are(tmp_path):
+    splits, _ = load_problems(code_rows(tmp_path, CODE_ROWS[1], solution=None), 0)
+    assert len(splits["train"]) == 1
+
+
+def test_a_code_set_that_fails_its_own_tests_is_refused(tmp_path):
+    message = "no problem of train is usable .its own solution fails its tests .AssertionError"
+    with pytest.raises(StudyError, match=message):
+        load_problems(code_rows(tmp_path, CODE_ROWS[1]), 0)
+
+
+def test_a_code_set_whose_tests_assert_nothing_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="no usable problem in it .the tests assert nothing"):
+        load_problems(code_rows(tmp_path, CODE_ROWS[4]), 0)
+
+
+def test_only_as_many_solutions_are_tried_as_problems_are_asked_for(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        problems,
+        "faults_of_solutions",
+        lambda rows, seconds: tried.append(len(rows)) or pd.Series("", rows.index),
+    )
+    dataset = code_rows(tmp_path, *CODE_ROWS[:3]).model_copy(update={"n_train": 2})
+    load_problems(dataset, 0)
+    assert tried == [2]
+
+
+def test_setup_code_runs_before_the_tests(tmp_path):
+    """MBPP's column map as docs/datasets.md shows it."""
+    row = {"text": "q", "code": "class Node: pass\ndef kind(n):\n    return type(n).__name__"}
+    row |= {"test_list": ["assert kind(root) == 'Node'"], "test_setup_code": "root = Node()"}
+    columns = {"question": "text", "solution": "code", "tests": "{test_setup_code}\n{test_list}"}
+    path = write(tmp_path, "mbpp.jsonl", [row])
+    dataset = Dataset(name="files", train=path, decontaminate=False, columns=columns)
+    assert len(load_problems(dataset, 0)[0]["train"]) == 1
+
+
 def test_tests_decide_on_real_code(tmp_path):
     from wcse_lib.verdicts import sandbox
 

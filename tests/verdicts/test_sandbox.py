@@ -198,3 +198,33 @@ def test_extract_code():
     start = time.process_time()
     extract_code("```python\n" * 50_000)
     assert time.process_time() - start < 5
+
+
+def test_code_runs_as_a_module_in_the_main_thread():
+    """Look-ups of the module, signals, processes, real annotations and a byte order mark."""
+    code = (
+        "\ufeffimport __main__, concurrent.futures, dataclasses, multiprocessing, pickle, signal, sys, typing\n"
+        "@dataclasses.dataclass\nclass Point:\n    x: int\n    def to(self, other: 'Point') -> int: return 1\n"
+        "def square(x): return x * x\n"
+        "def by_processes(xs):\n    queue = multiprocessing.Queue()\n"
+        "    one = multiprocessing.Process(target=queue.put, args=(xs[0],))\n    one.start()\n    one.join()\n"
+        "    with multiprocessing.Pool() as pool: squares = pool.map(square, xs)\n"
+        "    with concurrent.futures.ProcessPoolExecutor() as pool: again = list(pool.map(square, xs))\n"
+        "    return queue.get(), squares, again\n"
+        "def by_signal():\n    found = []\n    signal.signal(signal.SIGALRM, lambda *of: found.append(1))\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 0.01)\n    while not found: pass\n    return found\n"
+    )
+    tests = (
+        "assert by_processes([2, 3]) == (2, [4, 9], [4, 9])\n"
+        "assert by_signal() == [1]\n"
+        "assert pickle.loads(pickle.dumps(Point(3))) == Point(3)\n"
+        "assert dataclasses.fields(Point)[0].type is int\n"
+        "assert typing.get_type_hints(Point.to)['other'] is Point\n"
+        "assert __main__.square is sys.modules[__name__].square is square\n"
+    )
+    assert run_tests(code, tests) == ("correct", "the tests passed")
+
+
+def test_a_forked_copy_of_the_code_cannot_pass_for_it():
+    code = "import os\nif os.fork() == 0:\n    def f(x): return x + 1\nelse:\n    os.wait()\n    def f(x): return x\n"
+    assert run_tests(code, TESTS)[0] == "incorrect"

@@ -29,6 +29,7 @@ _TAG = re.compile(
     + re.escape(_CLOSES_ALL)
 )
 _QUOTES = ("`", "'", '"')  # a tag in them is spoken of, and no tag
+_FENCE = "```"
 _BEFORE_ANSWER = re.compile(r"\s*(?:<\|message\|>|<\|start_response\|>)?\s*", re.I)
 
 
@@ -73,7 +74,10 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     thought, start = "", 0  # the kind of thought that is open, and where speech begins
     for tag in _TAG.finditer(text):
         kind, closing = _TAGS.get(tag.group().lower(), _NO_TAG)
-        if text.endswith(_QUOTES, 0, tag.start()) or text.startswith(_QUOTES, tag.end()):
+        start_of_tag, end_of_tag = tag.span()
+        is_quoted = text.endswith(_QUOTES, 0, start_of_tag) or text.startswith(_QUOTES, end_of_tag)
+        is_fenced = text.endswith(_FENCE, 0, start_of_tag) or text.startswith(_FENCE, end_of_tag)
+        if is_quoted and not is_fenced:
             continue
         if closing and not thought:
             thought = kind

@@ -11,7 +11,7 @@ from wcse_lib.plan import copies
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
 from wcse_lib.store import StudyError, folded
 from wcse_lib.study import Dataset, Study, Verification
-from wcse_lib.verdicts import solutions_faults
+from wcse_lib.verdicts import faults_of_solutions
 
 Splits = dict[str, pd.DataFrame]
 NANO_LEVELS = (1, 2, 3, 4)
@@ -170,7 +170,7 @@ class _Trial:
         while len(solved) < n and len(rest):
             n_tried = n - len(solved)
             tried, rest = rest.iloc[:n_tried], rest.iloc[n_tried:]
-            faults = solutions_faults(tried, self.seconds)
+            faults = faults_of_solutions(tried, self.seconds)
             for problem_id, fault in zip(tried["problem_id"], faults):
                 if fault:
                     self.dropped.append(drop(split, problem_id, fault))

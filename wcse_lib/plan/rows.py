@@ -19,12 +19,12 @@ from wcse_lib.store import (
     is_chat,
     is_parts,
     name_of,
-    read_spelt,
+    read_list,
     read_table,
     words_of,
 )
 from wcse_lib.study import ANY_OF, Columns, Dataset, resolve
-from wcse_lib.verdicts import open_task, task_score, tests_fault, with_entry_point
+from wcse_lib.verdicts import fault_of_tests, open_task, task_score, with_entry_point
 
 COLUMNS = ["problem_id", "question", "answer", "level", "reference", "tests"]
 # A line that holds its answer, and is not only that.
@@ -138,7 +138,7 @@ def _several(row: TableRow, columns: Columns) -> list[str] | None:
     """The items of an answer that is a list, or a text that spells one; None of any other."""
     value = None if "{" in columns.answer else row.value(columns.answer)
     if columns.answer_list and isinstance(value, str):
-        value = read_spelt(value, lambda spelt: isinstance(spelt, list))
+        value = read_list(value, lambda items: True)
     if not isinstance(value, list) or is_chat(value) or is_parts(value):
         return None
     return [words_of(item, columns.answer) for item in value]
@@ -159,7 +159,7 @@ def _why_unusable(problem: dict, columns: Columns, levels: set[str] | None) -> s
     if levels is not None and problem["level"] not in levels:
         return "its level is not among dataset.levels"
     if columns.tests:
-        return tests_fault(problem["question"], problem["tests"])
+        return fault_of_tests(problem["question"], problem["tests"])
     return "" if problem["answer"].strip() else "no answer can be read from the answer field"
 
 

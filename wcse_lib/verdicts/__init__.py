@@ -1,7 +1,7 @@
 """Whether one sample is right: by its answer, by tests in a sandbox, or by a task."""
 
 from wcse_lib.verdicts.check import KEY_COLUMNS, VERDICTS, verifier
-from wcse_lib.verdicts.execute import solutions_faults, tests_fault
+from wcse_lib.verdicts.execute import fault_of_tests, faults_of_solutions
 from wcse_lib.verdicts.forms import with_entry_point
 from wcse_lib.verdicts.judgements import (
     JUDGED,
@@ -38,16 +38,16 @@ __all__ = [
     "answer_lists",
     "as_judgements",
     "decided",
+    "fault_of_tests",
+    "faults_of_solutions",
     "judged_rows",
     "majorities",
     "metric_words",
     "open_task",
     "reason_kind",
-    "solutions_faults",
     "spoken",
     "student_scores",
     "task_score",
-    "tests_fault",
     "verifier",
     "with_entry_point",
     "with_judgements",

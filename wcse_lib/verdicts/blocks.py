@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from wcse_lib.verdicts.names import compiles
+from wcse_lib.verdicts.names import compiles, does_something
 
 # lists and quotes may stand before a fence
 FENCE = re.compile(
@@ -70,10 +70,10 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def reads_as_code(text: str) -> bool:
-    """Whether a text is Python that does more than name something, or the body of a function."""
-    if text[:1].isspace():
-        return compiles(f"def function():\n{text}\n")
-    return compiles(text) and not compiles(f"[\n{text}\n]") and bool(text.strip())
+    """Whether a text is Python that does something, or the body of a function."""
+    body = textwrap.dedent(text)
+    as_body = "def function():\n" + textwrap.indent(body, "    ")
+    return does_something(body) and (compiles(text) or compiles(as_body))
 
 
 def _with_fences(text: str) -> str:

@@ -153,8 +153,8 @@ def _call(given: Any, expected: Any) -> tuple[Any, Any]:
     """A case of a function. A text holds one JSON value a line, as in LiveCodeBench."""
     if isinstance(given, dict):
         return {"kwargs": given}, expected
-    if isinstance(given, list):
-        return {"args": given}, expected
+    if isinstance(given, list | tuple):
+        return {"args": list(given)}, expected
     if isinstance(given, str):
         return {"args": [_loose(line) for line in given.splitlines()]}, _loose(expected)
     return {"args": [given]}, expected

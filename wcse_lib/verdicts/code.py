@@ -146,16 +146,11 @@ def _is_sketch(definition: ast.stmt) -> bool:
 
 
 def _last_of(blocks: list[Block]) -> Block:
-    """The last block that does something: one that says that it is Python before others, one that only calls last."""
-    acting = [block for block in blocks if not _only_calls(block.code)] or blocks
-    return ([block for block in acting if block.is_python] or acting)[-1]
-
-
-def _only_calls(code: str) -> bool:
-    try:
-        return all(isinstance(statement, ast.Expr) for statement in parse(code).body)
-    except UNREADABLE:
-        return False
+    """The last block that is code and says so, or is code, or says so; else the last."""
+    code = [block for block in blocks if reads_as_code(block.code)]
+    labelled = [block for block in blocks if block.is_python]
+    both = [block for block in code if block.is_python]
+    return (both or code or labelled or blocks)[-1]
 
 
 def _code_in_prose(text: str) -> str:

@@ -42,12 +42,12 @@ def _limits(seconds: float) -> sandbox.Limits:
     return sandbox.Limits(wall_seconds=2 * seconds, cpu_seconds=math.ceil(seconds))
 
 
-def tests_fault(question: str, tests: str) -> str:
+def fault_of_tests(question: str, tests: str) -> str:
     """Why tests can decide about nobody's code here, or "": nothing is run to find out."""
     return program("", question, tests).fault
 
 
-def solutions_faults(problems: pd.DataFrame, seconds: float) -> pd.Series:
+def faults_of_solutions(problems: pd.DataFrame, seconds: float) -> pd.Series:
     """Why each problem's own solution (`reference`) does not pass its `tests`, or "" where it does.
 
     A solution is read as a sample is. Without a solution, or where the sandbox does not start, nothing is found.

@@ -26,7 +26,11 @@ from wcse_lib.verdicts.reasons import ONLY_STANDARD, UnusableTests
 from wcse_lib.verdicts.runner import SOLUTION_MODULES
 
 CANDIDATES = {"candidate", "f", "fn", "func", "function", "solution"}
-TEST_RUNNERS = {"unittest", "pytest", "doctest"}
+# what finds and runs tests by itself
+RUNNERS = {"unittest.main", "pytest.main", "doctest.testmod"}
+ENDS = {f"{name}({status})" for name in ("sys.exit", "exit", "quit") for status in ("", "0")}
+# with these the tests may reach the code without its names
+BY_TEXT = {"eval", "exec", "getattr", "globals", "locals", "vars", "__import__", "sys", "importlib"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -103,9 +107,14 @@ def _script(source: str, entry_point: str) -> Script:
         for text, statements in zip(shown, body):
             parts.append((text[:100], future + "\n".join(map(ast.unparse, statements))))
     except UNREADABLE as error:
-        raise UnusableTests(f"the tests do not compile: {error}") from error
+        message, line = getattr(error, "msg", error), getattr(error, "lineno", None)
+        place = f" (line {line})" if line else ""
+        raise UnusableTests(f"the tests do not compile: {message}{place}") from error
     names = names_of("\n".join(shown))
     needed = names.used - names.bound - BUILTINS | _imported_from_solution(tree)
+    imports_code = bool(imported_modules(tree) & set(SOLUTION_MODULES))
+    if not (needed or imports_code or names.used & BY_TEXT):
+        raise UnusableTests("the tests use nothing of the code")
     return Script(tuple(parts), tuple(collected), frozenset(needed))
 
 
@@ -119,16 +128,30 @@ def _with_guarded(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _without_runners(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements without calls such as `unittest.main()`: what they would find is collected here."""
-    return [statement for statement in body if not _calls_runner(statement)]
+    """The statements without `unittest.main()` and its like, whose tests are collected here, and `sys.exit(0)`."""
+    origins: dict[str, str] = {}  # of imported names, which may be others in the tests
+    for node in body:
+        if isinstance(node, ast.Import):
+            origins |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                origins[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    kept = []
+    for statement in body:
+        is_definition = isinstance(statement, Function | ast.ClassDef)
+        ends = ast.unparse(statement) in ENDS
+        if is_definition or not (ends or _calls_runner(statement, origins)):
+            kept.append(statement)
+    return kept
 
 
-def _calls_runner(statement: ast.stmt) -> bool:
-    if isinstance(statement, Function | ast.ClassDef):
-        return False
-    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    runners = {f"{package}.main" for package in TEST_RUNNERS} | {"doctest.testmod"}
-    return any(ast.unparse(function) in runners for function in calls)
+def _calls_runner(statement: ast.stmt, origins: dict[str, str]) -> bool:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            if origins.get(first, first) + dot + rest in RUNNERS:
+                return True
+    return False
 
 
 def _refuse_missing(tree: ast.Module) -> None:

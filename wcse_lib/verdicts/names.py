@@ -45,6 +45,15 @@ def compiles(source: str) -> bool:
     return True
 
 
+def does_something(source: str) -> bool:
+    """Whether a source parses and does more than look up, call or annotate, as words of prose may."""
+    try:
+        body = parse(source).body
+    except UNREADABLE:
+        return False
+    return any(not isinstance(statement, ast.Expr | ast.AnnAssign) for statement in body)
+
+
 @lru_cache(maxsize=256)
 def names_of(source: str) -> Names:
     """The names of a source; of one that does not parse, the functions and classes that it seems to define."""
