@@ -47,6 +47,7 @@ MARKED = {
     "[PYTHON] around a fence": f"[PYTHON]\n{BLOCK}[/PYTHON]\n[TESTS]\nassert area(2) == 5\n[/TESTS]",
     "[/PYTHON] alone": f"{SOLUTION}[/PYTHON]",
     "a tag of HTML": f"<code>\n{SOLUTION}</code>",
+    "tags of HTML": f'<pre><code class="py">\n{SOLUTION}</code></pre>\nDone.',
     "LaTeX": f"\\begin{{minted}}{{python}}\n{SOLUTION}\\end{{minted}}",
     "a label with more": f"{F}{{.python .numberLines}}\n{SOLUTION}{F}",
     "an annotation before": f"Solution: code\n{F}\n{SOLUTION}{F}",

@@ -17,7 +17,7 @@ QUOTE = re.compile(r"[ \t]*>[ \t]?")
 MOST_INDENTED = 3  # a deeper fence than this, seen from the one that opened a block, is part of it
 TAG = "~" * 12  # the fence that stands for a tag
 OPENING = re.compile(
-    r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|<(?:code|python|solution)>)[ \t]*$)|\[PYTHON\]"
+    r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|(?:<pre>)?<(?:code|python|solution)\b[^>\n]*>)[ \t]*$)|\[PYTHON\]"
     r"|^[ \t]*\\begin\{(?:lstlisting|minted|verbatim)\}.*$",
     re.M,
 )
