@@ -85,6 +85,8 @@ def test_an_end_that_is_not_known_is_a_stop_or_where_max_tokens_are_used_up_a_cu
         ([{"type": "output_text", "text": "1"}, {"type": "output_text", "text": "2"}], "12"),
         ([{"text": "12"}], "12"),
         (["1", "2"], "12"),
+        ([["1"], [{"text": "2"}]], "12"),
+        ({"parts": [{"text": "12"}]}, "12"),
         ({"type": "text", "text": "12"}, "12"),
         ([{"type": "text", "text": {"value": "12"}}], "12"),
         ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "12"}], "12"),
@@ -235,6 +237,7 @@ def test_usage_in_other_words():
         ({"choices": [{"error": {"code": 502, "message": "Provider down"}}]}, 502),
         ({"choices": [], "error": {"code": 503}}, 503),
         ({"error": {"message": "who knows"}}, 500),
+        ({"Error": {"Message": "Unauthorized"}}, 401),
     ],
 )
 def test_an_error_inside_a_200_counts_as_its_code_or_words_and_costs_nothing(body, status):
@@ -244,6 +247,21 @@ def test_an_error_inside_a_200_counts_as_its_code_or_words_and_costs_nothing(bod
     assert failure.status == status
     assert failure.stops == (status in (400, 401, 402, 403, 404))
     assert not failure.maybe_billed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}},
+        {"choices": [], "prompt_filter_results": [{"content_filter_results": {}}]},
+    ],
+)
+def test_an_answer_that_a_filter_left_empty_is_the_prompts_own_failure(body):
+    with pytest.raises(ErrorInReply) as caught:
+        read_reply(body, CALL, 8, PRICES)
+    failure = read_failure(caught.value, KEY, 5)
+    assert failure.is_filter
+    assert "a content filter left no answer" in str(failure)
 
 
 def test_a_text_beside_an_error_may_be_billed():

@@ -17,9 +17,7 @@ NO_API = (501, 505)  # and so do not these failures
 WORDS_SHOWN = 300  # characters of what a server says
 MOST_READ = 200_000  # characters of an answer that are looked at for them
 # In which keys servers put what they say, and how they number it.
-MESSAGES = (
-    "message detail msg error_msg status_msg error_message description reason title error".split()
-)
+MESSAGES = "message detail msg error_msg status_msg error_message description reason title text error".split()
 CODES = "code status status_code http_status error_code type".split()
 HTTP_STATUS = re.compile(r"[345]\d\d$")
 NEVER_STOOD = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "PoolTimeout")
@@ -29,7 +27,7 @@ QUOTA = re.compile(
 )
 FILTER = re.compile(
     r"(?i)content[_ ]?(filter|policy|management)|responsible ?ai|safety (system|filter)|moderation"
-    r"|data_?inspection|sensitive[_ ](content|word|info)|\bflagged\b|recitation|prohibited[_ ]content"
+    r"|data_?inspection|sensitive[_ ](content|word|info)|\bflagged\b|recitation|prohibited[_ ]content|block_?reason"
 )
 # The HTTP status that an error's words stand for, where an answer says 200 and names no such status.
 STATUS_OF_WORDS = {
@@ -178,10 +176,22 @@ def error_in(body: Any) -> Any:
         return error_in(body[0])
     if not isinstance(body, dict):
         return None
+    words = json.dumps(body, ensure_ascii=False)
+    body = _with_small_keys(body)
     for name in ("error", "errors", "fault", "base_resp"):
         if body.get(name):
             return body if body[name] is True else body[name]
-    return body if any(body.get(name) for name in MESSAGES) else None
+    if any(body.get(name) for name in MESSAGES):
+        return body
+    if FILTER.search(words):
+        return {"code": 400, "message": f"a content filter left no answer: {words}"}
+    return None
+
+
+def _with_small_keys(body: dict) -> dict:
+    """A mapping in which `Error` and `Message` are found as `error` and `message`; a key that is so already wins."""
+    small = {str(name).lower(): value for name, value in body.items() if value}
+    return small | body
 
 
 def _said(body: Any) -> str:
@@ -190,6 +200,7 @@ def _said(body: Any) -> str:
         return "; ".join(_said(part) for part in body)
     if not isinstance(body, dict):
         return str(body)
+    body = _with_small_keys(body)
     said = [_said(body[name]) for name in MESSAGES if body.get(name)]
     raw = body.get("metadata")
     if isinstance(raw, dict) and raw.get("raw"):  # a provider's error, passed on

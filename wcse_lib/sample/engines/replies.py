@@ -158,6 +158,8 @@ def _parts(content: Any) -> Iterator[_Part]:
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             yield _Part("text", part)
+        elif isinstance(part, list):
+            yield from _parts(part)
         elif isinstance(part, dict):
             kind = str(part.get("type") or "").lower()
             if "refusal" in kind or "refusal" in part:
@@ -165,7 +167,8 @@ def _parts(content: Any) -> Iterator[_Part]:
             elif any(word in kind for word in ("think", "reason")) or "thinking" in part:
                 yield _Part("thought", _joined(part))
             else:
-                yield _Part("text", _joined(part.get("text") or part.get("content")))
+                written = part.get("text") or part.get("content") or part.get("parts")
+                yield _Part("text", _joined(written))
 
 
 def _text_of(kind: str, parts: list[_Part]) -> str:
