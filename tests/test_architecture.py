@@ -30,6 +30,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.engines.continuous",
         "sample.engines.hf",
         "sample.engines.picking",
+        "sample.positions",
         "sample.prompts",
         "train.attempt",
         "train.models",

@@ -20,7 +20,7 @@ import typer
 
 import wcse_lib
 from wcse_lib.budget import unspent
-from wcse_lib.plan import expand, is_grid, look_ahead, packages, pilot_study, power_sentences
+from wcse_lib.plan import expand, is_grid, limits, look_ahead, packages, pilot_study, try_study
 from wcse_lib.store import StudyError, count_rows, is_complete, locked, read_json, write_json
 from wcse_lib.study import (
     STAGES,
@@ -137,6 +137,8 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
     if study.pilot and not study.pilot.folder:
         pilot = pilot_study(study)
         print(f"== {pilot.study}", flush=True)
+        if not (resolve(outputs) / pilot.study / "01_plan" / "plan.json").exists():
+            try_study(study)  # the pilot has no students, and is paid for before 01 sees them
         # 01 needs all of the pilot
         _run_study(pilot, _written(pilot, outputs), machine, outputs, "03_verify")
     todo = [step for step in steps(study) if step.stage <= last]
@@ -151,7 +153,8 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
             _execute(folder, step, _parameters(study, step, params, machine, outputs), machine)
             print(f"{step}: done in {time.monotonic() - clock:.0f} s", flush=True)
             if step.stage == "01_plan":
-                _say_limits(Run(folder))
+                for sentence in limits(Run(folder)):
+                    print(f"  {sentence}", flush=True)
         if last == STAGES[-1]:
             from wcse_lib.report import write_report
 
@@ -173,12 +176,6 @@ def _check_packages(
             f"not installed here, and needed for the training: {', '.join(lacking)}; install them, "
             f"or change training in {params}"
         )
-
-
-def _say_limits(run: Run) -> None:
-    """Before anything is drawn: what this study could not show, and which arms spend less than their share."""
-    for sentence in [*power_sentences(run), *unspent(run.plan.arms)]:
-        print(f"  {sentence}", flush=True)
 
 
 def _written(study: Study, outputs: str) -> str:

@@ -49,6 +49,16 @@ def results(run):
     return evaluation.evaluate(run, [BASE], Machine())
 
 
+def test_students_stop_where_arms_do(tmp_path):
+    """Else a base that goes on after its answer scores 0, and any training beats it by stopping."""
+    shots = tmp_path / "mine.txt"
+    shots.write_text("Ask: 1+1\nSay: 2\n\nAsk: {question}\nSay:")
+    prompt = {"style": "plain", "shots": str(shots)}
+    made = lay_examples(tmp_path / "out", sampling={"stop": ["\n\n", "###"]}, prompt=prompt)
+    stops = {decoding.stop for _, decoding in evaluation.decodings(made).values()}
+    assert stops == {("\nAsk:", "\n\n", "###")}
+
+
 @pytest.mark.parametrize(
     "set_name, metric, decoding, n, value",
     [

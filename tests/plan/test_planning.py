@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.budget import ledger, matching
+from wcse_lib.nano import MODELS
 from wcse_lib.plan import expected, explorer, pilot, power
 from wcse_lib.store import StudyError, read_json, read_parquet, write_json, write_parquet
 from wcse_lib.study import Run, check_study
@@ -212,8 +214,11 @@ def test_negative_prices_and_damaged_checkpoints(tmp_path, monkeypatch):
             plan(tmp_path / "out", GEMMA | {"wc": GEMMA["wc"] | {key: 0.0}})
 
 
+NO_WEIGHTS = shutil.ignore_patterns("config.json", "*.safetensors")
+
+
 def checkpoint(folder, **config):
-    """A checkpoint of 2,000 parameters, 1,000 of them embeddings."""
+    """A checkpoint of 2,000 parameters, 1,000 of them embeddings, with nano's tokenizer."""
     keys = {
         "num_hidden_layers": 1,
         "hidden_size": 10,
@@ -226,6 +231,7 @@ def checkpoint(folder, **config):
         keys,
         {"model.embed_tokens.weight": [100, 10], "model.layers.0.mlp.weight": [10, 100]},
     )
+    shutil.copytree(MODELS / "nano-wc", folder, ignore=NO_WEIGHTS, dirs_exist_ok=True)
     return {"model": str(folder)}
 
 

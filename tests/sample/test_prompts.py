@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import ROOT
+from made_tokenizers import made_tokenizer
 
 from wcse_lib import answers
 from wcse_lib.sample.prompts import (
@@ -73,29 +74,8 @@ QUESTION = "Ann has 3 pens and buys 4. How many?"
 
 def family(name):
     """A byte-level tokenizer with the special tokens, post-processing and template of a model family."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from tokenizers import decoders as d
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast
-
-    bos, adds, special, template = FAMILIES[name]
-    words = [
-        "<end>",
-        *([bos] if bos else []),
-        *special,
-        *sorted(pre_tokenizers.ByteLevel.alphabet()),
-    ]
-    raw = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, []))
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), d.ByteLevel()
-    if adds:
-        raw.post_processor = TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, words.index(bos))]
-        )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token=bos, eos_token="<end>", extra_special_tokens=special
-    )
-    tokenizer.chat_template = template
-    return tokenizer
+    bos, adds_bos, special, template = FAMILIES[name]
+    return made_tokenizer(template, special, bos=bos, adds_bos=adds_bos)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -235,6 +215,14 @@ def test_own_examples(tmp_path):
         shots(Prompt(shots="no_such_file"))
 
 
+def test_the_studys_stops_come_after_the_styles_own():
+    """One set of stops for arms, students and validation: each text once, in a fixed order."""
+    shown = Prompt(style="plain", shots="gsm8k_8shot")
+    (own,) = stops(shown)
+    assert stops(shown, ["###", own, "###", "\n\n"]) == (own, "###", "\n\n")
+    assert stops(Prompt(), ["###"]) == ("###",)
+
+
 def test_the_hash_covers_everything(tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("1+1=2")
@@ -244,6 +232,7 @@ def test_the_hash_covers_everything(tmp_path):
         Prompt(template="Q {question}"),
         Prompt(system="Be brief."),
         Prompt(thinking=True),
+        Prompt(system="Be brief.", thinking=True),
         Prompt(shots="gsm8k_8shot"),
         Prompt(shots="math_4shot"),
         Prompt(shots=str(path)),

@@ -55,7 +55,6 @@ def test_good_rows_pass(tokenizer):
     [
         ({"input_ids": [BOS, BOS, 20, EOS], "labels": [MASKED, MASKED, 20, EOS]}, "2 BOS"),
         ({"input_ids": [BOS, 20, BOS, 20, EOS], "labels": [MASKED] * 3 + [20, EOS]}, "2 BOS"),
-        ({"input_ids": [20, 21, EOS], "labels": [MASKED, 21, EOS]}, "0 BOS"),
         ({"input_ids": [BOS, 20, EOS], "labels": [MASKED] * 3}, "all 3 labels are masked"),
         ({"input_ids": [BOS, 20, 21], "labels": [MASKED, 20, 21]}, "end token 2 is not trained"),
         ({"input_ids": [BOS, 20, EOS], "labels": [MASKED, 20, MASKED]}, "differ"),
@@ -66,6 +65,20 @@ def test_good_rows_pass(tokenizer):
 def test_bad_rows_are_refused_by_number_and_reason(tokenizer, row, reason):
     with pytest.raises(ValueError, match=f"row 2: .*{reason}"):
         check_row(row, 2, tokenizer, EOS)
+
+
+def test_a_row_has_the_bos_that_sampling_gives_its_prompt(tokenizer, base):
+    """Without BOS where the tokenizer adds none; with it where it adds one: the rule of `prompt_ids`."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    row = {"input_ids": [20, 21, EOS], "labels": [MASKED, 21, EOS]}
+    check_row(row, 0, tokenizer, EOS)
+    adding = AutoTokenizer.from_pretrained(base)
+    bos = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", BOS)])
+    adding.backend_tokenizer.post_processor = bos
+    with pytest.raises(ValueError, match="row 2: .*0 BOS.*begins every text with it"):
+        check_row(row, 2, adding, EOS)
 
 
 def test_a_bos_that_marks_turns_may_recur_but_not_lead_twice(chat):

@@ -1,5 +1,7 @@
 """04 as a whole: learning rates, likelihoods, exports, curves and the table of reports."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +11,14 @@ from wcse_lib import budget, pipeline
 from wcse_lib import train as training
 from wcse_lib.evaluate import stage as evaluation
 from wcse_lib.plan import make_plan
-from wcse_lib.sample import load_tokenizer
+from wcse_lib.sample import HFEngine, Positions, load_tokenizer
+from wcse_lib.sample.engines import Output
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json
 from wcse_lib.study import Machine, Run, resolve_model
-from wcse_lib.train import likelihood
+from wcse_lib.train import likelihood, rows, stage
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.rows import encoded_rows, write_rows
+from wcse_lib.verdicts import verifier
 
 STUDENT = "small.se.high"
 
@@ -51,6 +55,32 @@ def test_of_several_learning_rates_validation_chooses(trained, report):
     assert report["learning_rate"] == row.learning_rate == 1e-4
     assert row.validation_accuracy == second["accuracy"]
     assert report["spent_flops"] == 2 * 6 * report["n_parameters"] * report["n_tokens"]
+
+
+def test_validation_stops_where_arms_do(tmp_path, monkeypatch):
+    run = lay_examples(tmp_path, sampling={"max_tokens": 80, "stop": ["###"]})
+    asked = []
+
+    def generate(engine, requests, decoding):
+        asked.append(decoding.stop)
+        return [Output(request.key, "#### 1", 1, 1, "stop") for request in requests]
+
+    monkeypatch.setattr(HFEngine, "generate", generate)
+    tokenizer = load_tokenizer(resolve_model("nano-student"))
+    with verifier("auto") as verify:
+        stage._validator(run, STUDENT, verify)(SimpleNamespace(), tokenizer, 1)
+    assert asked == [("###",)]
+
+
+def test_rows_that_the_model_cannot_hold_are_left_out_and_counted(tmp_path, monkeypatch):
+    run = lay_examples(tmp_path)
+    monkeypatch.setattr(rows, "read_positions", lambda model: Positions(60, "n_positions"))
+    dropped = []
+    tokenizer = load_tokenizer(resolve_model("nano-student"))
+    kept = list(encoded_rows(run, STUDENT, tokenizer, dropped.append))
+    lengths = [len(row["input_ids"]) for row in kept]
+    assert max(lengths) <= 60 < run.study.training.max_tokens
+    assert set(pd.concat(dropped)["reason"]) == {"longer than 60 tokens"}
 
 
 def test_what_a_training_leaves(trained):

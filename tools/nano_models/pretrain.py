@@ -163,7 +163,7 @@ def new_model(recipe: Recipe, tokenizer):
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=recipe.width**-0.5,  # the usual 0.02 makes such widths start late
         bos_token_id=tokenizer.bos_token_id,

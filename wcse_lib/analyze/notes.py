@@ -15,7 +15,7 @@ from wcse_lib.analyze.words import (
     judge_words,
 )
 from wcse_lib.budget import unspent
-from wcse_lib.store import read_json
+from wcse_lib.store import parts, query, read_json
 from wcse_lib.study import Run, Study
 from wcse_lib.verdicts import PRIMARY_METRIC
 
@@ -25,6 +25,8 @@ MATCHED_BY = {  # rules of `budget.match` other than by cost
     "examples": "expected number of examples",
     "coverage": "expected coverage",
 }
+MANY = 0.01  # share of truncated samples that is worth a sentence
+GREEDY, SAMPLED = "greedy", "sampled"
 PROMPTS_COUNTED = {
     "once": "once a problem",
     "each": "with every sample",
@@ -46,6 +48,7 @@ def notes(
     found += _overspent(tables)
     found += _lost_samples(tables)
     found += _students(run)
+    found += _cut_answers(run)
     return found
 
 
@@ -121,7 +124,7 @@ def _overspent(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     for row in tables["quality"].itertuples():
-        if row.n_truncated > 0.01 * row.n_samples:
+        if row.n_truncated > MANY * row.n_samples:
             yield f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
         if row.n_unverifiable:
             yield f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget} are unverifiable and left out."
@@ -133,12 +136,44 @@ def _students(run: Run) -> Iterator[str]:
     for student in trained:
         n_dropped = read_json(run.path("04", student, "report.json"))["n_dropped_long"]
         if n_dropped:
-            yield f"{n_dropped} examples of {student} were longer than training.max_tokens and left out."
+            yield (
+                f"{n_dropped} examples of {student} were longer than training.max_tokens, or than its model holds, and"
+                " left out."
+            )
     if trained and len(run.study.training.seeds) > 1:
         yield (
             "Intervals of students' differences count problems and training seeds as drawn; p values, corrected or not,"
             " problems alone."
         )
+
+
+def _cut_answers(run: Run) -> Iterator[str]:
+    """Students whose held-out answers were cut: these count as wrong, however good the reasoning was."""
+    shares = []
+    for student in run.plan.students:
+        for decoding in (GREEDY, SAMPLED):
+            n, n_cut = _counted(run, student, decoding)
+            if n_cut > MANY * n:
+                shares.append(f"{student} {100 * n_cut / n:.0f} % of {n:,} ({decoding})")
+    if shares:
+        yield (
+            f"Held-out answers cut at evaluation.max_tokens, which count as wrong: {', '.join(shares)}. Who goes on"
+            " after an answer is measured by stopping, too; see sampling.stop."
+        )
+
+
+def _counted(run: Run, student: str, decoding: str) -> tuple[int, int]:
+    """Of the samples that were verified how many there are, and how many were cut; zeros where none are here."""
+    samples = parts(run.path("05", student, decoding))
+    if not samples:
+        return 0, 0
+    counts = query(
+        """SELECT count(*) AS n, count(*) FILTER (finish_reason = 'length') AS n_cut
+        FROM samples SEMI JOIN verdicts USING (author, problem_id, sample_index)""",
+        samples=samples,
+        verdicts=run.path("05", student, f"verdicts-{decoding}.parquet"),
+    ).iloc[0]
+    return int(counts["n"]), int(counts["n_cut"])
 
 
 def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:

@@ -66,10 +66,10 @@ def model_of(run: Run, student: str) -> tuple[str, str | None]:
 
 
 def decodings(run: Run) -> dict[str, tuple[int, sample.Decoding]]:
-    """By name how many samples of a problem are drawn, and how."""
-    how = run.study.evaluation
-    greedy = sample.Decoding(temperature=0.0, max_tokens=how.max_tokens)
-    sampled = sample.Decoding(how.temperature, how.top_k, how.top_p, how.max_tokens)
+    """By name how many samples of a problem are drawn, and how; they end where arms' samples do."""
+    how, stop = run.study.evaluation, sample.stops(run.study.prompt, run.study.sampling.stop)
+    greedy = sample.Decoding(temperature=0.0, max_tokens=how.max_tokens, stop=stop)
+    sampled = sample.Decoding(how.temperature, how.top_k, how.top_p, how.max_tokens, stop)
     return {GREEDY: (1, greedy), SAMPLED: (how.n_samples, sampled)}
 
 

@@ -4,8 +4,9 @@ from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.pilot import pilot_study
+from wcse_lib.plan.planner import try_study
 from wcse_lib.plan.preview import look_ahead, preview
-from wcse_lib.plan.stage import checks, make_plan, study_from
+from wcse_lib.plan.stage import checks, limits, make_plan, study_from
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.tables import (
     arms_table,
@@ -16,6 +17,7 @@ from wcse_lib.plan.tables import (
     read_forecast,
     students_table,
 )
+from wcse_lib.plan.trial import shown_prompts
 from wcse_lib.study import MAIN
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "explore",
     "is_grid",
     "left_out",
+    "limits",
     "look_ahead",
     "make_plan",
     "near_duplicates",
@@ -38,6 +41,8 @@ __all__ = [
     "preview",
     "problems_table",
     "read_forecast",
+    "shown_prompts",
     "students_table",
     "study_from",
+    "try_study",
 ]

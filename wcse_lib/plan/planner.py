@@ -23,6 +23,7 @@ from wcse_lib.plan.expected import best_shares, matching_curves
 from wcse_lib.plan.pilot import PilotCounts, pilot_folder, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
 from wcse_lib.plan.students import list_students
+from wcse_lib.plan.trial import authors, try_author
 from wcse_lib.sample import samples_in_file
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
@@ -33,6 +34,7 @@ from wcse_lib.study import (
     PlannedArm,
     PlannedStudent,
     Study,
+    TriedPrompts,
     resolve_model,
     shares_of,
 )
@@ -70,6 +72,7 @@ class Draft:
     study: Study
     splits: dict[str, pd.DataFrame] = field(default_factory=dict)
     dropped: list[dict] = field(default_factory=list)
+    prompts: dict[str, TriedPrompts] = field(default_factory=dict)
     known: dict[str, ModelFacts] = field(default_factory=dict)
     # of imported arms: samples of every training problem in the file
     in_file: dict[str, pd.Series] = field(default_factory=dict)
@@ -114,6 +117,7 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         if isinstance(arm, ImportedArm):
             with gaps.allowed(lambda error, name=name: f"arms.{name}.path: {short(error)}"):
                 draft.in_file[name] = samples_in_file(name, arm, problems)
+    try_prompts(draft, gaps)
     if study.pilot and gaps.strict:
         draft.pilot = read_pilot(pilot_folder(study, outputs), study)
         for name, counts in draft.pilot.items():
@@ -129,19 +133,25 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
 
 
 def _look_for_tokenizers(study: Study, gaps: Gaps) -> None:
-    """Every local folder that draws, learns or judges needs its tokenizer beside its weights."""
-    judge = study.verification.model_judge
-    models = [student.model for student in study.students.values()]
-    if judge and judge.engine == "local":
-        models.append(judge.model)
+    """A local folder that counts an import's tokens holds a tokenizer; those of other models are tried with prompts."""
     for arm in study.plain_arms.values():
-        if arm.engine == "local":
-            models.append(arm.model)
-        elif isinstance(arm, ImportedArm) and arm.tokenizer:
-            models.append(arm.tokenizer)
-    for model in dict.fromkeys(models):
-        with gaps.allowed(lambda error, model=model: f"model {model}: {short(error)}"):
-            check_tokenizer(resolve_model(model))
+        if not isinstance(arm, ImportedArm) or not arm.tokenizer:
+            continue
+        with gaps.allowed(lambda error, model=arm.tokenizer: f"model {model}: {short(error)}"):
+            check_tokenizer(resolve_model(arm.tokenizer))
+
+
+def try_study(study: Study) -> None:
+    """Show the study's local models its prompts, all that is tried before a pilot. Raises StudyError."""
+    splits, _ = load_problems(study.dataset, study.seed, study.verification.seconds)
+    try_prompts(Draft(study, splits), Gaps(strict=True))
+
+
+def try_prompts(draft: Draft, gaps: Gaps) -> None:
+    """Show every local model its prompts; see `trial`. A dry run fetches nothing for it."""
+    for author in authors(draft.study, draft.splits):
+        with gaps.allowed(lambda error: " ".join(str(error).split())):
+            draft.prompts[author.key] = try_author(author, may_fetch=gaps.strict)
 
 
 def _can_be_matched(draft: Draft) -> bool:

@@ -10,6 +10,7 @@ from wcse_lib import budget
 from wcse_lib.budget import planned_amounts, unspent
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
 from wcse_lib.plan.students import packages
+from wcse_lib.plan.trial import prompt_notes
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     Amounts,
@@ -68,6 +69,7 @@ def look_ahead(study: Study, machine: Machine) -> Preview:
         _size(judge.model, gaps)
     lines += [*arm_lines, *student_lines]
     lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
+    lines += [f"note      {note}" for note in prompt_notes(draft.prompts)]
     if sampling.flops:  # else the lines above tell of the parts that are known
         lines.append(_total(study, machine, sampling, learning))
     if _calls_an_endpoint(study):

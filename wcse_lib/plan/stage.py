@@ -10,11 +10,13 @@ import pandas as pd
 
 from wcse_lib.budget import unspent
 from wcse_lib.plan.advice import advise, crossings
+from wcse_lib.plan.detectable import power_sentences
 from wcse_lib.plan.expected import forecast_table
 from wcse_lib.plan.identity import refuse_other
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
 from wcse_lib.plan.thoughts import opened_thoughts
+from wcse_lib.plan.trial import prompt_notes
 from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
@@ -116,6 +118,7 @@ def _plan_of(draft: Draft) -> Plan:
         files=named_files(study),
         versions=versions(),
         opens_thought=opened_thoughts(study, splits["train"]["question"].iloc[0]),
+        prompts=draft.prompts,
     )
     if draft.pilot:
         plan = plan.model_copy(update=_pilot_parts(draft))
@@ -158,6 +161,16 @@ def _write_forecasts(draft: Draft, folder: Path) -> None:
     write_parquet(folder / "forecast.parquet", table)
     most = max(max(draft.arms[name].samples.values()) for name in draft.pilot)
     write_parquet(folder / "curves.parquet", curves(draft.pilot, max(100, 2 * most)))
+
+
+def limits(run: Run) -> list[str]:
+    """Before anything is drawn: what the study could not show, which arms spend less than their share, and what a
+    person should know of its prompts."""
+    return [
+        *power_sentences(run),
+        *unspent(run.plan.arms),
+        *prompt_notes(run.plan.prompts),
+    ]
 
 
 def versions() -> dict[str, str]:

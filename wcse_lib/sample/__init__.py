@@ -1,5 +1,6 @@
 """02: draw samples."""
 
+from wcse_lib.sample.chat import end_token, prints_today, template_text
 from wcse_lib.sample.cluster import each_student, open_engine
 from wcse_lib.sample.drawing import draw, opened, progress
 from wcse_lib.sample.engines import Decoding, Request
@@ -7,17 +8,27 @@ from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
 from wcse_lib.sample.imported import samples_in_file
 from wcse_lib.sample.lost import check_lost_share
-from wcse_lib.sample.prompts import load_tokenizer, prompt_ids, prompt_text, stops
+from wcse_lib.sample.positions import Positions, read_positions
+from wcse_lib.sample.prompts import (
+    bos_fault,
+    load_tokenizer,
+    prompt_ids,
+    prompt_text,
+    stops,
+)
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
 
 __all__ = [
     "Decoding",
     "HFEngine",
+    "Positions",
     "Request",
+    "bos_fault",
     "check_lost_share",
     "checks",
     "draw",
     "each_student",
+    "end_token",
     "first_prompt",
     "generate",
     "kept_by_processor",
@@ -25,11 +36,14 @@ __all__ = [
     "losses",
     "open_engine",
     "opened",
+    "prints_today",
     "progress",
     "prompt_ids",
     "prompt_text",
+    "read_positions",
     "samples_in_file",
     "set_threads",
     "stops",
+    "template_text",
     "three_rows",
 ]

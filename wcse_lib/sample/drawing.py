@@ -114,14 +114,14 @@ def draw(
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
     Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; decoding: the
-    prompt's own stops are added where it has none; seed: the study's; model: as named in the study, with a mark of its
+    prompt's own stops are added to its; seed: the study's; model: as named in the study, with a mark of its
     `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th on,
     beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason; a failure that another call would
     not mend (a content filter's) is not drawn again.
     """
-    decoding = replace(decoding, stop=decoding.stop or stops(prompt))
+    decoding = replace(decoding, stop=stops(prompt, decoding.stop))
     digest = prompt_hash(prompt, getattr(source.tokenizer, "chat_template", None))
     identity = {
         "model": model,

@@ -1,12 +1,15 @@
-"""The one text a model is shown, as token ids with exactly one BOS: the same in sampling, training and evaluation."""
+"""The one text a model is shown, as token ids under one rule of BOS: the same in sampling, training and evaluation."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from wcse_lib.sample.chat import chat_text, prints_today, template_text
 from wcse_lib.store import StudyError
 from wcse_lib.study import Prompt, resolve
 
@@ -48,11 +51,15 @@ def prompt_text(question: str, prompt: Prompt) -> str:
     return shots(prompt).replace(QUESTION, asked)
 
 
-def stops(prompt: Prompt) -> tuple[str, ...]:
-    """Where a base model that goes on with a question of its own is cut: the words before one in the examples."""
+def stops(prompt: Prompt, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """Texts that end a sample of an arm or a student: the style's own, and `more` (`sampling.stop`).
+
+    The style's own cuts a base model that goes on with a question of its own: the words before one in the examples.
+    """
     before_question = shots(prompt).partition(QUESTION)[0]
     head = before_question.rpartition("\n\n")[2].strip()
-    return (f"\n{head}",) if prompt.style == "plain" and head else ()
+    own = [f"\n{head}"] if prompt.style == "plain" and head else []
+    return tuple(dict.fromkeys([*own, *more]))
 
 
 def messages(question: str, prompt: Prompt) -> list[dict]:
@@ -62,82 +69,76 @@ def messages(question: str, prompt: Prompt) -> list[dict]:
 
 
 def prompt_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
-    """Token ids of one prompt, through the tokenizer's chat template or as plain text.
+    """Token ids of one prompt, through the tokenizer's chat template or as plain text: in sampling, training and tests.
 
-    Templates that know `enable_thinking` are given `prompt.thinking`. Raises ValueError when the tokenizer has no chat
-    template, when that refuses the conversation (some know no system message), and when the ids do not start with
-    exactly one BOS although the tokenizer has one that it adds.
+    Raises ValueError when the chat template is missing or does not show all of the conversation as it is (see
+    `chat_text`), and when the ids break the rule of BOS (see `check_bos`).
     """
     if prompt.style == "chat":
-        ids = _chat_ids(tokenizer, question, prompt)
+        text = chat_text(tokenizer, messages(question, prompt), prompt)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer(prompt_text(question, prompt), add_special_tokens=True)["input_ids"]
-        bos = tokenizer.bos_token_id
-        has_bos = bos in (None, tokenizer.eos_token_id, *ids[:1])
-        if not has_bos and _template_adds_bos(tokenizer):
-            ids = [bos, *ids]
+        if leaves_bos_to_template(tokenizer) and ids[:1] != [tokenizer.bos_token_id]:
+            ids = [tokenizer.bos_token_id, *ids]
     check_bos(tokenizer, ids)
     return list(ids)
 
 
-def _chat_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "prompt.style: chat, but this tokenizer has no chat template; write prompt.style: plain"
-        )
-    try:
-        return tokenizer.apply_chat_template(
-            messages(question, prompt),
-            enable_thinking=prompt.thinking,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-        )
-    except Exception as error:  # jinja's, raised by the template itself
-        hint = "; leave prompt.system out, or put it into prompt.template" if prompt.system else ""
-        raise ValueError(
-            f"the model's chat template refuses this conversation: {error}{hint}"
-        ) from error
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts its BOS before every text."""
+    ids = tokenizer("", add_special_tokens=True)["input_ids"]
+    return ids[:1] == [tokenizer.bos_token_id]
 
 
-def _template_adds_bos(tokenizer: Any) -> bool:
-    """Some tokenizers leave their BOS to the chat template."""
-    return "bos_token" in (tokenizer.chat_template or "")
+def leaves_bos_to_template(tokenizer: Any) -> bool:
+    """Whether the chat template names a BOS, so that plain texts need it, too; none that is but another name of EOS."""
+    is_named = "bos_token" in template_text(tokenizer)
+    return is_named and tokenizer.bos_token_id not in (None, tokenizer.eos_token_id)
 
 
 def check_bos(tokenizer: Any, ids: list[int]) -> None:
-    """Raise ValueError unless the ids hold exactly one BOS, at the start, where the tokenizer or its template adds one.
+    """Raise ValueError where `bos_fault` finds a fault."""
+    if fault := bos_fault(tokenizer, ids):
+        raise ValueError(fault)
 
-    Where neither does, BOS may be another name of the marker that opens every turn (SmolLM2): then only a doubled start
-    is wrong.
+
+def bos_fault(tokenizer: Any, ids: list[int]) -> str:
+    """What is wrong with a prompt's BOS, else an empty text: the one rule of sampling, training and tests.
+
+    A prompt begins with BOS, once, where the tokenizer puts one before every text; else it may do without. Two at the
+    start are wrong everywhere. Further inside BOS stands only where it marks turns (SmolLM2) or is EOS.
     """
     bos = tokenizer.bos_token_id
-    if bos is None or bos == tokenizer.eos_token_id:
-        return
-    ids = list(ids)
-    n = ids.count(bos)
-    tokenizer_adds_bos = tokenizer("", add_special_tokens=True)["input_ids"][:1] == [bos]
-    if tokenizer_adds_bos or _template_adds_bos(tokenizer):
-        is_wrong = n != 1 or ids[0] != bos
+    if bos is None:
+        return ""
+    n = list(ids).count(bos)
+    n_leading = len(list(takewhile(lambda token_id: token_id == bos, ids)))
+    marks_turns = bos == tokenizer.eos_token_id or tokenizer.bos_token in template_text(tokenizer)
+    if n_leading > 1 or (n > n_leading and not marks_turns):
+        remedy = "take the BOS out of question, prompt.template, chat template or the tokenizer's post-processor"
+    elif not n_leading and adds_bos(tokenizer):
+        remedy = "let the chat template begin with {{ bos_token }}, as this tokenizer begins every text with it"
     else:
-        is_wrong = ids[:2] == [bos, bos]
-    if is_wrong:
-        raise ValueError(
-            f"a prompt must hold exactly one BOS ({tokenizer.bos_token!r}), at its start; this one has {n}: "
-            "take the BOS out of the template, or out of the tokenizer's own post-processing"
-        )
+        return ""
+    return (
+        f"a prompt must hold exactly one BOS ({tokenizer.bos_token!r}), at its start; this one has {n} BOS, "
+        f"{n_leading} of them at its start: {remedy}"
+    )
 
 
-def prompt_hash(prompt: Prompt, chat_template: str | None) -> str:
+def prompt_hash(prompt: Prompt, chat_template: str | dict | None) -> str:
     """A short hash of everything that turns a question into a prompt; stands on every sample."""
     template = chat_template if prompt.style == "chat" else None
     text = prompt_text(QUESTION, prompt)
     parts = [prompt.style, text, prompt.system, prompt.thinking, template]
+    if prints_today(str(template)):
+        parts.append(prompt.date)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def load_tokenizer(model: str) -> Any:
+def load_tokenizer(model: str, may_fetch: bool = True) -> Any:
     """The tokenizer of a checkpoint folder or hub id."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model)
+    return AutoTokenizer.from_pretrained(model, local_files_only=not may_fetch)

@@ -21,6 +21,7 @@ from wcse_lib.sample.prompts import (
     messages,
     prompt_ids,
     prompt_text,
+    stops,
 )
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
@@ -110,7 +111,7 @@ def _decoding(run: Run, arm: str) -> Decoding:
         top_k=run.study.top_k(spec),
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
-        stop=tuple(sampling.stop),
+        stop=stops(run.study.prompt, sampling.stop),
     )
 
 

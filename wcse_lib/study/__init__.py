@@ -37,6 +37,7 @@ from wcse_lib.study.plan import (
     PlannedStudent,
     Price,
     Source,
+    TriedPrompts,
     read_plan,
     shares_of,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "Study",
     "Text",
     "Training",
+    "TriedPrompts",
     "UNITS",
     "Verification",
     "check_machine",

@@ -156,6 +156,19 @@ class Crossing(Record):
     p: float  # the chance that there is a crossing
 
 
+class TriedPrompts(Record):
+    """What 01 saw when it showed a local model its prompts."""
+
+    model: str
+    text: str = ""  # the first prompt; empty where the model is not here
+    ids: list[int] = []
+    n_longest: int = 0  # tokens
+    longest: str = ""  # the problem of the longest one
+    n_positions: int | None = None  # that the model has; None: no limit
+    end: str | None = None  # of a student's answers
+    notes: list[str] = []
+
+
 class Plan(Record):
     """Everything that 01 decided. Later stages read it, and nothing else of the params file."""
 
@@ -172,6 +185,7 @@ class Plan(Record):
     versions: dict[str, str]
     # the tag with which a local model's prompts end where they open a thought, by its key such as arms.wc
     opens_thought: dict[str, str] = {}
+    prompts: dict[str, TriedPrompts] = {}  # by the model's key, such as arms.wc
     pilot: dict[str, PilotFacts] | None = None
     pilot_correlation: float | None = None
     forecast: list[str] | None = None  # what the pilot lets expect, in sentences

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dates
 from dataclasses import fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,7 +20,8 @@ class Sampling(Strict):
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # 1: off
     max_tokens: Count = 512  # a sample that is longer is cut there and has no answer
-    stop: list[Text] = []  # texts that end a sample, beside the prompt style's own
+    # texts that end a sample of an arm or a student (05 and validation, too), beside the style's own
+    stop: list[Text] = []
     # more samples of an arm that failed, are empty or were cut end 02 with an error; 1: never
     max_failed_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
@@ -41,6 +43,17 @@ class Prompt(Strict):
     answer_style: Style = "auto"  # how final answers are read out of samples
     # samples hold a <think> part: max_tokens covers it, students do not learn it
     thinking: bool = False
+    # what chat templates that print today's date are given for it: a study has one prompt
+    date: str = "2026-01-01"
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_a_day(cls, value: Any) -> str:
+        if isinstance(value, str):
+            value = dates.date.fromisoformat(value)
+        if type(value) is not dates.date:
+            raise ValueError("must be a day such as 2026-07-26")
+        return value.isoformat()
 
     @field_validator("template")
     @classmethod

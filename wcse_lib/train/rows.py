@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib.answers import closed_thought, without_thoughts
-from wcse_lib.sample import prompt_ids
+from wcse_lib.sample import end_token, prompt_ids, read_positions
 from wcse_lib.store import KEY, StudyError, read_parquet
-from wcse_lib.study import Run
-from wcse_lib.train.encode import check_row, encode, end_token, n_trained
+from wcse_lib.study import Run, resolve_model
+from wcse_lib.train.encode import check_row, encode, n_trained
 from wcse_lib.train.examples import examples_of
 from wcse_lib.verdicts import KEY_COLUMNS
 
@@ -75,6 +75,7 @@ def encoded_rows(
     questions = _questions(run, "train")
     leaks = {split: _leaked(questions, run, split) for split in ("held_out", "validation")}
     end_id = end_token(tokenizer, run.study.prompt.style)
+    max_tokens = row_limit(run, student)
     # where the prompt has opened a thought, the student learns to end it at once
     before = closed_thought(run.plan.opened_thought(student))
     n_rows = 0
@@ -89,12 +90,19 @@ def encoded_rows(
         prompts = {}
         for problem_id in ids:
             prompts[problem_id] = prompt_ids(tokenizer, questions[problem_id], run.study.prompt)
-        rows, dropped = _encode_piece(run, examples, prompts, tokenizer, end_id, before)
+        rows, dropped = _encode_piece(examples, prompts, tokenizer, max_tokens, end_id, before)
         for number, row in enumerate(rows, n_rows):
             check_row(row, number, tokenizer, end_id)
         n_rows += len(rows)
         drop(dropped)
         yield from rows
+
+
+def row_limit(run: Run, student: str) -> int:
+    """The most tokens of a row: `training.max_tokens`, or what the student's model can hold where that is less."""
+    positions = read_positions(resolve_model(run.student(student).model))
+    wanted = run.study.training.max_tokens
+    return min(wanted, positions.n) if positions else wanted
 
 
 def _questions(run: Run, split: str) -> pd.Series:
@@ -110,9 +118,13 @@ def _leaked(questions: pd.Series, run: Run, split: str) -> pd.Index:
 
 
 def _encode_piece(
-    run: Run, examples: pd.DataFrame, prompts: dict, tokenizer: Any, end_id: int, before: str
+    examples: pd.DataFrame,
+    prompts: dict,
+    tokenizer: Any,
+    max_tokens: int,
+    end_id: int,
+    before: str,
 ) -> tuple[list[dict], pd.DataFrame]:
-    max_tokens = run.study.training.max_tokens
     rows, reasons = [], []
     for example in examples.itertuples():
         if example.is_cut:

@@ -14,10 +14,10 @@ from wcse_lib import sample
 from wcse_lib.store import KEY, parquet_writer, read_json, read_parquet, write_manifest
 from wcse_lib.study import MAIN, Machine, Run, resolve_model, settings_of
 from wcse_lib.train.attempt import Training
-from wcse_lib.train.encode import coloured, end_token
+from wcse_lib.train.encode import coloured
 from wcse_lib.train.likelihood import write_likelihoods
 from wcse_lib.train.models import open_backend
-from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, write_rows
+from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, row_limit, write_rows
 from wcse_lib.train.trainer import train
 from wcse_lib.verdicts import spoken, verifier
 
@@ -73,7 +73,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
             rows = write_rows(encoded_rows(run, student, tokenizer, drop), rows_file)
         if (one.source, one.recipe, one.seed) == ("arm", MAIN, training.seeds[0]):
             write_likelihoods(run, student, rows)
-        too_long = [("reason", "==", LONG.format(training.max_tokens))]
+        too_long = [("reason", "==", LONG.format(row_limit(run, student)))]
         n_long = len(read_parquet(dropped_file, ["sample_index"], too_long))
         report = _train(run, student, rows, n_long, machine)
     finally:
@@ -98,7 +98,7 @@ def _train(
             validate=_validator(run, student, verify),
             progress=_shown_on(bar),
             n_dropped_long=n_long,
-            end_id=end_token(sample.load_tokenizer(model), prompt.style),
+            end_id=sample.end_token(sample.load_tokenizer(model), prompt.style),
         )
         return train(training, renew=True)
 
@@ -118,7 +118,8 @@ def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, 
     if problems.empty:
         return None
     prompt, max_tokens = run.study.prompt, run.study.evaluation.max_tokens
-    greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=sample.stops(prompt))
+    stop = sample.stops(prompt, run.study.sampling.stop)
+    greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=stop)
 
     opened = run.plan.opened_thought(student)
 

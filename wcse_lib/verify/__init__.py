@@ -3,6 +3,7 @@
 from wcse_lib.verify.judges import free_judge, judgement_rows, judges_of, own_judge
 from wcse_lib.verify.labelling import agreement_table
 from wcse_lib.verify.looks import as_text, three_kinds
+from wcse_lib.verify.model_judge import case, judge_prompt
 from wcse_lib.verify.rates import by_problem, false_positive_table
 from wcse_lib.verify.stage import (
     checks,
@@ -17,10 +18,12 @@ __all__ = [
     "agreement_table",
     "as_text",
     "by_problem",
+    "case",
     "checks",
     "false_positive_table",
     "false_positives",
     "free_judge",
+    "judge_prompt",
     "judgement_rows",
     "judges_of",
     "labels",

@@ -48,6 +48,12 @@ def rubric(gold_known: bool = True) -> str:
     return RUBRIC.replace("{task}", task).replace("{last}", last)
 
 
+def judge_prompt(has_template: bool, gold_known: bool = True) -> Prompt:
+    """How a judge is asked: by its chat template where it has one."""
+    style = "chat" if has_template else "plain"
+    return Prompt(style=style, template=rubric(gold_known))
+
+
 def case(question: str, solution: str) -> str:
     """What a model is shown with the rubric."""
     return f"Problem:\n{question.strip()}\n\nSolution:\n{solution.strip()}"
@@ -83,18 +89,16 @@ def ask_model(
     judge, folder = run.study.verification.model_judge, run.path("03", arm, "judge")
     if judge.n_per_arm and gold_known:
         keys = labelling.draw(keys, judge.n_per_arm, run.study.seed)
-    template = rubric(gold_known)
-
     # an id for each case, so that a changed judge or rubric never meets old outputs
     asked = texts_of(run, arm, keys[KEY])
-    settings = [judge.model, template, judge.max_tokens, judge.temperature]
+    settings = [judge.model, rubric(gold_known), judge.max_tokens, judge.temperature]
     texts = [case(row.question, row.text) for row in asked.itertuples()]
     ids = [_digest([*settings, text]) for text in texts]
     cases = pd.DataFrame({"problem_id": ids, "question": texts}).drop_duplicates("problem_id")
 
     answered = read_samples(folder, KEY, with_failed=False)["problem_id"]
     if not cases["problem_id"].isin(answered).all():
-        _draw(run.study, folder, arm, cases, template, machine)
+        _draw(run.study, folder, arm, cases, gold_known, machine)
     outputs = read_samples(folder)
     write_json(run.path("03", arm, "judge.json"), _cost(run.study, outputs))
 
@@ -113,22 +117,21 @@ def _digest(parts: list) -> str:
 
 
 def _draw(
-    study: Study, folder: Path, arm: str, cases: pd.DataFrame, template: str, machine: Machine
+    study: Study, folder: Path, arm: str, cases: pd.DataFrame, gold_known: bool, machine: Machine
 ) -> None:
     """Draw the judge's outputs that the folder does not hold yet, one for each case."""
     judge = study.verification.model_judge
     is_endpoint = judge.engine == "openai"
     price = _price(study) if is_endpoint else None
     with opened(folder, judge.model, machine, is_endpoint=is_endpoint, price=price) as source:
-        has_template = is_endpoint or source.tokenizer.chat_template
-        style = "chat" if has_template else "plain"
+        has_template = is_endpoint or bool(source.tokenizer.chat_template)
         draw(
             folder,
             arm,
             cases,
             1,
             source,
-            prompt=Prompt(style=style, template=template),
+            prompt=judge_prompt(has_template, gold_known),
             decoding=Decoding(judge.temperature, max_tokens=judge.max_tokens),
             seed=study.seed,
             model=judge.model,
