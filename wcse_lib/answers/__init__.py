@@ -3,7 +3,12 @@
 from wcse_lib.answers.checker import VERIFIER, Checker, equivalent
 from wcse_lib.answers.extraction import STYLES, extract
 from wcse_lib.answers.policy import POLICY_TABLE, Policy
-from wcse_lib.answers.thoughts import closed_thought, opened_thought, without_thoughts
+from wcse_lib.answers.thoughts import (
+    closed_thought,
+    is_thought_tag,
+    opened_thought,
+    without_thoughts,
+)
 from wcse_lib.answers.votes import class_name
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "closed_thought",
     "equivalent",
     "extract",
+    "is_thought_tag",
     "opened_thought",
     "without_thoughts",
 ]

@@ -88,6 +88,11 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     return text[_BEFORE_ANSWER.match(text, start).end() :] if start else text
 
 
+def is_thought_tag(token: str) -> bool:
+    """Whether a token of a tokenizer is a tag of thoughts, which a text must keep even where it is a special one."""
+    return token.lower() in _TAGS
+
+
 def opened_thought(prompt: str) -> str:
     """The tag that opens a thought at the end of a prompt, as templates of reasoning models write it; else "".
 

@@ -11,6 +11,7 @@ from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.batches import generate_batch
 from wcse_lib.sample.engines.continuous import decode, rows_that_fit, stepper, suits
 from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.sample.engines.texts import text_of, thought_tags
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.study import Machine
 
@@ -80,6 +81,7 @@ class HFEngine:
 
     def __init__(self, model, tokenizer, batch_size: int | None = None, compiled: bool = False):
         self.model, self.tokenizer = model, tokenizer
+        self.tags = thought_tags(tokenizer)
         self.batch_size = batch_size
         self.n_rows = batch_size or FIRST_BATCH
         self.grows = batch_size is None
@@ -158,7 +160,7 @@ class HFEngine:
         end = next((place for place, token in enumerate(ids) if token in end_ids), None)
         n_tokens = len(ids) if end is None else end + 1
         finish_reason = "length" if end is None else "stop"
-        text = self.tokenizer.decode(ids[:end], skip_special_tokens=True)
+        text = text_of(self.tokenizer, ids[:end], self.tags)
         stops = [text.index(stop) for stop in decoding.stop if stop in text]
         if stops:
             text, finish_reason = text[: min(stops)], "stop"
