@@ -46,6 +46,7 @@ DROPS = {
     "a beginning": "{% for m in messages %}{{ m.content[:10] }}{% endfor %}",
     "small letters": "{% for m in messages %}{{ m.content | lower }}{% endfor %}",
     "markup": "{% for m in messages %}{{ m.content | e }}{% endfor %}",
+    "tags": "{% for m in messages %}{{ m.content | striptags }}{% endfor %}",
     "JSON": "{% for m in messages %}{{ m | tojson }}{% endfor %}",
     "only system": "{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}",
 }
@@ -70,6 +71,12 @@ def test_a_system_message_that_is_not_shown_is_refused(template):
     assert QUESTION in shown(tokenizer)
     with pytest.raises(ValueError, match="what the system says.*leave prompt.system out"):
         shown(tokenizer, Prompt(system=SYSTEM))
+
+
+def test_a_list_as_python_writes_it_is_no_system_message():
+    template = "{% for m in messages %}{{ m.content if m.role == 'system' else m.content[0].text }}{% endfor %}"
+    with pytest.raises(ValueError, match="does not show what the"):
+        shown(made_tokenizer(template), Prompt(system=SYSTEM))
 
 
 def test_what_a_template_does_to_one_question_only_is_refused_there():

@@ -10,10 +10,10 @@ from typing import Any
 from wcse_lib.study import Prompt
 
 Conversation = list[dict]  # messages with `role` and `content`
-# What a template does to lines, capitals, or the characters of markup and JSON, shows in these words.
+# What a template does to lines, capitals, or the characters of markup, JSON and Python, shows in these words.
 PROBES = {
-    "system": 'Speak as Heron5 & "Onyx4" do.',
-    "user": 'Is Zebra7 < 8 & "Quince9"?\n\\frac{Walrus}{2}',
+    "system": 'Speak as "Heron5" & <i>Onyx4</i> do,\nor as \\alpha.',
+    "user": 'Is <b>Zebra7</b> < 8 & "Quince9"?\n\\frac{Walrus}{2}',
 }
 # Digits have no case that a template could change.
 QUESTION, ANSWER = "8350164927", "7294610358"
