@@ -37,7 +37,7 @@ _CHOICE = re.compile(
 )
 _FUNCTION = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 _METRES = re.compile(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?")
-_POINT = re.compile(r"[A-Z]'? ?(\(.*\))")
+_POINT = re.compile(r"[ABC]'? ?(\(.*\))")
 _QUANTITY = re.compile(r"(-?[\d.,]+(?:[eE]-?\d+| ?\* ?10 ?\^ ?\{? ?-?\d+ ?\}?)?) ?([A-Za-zΩμ].*)")
 _RATIO = re.compile(r"([\d.,]+):([\d.,]+)(.*)")
 _SCALED = re.compile(  # 1.5M, $20k; a small m only after money

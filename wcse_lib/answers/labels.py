@@ -22,7 +22,7 @@ _DATES_IN_WORDS = (  # day, month and year, by their groups
 )
 _DATE_IN_NUMBERS = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{4}|\d{1,2})")
 
-_NUMBER = r"\d[\d,]*(?:\.\d+)?"
+_NUMBER = r"\d[\d,]*(?:\.\d+)?(?: \d+/\d+)?"
 _CLOCK = r"\d{1,2}(?::\d\d)?(?: ?[ap]\.?m\.?)?"
 _MONEY = r"(?:US)?[$€£¥]"
 _RANGE = re.compile(

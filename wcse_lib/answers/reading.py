@@ -279,7 +279,7 @@ def _transposed(match: re.Match) -> Answer:
 
 
 def _point(match: re.Match) -> Answer:
-    """A point with its name: A(1,2)."""
+    """A point with its name: A(1,2), not the distributions N and U."""
     return _read_part(match.group(1))
 
 
@@ -348,7 +348,7 @@ _READERS = (
         _matrix,
     ),
     (re.compile(r"\A(\([^()]*,[^()]*\)) ?\^ ?\{? ?(?:“?[Tt]”?|\\top) ?\}?\Z"), _transposed),
-    (re.compile(r"\A[ABD-Z]'? ?(\([^()]*,[^()]*\))\Z"), _point),
+    (re.compile(r"\A[ABD-MO-TV-Z]'? ?(\([^()]*,[^()]*\))\Z"), _point),
     (re.compile(r"\A(\\?[({]|\[)(.*?)(\\?[)}]|\])\Z"), _bracketed),
     (re.compile(r"\A\\emptyset\Z"), lambda match: Answer("set")),
     (re.compile(r"\A\.+\Z"), lambda match: Answer("text", tag="...")),
