@@ -58,7 +58,33 @@ def test_a_thousand_hostile_outputs_end_soon():
             extract(text, style)
 
 
-@pytest.mark.parametrize("unit", ["pi ", "sin s", " ", " \n", "$", "5 pi ", "abc ", "- ", "[ "])
+UNITS = [
+    "pi ",
+    "sin s",
+    " ",
+    " \n",
+    "$",
+    "5 pi ",
+    "abc ",
+    "- ",
+    "[ ",
+    "H2",
+    "one and ",
+    "5 h, ",
+    "1-",
+]
+UNITS += [
+    "\\sum_{k=1}^{9}",
+    "\\max(1,",
+    "\\begin{cases}x&",
+    "m/s ",
+    "(twelve) ",
+    "1,23,",
+    "10^{10^{",
+]
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_repetitions_take_no_longer_than_their_length(unit):
     begin = time.process_time()
     for style in STYLES:

@@ -124,7 +124,7 @@ def interval_of_chain(ends: list[Answer], relations: list[str]) -> Answer | None
     """
     opened = [relation == "<" for relation in relations]
     alone = [is_variable(end.node) for end in ends]
-    if alone == [False, True, False]:
+    if alone in ([False, True, False], [True, True, True]):
         return Answer("interval", (ends[0], ends[2]), tuple(opened), ends[1].node)
     if alone == [True, False]:
         return Answer("interval", (LOWEST, ends[1]), (True, opened[0]), ends[0].node)

@@ -12,8 +12,8 @@ _ELEMENTS = (
     "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Nd Sm Eu Gd W Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Th U Pu"
 )
 _ELEMENT = "|".join(sorted(_ELEMENTS.split(), key=len, reverse=True))
-_ATOMS = rf"(?:(?:{_ELEMENT})\d*)+"
-_FORMULA = re.compile(rf"(?:\d*)(?:{_ATOMS}|\({_ATOMS}\)\d*|\[{_ATOMS}\]\d*)+(?:\^?\d*[+-])?")
+_ATOM = rf"(?:{_ELEMENT})\d*"
+_FORMULA = re.compile(rf"\d*(?:{_ATOM}|\((?:{_ATOM})+\)\d*|\[(?:{_ATOM})+\]\d*)+(?:\^?\d*[+-])?")
 
 
 def read_chemical(text: str) -> Answer | None:

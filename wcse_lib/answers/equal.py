@@ -39,7 +39,7 @@ _FUNCTION = re.compile(r"(\\?[A-Za-z]+)\(([a-z])\)")
 _METRES = re.compile(r"(-?[\d.,]+) ?m ?\^ ?\{?([23])\}?")
 _POINT = re.compile(r"[ABC]'? ?(\(.*\))")
 _QUANTITY = re.compile(r"(-?[\d.,]+(?:[eE]-?\d+| ?\* ?10 ?\^ ?\{? ?-?\d+ ?\}?)?) ?([A-Za-zΩμ].*)")
-_RATIO = re.compile(r"([\d.,]+):([\d.,]+)(.*)")
+_SPAN = re.compile(r"([\d.,]+)[:-]([\d.,]+) ?(.*)")
 _SCALED = re.compile(  # 1.5M, $20k; a small m only after money
     r"((?:US|C|A)?[$€£¥]?-?\d[\d.,]*) ?(?<! )([KkMBT]|(?<=[$€£].)m|(?<=[$€£]..)m|(?<=[$€£]...)m)( [a-z]{2,}.*)?"
 )
@@ -140,9 +140,10 @@ def _readings(text: str, answer: Answer, other: Answer, policy: Policy) -> Itera
 
 def _as_range(text: str) -> Iterator[Answer]:
     """`5 to 10`, which is normalised as a ratio, as a range."""
-    match = _RATIO.fullmatch(text)
+    match = _SPAN.fullmatch(text)
     if match:
-        yield read(f"{match.group(1)}-{match.group(2)}{match.group(3)}")
+        low, high, unit = match.groups()
+        yield read(f"{low}-{high}" + (f" “{unit}”" if unit and "“" not in unit else unit))
 
 
 def _as_product(text: str, answer: Answer) -> Iterator[Answer]:
@@ -219,8 +220,9 @@ def _place(one: Answer, others: list[Answer], policy: Policy) -> int | None:
 
 def _equations(p: Answer, g: Answer, policy: Policy) -> str:
     """Two equations, or two values with names; values with the same name are compared alone."""
-    if p.tag and p.tag == g.tag:
-        return same(p.value, g.value, policy)
+    label = same(p.value, g.value, policy) if p.tag and p.tag == g.tag else ""
+    if label:
+        return label
     if p.node is not None and g.node is not None:
         return "eq" if proportional(p.node, g.node) else ""
     p_function, g_function = (_FUNCTION.fullmatch(one.tag or "") for one in (p, g))

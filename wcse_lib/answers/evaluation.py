@@ -156,12 +156,11 @@ class Evaluator:
         return Fraction(factorial(int(x)) if kind == "!" else comb(int(x), int(y)))
 
     def exact_of_several(self, kind: str, values: list[Fraction]) -> Fraction:
-        """The greatest or least of rationals, or what whole numbers have in common."""
-        is_comparison = kind in ("max", "min")
-        if not is_comparison and not all(value.denominator == 1 for value in values):
-            raise ValueError(f"{kind} of numbers that are not whole")
-        numbers = values if is_comparison else map(int, values)
-        return Fraction(_EXACT_OF_SEVERAL[kind](numbers))
+        """The greatest or least of rationals, or their common divisor or multiple."""
+        if kind in ("max", "min"):
+            return _EXACT_OF_SEVERAL[kind](values)
+        below = lcm(*(value.denominator for value in values))
+        return Fraction(_EXACT_OF_SEVERAL[kind](int(value * below) for value in values), below)
 
     def exact_power(self, base: Fraction, exponent: Fraction) -> Fraction | None:
         if base == 0 and exponent <= 0:

@@ -108,8 +108,13 @@ _RULES = [  # in this order; later ones rely on earlier ones
     # n!=120 is a factorial, x != 3 an inequality
     (r"(?<![\dnmk)])!=", r"\\ne "),
     # AB and BA are opposite vectors, and one segment
-    (r"(?<=.)\\(?:vec|overrightarrow)\s*\{\s*([A-Z]{2})\s*\}", r" \\vec_{\1}"),
-    (r"\\(?:boldsymbol|vec|hat|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
+    (
+        r"(?:(?<=\S)|(?<=\S )|(?=\\\w+ ?\{ ?[A-Z]{2} ?\} ?\S))"
+        r"\\(?:vec|overrightarrow) ?\{ ?([A-Z]{2}) ?\}",
+        r" \\vec_{\1}",
+    ),
+    (r"\\hat ?\{ ?([ijk]) ?\}", r" \1 "),
+    (r"\\(?:boldsymbol|vec|over(?:left)?rightarrow)\s*\{\s*([A-Za-z]{1,3})\s*\}", r" \1 "),
     # lines over points, not \overline{z}
     (r"\\(?:underline|bm)\s*\{([^{}]*)\}|\\overline\s*\{\s*([A-Z]{2,3})\s*\}", r" \1\2 "),
     # of functions; `^\circ` is a degree

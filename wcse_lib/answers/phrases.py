@@ -21,7 +21,7 @@ MAX_NOUN = 3  # words after a number in words
 _NUMERAL = re.compile(
     rf"(-?\d[\d,.]*) ?({'|'.join(map(re.escape, SCALE_OF_NUMERAL))})((?:[^\W\d_A-Za-z]| [^\W\d_]*).*)?"
 )
-_WITH_WORDS = re.compile(r"(.+?) ?\((.+)\)")
+_WITH_WORDS = re.compile(r"(.+?) ?\(([^()]+)\)((?: [a-z]+)*)")
 _PART = r"(\d[\d.]*) ?(“[^”]*”|[A-Za-z]+)\.?"
 _JOINT = r"(?:,? ?(?:“and”|and)? ?|, ?)"
 _PARTS = re.compile(rf"(-?){_PART}(?:{_JOINT}{_PART}){{1,3}}")
@@ -84,14 +84,14 @@ def _with_words(text: str) -> Answer | None:
     match = _WITH_WORDS.fullmatch(without_marks(text))
     if not match:
         return None
-    outside, inside = match.groups()
+    outside, inside, noun = match.groups()
     values = [number_in_words(part) for part in (outside, inside)]
     if (values[0] is None) == (values[1] is None):
         return None
     digits, value = (inside, values[0]) if values[1] is None else (outside, values[1])
     answer = None
     with suppress(Unread):
-        answer = read_scalar(digits)
+        answer = read_scalar(digits + noun)
     if answer is None or not _is_rational(answer):
         return None
     if answer.node != value:

@@ -251,7 +251,13 @@ def _line_without(match: re.Match) -> Answer:
 
 def _all_but(texts: list[str]) -> Answer:
     """The real line without some numbers."""
-    return line_without(sorted(map(read_scalar, texts), key=lambda point: real(point.node)))
+    return _line_but(spread(map(read_scalar, texts)))
+
+
+def _line_but(points: tuple[Answer, ...]) -> Answer:
+    if len(points) > 1:
+        points = tuple(sorted(points, key=lambda point: real(point.node)))
+    return line_without(points)
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -394,8 +400,12 @@ def _rounded(sides: list[str], place: int) -> Answer:
 def _named(name: str, value: Answer) -> Answer:
     """A value with its name; it is an equation too where the name is a variable and the value a bare expression."""
     is_letter = re.fullmatch(rf"(?:[A-Za-z]|[A-Z]{{2}})(?:{_INDEX})?", name) and name not in "ei"
-    is_equation = is_letter and value.kind == "expr" and not value.unit
-    difference = ("-", parse(name), value.node) if is_equation else None
+    difference = None
+    if is_letter and value.kind == "expr" and not value.unit:
+        node = value.node
+        if len(name) == 1 and re.fullmatch("[A-Z]{2}", str(node)):
+            node = ("*", node[0], node[1])  # U = IR, not AB = BC
+        difference = ("-", parse(name), node)
     return Answer("eq", (difference, value), _plain_name(name))
 
 
@@ -413,6 +423,8 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
         ends = [_read_plain(side) for side in sides]
     except Unread:
         ends = []
+    if relations == ["\\ne"] and ends and is_variable(ends[0].items[0]):
+        return _line_but(spread(ends[1:]))
     if not ends or any(end.kind != "expr" for end in ends):
         words = [key(sides[0])]
         for relation, side in zip(relations, sides[1:]):
@@ -426,8 +438,6 @@ def _inequality(sides: list[str], relations: list[str]) -> Answer:
         return around
     if len(ends) == 2 and any(has_minus(end.node) for end in ends):
         ends = [expression(negative(end.node)) for end in reversed(ends)]  # -x > -1
-    if relations == ["\\ne"] and is_variable(ends[0].node):
-        return line_without(ends[1:])
     if not set(relations) <= {"<", "\\le"}:
         return chain
     interval = interval_of_chain(ends, relations)
