@@ -161,3 +161,53 @@ def test_ends_are_read_in_any_servers_word(tmp_path):
     assert failed["error"].tolist() == [
         "the file says it ended with 'SAFETY': a content filter or a refusal"
     ]
+
+
+FILE = {"name": "files", "columns": {"problem_id": "id"}, "decontaminate": False}
+
+
+def joined(folder: Path, ids: list, ids_of_samples: list, name="s.jsonl", **keys) -> dict:
+    """What an import counts where problems and samples have these ids; one sample an id."""
+    problems = [{"id": i, "question": f"{n}?", "answer": n} for n, i in enumerate(ids)]
+    samples = [{"id": i, "out": "text"} | keys for i in ids_of_samples]
+    write_file(folder / "p.jsonl", pd.DataFrame(problems, dtype=object))
+    write_file(folder / name, pd.DataFrame(samples, dtype=object))
+    columns = {"text": "out", "problem_id": "id"}
+    arm = {"engine": "import", "path": str(folder / name), "columns": columns}
+    run = planned(folder, arm, 1, n_train=None, dataset=FILE | {"train": str(folder / "p.jsonl")})
+    generate(run, "wc", Machine())
+    return read_json(run.path("02", "wc", "import.json"))
+
+
+@pytest.mark.parametrize("ids", [[1.0, 2.0, 3], [1, 2, 3], ["1", "2.0", "3e0"]])
+@pytest.mark.parametrize("name", ["s.jsonl", "s.csv"])
+def test_one_id_joins_however_it_is_written(tmp_path, ids, name):
+    assert joined(tmp_path, ids, [1, 2.0, "3.0"], name)["samples"] == 3
+
+
+def test_samples_without_an_id_are_counted_with_that_reason(tmp_path):
+    counts = joined(tmp_path, [1.0, 2.0, None], [1.0, 2.0, None, float("nan"), float("inf")])
+    assert counts["without id"] == 3
+    assert counts["samples"] == 2
+    assert counts["rows"] == 5
+
+
+def test_64_bit_ids_join_by_every_digit(tmp_path):
+    big = 2**53
+    assert joined(tmp_path, [big + 1, big + 2], [big + 2, big + 3])["samples"] == 1
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ({"a": "b"}, r"column 'out' holds an object with the keys a"),
+        ([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], r"2 turns"),
+    ],
+)
+def test_samples_that_are_no_single_text_are_refused(tmp_path, text, message):
+    with pytest.raises(StudyError, match=rf"s\.jsonl, line 1: .*{message}"):
+        joined(tmp_path, [1], [1], out=text)
+
+
+def test_a_sample_may_be_a_chat_of_its_one_turn(tmp_path):
+    assert joined(tmp_path, [1], [1], out=[{"role": "assistant", "content": "a"}])["samples"] == 1

@@ -38,6 +38,7 @@ def test_a_table_reads_the_same_in_every_form(tmp_path, form):
             b'{"a": {"0": 1}, "b": {"0": 2}}',
             r"an object with keys a, b, and not one array",
         ),
+        ("t.json", b"[" * 100_000, r"t\.json, line 1: no valid JSON \(maximum recursion"),
         ("t.csv", b"q,a,q\n1,2,3\n", r"t\.csv: column 'q' stands twice"),
         ("t.csv", b"a,b\n1,2\n3\n", r"t\.csv, line 3: not 2 values"),
         ("t.csv", b"a,b\n1,2,3\n", r"line 2: not 2 values"),
@@ -162,3 +163,9 @@ def test_columns_reach_into_lists_and_may_have_dots(name, value):
 def test_a_missing_part_of_a_path_is_told(name, message):
     with pytest.raises(StudyError, match=message):
         field(NESTED, name, "f", 1)
+
+
+def test_decimals_of_32_bits_are_as_they_were_written(tmp_path):
+    frame = pd.DataFrame({"a": pd.array([0.1, 2.0, None], dtype="Float32"), "b": ["x", "y", "z"]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert [row["a"] for row in read_table(tmp_path / "t.parquet")] == [0.1, 2.0, None]

@@ -59,6 +59,7 @@ WORDS = [
     ([{"type": "text", "text": "2 +", "image": None}, {"type": "text", "text": "2?"}], "2 +\n2?"),
     ('[{"role": "user", "content": "2 + 2?"}]', "2 + 2?"),
     ("[{'role': 'user', 'content': '2 + 2?'}]", "2 + 2?"),
+    ("{'content': '2 + 2?', 'role': 'user'}", "2 + 2?"),
     ("[3, 4] is an interval", "[3, 4] is an interval"),
     ('[{"a": 1}]', '[{"a": 1}]'),
 ]
@@ -78,6 +79,10 @@ REFUSED = [
     ([["a"], ["b"]], r"a list of 2, whose first item holds a list of 1"),
     ([SYSTEM, ASKED], r"2 turns \(system, user\).* as prompt\.1\.content, .*prompt\.system"),
     ([ASKED, SAID, ASKED], r"3 turns \(user, assistant, user\).* as prompt\.2\.content"),
+    (
+        "[{'role': 'user', 'content': '2?'}\n {'role': 'assistant', 'content': '2'}]",
+        r"2 turns \(user, assistant\)",
+    ),
     ([SAID], r"1 turns \(assistant\), and one turn of user is needed; write the text"),
     (
         [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}],

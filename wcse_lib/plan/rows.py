@@ -19,7 +19,7 @@ from wcse_lib.store import (
     is_chat,
     is_parts,
     name_of,
-    read_list,
+    read_spelt,
     read_table,
     words_of,
 )
@@ -138,7 +138,7 @@ def _several(row: TableRow, columns: Columns) -> list[str] | None:
     """The items of an answer that is a list, or a text that spells one; None of any other."""
     value = None if "{" in columns.answer else row.value(columns.answer)
     if columns.answer_list and isinstance(value, str):
-        value = read_list(value, lambda items: True)
+        value = read_spelt(value, lambda spelt: isinstance(spelt, list))
     if not isinstance(value, list) or is_chat(value) or is_parts(value):
         return None
     return [words_of(item, columns.answer) for item in value]

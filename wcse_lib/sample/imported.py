@@ -117,7 +117,7 @@ def _read_file(
         by_place = samples.get(problem_id, {})
         place = _whole_number(line, columns.sample_index, default=len(by_place))
         if not name:
-            counts[f"without a {columns.problem_id or columns.question}"] += 1
+            counts[f"without {columns.problem_id or columns.question}"] += 1
         elif problem_id is None:
             counts["of no problem of this study"] += 1
         elif not text.strip():

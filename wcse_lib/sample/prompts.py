@@ -28,7 +28,7 @@ def shots(prompt: Prompt) -> str:
     bundled = SHOTS / f"{prompt.shots}.txt"
     path = bundled if bundled.is_file() else resolve(prompt.shots)
     try:
-        text = path.read_text(encoding="utf-8").rstrip()
+        text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, UnicodeDecodeError) as error:
         names = ", ".join(sorted(file.stem for file in SHOTS.glob("*.txt")))
         raise StudyError(

@@ -31,7 +31,7 @@ from wcse_lib.store.values import (
     is_chat,
     is_parts,
     name_of,
-    read_list,
+    read_spelt,
     words_of,
 )
 
@@ -62,7 +62,7 @@ __all__ = [
     "query",
     "query_pieces",
     "read_json",
-    "read_list",
+    "read_spelt",
     "read_parquet",
     "read_pieces",
     "read_samples",

@@ -137,7 +137,7 @@ def _is_document(first_line: str, path: Path) -> bool:
     rows."""
     try:
         value = json.loads(first_line)
-    except ValueError:
+    except (ValueError, RecursionError):
         opens = first_line.lstrip().startswith("[") or first_line.rstrip().endswith(("{", "[", ","))
         return opens or path.suffix.lower() == ".json"
     is_table = bool(_tables(value)) or _is_by_column(value)
@@ -285,8 +285,19 @@ def _read_parquet(path: Path) -> Iterator[dict]:
         with pq.ParquetFile(path) as file:
             _check_header(path, file.schema_arrow.names)
             for batch in file.iter_batches(4096):
-                yield from batch.to_pylist()
+                yield from _as_written(pa.Table.from_batches([batch])).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise StudyError(
             f"{path}: cannot be read as Parquet ({error}); check the path, or write the file anew"
         ) from error
+
+
+def _as_written(table: Any) -> Any:
+    """A table whose 32-bit decimals are the short ones that were meant: 0.1, and not 0.10000000149."""
+    import pyarrow as pa
+
+    for place, column in enumerate(table.columns):
+        if pa.types.is_float32(column.type):
+            exact = column.cast(pa.string()).cast(pa.float64())
+            table = table.set_column(place, table.field(place).name, exact)
+    return table

@@ -34,9 +34,8 @@ NO_NAME = {
     "Infinity",
     "-Infinity",
 }
-LIST = re.compile(
-    r"""\s*\[\s*\{?\s*["']"""
-)  # how a text begins that spells a list of texts or objects
+# How a text begins that spells a list of texts, or objects as JSON, Python or NumPy print them.
+SPELT = re.compile(r"""\s*(\[\s*\{?|\{)\s*["']""")
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
 MOST_EXACT = 2**53  # the whole numbers of a float that are not rounded
 TURNS = (("role", "content"), ("from", "value"))  # who speaks, and what
@@ -124,7 +123,7 @@ def words_of(value: Any, column: str, speakers: tuple[str, ...] = USER + ASSISTA
     '2 + 2?'
     """
     if isinstance(value, str):
-        value = read_list(value, is_chat) or value
+        value = read_spelt(value, lambda spelt: is_chat(_turns(spelt))) or value
     if is_missing(value):
         return ""
     if isinstance(value, bytes):
@@ -148,16 +147,18 @@ def folded(question: str) -> str:
     return " ".join(question.lower().split())
 
 
-def read_list(text: str, is_wanted: Callable[[list], bool]) -> list | None:
-    """The list that a text spells in JSON or Python, where `is_wanted` says so; else None."""
-    if not LIST.match(text):
+def read_spelt(text: str, is_wanted: Callable[[Any], bool]) -> Any:
+    """What a text spells in JSON or Python, where `is_wanted` says so; else None."""
+    if not SPELT.match(text):
         return None
-    for read in (json.loads, ast.literal_eval):
+    with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)  # NumPy prints none between objects
+    ways = ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, with_commas))
+    for read, spelt in ways:
         try:
-            value = read(text)
+            value = read(spelt)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(value, list) and is_wanted(value):
+        if is_wanted(value):
             return value
     return None
 
