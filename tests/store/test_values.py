@@ -93,7 +93,7 @@ REFUSED = [
         r"0\.content' holds a list of 1, whose first item holds an object",
     ),
     (b"\xff\xfe\x00", r"holds bytes that are no UTF-8"),
-    (object(), r"holds a object"),
+    (complex(1), r"holds a complex"),
 ]
 
 
