@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from wcse_lib.answers.answer import Answer, Mixed
@@ -10,6 +11,7 @@ from wcse_lib.answers.evaluation import real
 from wcse_lib.answers.measures import measure
 from wcse_lib.answers.nodes import Node, Unread, degrees, symbols
 from wcse_lib.answers.policy import Policy
+from wcse_lib.answers.units import NOUN_MARK
 from wcse_lib.answers.values import equal
 
 _MODULUS = re.compile(r"mod ([1-9]\d*)")
@@ -18,6 +20,9 @@ _DECIMAL = re.compile(r"-?0*(\d*)\.(\d+)")
 
 def same_quantity(p: Answer, g: Answer, policy: Policy) -> str:
     """Label of the equality of two numbers or expressions with their units, or "". Raises Unread when undecided."""
+    p, g, have_other_nouns = _without_nouns(p, g)
+    if have_other_nouns:
+        return ""
     units = {p.unit, g.unit}
     if "deg" in units and units & {"fahrenheit", "celsiu"}:
         units = {"deg"}
@@ -34,6 +39,15 @@ def same_quantity(p: Answer, g: Answer, policy: Policy) -> str:
     if not label and policy.rounded_digits:
         label = _rounded(p, g, policy.rounded_digits)
     return label
+
+
+def _without_nouns(p: Answer, g: Answer) -> tuple[Answer, Answer, bool]:
+    """Percentages and amounts without what they are of, and whether that differs: no loss is a profit."""
+    (p_unit, _, p_noun), (g_unit, _, g_noun) = (one.unit.partition(NOUN_MARK) for one in (p, g))
+    if not (p_noun or g_noun):
+        return p, g, False
+    differ = bool(p_noun and g_noun and p_noun != g_noun)
+    return replace(p, unit=p_unit), replace(g, unit=g_unit), differ
 
 
 def _beside_bare(p: Answer, g: Answer, policy: Policy) -> str:

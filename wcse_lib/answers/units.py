@@ -43,6 +43,9 @@ class Unit(NamedTuple):
     scale: Fraction  # of words such as "million"
 
 
+# Of what these are a share or an amount may be left out: a noun after the mark.
+NOUNS_FOLLOW = {"%", *CURRENCIES.values()}
+NOUN_MARK = ":"
 NO_UNIT = Unit("", Fraction(1))
 
 
@@ -55,8 +58,8 @@ def split_unit(text: str) -> tuple[str, str, Fraction]:
     currency = _CURRENCY.match(text.replace("US $", "US$"))
     if currency:
         sign, name, amount = currency.groups()
-        rest, _, scale = split_unit(sign + amount)
-        return rest, CURRENCIES[name], scale
+        rest, more, scale = split_unit(sign + amount)
+        return rest, _named({CURRENCIES[name]: 1} | powers(more)), scale
     text = _QUOTIENT.sub(_quotient, text)
     start = len(text)
     # from the end, as long as the pieces are words of a unit
@@ -133,8 +136,11 @@ def _factors(word: str) -> list[tuple[str, int]]:
 
 
 def _named(factors: dict[str, int]) -> str:
-    if "%" in factors:
-        return "%"  # 10% of the people
+    for base in NOUNS_FOLLOW & factors.keys():
+        others = {name: power for name, power in factors.items() if name != base}
+        is_rate = any(power < 0 for power in others.values())  # dollars an hour
+        if base == "%" or not is_rate:
+            return base + (NOUN_MARK + product(others) if others else "")
     if "celsiu" in factors or "fahrenheit" in factors:
         factors.pop("deg", None)
     return product(factors)
