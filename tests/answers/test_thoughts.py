@@ -3,6 +3,8 @@
 import pytest
 
 from wcse_lib.answers import closed_thought, extract, opened_thought, without_thoughts
+from wcse_lib.answers.thoughts import TAGS, may_have_tags
+from wcse_lib.answers.words import ANSWER_TAGS, END_OF_TURN
 
 PAIRS = [
     ("<think>", "</think>"),
@@ -85,3 +87,15 @@ def test_only_the_end_of_a_prompt_opens_a_thought(prompt, opened):
 def test_who_does_not_think_closes_the_thought_of_the_prompt():
     assert closed_thought("[THINK]") == "\n[/THINK]\n\n"
     assert closed_thought("") == ""
+
+
+def test_no_tag_of_any_table_is_overlooked():
+    tags = [*END_OF_TURN, *(tag for pair in ANSWER_TAGS for tag in pair)]
+    for opening, closing, names in TAGS:
+        tags += [form.format(name) for name in names.split() for form in (opening, closing)]
+    assert [tag for tag in tags if not may_have_tags(f"so {tag.lower()} 5")] == []
+    assert [tag for tag in tags if not may_have_tags(tag)] == []
+
+
+def test_signs_of_formulas_are_no_tags():
+    assert not may_have_tags("Then 48/2 = <<48/2=24>>24, x<y and [asy] draw[1]; [/asy] in \\[x\\].")

@@ -11,6 +11,10 @@ from wcse_lib.answers.sentences import answer_at
 MAX_JOINT = 60  # characters between two boxes of one answer
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*\{|\s+(?=[^\s{])|(?=\d))|\\.|[{}]", re.S)
+# A box with at most one level of braces inside, as nearly all are.
+_FLAT = r"[^{}\\]*(?:\\(?!boxed|fbox).[^{}\\]*)*"
+_ONE_BOX = re.compile(rf"\\(?:boxed|fbox)\s*\{{({_FLAT}(?:\{{{_FLAT}\}}{_FLAT})*)\}}", re.S)
+_HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _BARE_BOX = re.compile(r"([^$\n]{1,200}?)\$|(\S{1,200})")
 _PART_NAME = r"(?:(?:for|in)\s)?(?:parts?|case)\s\(?[a-z\d]\)?|\([a-h]\)|\((?:i|ii|iii|iv|v)\)"
 _JOINT = re.compile(
@@ -37,7 +41,13 @@ def boxed(text: str) -> Found:
 
     Boxes that stand side by side, or one in each of a text's parts, are one list.
     """
-    boxes, open_box = _boxes(text)
+    start = _first_box(text)
+    if start < 0:
+        return NOWHERE
+    only = _ONE_BOX.match(text, start)
+    if only and only.group(1).strip() and _first_box(text, only.end()) < 0:
+        return Found(start, only.group(1))
+    boxes, open_box = _boxes(text, start)
     if not boxes or open_box > boxes[-1].end:
         return Found(open_box, None)
     contents = _of_parts(text, boxes) if len(boxes) > 1 else []
@@ -73,10 +83,16 @@ def _of_parts(text: str, boxes: list[_Box]) -> list[str]:
     return contents
 
 
-def _boxes(text: str) -> tuple[list[_Box], int]:
-    """The outermost boxes with content, and where the last one starts that is never closed (-1: none)."""
-    starts = [text.find(command) for command in ("\\boxed", "\\fbox")]
-    start = min((start for start in starts if start >= 0), default=len(text))
+def _first_box(text: str, start: int = 0) -> int:
+    """Where the first command of a box stands from a place on; -1 without any."""
+    boxed_start, fbox_start = text.find("\\boxed", start), text.find("\\fbox", start)
+    if boxed_start < 0 or fbox_start < 0:
+        return max(boxed_start, fbox_start)
+    return min(boxed_start, fbox_start)
+
+
+def _boxes(text: str, start: int) -> tuple[list[_Box], int]:
+    """The outermost boxes with content from a place on, and where the last one that is never closed starts (or -1)."""
     boxes: list[_Box] = []
     braces: list[tuple[bool, int, int]] = []  # open ones: is it a box, start, start of the content
     for match in _BOX.finditer(text, start):
@@ -99,7 +115,8 @@ def _boxes(text: str) -> tuple[list[_Box], int]:
 
 def hashes(text: str) -> Found:
     """The last `#### answer` line; headings such as "#### Step 2" and "#### 1. Add" are none."""
-    for match in reversed(list(re.finditer(r"####[ \t]*([^\n]*)", text))):
+    lines = list(_HASHES.finditer(text)) if "####" in text else []
+    for match in reversed(lines):
         line = match.group(1).strip(" \t*#")
         line = re.sub(r"(?i)^(?:the\s+)?(?:final\s+)?answer\W+(?:is\s+)?", "", line)
         if line and not re.match(r"[^\W\d_]{3,}|\d+[.)]\s", line):

@@ -12,17 +12,18 @@ from wcse_lib.answers.languages import PLAIN_SIGNS
 from wcse_lib.answers.places import GROUP, NOWHERE, Found, inside, last
 from wcse_lib.answers.reading import MAX_ANSWER
 from wcse_lib.answers.sentences import answer_at, final, stated
-from wcse_lib.answers.thoughts import without_thoughts
+from wcse_lib.answers.thoughts import may_have_tags, without_thoughts
 from wcse_lib.answers.wholes import last_line, whole
 
 MAX_TAIL = 100_000  # characters at the end of a sample in which its answer is sought
 
 _STOP = re.compile("|".join(map(re.escape, words.END_OF_TURN)))
 _TAGS = "|".join(re.escape(opening) for opening, _ in words.ANSWER_TAGS)
-_TAG = re.compile(_TAGS, re.I)
+_TAG = re.compile(_TAGS, re.I | re.A)
 _MAY_BE_TAG = re.compile(r"<[A-Za-z|]|\[[A-Z]{6}")  # found sooner than tags in any case
 _CLOSING = {opening.lower(): closing for opening, closing in words.ANSWER_TAGS}
-_DOUBLED = re.compile(r"(?<!\\)\\\\(?:boxed|fbox)\b")
+_DOUBLED = re.compile(r"\\\\(?<!\\\\\\)(?:boxed|fbox)\b")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _HAS_ANSWER = re.compile(r"\d|\\boxed|\\fbox|[Aa]nswer")
 _MARKED = re.compile(r"\\boxed|\\fbox|####|answer", re.I)
 _REPLY = re.compile(rf"^[^\w\n]*(?:{words.REPLY_HEADINGS})[^\w\n]{{0,9}}:", re.I | re.M)
@@ -32,6 +33,8 @@ _NEXT_QUESTION = re.compile(
 )
 # Dots after a whole number or words; after decimals or a list they say that it goes on.
 _TRAILING_DOTS = re.compile(r"(?:[-$€£]*\d+(?:,\d{3})*)?[^\d.,+]*(?:\.\.\.+|…)")
+_GROUP_SIGNS = ("$", "\\", "*", "`")
+_END_SIGNS = re.compile(r"(?<!\\)[.,;:。।॥]+$")
 _CHOICES = [
     re.compile(pattern)
     for pattern in (
@@ -60,9 +63,11 @@ def extract(text: str, style: str = "auto") -> str | None:
     spoken = without_thoughts(_readable(text))
     if spoken is None:
         return None
-    spoken = _STOP.split(spoken, maxsplit=1)[0]
+    has_tags = may_have_tags(spoken)
+    if has_tags:
+        spoken = _STOP.split(spoken, maxsplit=1)[0]
     spoken = _before_next_question(spoken)[-MAX_TAIL:]
-    tagged = _tagged(spoken)
+    tagged = _tagged(spoken) if has_tags else ""
     if tagged and style == "auto":
         said = _said(tagged)
         if said.place >= 0:
@@ -76,9 +81,12 @@ def _readable(text: str) -> str:
     text = text.replace("\0", "")
     if not text.isascii():
         # lone surrogates cannot be stored
-        text = text.encode("utf-8", "replace").decode("utf-8").translate(PLAIN_SIGNS)
-    # an escape that was read once too often
-    text = text.replace("\x08oxed", "\\boxed").replace("\x0crac", "\\frac")
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        if not PLAIN_SIGNS.keys().isdisjoint(map(ord, _NOT_ASCII.findall(text))):
+            text = text.translate(PLAIN_SIGNS)
+    if "\x08" in text or "\x0c" in text:
+        # an escape that was read once too often
+        text = text.replace("\x08oxed", "\\boxed").replace("\x0crac", "\\frac")
     is_doubled = "\\\\" in text and _DOUBLED.search(text)
     return text.replace("\\\\", "\\") if is_doubled else text
 
@@ -95,7 +103,8 @@ def _tagged(text: str) -> str:
 
 def _before_next_question(text: str) -> str:
     """A text up to the question that a model goes on with after its answer."""
-    answer = _HAS_ANSWER.search(text)
+    # most texts have no question, which is known sooner than where an answer stands
+    answer = _NEXT_QUESTION.search(text) and _HAS_ANSWER.search(text)
     question = answer and _NEXT_QUESTION.search(text, answer.end())
     if not question:
         return text
@@ -112,12 +121,14 @@ def _before_next_question(text: str) -> str:
 def _clean(answer: str | None) -> str | None:
     """A candidate without delimiters and closing punctuation; None when empty, unbalanced or too long."""
     answer = (answer or "")[: 2 * MAX_ANSWER].strip().strip("*`").strip()
-    while group := GROUP.fullmatch(answer):
+    if answer.isalnum():  # most answers are whole numbers
+        return answer if len(answer) <= MAX_ANSWER else None
+    while answer.startswith(_GROUP_SIGNS) and (group := GROUP.fullmatch(answer)):
         answer = inside(group).strip()
-    if _TRAILING_DOTS.fullmatch(answer):
+    if answer.endswith(("...", "…")) and _TRAILING_DOTS.fullmatch(answer):
         answer = answer.rstrip(".… ")
     if not answer.endswith(("...", "\\right.")):
-        answer = re.sub(r"(?<!\\)[.,;:。।॥]+$", "", answer).rstrip()
+        answer = _END_SIGNS.sub("", answer).rstrip()
     if answer.count("|") == 1:  # of a table
         answer = answer.strip("| ")
     braces = re.sub(r"\\.", "", answer)
@@ -144,8 +155,8 @@ def _said(text: str) -> Found:
     """The last box, `####` or "final answer"; without these what the last phrase gives."""
     box = last(boxed(text), hashes(text))
     if box.place >= 0:
-        # most texts lack the phrase, so that its word is looked for first
-        return last(box, final(text)) if "final" in text.lower() else box
+        # most texts lack the phrase after it, so that its word is looked for first
+        return last(box, final(text)) if "final" in text[box.place :].lower() else box
     return last(stated(text), _openai(text))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import NamedTuple
 
 from wcse_lib.answers import words
@@ -31,7 +32,7 @@ _FORMULA_SIGN = re.compile(r"[\^_=<>√±+*/()\[\\π-]|\b(?:pi|sqrt|log|ln|sin|c
 
 
 def last(*places: Found) -> Found:
-    return max(places, key=lambda found: found.place)
+    return max(places, key=attrgetter("place"))
 
 
 def inside(group: re.Match) -> str:

@@ -24,6 +24,9 @@ TAGS = (
 _BARE_OPENING = re.compile(r"\s*analysis(?=[^\W\d_])", re.I)
 _BARE_CLOSING = "assistantfinal"
 _CLOSES_ALL = "[BEGIN FINAL RESPONSE]"  # Apriel's, which opens nothing
+# How the tags of thoughts, answers and turns begin: a literal sign each, as it is found soonest.
+_ANGLE = re.compile(r"<(?:[|/]|[A-Za-z]{3})")
+_SQUARE = re.compile(r"\[/?[A-Za-z]{3}(?:[A-Za-z]{2}| )")
 _TAG = re.compile(
     r"<\|channel\|?>\w+|[<\[◁][|/]{0,2}[A-Za-z]+(?:[_:][A-Za-z_]+)?\|?[>\]▷]|"
     + re.escape(_CLOSES_ALL)
@@ -69,7 +72,7 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
         text = text.rpartition(_BARE_CLOSING)[2].lstrip()
     if _BARE_OPENING.match(text):
         return None
-    if not any(bracket in text for bracket in "<[◁"):
+    if not may_have_tags(text):
         return text
     thought, start = "", 0  # the kind of thought that is open, and where speech begins
     for tag in _TAG.finditer(text):
@@ -86,6 +89,13 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     if thought:
         return None
     return text[_BEFORE_ANSWER.match(text, start).end() :] if start else text
+
+
+def may_have_tags(text: str) -> bool:
+    """Whether a text may have tags of thoughts, answers or turns; most have none, which is known at little cost."""
+    is_angle = "<" in text and _ANGLE.search(text)
+    is_square = "[" in text and _SQUARE.search(text)
+    return bool(is_angle or is_square or "◁" in text)
 
 
 def is_thought_tag(token: str) -> bool:
