@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
+from itertools import product
+from math import gcd
 
 from wcse_lib.answers.answer import Answer, Time, as_interval, by_name, expression
 from wcse_lib.answers.chemistry import is_chemical, read_chemical
@@ -44,6 +46,8 @@ _SCALED = re.compile(  # 1.5M, $20k; a small m only after money
     r"((?:US|C|A)?[$€£¥]?-?\d[\d.,]*) ?(?<! )([KkMBT]|(?<=[$€£].)m|(?<=[$€£]..)m|(?<=[$€£]...)m)( [a-z]{2,}.*)?"
 )
 _CHOSEN = re.compile(r"([CA]) ?_ ?\{? ?(\d+) ?\}? ?\^ ?\{? ?(\d+) ?\}?")
+_POWERLESS = re.compile(r"(?<![A-Za-z\\])([A-Za-z])(\d+)")  # x2
+_BRACELESS = re.compile(r"_ ?(\d)(\d+)")  # x_12
 _DECIMAL_COMMA = re.compile(r"-?(?:\d+,\d{1,2}|\d+,\d{4,}|0,\d+)")
 
 
@@ -90,7 +94,8 @@ def _values(p_text: str, g_text: str, policy: Policy) -> Decision:
     try:
         p = read(p_text)
     except UNREADABLE as error:
-        return _unread(False, "prediction cannot be parsed", error, g)
+        verdict = None if _may_mean(p_text, g, policy) else False
+        return _unread(verdict, "prediction cannot be parsed", error, g)
     try:
         label = _label_of_readings(p, p_text, g, g_text, policy)
     except UNREADABLE as error:
@@ -136,6 +141,18 @@ def _readings(text: str, answer: Answer, other: Answer, policy: Policy) -> Itera
         yield from _as_product(text, answer)
     elif other.kind == "expr":
         yield from _as_number(text, other, policy)
+
+
+def _may_mean(text: str, gold: Answer, policy: Policy) -> bool:
+    """Whether a text that lost braces or signs may be gold: `x_12`, and `x2` as 2x, x^2 or x_2."""
+    texts = set()
+    for index, power in product((r"_{\1\2}", r"_{\1}*\2"), (r"\1*\2", r"\1^{\2}", r"\1_{\2}")):
+        texts.add(_POWERLESS.sub(power, _BRACELESS.sub(index, text)))
+    for meant in texts - {text}:
+        with suppress(*UNREADABLE):
+            if same(read(meant), gold, policy):
+                return True
+    return False
 
 
 def _as_range(text: str) -> Iterator[Answer]:
@@ -415,16 +432,26 @@ def _ratio_and_number(p: Answer, g: Answer, policy: Policy) -> str:
 
 
 def _times(p: Answer, g: Answer, policy: Policy) -> str:
-    """Times of day; 15:10 may be a ratio, and what agrees only as a ratio is neither equal nor unequal."""
+    """Times of day; 15:10 may be a ratio, and what agrees only as one that is not sure is neither equal nor unequal."""
     both_times = p.kind == g.kind
     if both_times and _is_same_time(p.tag, g.tag, policy):
         return "time"
     if not p.items or not g.items:
         return ""
     label = same(_as_ratio(p), _as_ratio(g), policy)
-    if label and both_times:
+    if label and (both_times or not _is_sure_ratio(p, g)):
         raise Unread("times or ratios")
     return label
+
+
+def _is_sure_ratio(p: Answer, g: Answer) -> bool:
+    """Whether what may be a time is a ratio beside another answer: 3:10 beside 3/10, but not 10:30 beside 1/3."""
+    time, other = (p, g) if p.kind == "time" else (g, p)
+    if other.kind == "ratio":
+        return True
+    parts = [int(part.node) for part in time.items]
+    is_as_written = list(map(int, re.findall(r"\d+", str(other.tag)))) == parts
+    return is_as_written or gcd(*parts) == 1
 
 
 def _is_same_time(p: Time, g: Time, policy: Policy) -> bool:

@@ -29,6 +29,9 @@ _ANGLE = re.compile(
     r"(-?\d+) ?(?:°|“?degrees?”?)(?: ?(\d+(?:\.\d+)?) ?(?:'|“?minutes?”?|“min”))?"
     r"(?: ?(\d+(?:\.\d+)?) ?(?:''|\"|“?seconds?”?))?"
 )
+_RATIO = re.compile(
+    r"(?:(?:the|an?|in the|in an?) )?ratio ?(?:of|is|as|=|:)? ?(\d[\d.]*(?: ?: ?\d[\d.]*)+)", re.I
+)
 _FEET = re.compile(r"(\d+)' ?(\d+(?:\.\d+)?)(?:''|\")")
 
 
@@ -41,6 +44,7 @@ def read_phrase(text: str) -> Answer | None:
     return (
         _angle(text)
         or _feet(text)
+        or _ratio(text)
         or _mixed(text)
         or _with_numeral(text)
         or _with_words(text)
@@ -129,6 +133,12 @@ def _angle(text: str) -> Answer | None:
     part = Fraction(minutes or 0) / 60 + Fraction(seconds or 0) / 3600
     sign = -1 if whole.startswith("-") else 1
     return expression(int(whole) + sign * part, unit="deg")
+
+
+def _ratio(text: str) -> Answer | None:
+    """What is called a ratio, and thus no time: ratio 10:30."""
+    match = _RATIO.fullmatch(without_marks(text)) if ":" in text else None
+    return match and Answer("ratio", tuple(map(read_scalar, match.group(1).split(":"))))
 
 
 def _feet(text: str) -> Answer | None:

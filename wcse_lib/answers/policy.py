@@ -27,7 +27,8 @@ POLICY_TABLE = r"""
 | `\sinh^{-1} x` | the inverse function; `\ln^{-1} x` may be either and is not read | - |
 | `AB` | in a formula a product of two, alone a name that `BA` is not | - |
 | degrees | `90^\circ` equals `90` (a unit) and `\pi/2` (its value) | - |
-| ratios | `4:6` equals `2:3` and `2/3` (`3:1` not `3`); `5:12` and `10:24` may be times: nothing can be said | - |
+| ratios | `4:6` equals `2:3` and `2/3`, `10:30` equals `1:3`; `3:1` is not `3` | - |
+| `5:12` beside `10:24`, `10:30` beside `1/3` | may be times: nothing can be said | - |
 | times of day | must be the same; "pm" is a unit | with `units` |
 | letters | variables keep their case, words do not; a choice may carry its text (`(C) 12`, `C`) | - |
 | variables | equal where both are real; equations up to a constant factor; `\log` in every base | - |
