@@ -57,6 +57,20 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
 
 
+def test_an_uneven_budget_at_an_endpoint_is_billed_as_its_parent_s():
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["arms"]["wc"] = {
+        "model": "small",
+        "engine": "openai",
+        "n_parameters": 1.0e5,
+        "usd_per_million_tokens": 2.0,
+    }
+    data["arms"]["wc-uneven"] = {"adaptive": {"of": "wc"}}
+    lines = preview(check_study(data, "f"), Machine()).splitlines()
+    billed = [re.search(r"[\d.,]+ USD", line) for line in lines if "arm       wc" in line]
+    assert len(billed) == 2 and billed[0].group() == billed[1].group()
+
+
 def test_a_study_of_unknown_problems_is_told_by_the_problem(monkeypatch):
     """Prices and sizes are known where only the dataset is not here; a part of the sum is not called the whole."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

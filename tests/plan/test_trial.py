@@ -111,6 +111,30 @@ def test_a_bos_in_a_single_question_is_found_in_01(tmp_path):
         make_plan(study_of(tmp_path, model, held_out=questions, **STUDENTS), tmp_path / "out")
 
 
+SPOILS = {
+    "money": ("m.content.replace('$', '')", "Is $4 more?"),
+    "what stands before a thought's end": (
+        "m.content.split('</think>')[-1]",
+        "What does </think> do?",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", ["train", "held_out"])
+@pytest.mark.parametrize("name", SPOILS)
+def test_a_template_that_spoils_a_single_question_is_refused_in_01(tmp_path, name, where):
+    shown, spoiled = SPOILS[name]
+    made = made_tokenizer(TURNS.replace("m.content", shown))
+    model = made_checkpoint(tmp_path / "model", made)
+    questions = ["1 + 1 = ?", spoiled, "a question that is longer than the one before"]
+    author = {"train": r"arms\.se", "held_out": r"students\.small"}[where]
+    message = rf"{author} \(.*model\): the prompt of problem \S*p1: .*template does not show"
+    study = study_of(tmp_path, model, **{where: questions}, **STUDENTS)
+    with pytest.raises(StudyError, match=message):
+        make_plan(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- who is tried, and what is told
 
 
@@ -260,6 +284,15 @@ POSITIONS = {
         64,
     ),
     "no limit": ({"model_type": "mamba"}, None),
+    "-1 is no limit": ({"model_type": "none-such", "max_position_embeddings": -1}, None),
+    "-1 beside a limit": ({"max_position_embeddings": -1, "seq_length": 64}, 64),
+    "of a decoder that hears": ({"max_target_positions": 64, "max_source_positions": 32}, 64),
+    "deep inside": ({"thinker_config": {"llm_config": {"max_seq_length": 64}}}, 64),
+    "of a part about text, whatever the whole says": (
+        {"max_position_embeddings": 8, "language_model_config": {"n_ctx": 64}},
+        64,
+    ),
+    "of pictures": ({"vision_config": {"max_position_embeddings": 77}}, None),
 }
 
 

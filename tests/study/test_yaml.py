@@ -49,6 +49,7 @@ KEPT = [
     ("n: Norway", "Norway"),
     ("shuffle: yes", True),
     ("merged: off", False),
+    ("stop: =", "="),
 ]
 
 
@@ -87,6 +88,9 @@ REFUSED = [
     ("c: &c {x: 1}\na: {<<: *c, y: 1, y: 2}", r"key 'a\.y' stands twice"),
     ("a: {<<: 5}", r"no valid YAML"),
     ("a: 1\n---\na: 2", r"no valid YAML"),
+    ("n: !!int '12:30'", r"n = 12:30: .*base of 60"),
+    ("x: {1: a, 1.0: b}", r"key 'x\.1\.0' stands twice"),
+    ("x: {false: a, False: b}", r"key 'x\.False' stands twice"),
     ("- a", r"a mapping of keys to values is needed, found list"),
     ("", r"a mapping of keys to values is needed, found NoneType"),
 ]

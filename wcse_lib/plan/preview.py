@@ -16,6 +16,7 @@ from wcse_lib.study import (
     Amounts,
     Machine,
     ModelSize,
+    PlannedAdaptive,
     PlannedArm,
     PlannedDrawn,
     PlannedImported,
@@ -154,7 +155,7 @@ def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[st
     text += f", at most {most.tokens:,.0f} tokens{each}"
     if most.flops:
         text += f", {most.flops:.2g} FLOPs{each}"
-    is_billed = isinstance(arm, PlannedDrawn) and arm.engine == "openai"
+    is_billed = isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.engine == "openai"
     if most.usd and is_billed:
         text += f", {most.usd:,.4g} USD{each} without prompts"
     if isinstance(arm, PlannedDrawn) and arm.engine == "local" and arm.n_parameters:

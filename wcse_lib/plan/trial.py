@@ -1,4 +1,4 @@
-"""Every local model is shown the study's prompts before anything is paid: the first, the longest, the doubtful ones."""
+"""Every local model is shown the study's prompts before anything is paid: all as text, doubtful ones as token ids."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from wcse_lib.sample import (
     Positions,
+    check_shown,
     end_token,
     load_tokenizer,
     prints_today,
@@ -107,9 +108,9 @@ def _problems(splits: Splits, split: str) -> pd.DataFrame:
 def try_author(author: Author, may_fetch: bool = True) -> TriedPrompts:
     """Show a model its prompts, and say what it sees.
 
-    Raises StudyError naming the author where its tokenizer cannot be read, `prompt_ids` or `end_token` refuses, or a
-    prompt with what may follow it is longer than the model's positions. Only a model that is not on this machine is
-    merely noted.
+    Raises StudyError naming the author where its tokenizer cannot be read, its chat template spoils any question,
+    `prompt_ids` or `end_token` refuses, or a prompt with what may follow it is longer than the model's positions. Only
+    a model that is not on this machine is merely noted.
     """
     model = resolve_model(author.model)
     try:
@@ -124,6 +125,9 @@ def try_author(author: Author, may_fetch: bool = True) -> TriedPrompts:
     prompt = author.prompt or judge_prompt(has_template=bool(tokenizer.chat_template))
     positions = read_positions(model, may_fetch)
     try:
+        for asked in author.asked:
+            problems = zip(asked.problems["problem_id"], asked.problems["question"], strict=True)
+            check_shown(tokenizer, problems, prompt)
         first = prompt_ids(tokenizer, author.first_question, prompt)
         longest = [_longest(asked, tokenizer, prompt, positions) for asked in author.asked]
         end = _end(tokenizer, prompt, author.first_question) if author.is_trained else None

@@ -11,6 +11,7 @@ from wcse_lib.sample.lost import check_lost_share
 from wcse_lib.sample.positions import Positions, read_positions
 from wcse_lib.sample.prompts import (
     bos_fault,
+    check_shown,
     load_tokenizer,
     prompt_ids,
     prompt_text,
@@ -38,6 +39,7 @@ __all__ = [
     "opened",
     "prints_today",
     "progress",
+    "check_shown",
     "prompt_ids",
     "prompt_text",
     "read_positions",

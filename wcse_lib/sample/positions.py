@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 # What families of models call it; the first that a config has.
-NAMES = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
-TEXT_CONFIGS = ("text_config", "llm_config", "language_config")  # of models that also see or hear
+NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "max_seq_length",
+    "max_sequence_length",
+    "seq_length",
+    "max_target_positions",
+    "max_context_length",
+    "context_length",
+    "model_max_length",
+)
+# Parts of the config of a model that also sees or hears; what it sees and hears has limits of its own.
+OF_TEXT = re.compile(r"(text|llm|lm|language|decoder|generator)(_model)?(_config)?")
+OF_SENSES = re.compile(r"vision|visual|vit|image|video|audio|speech|talker|wav|encoder|quanti")
 # Rotary positions that reach further than they were trained by `factor`; other kinds have it in their limit.
 STRETCHED = ("linear", "dynamic", "ntk", "yarn")
 
@@ -23,10 +40,11 @@ def read_positions(model: str, may_fetch: bool = True) -> Positions | None:
 
     Args: model: a folder or hub id. Raises OSError where it has no config.
     """
-    config = _text_config(model, local_files_only=not may_fetch)
-    key = next((name for name in NAMES if config.get(name)), None)
-    if key is None:
+    whole = _text_config(model, local_files_only=not may_fetch)
+    config = next((part for part in _parts(whole) if _key(part)), None)
+    if config is None:
         return None
+    key = _key(config)
     limit = int(config[key])
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     of_layers = [value for value in scaling.values() if isinstance(value, dict)]
@@ -45,5 +63,30 @@ def _text_config(model: str, **options: bool) -> dict[str, Any]:
     try:
         return AutoConfig.from_pretrained(model, **options).get_text_config().to_dict()
     except Exception:  # of many classes: a family, or values, that this transformers does not know
-        config, _ = PretrainedConfig.get_config_dict(model, **options)
-        return next((config[name] for name in TEXT_CONFIGS if config.get(name)), config)
+        return PretrainedConfig.get_config_dict(model, **options)[0]
+
+
+def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config and those inside it, however deep: first what is about text, last what may be (thinker_config)."""
+    of_text, others = [], []
+    for name, part in config.items():
+        if not isinstance(part, dict):
+            continue
+        if OF_TEXT.fullmatch(name):
+            of_text.append(part)
+        elif name.endswith("_config") and not OF_SENSES.search(name):
+            others.append(part)
+    for part in of_text:
+        yield from _parts(part)
+    yield config
+    for part in others:
+        yield from _parts(part)
+
+
+def _key(config: dict[str, Any]) -> str | None:
+    """The key that sets a limit; 0 and -1 set none."""
+    for name in NAMES:
+        limit = config.get(name)
+        if isinstance(limit, int | float) and 0 < limit < math.inf:
+            return name
+    return None

@@ -9,6 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from wcse_lib.sample.chat import QUESTION as PLAIN_QUESTION
 from wcse_lib.sample.chat import chat_text, prints_today, template_text
 from wcse_lib.store import StudyError
 from wcse_lib.study import Prompt, resolve
@@ -83,6 +84,21 @@ def prompt_ids(tokenizer: Any, question: str, prompt: Prompt) -> list[int]:
             ids = [tokenizer.bos_token_id, *ids]
     check_bos(tokenizer, ids)
     return list(ids)
+
+
+def check_shown(tokenizer: Any, problems: Iterable[tuple[str, str]], prompt: Prompt) -> None:
+    """Render the question of every problem (id, question), without making ids of it: 20,000 take seconds.
+
+    Raises ValueError as `chat_text` does, naming the problem where the fault is not every question's.
+    """
+    if prompt.style != "chat":
+        return
+    chat_text(tokenizer, messages(PLAIN_QUESTION, prompt), prompt)
+    for problem_id, question in problems:
+        try:
+            chat_text(tokenizer, messages(question, prompt), prompt)
+        except ValueError as error:
+            raise ValueError(f"the prompt of problem {problem_id}: {error}") from error
 
 
 def adds_bos(tokenizer: Any) -> bool:

@@ -26,7 +26,7 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a date stays the text that it is, and a merged mapping keeps what it had overridden."""
+    """Safe YAML in which a date or = stays the text that it is, and a merged mapping keeps what it had overridden."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put merged keys before a mapping's own, which win; of several mappings the first wins.
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
+    first: [(tag, form) for tag, form in forms if not tag.endswith((":timestamp", ":value"))]
     for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 WRITTEN_AS_READ = re.compile(r"true|false", re.I)  # of the words that YAML takes for a truth value
@@ -93,20 +93,32 @@ def _surprises(node: yaml.Node, key: tuple[str, ...], seen: set[int]) -> Iterato
         return
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
-        if node.style is None:
+        is_text = node.style is not None and node.tag.endswith(":str")  # no !!int '12:30'
+        if not is_text:
             yield from _surprise(node, key)
     elif isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             yield from _surprises(item, (*key, str(number)), seen)
     else:
-        names = [name.value for name, _ in node.value]
-        for number, (name, value) in enumerate(node.value):
-            if name.value in names[:number]:
+        texts: list[Any] = []
+        keys: list[Any] = []
+        for name, value in node.value:
+            key_read = _key_read(name)
+            if name.value in texts or key_read in keys:
                 place = f"line {name.start_mark.line + 1}"
                 yield f"{place}: key {'.'.join((*key, name.value))!r} stands twice; remove one"
+            texts.append(name.value)
+            keys.append(key_read)
             if name.tag != MERGE:
                 yield from _surprises(name, (*key, str(name.value)), seen)
             yield from _surprises(value, (*key, str(name.value)), seen)
+
+
+def _key_read(name: yaml.Node) -> Any:
+    """A key as Python knows it, to which 1, 1.0 and true are one; << and keys of several parts stay as they are."""
+    if name.tag == MERGE or not isinstance(name, yaml.ScalarNode):
+        return name.value
+    return _Loader("").construct_object(name)
 
 
 def _surprise(node: yaml.ScalarNode, key: tuple[str, ...]) -> Iterator[str]:
