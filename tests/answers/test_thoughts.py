@@ -62,6 +62,10 @@ def test_a_prompt_may_open_the_thought(opening, closing):
         ("<think>a</thinking>b", "b"),  # two names of one tag
         ("re.sub('<think>.*?</think>', '', s)", "re.sub('<think>.*?</think>', '', s)"),
         ("Put it between `<think>` tags.", "Put it between `<think>` tags."),
+        ("The tag <think> opens one, so 12", "The tag <think> opens one, so 12"),
+        ("Sure! <think>It is 7", None),
+        ('<think time="3">It is 7', None),
+        ('<think time="3">7?</think>It is 8', "It is 8"),
         ("analysis of 3 cases: 12", "analysis of 3 cases: 12"),
         ("a <b> and [c] of it", "a <b> and [c] of it"),
         ("", ""),
@@ -77,6 +81,11 @@ def test_which_tags_count(text, said):
         ("Assistant: <think>", "<think>"),
         ("<think>\n\n</think>\n\n", ""),
         ("Write <think> first. Assistant:", ""),
+        ("Write\n<think>\nfirst.\nAssistant:", ""),
+        ("Begin with\n<think><|end|><|start|>assistant\n", ""),
+        ("Assistant: <think>\nOkay, so", "<think>"),
+        ("<end_of_turn>\n<reason>", "<reason>"),
+        ("<end_of_turn>\n<unused94>thought\n", "<unused94>thought"),
         ("", ""),
     ],
 )

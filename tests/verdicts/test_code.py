@@ -53,6 +53,9 @@ MARKED = {
     "an annotation before": f"Solution: code\n{F}\n{SOLUTION}{F}",
     "Windows": "\ufeff" + BLOCK.replace("\n", "\r\n"),
     "no marks": f"Here is the function:\n\n{SOLUTION}\nIt squares the side.",
+    "a fence behind words": f"**Answer:** {BLOCK}Done.",
+    "a fence in a box": f"\\boxed{{{BLOCK.rstrip()}}}",
+    "prose in an open fence": f"{F}python\n{SOLUTION}\nThis is the square. It's fast.",
     "a closing fence forgotten": f"{F}python\n{SOLUTION}\n{block('print(area(2))')}",
 }
 
@@ -198,6 +201,34 @@ def test_the_program_that_reads_counts_with_its_helpers():
         text + block("print(add(1, 2))"), "", '{"inputs": ["1 2"], "outputs": ["3"]}'
     ).code
     assert "def add" in code and "input" in code and "add(1, 2)" not in code
+
+
+READS = "def main():\n    print(2 * int(input()))"
+
+
+@pytest.mark.parametrize(
+    "parts, others",
+    [
+        ((READS, "main()"), ["print(main)"]),
+        (("def read():\n    return int(input())", "print(2 * read())"), []),
+        (("def read():\n    return int(input())", "def main():\n    print(read())", "main()"), []),
+        (("n = int(input())", "print(2 * n)"), []),
+        ((f"{READS}\nmain()",), ["main()"]),
+        ((f"import sys\nsys.setrecursionlimit(9999)\n{READS}", "main()"), []),
+    ],
+)
+def test_a_program_in_parts_runs_once(parts, others):
+    text = "".join(map(block, [*parts, *others]))
+    code = extract_code(text, reads_input=True)
+    assert code == "\n".join(f"{part}\n" for part in parts)
+
+
+@pytest.mark.parametrize(
+    "line", ["# strip <think> tags", "# ends at </think>", "P = r'(<think>)'", '"A <thought> tag."']
+)
+def test_a_tag_in_code_is_no_thought(line):
+    assert passes(block(f"def area(s):\n    {line}\n    return s * s"))
+    assert passes(f"I write no <think> tags.\n{block(line)}{BLOCK}")
 
 
 def test_a_question_that_imports_a_package_cannot_be_decided():

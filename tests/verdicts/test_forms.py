@@ -20,6 +20,10 @@ RUN = {  # name: tests, right code, wrong code
     "unittest, its main by another name": "from unittest import TestCase, main as go\nclass Sums(TestCase):\n"
     "    def test_sum(self):\n        for a in (1, 2):\n            with self.subTest(a):\n"
     "                self.assertEqual(add(a, 1), a + 1)\nif '__main__' == __name__:\n    go()\n",
+    "unittest, by way of a base": "from unittest import TestCase as Case\nclass Base(Case):\n    two = 2\n"
+    "class Sums(Base):\n    def test_sum(self):\n        self.assertEqual(add(self.two, 2), 4)\n",
+    "unittest, by an alias": "import unittest\nTC = unittest.TestCase\nclass Sums(TC):\n"
+    "    def test_sum(self):\n        self.assertEqual(add(1, 2), 3)\n",
     "a runner that swallows": UNITTEST
     + "    def test_0(self):\n        self.assertEqual(add(0, 0), 0)\n"
     "    def test_1(self):\n        self.assertEqual(add(1, 1), 2)\n"
@@ -73,6 +77,12 @@ REFUSED = {
     "'''add(1, 2) == 3'''": "the tests assert nothing",
     "print(add(1, 2) == 3)": "the tests assert nothing",
     "assert True": "the tests assert nothing",
+    "assert (add(1, 2) == 3, 'no')": "the tests assert nothing",
+    "assert [add(1, 2) == 3]": "the tests assert nothing",
+    "assert {'a': add(1, 2) == 3}": "the tests assert nothing",
+    "assert lambda: add(1, 2) == 3": "the tests assert nothing",
+    "assert (add(a, 2) == 3 for a in (1,))": "the tests assert nothing",
+    "from solution import add\nassert add": "the tests assert nothing",
     "def sums():\n    assert add(1, 2) == 3": "the tests define sums and nothing calls it",
     "class Sums:\n    def run(self):\n        assert add(1, 2) == 3": "the tests define Sums and nothing calls it",
     f"{ADD}assert add(1, 2) == 3": "the tests use nothing of the code",

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 # How a thought begins and ends, where {} is one of the names. Another family is another row.
 TAGS = (
-    ("<{}>", "</{}>", "think thinking thought thoughts reasoning reflection analysis scratchpad"),
+    ("<{}>", "</{}>", "think thinking thought thoughts reason reasoning reasoning_process cot"),
+    ("<{}>", "</{}>", "reflection analysis scratchpad inner_monologue"),
     ("<seed:{}>", "</seed:{}>", "think"),  # Seed
     ("<longcat_{}>", "</longcat_{}>", "think"),
     ("[{}]", "[/{}]", "THINK THINKING"),  # Magistral
@@ -19,6 +20,7 @@ TAGS = (
     ("<|inner_prefix|>", "<|inner_suffix|>", "thought"),  # Apertus
     ("<|channel|>{}", "<|channel|>final", "analysis commentary"),  # Harmony
     ("<|channel>{}", "<channel|>", "thought"),  # Gemma
+    ("<unused94>{}", "<unused95>", "thought"),  # MedGemma
 )
 # Harmony's channels where the engine has dropped the special tokens around their names.
 _BARE_OPENING = re.compile(r"\s*analysis(?=[^\W\d_])", re.I)
@@ -28,11 +30,18 @@ _CLOSES_ALL = "[BEGIN FINAL RESPONSE]"  # Apriel's, which opens nothing
 _ANGLE = re.compile(r"<(?:[|/]|[A-Za-z]{3})")
 _SQUARE = re.compile(r"\[/?[A-Za-z]{3}(?:[A-Za-z]{2}| )")
 _TAG = re.compile(
-    r"<\|channel\|?>\w+|[<\[◁][|/]{0,2}[A-Za-z]+(?:[_:][A-Za-z_]+)?\|?[>\]▷]|"
+    r"<\|channel\|?>\w+|<unused94>\w+"
+    r"|[<\[◁][|/]{0,2}[A-Za-z]+(?:[_:][A-Za-z_]+)?\d*(?P<attributes> [\w-]+=[^<>\n]*)?\|?[>\]▷]|"
     + re.escape(_CLOSES_ALL)
 )
 _QUOTES = ("`", "'", '"')  # a tag in them is spoken of, and no tag
 _FENCE = "```"
+# A closed block of code; a tag in it is a part of the code.
+_BLOCK = re.compile(r"^[^\n`]*```\w[^\n`]*\n(?:(?!```)[\s\S])*?^[ \t>]*```[ \t]*$", re.M)
+# What may stand before a tag on its line: tags, a special token, the end of a sentence. In other words it is spoken of.
+_MAY_OPEN = re.compile(r"(?:\s|<[^<>]*>|\[[^\[\]]*\])*|.*(?:\|>|▷|[.:!?…*])\s*")
+# What shows that another turn stands behind a tag: its marks, or its name at the end.
+_TURN = re.compile(r"<[|/]?\w|\[/?\w|###|(?:^|\n)\W*\w+:\W*$")
 _BEFORE_ANSWER = re.compile(r"\s*(?:<\|message\|>|<\|start_response\|>)?\s*", re.I)
 
 
@@ -75,20 +84,37 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     if not may_have_tags(text):
         return text
     thought, start = "", 0  # the kind of thought that is open, and where speech begins
+    blocks = [block.span() for block in _BLOCK.finditer(text)]
     for tag in _TAG.finditer(text):
-        kind, closing = _TAGS.get(tag.group().lower(), _NO_TAG)
+        kind, closing = _tag_of(tag)
         start_of_tag, end_of_tag = tag.span()
         is_quoted = text.endswith(_QUOTES, 0, start_of_tag) or text.startswith(_QUOTES, end_of_tag)
         is_fenced = text.endswith(_FENCE, 0, start_of_tag) or text.startswith(_FENCE, end_of_tag)
         if is_quoted and not is_fenced:
             continue
+        is_code = any(first < start_of_tag < last for first, last in blocks)
+        if is_code and not thought:
+            continue
         if closing and not thought:
-            thought = kind
+            # once it has thought, a text may do so anywhere
+            thought = kind if start or _may_open(tag) else ""
         elif kind and not closing and thought in ("", kind):
             thought, start = "", tag.end()
     if thought:
         return None
     return text[_BEFORE_ANSWER.match(text, start).end() :] if start else text
+
+
+def _tag_of(tag: re.Match) -> _Tag:
+    name = tag.group().replace(tag["attributes"] or "", "")
+    return _TAGS.get(name.lower(), _NO_TAG)
+
+
+def _may_open(tag: re.Match) -> bool:
+    """Whether a tag opens a thought where it stands, and is not only spoken of: "I use no <think> tags"."""
+    start_of_line = tag.string.rfind("\n", 0, tag.start()) + 1
+    before = tag.string[start_of_line : tag.start()]
+    return tag.group().startswith("<|") or _MAY_OPEN.fullmatch(before) is not None
 
 
 def may_have_tags(text: str) -> bool:
@@ -106,14 +132,20 @@ def is_thought_tag(token: str) -> bool:
 def opened_thought(prompt: str) -> str:
     """The tag that opens a thought at the end of a prompt, as templates of reasoning models write it; else "".
 
+    Its first words may follow.
+
     >>> opened_thought("user: 1+1? assistant: <think>\\n")
     '<think>'
     """
-    tags = [tag for tag in _TAG.finditer(prompt) if tag.group().lower() in _TAGS]
-    if not tags or prompt[tags[-1].end() :].strip() not in ("", "<|message|>"):
+    tags = [tag for tag in _TAG.finditer(prompt) if _tag_of(tag) is not _NO_TAG]
+    if not tags:
         return ""
-    tag = tags[-1].group()
-    return tag if _TAGS[tag.lower()].closing else ""
+    tag = tags[-1]
+    behind = prompt[tag.end() :].strip().removeprefix("<|message|>")
+    # templates may write the first words of the thought too
+    goes_on = not behind or (_may_open(tag) and not _TURN.search(behind))
+    name = tag.group().replace(tag["attributes"] or "", "")
+    return name if _tag_of(tag).closing and goes_on else ""
 
 
 def closed_thought(opened: str) -> str:

@@ -6,14 +6,20 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from wcse_lib.verdicts.names import compiles, does_something
+from wcse_lib.verdicts.names import UNREADABLE, compiles, does_something, parse
 
 # lists and quotes may stand before a fence
 FENCE = re.compile(
     r"(?P<prefix>(?:[ \t]|>|[-*+][ \t]|\d+[.)][ \t])*)(?P<marks>`{3,}|~{3,})(?P<label>.*)"
 )
+# a fence behind words on their line, which must have a label
+FENCE_BEHIND = re.compile(r"(?:(?!```).)*\S[ \t]*(?P<fence>`{3,}[ \t]*[A-Za-z]\w*[ \t]*)")
 PYTHON = re.compile(r"\W*(?:i?python|py)[\w.]*", re.I)
 QUOTE = re.compile(r"[ \t]*>[ \t]?")
+PROSE_LINE = re.compile(
+    r"(?:[#*>_-]+ ?|\d+[.)] )*[A-Z][\w'’]*[,:.!]? [\w`'\"(]|[A-Z][\w'’ ]*[:!.]$|\*\*|`\w"
+)
+MOST_TRIES = 20
 MOST_INDENTED = 3  # a deeper fence than this, seen from the one that opened a block, is part of it
 TAG = "~" * 12  # the fence that stands for a tag
 OPENING = re.compile(
@@ -55,6 +61,9 @@ def blocks_of(text: str) -> list[Block]:
     for line in lines:
         fence = _fence(line)
         if opening is None:
+            behind = None if fence else FENCE_BEHIND.fullmatch(line)
+            if behind:
+                fence = _fence(behind["fence"])
             # a tag without a label ends a block that nothing began
             if fence and not (fence["marks"] == TAG and not fence["label"]):
                 opening, body = fence, []
@@ -65,7 +74,10 @@ def blocks_of(text: str) -> list[Block]:
         else:
             body.append(_inside(line, opening["prefix"]))
     if opening is not None:
-        found.append(_block(opening, "\n".join(body)))
+        block = _block(opening, "\n".join(body))
+        # behind words only code shows that a fence which nothing closes is one
+        if opening.string in lines or compiles(block.code):
+            found.append(block)
     return [block for block in found if block.code.strip()]
 
 
@@ -74,6 +86,24 @@ def reads_as_code(text: str) -> bool:
     body = textwrap.dedent(text)
     as_body = "def function():\n" + textwrap.indent(body, "    ")
     return does_something(body) and (compiles(text) or compiles(as_body))
+
+
+def without_prose_behind(source: str) -> str:
+    """The source up to the prose that keeps it from being compiled; "" where that is not what keeps it."""
+    for _ in range(MOST_TRIES):
+        if compiles(source):
+            return source
+        try:
+            parse(source)
+            return ""
+        except SyntaxError as error:
+            lines = source.split("\n")[: error.lineno or 0]
+        except UNREADABLE:
+            return ""
+        if not lines or not PROSE_LINE.match(lines[-1]):
+            return ""
+        source = "\n".join(lines[:-1])
+    return ""
 
 
 def _with_fences(text: str) -> str:
@@ -123,4 +153,6 @@ def _block(opening: re.Match, code: str) -> Block:
     # a list may indent a block and not its fence
     if re.match(r"\s+(?:async def|def|class|import|from|@)\b", code):
         code = textwrap.dedent(code)
-    return Block(opening["label"].strip().lower(), code)
+    block = Block(opening["label"].strip().lower(), code)
+    # where the closing fence was forgotten, prose stands behind the code
+    return block._replace(code=without_prose_behind(code) or code) if block.is_python else block

@@ -9,7 +9,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from wcse_lib.answers import without_thoughts
-from wcse_lib.verdicts.blocks import Block, blocks_of, reads_as_code
+from wcse_lib.verdicts.blocks import (
+    MOST_TRIES,
+    PROSE_LINE,
+    Block,
+    blocks_of,
+    reads_as_code,
+    without_prose_behind,
+)
 from wcse_lib.verdicts.cases import Cases
 from wcse_lib.verdicts.forms import read_tests
 from wcse_lib.verdicts.names import (
@@ -19,6 +26,7 @@ from wcse_lib.verdicts.names import (
     compiles,
     imported_modules,
     is_standard,
+    loaded,
     names_of,
     parse,
 )
@@ -27,11 +35,11 @@ from wcse_lib.verdicts.reasons import ONLY_STANDARD, UnusableTests
 CODE_LINE = re.compile(
     r"from [\w.]+ import |import \w|(?:async )?def \w+ ?\(|class \w+ ?[(:]|@\w|[A-Za-z_]\w* = "
 )
-PROSE_LINE = re.compile(r"(?:[#*>_-]+ ?)*[A-Z][\w'’]*[,:.!]? [\w`'\"(]|[A-Z][\w'’ ]*[:!.]$|\*\*")
 ELIDED = re.compile(r"^\s*#\s*(?:\.\.\.|…|(?:the )?rest of )", re.M)
 READS_INPUT = {"input", "sys", "open", "fileinput", "stdin"}
-MOST_TRIES = 20
+WRITES = re.compile(r"\bprint\b|\.write")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+IDLE = Function | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Pass
 
 
 class Program(NamedTuple):
@@ -101,7 +109,7 @@ def _chosen(blocks: list[Block], needed: frozenset[str], reads_input: bool) -> l
     defined = {name for own in definitions for name in own if not name.lower().startswith("test")}
     wanted = needed & set(homes)
     if reads_input and readers:
-        places = [readers[-1]]
+        places = _program_of(blocks, names, definitions, readers)
     elif wanted or defined:
         places = sorted({homes[name] for name in wanted or defined})
     else:
@@ -112,6 +120,42 @@ def _chosen(blocks: list[Block], needed: frozenset[str], reads_input: bool) -> l
         found = {homes[name] for name in used if name in homes}
         places += sorted(found - set(places))
     return [blocks[place] for place in sorted(places)]
+
+
+def _program_of(
+    blocks: list[Block], names: list[Names], definitions: list[set[str]], readers: list[int]
+) -> list[int]:
+    """Places of the last program: a block that reads and acts, or that reads with those that go on from it."""
+    defined = {name for own in definitions for name in own}
+    acts = [_acts(block.code, defined) for block in blocks]
+    for reader in reversed(readers):
+        places, bound = [reader], set(names[reader].bound)
+        place = reader
+        is_whole = acts[reader] and WRITES.search(blocks[reader].code)
+        while not is_whole and place + 1 < len(blocks):
+            place += 1
+            if names[place].used & bound:
+                places.append(place)
+                bound |= names[place].bound
+                is_whole = acts[place]
+        if any(acts[place] for place in places):
+            return places
+    return readers[-1:]
+
+
+def _acts(code: str, defined: set[str]) -> bool:
+    """Whether code does something when it is run, and does not only define, import, assign or set up."""
+    try:
+        statements = parse(code).body
+    except UNREADABLE:
+        return True
+    for statement in statements:
+        if isinstance(statement, ast.Expr):
+            if loaded(statement) & {*defined, "print"} or WRITES.search(ast.unparse(statement)):
+                return True
+        elif not isinstance(statement, IDLE):
+            return True
+    return False
 
 
 def _whole_definitions(code: str) -> set[str]:
@@ -162,27 +206,9 @@ def _code_in_prose(text: str) -> str:
     if PROSE_LINE.match(text.lstrip()):
         starts = [number for number, line in enumerate(lines) if CODE_LINE.match(line)]
     for start in starts[:MOST_TRIES]:
-        if code := _without_prose_behind("\n".join(lines[start:])):
+        if code := without_prose_behind("\n".join(lines[start:])):
             return code
     return text
-
-
-def _without_prose_behind(source: str) -> str:
-    """The source up to the prose that keeps it from being compiled; "" where that is not what keeps it."""
-    for _ in range(MOST_TRIES):
-        if compiles(source):
-            return source
-        try:
-            parse(source)
-            return ""
-        except SyntaxError as error:
-            lines = source.split("\n")[: error.lineno or 0]
-        except UNREADABLE:
-            return ""
-        if not lines or not PROSE_LINE.match(lines[-1]):
-            return ""
-        source = "\n".join(lines[:-1])
-    return ""
 
 
 # ---------------------------------------------------------------------- the code of a question
@@ -234,7 +260,7 @@ def _completed(source: str) -> str:
     last = source.rpartition("\n")[2]
     indentation = last[: len(last) - len(last.lstrip())]
     with_body = f"{source}\n{indentation}    pass"
-    return with_body if compiles(with_body) else _without_prose_behind(source)
+    return with_body if compiles(with_body) else without_prose_behind(source)
 
 
 def _with_prompt(code: str, prompt: Prompt, needed: frozenset[str]) -> str:
@@ -251,7 +277,7 @@ def _with_prompt(code: str, prompt: Prompt, needed: frozenset[str]) -> str:
     # servers and templates strip the first line's indentation, and blocks all of it
     indented = textwrap.indent(code, "    ")
     for body in (code, f"    {code.lstrip()}", indented):
-        if joined := _without_prose_behind(f"{prompt.source}\n{body}"):
+        if joined := without_prose_behind(f"{prompt.source}\n{body}"):
             return joined
     return f"{prompt.source}\n{code}"
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 
 from wcse_lib.verdicts.runner import COUNT, PASSED, TRIED
 
+# what is true whatever the code does
+ALWAYS_TRUE = (
+    ast.Constant
+    | ast.JoinedStr
+    | ast.Tuple
+    | ast.List
+    | ast.Set
+    | ast.Dict
+    | ast.Lambda
+    | ast.GeneratorExp
+)
 REFUSALS = {"exit", "_exit", "fail"}  # functions that end a test which is not passed
 
 
-def counted(statement: ast.stmt) -> list[ast.stmt]:
-    """The statement with its assertions counted, as the statements that replace it."""
-    result = _Counting().visit(statement)
+def counted(statement: ast.stmt, needed: Collection[str] = ()) -> list[ast.stmt]:
+    """The statement with its assertions counted, as the statements that replace it.
+
+    That a name which is `needed` of the code is there is no assertion.
+    """
+    result = _Counting(needed).visit(statement)
     return result if isinstance(result, list) else [result]
 
 
@@ -51,8 +66,12 @@ def _refuses(body: list[ast.stmt]) -> bool:
 class _Counting(ast.NodeTransformer):
     """Calls COUNT before and after every assertion; only after a compound one, which may be left by `return`."""
 
+    def __init__(self, needed: Collection[str]) -> None:
+        self.needed = needed
+
     def visit_Assert(self, node: ast.Assert) -> ast.stmt | list[ast.stmt]:
-        if isinstance(node.test, ast.Constant):
+        is_name = isinstance(node.test, ast.Name) and node.test.id in self.needed
+        if is_name or isinstance(node.test, ALWAYS_TRUE):
             return node
         return [_count(TRIED), node, _count(PASSED)]
 

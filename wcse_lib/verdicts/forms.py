@@ -100,7 +100,9 @@ def _script(source: str, entry_point: str) -> Script:
                 )
             body += parse(f"{takers[-1]}({entry_point})").body
         shown = [ast.unparse(statement) for statement in body]
-        body = [counted(statement) for statement in body]
+        names = names_of("\n".join(shown))
+        needed = names.used - names.bound - BUILTINS | _imported_from_solution(tree)
+        body = [counted(statement, needed) for statement in body]
         _refuse_idle(body, collected)
         future = "".join(f"{line}\n" for line in shown if line.startswith("from __future__ "))
         parts = []
@@ -110,8 +112,6 @@ def _script(source: str, entry_point: str) -> Script:
         message, line = getattr(error, "msg", error), getattr(error, "lineno", None)
         place = f" (line {line})" if line else ""
         raise UnusableTests(f"the tests do not compile: {message}{place}") from error
-    names = names_of("\n".join(shown))
-    needed = names.used - names.bound - BUILTINS | _imported_from_solution(tree)
     imports_code = bool(imported_modules(tree) & set(SOLUTION_MODULES))
     if not (needed or imports_code or names.used & BY_TEXT):
         raise UnusableTests("the tests use nothing of the code")
@@ -194,10 +194,11 @@ def _takes_candidate(function: Function) -> bool:
 def _collected(body: list[ast.stmt], uncalled: list[Function]) -> list[str]:
     """Names of what pytest or unittest would find and call. Raises UnusableTests where it needs a fixture."""
     collected = []
+    test_cases = _test_cases(body)
     for statement in body:
         if isinstance(statement, ast.ClassDef):
             bases = [ast.unparse(base) for base in statement.bases]
-            is_unittest = any(base.endswith("TestCase") for base in bases)
+            is_unittest = statement.name in test_cases
             if is_unittest or statement.name.startswith("Test"):
                 collected.append(statement.name)
             if not is_unittest and statement.name.startswith("Test") and not bases:
@@ -211,6 +212,25 @@ def _collected(body: list[ast.stmt], uncalled: list[Function]) -> list[str]:
                 _refuse_fixtures(statement)
                 collected.append(statement.name)
     return collected
+
+
+def _test_cases(body: list[ast.stmt]) -> set[str]:
+    """Names of the classes that derive from unittest's TestCase, directly or not, and of its aliases."""
+    found: set[str] = set()
+    for statement in body:
+        if isinstance(statement, ast.ImportFrom):
+            names = {alias.asname: [alias.name] for alias in statement.names if alias.asname}
+        elif isinstance(statement, ast.ClassDef):
+            names = {statement.name: [ast.unparse(base) for base in statement.bases]}
+        elif isinstance(statement, ast.Assign):
+            value = ast.unparse(statement.value)
+            names = {ast.unparse(target): [value] for target in statement.targets}
+        else:
+            continue
+        for name, origins in names.items():
+            if any(origin.endswith("TestCase") or origin in found for origin in origins):
+                found.add(name)
+    return found
 
 
 def _refuse_fixture(function: Function) -> None:
