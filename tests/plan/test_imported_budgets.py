@@ -12,7 +12,7 @@ from wcse_lib.plan import make_plan
 from wcse_lib.plan.preview import look_ahead
 from wcse_lib.plan.problems import load_problems
 from wcse_lib.sample import checks, generate
-from wcse_lib.store import StudyError
+from wcse_lib.store import StudyError, read_samples
 from wcse_lib.study import Dataset, Machine, check_study, write_yaml
 
 N = 6
@@ -93,6 +93,34 @@ def test_a_dry_run_says_it(tmp_path):
     assert "limit     The budget “high” is not met by se" in seen.text
     assert "high 2" in seen.text
     assert not seen.is_lacking
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A mix of both files: five samples of each are to be had of a problem, two and up to five are there."""
+    data = params(tmp_path, [2] * N, [6, 6, 6, 0, 3, 1])
+    data["arms"]["mix"] = {"mix": {"se": 0.5, "wc": 0.5}}
+    run = make_plan(check_study(data, "test"), tmp_path / "out")
+    for arm in ("se", "wc", "mix"):
+        checks(run, arm, generate(run, arm, Machine()))
+    return run
+
+
+@pytest.mark.parametrize("budget", ["low", "high"])
+def test_a_mix_is_planned_as_its_files_hold_it(mixed, budget):
+    rows = read_samples(mixed.path("02", "mix"))
+    n = len(mixed.rows_of_budget(rows, "mix", budget))
+    assert mixed.plan.n_samples("mix", budget) == pytest.approx(n / N)
+
+
+def test_a_mix_that_is_not_met_is_said(mixed):
+    assert "mix" in " ".join(unspent(mixed.plan.arms))
+    assert mixed.plan.arms["mix"].budget_used["high"] == pytest.approx(31 / 60)
+    row = type("Row", (), {"arm_a": "mix", "arm_b": "se", "budget": "high", "low": -1, "high": 1})
+    row.value, row.unit, row.n_problems, row.p_holm, row.is_significant = 0.1, "points", N, 1, False
+    assert "(5.17 against 2 samples a problem; this budget is not met by mix and se)" in _sentence(
+        mixed, row, 1
+    )
 
 
 def test_a_full_file_meets_its_budgets(tmp_path):

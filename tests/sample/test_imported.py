@@ -209,5 +209,27 @@ def test_samples_that_are_no_single_text_are_refused(tmp_path, text, message):
         joined(tmp_path, [1], [1], out=text)
 
 
+def test_a_row_of_several_samples_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"line 1: out holds a list of 3.* each as a row .*out\.0"):
+        joined(tmp_path, [1], [1], out=["a", "b", "c"])
+
+
+def test_a_list_of_one_text_is_a_sample(tmp_path):
+    assert joined(tmp_path, [1], [1], out=["a"])["samples"] == 1
+
+
+BLANKS = ["", None, "\n", "\u200b", "<think>hm</think>\n", "<|im_end|>"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_blank_rows_count_as_lost(tmp_path, blank):
+    rows = []
+    for p in range(6):
+        rows += [{"id": p, "out": text} for text in ("So 2.", blank, blank, blank)]
+    run, found = imported(tmp_path, rows, n=4)
+    with pytest.raises(StudyError, match=r"18 of 24 samples \(75%\) are lost \(18 empty\)"):
+        checks(run, "wc", found)
+
+
 def test_a_sample_may_be_a_chat_of_its_one_turn(tmp_path):
     assert joined(tmp_path, [1], [1], out=[{"role": "assistant", "content": "a"}])["samples"] == 1

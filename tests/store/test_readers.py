@@ -108,6 +108,8 @@ CHAT = [{"prompt": [{"role": "user", "content": "1 + 1?"}], "a": 2}]
         (json.dumps({"data": TWO, "splits": ["a"]}, indent=4), TWO),
         ("\n".join(map(json.dumps, TWO)), TWO),
         ("\n".join(json.dumps(row, indent=1) for row in TWO), TWO),
+        (json.dumps({"q": ["1 + 1?", "2 + 2?"], "a": [2, 4]}), TWO),
+        (json.dumps({"q": ["1 + 1?", "2 + 2?"], "a": [2, 4]}, indent=1), TWO),
         (json.dumps(TWO[0]), TWO[:1]),
         (json.dumps(CHAT[0]), CHAT),
         (json.dumps(CHAT[0], indent=1), CHAT),
@@ -118,7 +120,7 @@ CHAT = [{"prompt": [{"role": "user", "content": "1 + 1?"}], "a": 2}]
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_json_in_every_layout(tmp_path, text, rows, suffix):
-    if suffix == ".jsonl" and text.startswith('{"version'):
+    if suffix == ".jsonl" and text.startswith(('{"version', '{"q": [')):
         pytest.skip("one object a line is one row")
     path = tmp_path / f"t{suffix}"
     path.write_text(text)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from wcse_lib.store import NotText, StudyError, TableRow, name_of, words_of
-from wcse_lib.store.values import USER
+from wcse_lib.store.values import USER, read_spelt
 
 NAMES = [
     (7, "7"),
@@ -60,6 +60,8 @@ WORDS = [
     ('[{"role": "user", "content": "2 + 2?"}]', "2 + 2?"),
     ("[{'role': 'user', 'content': '2 + 2?'}]", "2 + 2?"),
     ("{'content': '2 + 2?', 'role': 'user'}", "2 + 2?"),
+    ("array([{'content': \"2 + 2?\", 'role': 'user'}], dtype=object)", "2 + 2?"),
+    ("[2 3]", "[2 3]"),
     ("[3, 4] is an interval", "[3, 4] is an interval"),
     ('[{"a": 1}]', '[{"a": 1}]'),
 ]
@@ -68,6 +70,29 @@ WORDS = [
 @pytest.mark.parametrize("value,words", WORDS, ids=lambda value: repr(value)[:40])
 def test_the_words_of_a_field(value, words):
     assert words_of(value, "prompt", USER) == words
+
+
+def is_list(value):
+    return isinstance(value, list)
+
+
+SPELT = [
+    ('["2", "3"]', ["2", "3"]),
+    ("['2' '3']", ["2", "3"]),
+    ("['it\\'s, so' \"a ' b\"\n '3']", ["it's, so", "a ' b", "3"]),
+    ("array(['2', None], dtype=object)", ["2", None]),
+    ("array(['2', '3'], dtype='<U1')", ["2", "3"]),
+    ("[ 2 10]", [2, 10]),
+    ("array([2., 3.5])", [2.0, 3.5]),
+    ("['2' 'torn]", None),
+    ("[2, 3]", None),
+    ("[2, 3)", None),
+]
+
+
+@pytest.mark.parametrize("text,value", SPELT)
+def test_lists_are_read_as_json_python_and_numpy_spell_them(text, value):
+    assert read_spelt(text, is_list) == value
 
 
 SYSTEM = {"role": "system", "content": "Be brief."}

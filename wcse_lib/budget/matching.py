@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from wcse_lib.budget.allocate import mix_counts
 from wcse_lib.budget.buying import match, match_by_curves
 from wcse_lib.budget.checkpoints import Uncounted, read_model
 from wcse_lib.budget.costs import COST_MODELS, SampleCost, cost
@@ -348,39 +349,70 @@ def mixed_arm(
     spend: Spend,
     shares: Mapping[str, float],
     n_problems: int,
+    in_file: Mapping[str, pd.Series],
 ) -> PlannedMixed:
     """The plan of a mix: a share of each budget buys so many samples of a part, and no more than the part draws.
 
-    Raises StudyError where a budget buys no sample.
+    Args: in_file: of imported arms, samples of every training problem. Raises StudyError where a budget buys no sample.
     """
     parts: dict[str, dict[str, float]] = {}
-    samples, used, planned = {}, {}, {}
     for budget_name, money in spend.budgets.items():
         part = {
-            arm: _bought(share * money, spend, arm, arms[arm].samples[budget_name])
+            arm: _bought(share * money, spend, arm, _most(arms[arm], budget_name))
             for arm, share in shares.items()
         }
-        n_samples = sum(part.values())
-        if n_samples <= 0:
+        if sum(part.values()) <= 0:
             raise StudyError(
                 f"arms.{name}.mix: budget {budget_name!r} buys no sample at these shares; "
                 f"raise budget.samples.{budget_name}"
             )
         parts[budget_name] = part
-        samples[budget_name] = max(1, round(n_samples))
+    held = _held_parts(study, parts, in_file)
+    samples, used, planned = {}, {}, {}
+    for budget_name, money in spend.budgets.items():
+        part = held.get(budget_name, parts[budget_name])
+        most = [min(n, arms[arm].samples[budget_name]) for arm, n in parts[budget_name].items()]
+        samples[budget_name] = max(1, round(sum(most)))
         used[budget_name] = spend.cost(part) / money
         planned[budget_name] = planned_amounts(study, arms, part, n_problems)
-    largest = parts[study.budget.largest]
+    largest = study.budget.largest
     n_reference = max(study.budget.samples.values())
     return PlannedMixed(
         shares=dict(shares),
         parts=parts,
+        held_parts=held,
         samples=samples,
-        exchange_ratio=sum(largest.values()) / n_reference,
+        exchange_ratio=sum(parts[largest].values()) / n_reference,
         budget_used=used,
         planned=planned,
-        planned_flops_per_token=_mean_flops(arms, largest),
+        planned_flops_per_token=_mean_flops(arms, held.get(largest, parts[largest])),
     )
+
+
+def _most(arm: PlainArm, budget_name: str) -> int:
+    """The most samples of a problem that a budget buys of an arm, be they in its file or not."""
+    bought = arm.bought if isinstance(arm, PlannedImported) else {}
+    return bought.get(budget_name, arm.samples[budget_name])
+
+
+def _held_parts(
+    study: Study, parts: Mapping[str, Mapping[str, float]], in_file: Mapping[str, pd.Series]
+) -> dict[str, dict[str, float]]:
+    """A mix's parts as the files of imported arms hold them, at the budgets where these hold fewer than it takes."""
+    n_in_file = next((n for n in in_file.values() if len(n)), None)
+    if n_in_file is None:
+        return {}
+    held: dict[str, dict[str, float]] = {}
+    counts = mix_counts(parts, list(n_in_file.index), study.seed)
+    for (budget_name, part), rows in counts.groupby(["budget", "part"]):
+        if part not in in_file:
+            continue
+        wanted = rows.set_index("problem_id")["n"]
+        there = np.minimum(wanted, in_file[part].reindex(wanted.index))
+        if there.sum() < wanted.sum():
+            of_budget = held.setdefault(budget_name, dict(parts[budget_name]))
+            of_budget[part] = float(there.sum()) / len(n_in_file)
+    return held
 
 
 def _bought(money: float, spend: Spend, arm: str, most: int) -> float:
@@ -443,9 +475,10 @@ def unspent(arms: Mapping[str, PlannedArm]) -> Iterable[str]:
             if is_imported and budget_name in arm.held:
                 sentences.append(_not_met(name, arm, budget_name))
             elif abs(used - 1) > MATCHED_WITHIN:
+                n = getattr(arm, "held", {}).get(budget_name, arm.samples[budget_name])
                 sentences.append(
                     f"{name} uses {100 * used:.0f} % of the budget “{budget_name}” (samples a problem: "
-                    f"{arm.samples[budget_name]}): there the arms are not matched."
+                    f"{n:.3g}): there the arms are not matched."
                 )
     return sentences
 

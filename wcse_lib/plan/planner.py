@@ -175,7 +175,8 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
     for name, arm in study.arms.items():
         if isinstance(arm, MixedArm):
             shares = _shares(draft, arm, spend)
-            arms[name] = mixed_arm(study, name, plain, spend, shares, n_problems)
+            in_file = draft.in_file
+            arms[name] = mixed_arm(study, name, plain, spend, shares, n_problems, in_file)
         elif isinstance(arm, AdaptiveArm):
             arms[name] = adaptive_arm(study, name, plain)
         else:

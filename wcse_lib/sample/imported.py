@@ -18,6 +18,8 @@ from wcse_lib.store import (
     StudyError,
     TableRow,
     folded,
+    is_chat,
+    is_parts,
     name_of,
     parts,
     read_samples,
@@ -27,6 +29,7 @@ from wcse_lib.store import (
 from wcse_lib.study import ImportedArm, resolve, resolve_model
 
 LOST = (Ending.FILTERED, Ending.FAILED)  # ends of samples that are no whole text
+BLANK = "without a text"  # why a row is left out
 FROM_ELSEWHERE = {  # columns of which an imported file says nothing
     "seed": -1,
     "n_prompt_tokens": -1,
@@ -109,7 +112,7 @@ def _read_file(
             name = line.name(columns.problem_id) if columns.problem_id else ""
             if not columns.problem_id:
                 name = folded(line.words(columns.question, USER))
-            text = line.words(columns.text)
+            text = _text(line, columns.text)
         except NotText as error:
             counts[str(error)] += 1
             continue
@@ -121,7 +124,7 @@ def _read_file(
         elif problem_id is None:
             counts["of no problem of this study"] += 1
         elif not text.strip():
-            counts["without a text"] += 1
+            counts[BLANK] += 1
         elif place in by_place:
             counts["of a key that came before"] += 1
         else:
@@ -136,6 +139,18 @@ def _read_file(
             }
             samples.setdefault(problem_id, {})[place] = row
     return samples
+
+
+def _text(line: TableRow, column: str) -> str:
+    """A sample's text. Raises StudyError for a list of several samples."""
+    value = line.value(column)
+    is_list = isinstance(value, list) and not (is_chat(value) or is_parts(value))
+    if is_list and len(value) > 1:
+        raise StudyError(
+            f"{line.path}, line {line.number}: {column} holds a list of {len(value)}, and a row is one "
+            f"sample; write each as a row of its own, or name one, as {column}.0"
+        )
+    return line.words(column)
 
 
 def _names(problems: pd.DataFrame, by_id: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from wcse_lib.sample.drawing import draw, opened
 from wcse_lib.sample.engines import Decoding
-from wcse_lib.sample.imported import import_samples
+from wcse_lib.sample.imported import BLANK, import_samples
 from wcse_lib.sample.lost import check_lost_share, is_empty
 from wcse_lib.sample.prompts import (
     load_tokenizer,
@@ -244,7 +244,9 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
         f"every sample failed, the first with: {rows.loc[has_failed, 'error'].iloc[0]}; "
         "run again to draw them anew"
     )
-    check_lost_share(rows, run.path("02", arm), run.study.sampling.max_failed_share)
+    n_blank = read_json(run.path("02", arm, "import.json")).get(BLANK, 0) if is_import else 0
+    most = run.study.sampling.max_failed_share
+    check_lost_share(rows, run.path("02", arm), most, n_blank=n_blank)
 
     facts = {
         "n_samples": len(rows),

@@ -140,7 +140,7 @@ def _is_document(first_line: str, path: Path) -> bool:
     except (ValueError, RecursionError):
         opens = first_line.lstrip().startswith("[") or first_line.rstrip().endswith(("{", "[", ","))
         return opens or path.suffix.lower() == ".json"
-    is_table = bool(_tables(value)) or _is_by_column(value)
+    is_table = bool(_tables(value)) or _is_by_column(value) or _holds_columns(value)
     return isinstance(value, list) or (path.suffix.lower() == ".json" and is_table)
 
 
@@ -172,6 +172,8 @@ def _rows_of(value: Any, path: Path) -> list:
     tables = _tables(value)
     if len(tables) == 1:
         return value[tables[0]]
+    if not tables and _holds_columns(value):
+        return [dict(zip(value, row)) for row in zip(*value.values())]
     if not tables and not _is_by_column(value):
         return [value]
     found = f"arrays under {', '.join(tables)}" if tables else f"keys {', '.join(value)}"
@@ -185,6 +187,14 @@ def _is_by_column(value: Any) -> bool:
     """Whether an object holds columns, each with its rows by number, as pandas writes them."""
     parts = value.values() if isinstance(value, dict) else ()
     return bool(parts) and all(isinstance(part, dict) for part in parts)
+
+
+def _holds_columns(value: Any) -> bool:
+    """Whether an object holds columns, each a list of as many rows."""
+    columns = list(value.values()) if isinstance(value, dict) else []
+    if len(columns) < 2 or not all(isinstance(column, list) for column in columns):
+        return False
+    return len({len(column) for column in columns}) == 1
 
 
 def _tables(value: Any) -> list[str]:

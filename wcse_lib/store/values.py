@@ -35,7 +35,15 @@ NO_NAME = {
     "-Infinity",
 }
 # How a text begins that spells a list of texts, or objects as JSON, Python or NumPy print them.
-SPELT = re.compile(r"""\s*(\[\s*\{?|\{)\s*["']""")
+SPELT = re.compile(
+    r"""\s*(?:array\(\s*\[|(?:\[\s*\{?|\{)\s*["']|\[\s*[-+.\d]+(?:\s+[-+.\d]+)+\s*\])"""
+)
+# NumPy's `array([2, 3], dtype=…)` is Python's `([2, 3])`; then come texts, signs and words.
+TOKEN = re.compile(
+    r"""array\(|,\s*dtype=[^)]*\)|[bBuU]?"(?:[^"\\]|\\.)*"|[bBuU]?'(?:[^'\\]|\\.)*'|"""
+    r"""[^\s\[\]{}(),:'"]+|\S""",
+    re.DOTALL,
+)
 WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
 MOST_EXACT = 2**53  # the whole numbers of a float that are not rounded
 TURNS = (("role", "content"), ("from", "value"))  # who speaks, and what
@@ -151,9 +159,7 @@ def read_spelt(text: str, is_wanted: Callable[[Any], bool]) -> Any:
     """What a text spells in JSON or Python, where `is_wanted` says so; else None."""
     if not SPELT.match(text):
         return None
-    with_commas = re.sub(r"\}\s*\n\s*\{", "}, {", text)  # NumPy prints none between objects
-    ways = ((json.loads, text), (ast.literal_eval, text), (ast.literal_eval, with_commas))
-    for read, spelt in ways:
+    for read, spelt in ((json.loads, text), (ast.literal_eval, _as_python(text))):
         try:
             value = read(spelt)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -161,6 +167,24 @@ def read_spelt(text: str, is_wanted: Callable[[Any], bool]) -> Any:
         if is_wanted(value):
             return value
     return None
+
+
+def _as_python(text: str) -> str:
+    """What Python or NumPy print, as Python reads it: NumPy puts no commas between items, and names its arrays.
+
+    >>> _as_python("array(['2' '3'], dtype=object)")
+    "( [ '2' , '3' ] )"
+    """
+    spelt: list[str] = []
+    follows_item = False
+    for token in TOKEN.findall(text):
+        if token == "array(" or token.endswith(")"):
+            token = token[-1]
+        if follows_item and token not in tuple(",:)]}"):
+            spelt.append(",")
+        spelt.append(token)
+        follows_item = token not in tuple(",:([{")
+    return " ".join(spelt)
 
 
 def is_chat(value: Any) -> bool:

@@ -110,6 +110,13 @@ class PlannedMixed(PlannedArm):
     kind: Literal["mixed"] = "mixed"
     shares: dict[str, float]  # of the budget, by arm
     parts: dict[str, dict[str, float]]  # at each budget, mean samples of a problem by arm
+    # the same where files of imported arms hold fewer
+    held_parts: dict[str, dict[str, float]] = {}
+
+    @property
+    def held(self) -> dict[str, float]:
+        """Mean samples of a problem, at the budgets where files hold fewer than are bought."""
+        return {budget: sum(part.values()) for budget, part in self.held_parts.items()}
 
 
 AnyArm = Annotated[
@@ -205,7 +212,7 @@ class Plan(Record):
     def n_samples(self, arm: str, budget: str) -> float:
         """Samples of a problem; the mean where a file holds fewer than the budget buys."""
         planned = self.arms[arm]
-        held = planned.held if isinstance(planned, PlannedImported) else {}
+        held = getattr(planned, "held", {})
         return held.get(budget, planned.samples[budget])
 
     def opened_thoughts(self, arm: str) -> dict[str, str]:
@@ -229,7 +236,7 @@ class Plan(Record):
 def shares_of(planned: PlannedArm, name: str, budget: str) -> dict[str, float]:
     """Samples of a problem that an arm takes at a budget, by the arm whose model draws them."""
     if isinstance(planned, PlannedMixed):
-        return planned.parts[budget]
+        return planned.held_parts.get(budget, planned.parts[budget])
     if isinstance(planned, PlannedAdaptive):
         return {planned.rule.of: planned.samples[budget]}
     if isinstance(planned, PlannedImported) and budget in planned.held:
