@@ -35,8 +35,8 @@ def check_lost_share(
 ) -> None:
     """Raise StudyError, with counts by kind, where more than a share `most` of the samples of a folder are lost.
 
-    Args: rows: `finish_reason`, `text`, `error`; truncated_count: False counts only failed and empty ones; n_blank: rows
-    of an imported file that have no text, and so are not among `rows`.
+    Args: rows: `finish_reason`, `text`, `error`; truncated_count: False counts only failed and empty ones; n_blank:
+    rows of an imported file that have no text, and so are not among `rows`.
     """
     lost = {"failed": rows["finish_reason"] == "error", "empty": is_empty(rows)}
     if truncated_count:
