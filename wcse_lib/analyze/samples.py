@@ -184,8 +184,9 @@ class ArmSamples:
         votes = self._query(f"""
             SELECT problem_id, extracted, correct, count(*) AS n FROM samples
             WHERE {self._is_first} GROUP BY ALL ORDER BY problem_id, extracted, correct""")
-        agreement = [metrics.self_agreement(answers) for answers, _ in answer_lists(votes)]
-        return Votes(np.concatenate(agreement or [[]]), majorities(votes, ks))
+        how = self.run.study.verification
+        agreement = [metrics.self_agreement(answers) for answers, _ in answer_lists(votes, how)]
+        return Votes(np.concatenate(agreement or [[]]), majorities(votes, ks, how))
 
     @cached_property
     def classes(self) -> dict[str, pd.DataFrame]:

@@ -56,7 +56,8 @@ def read_scores(run: Run) -> HeldOutScores:
     """What 05 found of every student of the plan."""
     tested = HeldOutScores({}, {}, {}, run.sets().sort_index().to_numpy())
     for student, entry in run.plan.students.items():
-        found = student_scores(run.path("05", student), run.study.evaluation.maj_k)
+        verification = run.study.verification
+        found = student_scores(run.path("05", student), run.study.evaluation.maj_k, verification)
         tested.scores[student], tested.tie_rates[student] = found.scores, found.tie_rates
         group = Group(entry.source)
         if entry.source in ("arm", "pooled"):

@@ -9,7 +9,7 @@ from wcse_lib.answers.thoughts import (
     opened_thought,
     without_thoughts,
 )
-from wcse_lib.answers.votes import class_name
+from wcse_lib.answers.votes import class_name, pooled
 
 __all__ = [
     "Checker",
@@ -23,5 +23,6 @@ __all__ = [
     "extract",
     "is_thought_tag",
     "opened_thought",
+    "pooled",
     "without_thoughts",
 ]

@@ -167,7 +167,7 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
     largest_k = max(run.study.evaluation.maj_k, default=1)
     wanted = [PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric("maj@k", SAMPLED, largest_k)]
     for student in students:
-        found = student_scores(run.path("05", student), [largest_k])
+        found = student_scores(run.path("05", student), [largest_k], run.study.verification)
         judged = _judged_problems(run, student)
         for set_name in run.sets().unique():
             here = {"student": student, "set": set_name}

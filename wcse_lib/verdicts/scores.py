@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import metrics
-from wcse_lib.answers import class_name
+from wcse_lib.answers import Policy, class_name, pooled
 from wcse_lib.store import query
+from wcse_lib.study import Verification
 
 PIECE = 20_000  # samples whose answers are held at a time
 
@@ -51,9 +52,10 @@ class Scores:
     tie_rates: dict[Metric, np.ndarray]
 
 
-def student_scores(folder: Path, maj_k: list[int]) -> Scores:
-    """The scores of the student whose verdicts, `greedy` and `sampled`, lie in `folder`; `maj_k`: the k of the votes.
+def student_scores(folder: Path, maj_k: list[int], how: Verification | None = None) -> Scores:
+    """The scores of the student whose verdicts, `greedy` and `sampled`, lie in `folder`.
 
+    Args: maj_k: the k of the votes; how: by what the verdicts are, for `answer_lists`.
     pass@1 of either decoding, then maj@k, then pass@k above 1. Memory grows with different answers, not with samples.
     """
     greedy = query(
@@ -70,7 +72,7 @@ def student_scores(folder: Path, maj_k: list[int]) -> Scores:
     scores = {PRIMARY_METRIC: greedy["correct"].to_numpy(float)}
     scores[SAMPLED_PASS_AT_1] = (n_correct / n).to_numpy()
     tie_rates = {}
-    for k, table in majorities(votes, maj_k).items():
+    for k, table in majorities(votes, maj_k, how).items():
         scores[Metric("maj@k", "sampled", k)] = table["accuracy"].to_numpy()
         tie_rates[Metric("maj@k", "sampled", k)] = table["tie_rate"].to_numpy()
     for k in maj_k:
@@ -80,25 +82,56 @@ def student_scores(folder: Path, maj_k: list[int]) -> Scores:
     return Scores(scores, tie_rates)
 
 
-def majorities(votes: pd.DataFrame, ks: list[int]) -> dict[int, pd.DataFrame]:
+def majorities(
+    votes: pd.DataFrame, ks: list[int], how: Verification | None = None
+) -> dict[int, pd.DataFrame]:
     """By k the `metrics.majority_details` of the vote among k samples, a row per problem; see `answer_lists`."""
     parts = {k: [] for k in ks}
-    for answers, correct in answer_lists(votes):
+    for answers, correct in answer_lists(votes, how):
         for k in ks:
             parts[k].append(metrics.majority_details(answers, correct, k))
     return {k: pd.concat(tables, ignore_index=True) for k, tables in parts.items()}
 
 
-def answer_lists(votes: pd.DataFrame) -> Iterator[tuple[list[list], list[list[bool]]]]:
+def answer_lists(
+    votes: pd.DataFrame, how: Verification | None = None
+) -> Iterator[tuple[list[list], list[list[bool]]]]:
     """The answers of some problems' samples (None: no answer), and whether each is correct, by problem in order.
 
     `votes`: `problem_id`, `extracted`, `correct` and `n`, how many samples are alike in these; sorted by problem. Each
-    answer is given by the name of its class, so that wrong votes count together as right ones do.
+    answer is given by the class that it votes for, so that wrong votes count together as right ones do: where verdicts
+    go by answers, by the same policy (`answers.pooled`); else by `answers.class_name`.
     """
-    answers = votes["extracted"].astype(object).map(class_name, na_action="ignore")
-    votes = votes.assign(extracted=answers.where(answers.notna(), None))
+    how = how or Verification()
+    if how.by == "answer":
+        votes = votes.assign(vote=_pooled_votes(votes, Policy(**how.policy)))
+    else:
+        names = votes["extracted"].astype(object).map(class_name, na_action="ignore")
+        votes = votes.assign(vote=names.where(names.notna(), None))
     # whole problems, of PIECE samples or one more problem's
     piece = (votes["n"].cumsum() // PIECE).groupby(votes["problem_id"]).transform("min")
     for _, rows in votes.groupby(piece):
         samples = rows.loc[rows.index.repeat(rows["n"])].groupby("problem_id")
-        yield list(samples["extracted"].agg(list)), list(samples["correct"].agg(list))
+        yield list(samples["vote"].agg(list)), list(samples["correct"].agg(list))
+
+
+def _pooled_votes(votes: pd.DataFrame, policy: Policy) -> pd.Series:
+    """The class of each row of `answer_lists`, as the number of a row of it; None where there is no answer.
+
+    Right answers are pooled with each other and wrong ones with each other; one named as a right one is counted there.
+    """
+    # a name of a class forgets the order of a list
+    name_of = class_name if policy.lists == "unordered" else str
+    names = []
+    for answer in votes["extracted"].astype(object):
+        form = None if pd.isna(answer) else metrics.canonical_answer(name_of(answer))
+        names.append(None if form is None else str(form))
+    classes = np.full(len(votes), None, object)
+    given = votes.assign(place=range(len(votes)), name=names).dropna(subset="name")
+    given["is_right"] = given.groupby(["problem_id", "name"])["correct"].transform("any")
+    for _, rows in given.groupby(["problem_id", "is_right"]):
+        places = rows["place"].tolist()
+        answers, names, n = (rows[column].tolist() for column in ("extracted", "name", "n"))
+        found = pooled(answers, names, n, policy)
+        classes[places] = [places[place] for place in found]
+    return pd.Series(classes, votes.index)
