@@ -11,6 +11,7 @@ from endpoint_server import Server, answer, answering
 from sample_arms import killed, planned
 
 from wcse_lib.sample import checks, first_prompt, generate, losses
+from wcse_lib.sample.lost import is_empty
 from wcse_lib.store import KEY, StudyError, read_json, read_samples
 from wcse_lib.study import Machine, Run, write_yaml
 
@@ -322,3 +323,19 @@ def test_a_missing_key_stops_before_the_first_call(endpoint, monkeypatch):
     assert not server.calls
     without = machine.model_copy(update={"api_key_variable": None})
     assert len(generate(run, "wc", without)) == 12
+
+
+@pytest.mark.parametrize(
+    ("text", "is_said"),
+    [
+        ("<think>12, I think</think>\n", False),
+        ("[THINK]12[/THINK]<|im_end|>", False),
+        ("\u200b\n\ufeff", False),
+        ("<|eot_id|></s>", False),
+        ("<think>hm</think>12", True),
+        ("$<s>$ <|x|>", True),
+    ],
+)
+def test_a_sample_is_empty_where_it_says_nothing_after_its_thoughts(text, is_said):
+    rows = pd.DataFrame({"text": [text], "finish_reason": "stop"})
+    assert is_empty(rows).tolist() == [not is_said]

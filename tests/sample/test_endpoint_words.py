@@ -91,6 +91,10 @@ def test_an_end_that_is_not_known_is_a_stop_or_where_max_tokens_are_used_up_a_cu
         ([{"type": "text", "text": {"value": "12"}}], "12"),
         ([{"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": "12"}], "12"),
         ([{"type": "thinking", "thinking": "hm"}, {"text": "12"}], "<think>hm</think>12"),
+        ([{"text": "712?", "thought": True}, {"text": "12"}], "<think>712?</think>12"),
+        ([{"markdown": "1"}, {"type": "text", "value": "2"}], "12"),
+        ([{"type": "rich_text", "body": "12", "id": "m1"}, {"type": "image", "url": "a.b"}], "12"),
+        ([{"type": "text", "text": 12}], "12"),
         ([{"type": "reasoning", "text": "hm"}, {"text": "12"}], "<think>hm</think>12"),
         (
             [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "12"}],

@@ -12,7 +12,7 @@ from wcse_lib.store import StudyError
 
 # White space, marks of no width, and the special tokens that end texts and turns.
 NOTHING = re.compile(
-    r"(?:[\s\u00ad\u200b-\u200f\u2060\ufeff]|<\|[^|<>\s]*\|>|</?(?:s|bos|eos|pad|end_of_turn)>)*"
+    r"(?:[\s\u00ad\u200b-\u200f\u2060\ufeff]|<[|｜][^|｜<>\s]*[|｜]>|</?(?:s|bos|eos|pad|end_of_turn)>)*"
 )
 
 

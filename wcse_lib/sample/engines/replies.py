@@ -19,6 +19,15 @@ TOKENS_A_MESSAGE = 16  # that a server's template adds, at most …
 TEMPLATE_TOKENS = 2_000  # … but for a system message of its own, which some add unasked
 MOST_REASONING = 1_000_000  # tokens of one hidden thought: more is a mistake of the server's
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # a message's fields
+TEXTS = "text thinking thought content parts summary value markdown".split()  # of a part
+BY_THE_WAY = (
+    "id",
+    "index",
+    "role",
+    "signature",
+    "format",
+    "language",
+)  # texts that a part has beside its own
 KEPT = (Ending.FILTERED, Ending.TOOL)  # another call would end as this one did
 
 
@@ -103,6 +112,7 @@ class _Choice(NamedTuple):
     thought: str
     refusal: str
     reason: object  # why it ended, in the server's word
+    unread: str  # what parts hold no text
 
 
 def _readable_choices(body: Any) -> list[_Choice]:
@@ -145,30 +155,34 @@ def _read_choice(choice: dict) -> _Choice | None:
         thought=next(filter(None, thoughts), ""),
         refusal=refusal,
         reason=choice.get("finish_reason") or choice.get("stop_reason"),
+        unread=", ".join(part.text for part in parts if part.kind == "unread"),
     )
 
 
 class _Part(NamedTuple):
-    kind: str  # text, thought or refusal
+    kind: str  # text, thought, refusal or unread
     text: str
 
 
 def _parts(content: Any) -> Iterator[_Part]:
-    """The parts of a content that is a list; images, calls of tools and the like have no text and are left out."""
+    """The parts of a content that is a list; of images, calls of tools and the like, which have no text, the type."""
     for part in content if isinstance(content, list) else [content]:
-        if isinstance(part, str):
-            yield _Part("text", part)
+        if isinstance(part, str | int | float):
+            yield _Part("text", _joined(part))
         elif isinstance(part, list):
             yield from _parts(part)
         elif isinstance(part, dict):
             kind = str(part.get("type") or "").lower()
             if "refusal" in kind or "refusal" in part:
                 yield _Part("refusal", _joined(part.get("refusal") or part))
-            elif any(word in kind for word in ("think", "reason")) or "thinking" in part:
+            elif any(word in kind for word in ("think", "reason", "thought")):
                 yield _Part("thought", _joined(part))
+            elif any(part.get(name) for name in ("thinking", "thought", "reasoning")):
+                yield _Part("thought", _joined(part))
+            elif not any(name in part for name in TEXTS) and not _only_text(part):
+                yield _Part("unread", kind or ", ".join(part))
             else:
-                written = part.get("text") or part.get("content") or part.get("parts")
-                yield _Part("text", _joined(written))
+                yield _Part("text", _joined(part))
 
 
 def _text_of(kind: str, parts: list[_Part]) -> str:
@@ -176,16 +190,25 @@ def _text_of(kind: str, parts: list[_Part]) -> str:
 
 
 def _joined(value: Any) -> str:
-    """The text of a value that may be a text, a part with a text in it, or a list of these."""
-    if isinstance(value, str):
-        return value
+    """The text of a value that may be a text, a number, a part with one of these in it, or a list of parts."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
     if isinstance(value, list):
         return "".join(_joined(part) for part in value)
     if isinstance(value, dict):
-        for name in ("text", "thinking", "content", "summary", "value"):
-            if value.get(name):
-                return _joined(value[name])
+        for name in TEXTS:
+            if written := _joined(value.get(name)):
+                return written
+        return _only_text(value)
     return ""
+
+
+def _only_text(part: dict) -> str:
+    """The one text of a part of text whose name is not known; "" where it has another type, or several texts."""
+    kind = str(part.get("type") or "text").lower()
+    others = [value for name, value in part.items() if name not in ("type", *BY_THE_WAY)]
+    texts = [value for value in others if isinstance(value, str)]
+    return texts[0] if len(texts) == 1 and "text" in kind else ""
 
 
 class _End(NamedTuple):
@@ -214,6 +237,7 @@ def _output(
     request: Request, choice: _Choice, usage: _Usage, max_tokens: int, usd: float | None
 ) -> Output:
     end = _how_it_ended(choice, usage.n_tokens, max_tokens)
+    unread = choice.unread and f"parts without a text: {choice.unread}"
     text = choice.text
     if choice.thought and without_thoughts(text) == text:
         text = f"<think>{choice.thought}</think>{text}"
@@ -223,7 +247,7 @@ def _output(
         usage.n_prompt_tokens,
         usage.n_tokens,
         end.finish_reason,
-        "; ".join(filter(None, [end.said, usage.note])),
+        "; ".join(filter(None, [end.said, unread, usage.note])),
         usd,
         is_kept=end.is_kept,
     )
