@@ -331,7 +331,7 @@ def test_a_missing_key_stops_before_the_first_call(endpoint, monkeypatch):
         ("<think>12, I think</think>\n", False),
         ("[THINK]12[/THINK]<|im_end|>", False),
         ("\u200b\n\ufeff", False),
-        ("<|eot_id|></s>", False),
+        ("<|eot_id|><｜end▁of▁sentence｜>", False),
         ("<think>hm</think>12", True),
         ("$<s>$ <|x|>", True),
     ],
