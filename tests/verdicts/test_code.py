@@ -56,6 +56,15 @@ MARKED = {
     "a fence behind words": f"**Answer:** {BLOCK}Done.",
     "a fence in a box": f"\\boxed{{{BLOCK.rstrip()}}}",
     "prose in an open fence": f"{F}python\n{SOLUTION}\nThis is the square. It's fast.",
+    "a fence behind the last line": f"{F}python\n{SOLUTION.rstrip()}{F}\nDone.",
+    "a tag on the line": f"<code>{SOLUTION.rstrip()}</code>",
+    "a tag without a fence": f"<answer>\n{SOLUTION}</answer>",
+    "Llama's tag": f"<|python_tag|>{SOLUTION}",
+    "Markdown's four spaces": "So:\n\n    def area(s):\n        return s * s\n\nDone.",
+    "signs of HTML": f"<code>\n{SOLUTION.rstrip()} if s &gt; 0 else 0\n</code>",
+    "odd spaces": block("\u200bdef area(s):\n\u00a0\u00a0return s * s"),
+    "old line ends": BLOCK.replace("\n", "\r"),
+    "lines of a notebook": block(f"%matplotlib inline\n!pip install x\n{SOLUTION}"),
     "a closing fence forgotten": f"{F}python\n{SOLUTION}\n{block('print(area(2))')}",
 }
 
@@ -201,6 +210,24 @@ def test_the_program_that_reads_counts_with_its_helpers():
         text + block("print(add(1, 2))"), "", '{"inputs": ["1 2"], "outputs": ["3"]}'
     ).code
     assert "def add" in code and "input" in code and "add(1, 2)" not in code
+
+
+@pytest.mark.parametrize(
+    "setup, value",
+    [
+        ("N = []\nfor i in range(3):\n    N.append(i)\n", "len(N)"),
+        ("N = 2\nN += 1\n", "N"),
+        ("import sys\nsys.setrecursionlimit(3333)\n", "sys.getrecursionlimit() // 1111"),
+    ],
+)
+def test_what_sets_up_constants_of_the_question_is_kept(setup, value):
+    code = block(f"def three():\n    return {value}")
+    assert passes(code, f"{setup}\ndef three():\n    '3.'\n", "assert three() == 3")
+
+
+def test_a_helper_may_stand_behind_the_sketch():
+    question = "def area(s):\n    'The area.'\n    pass\n\ndef square(x):\n    return x * x\n"
+    assert passes(block("def area(s):\n    return square(s)"), question)
 
 
 READS = "def main():\n    print(2 * int(input()))"

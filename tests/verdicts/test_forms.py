@@ -117,6 +117,19 @@ def test_an_optional_package_is_no_fault():
     assert fault_of_tests("", tests) == ""
 
 
+@pytest.mark.parametrize(
+    ("tests", "verdict"),
+    [
+        ("import importlib\nx = importlib.import_module('numpy')\n", "unverifiable"),
+        ("from collections import Mapping\n", "unverifiable"),
+        ("from .solution import add\n", "correct"),
+        ("from solution import subtract\n", "incorrect"),
+    ],
+)
+def test_a_missing_module_of_the_tests_is_no_fault_of_the_code(tests, verdict):
+    assert run_tests(ADD, f"{tests}assert add(1, 2) == 3")[0] == verdict
+
+
 def test_needed_names_are_what_the_tests_do_not_bind():
     tests = "from math import pi\nfrom solution import area\nround_up = 1\nassert area(Side(1)) == round_up * pi"
     assert read_tests(tests).needed == {"area", "Side"}

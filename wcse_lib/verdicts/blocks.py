@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
 from typing import NamedTuple
@@ -20,15 +21,22 @@ PROSE_LINE = re.compile(
     r"(?:[#*>_-]+ ?|\d+[.)] )*[A-Z][\w'’]*[,:.!]? [\w`'\"(]|[A-Z][\w'’ ]*[:!.]$|\*\*|`\w"
 )
 MOST_TRIES = 20
+ODD_SPACES = {0xA0: " ", 0x202F: " ", 0x200B: None}  # which web pages put into code
+OF_NOTEBOOK = re.compile(r"^([ \t]*)[%!].*", re.M)
 MOST_INDENTED = 3  # a deeper fence than this, seen from the one that opened a block, is part of it
 TAG = "~" * 12  # the fence that stands for a tag
+NAMES = "(?:code|python|solution|answer|execute|code_block)"
 OPENING = re.compile(
     r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|(?:<pre>)?<(?:code|python|solution)\b[^>\n]*>)[ \t]*$)|\[PYTHON\]"
+    r"|<\|python_tag\|>"
+    # any tag before a definition or an import, but for one that is closed within its line
+    rf"|^[ \t]*(?:<pre>)?<{NAMES}\b[^>\n]*>(?=\s*(?:async |def |class |import |from |@\w))(?!.*</.*[^>\s][ \t]*$)"
     r"|^[ \t]*\\begin\{(?:lstlisting|minted|verbatim)\}.*$",
     re.M,
 )
 CLOSING = re.compile(
     r"^[ \t]*(?:\[DONE\]|\[/CODE\]|</(?:code|python|solution)>).*$|\[/PYTHON\]"
+    rf"|(?<=\S)</{NAMES}>(?:</pre>)?[ \t]*$|^</(?:answer|execute|code_block)>[ \t]*$"
     r"|^[ \t]*\\end\{(?:lstlisting|minted|verbatim)\}",
     re.M,
 )
@@ -73,6 +81,13 @@ def blocks_of(text: str) -> list[Block]:
             opening, body = fence if PYTHON.match(fence["label"]) else None, []
         else:
             body.append(_inside(line, opening["prefix"]))
+            last = body[-1].rstrip()
+            # code may end in the fence on its last line
+            if last.endswith(opening["marks"]):
+                code = "\n".join([*body[:-1], last.rstrip("`~")])
+                if does_something(code) and compiles(code):
+                    found.append(_block(opening, code + "\n"))
+                    opening, body = None, []
     if opening is not None:
         block = _block(opening, "\n".join(body))
         # behind words only code shows that a fence which nothing closes is one
@@ -154,5 +169,12 @@ def _block(opening: re.Match, code: str) -> Block:
     if re.match(r"\s+(?:async def|def|class|import|from|@)\b", code):
         code = textwrap.dedent(code)
     block = Block(opening["label"].strip().lower(), code)
-    # where the closing fence was forgotten, prose stands behind the code
-    return block._replace(code=without_prose_behind(code) or code) if block.is_python else block
+    return block._replace(code=_mended(code)) if block.is_python or not block.label else block
+
+
+def _mended(code: str) -> str:
+    """The code, without signs of web pages and notebooks and prose behind, where these keep it from compiling."""
+    if compiles(code):
+        return code
+    mended = html.unescape(code.translate(ODD_SPACES))
+    return without_prose_behind(OF_NOTEBOOK.sub(r"\1pass", mended)) or code

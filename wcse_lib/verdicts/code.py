@@ -86,6 +86,7 @@ def extract_code(text: str, needed: frozenset[str] = frozenset(), reads_input: b
     'x = 1\\n'
     """
     spoken = (without_thoughts(text) or "").replace("\ufeff", "").replace("\r\n", "\n")
+    spoken = spoken.replace("\r", "\n")
     blocks = blocks_of(spoken)
     if not blocks:
         return _code_in_prose(spoken)
@@ -203,10 +204,13 @@ def _code_in_prose(text: str) -> str:
         return text
     lines = text.split("\n")
     starts = [0]
-    if PROSE_LINE.match(text.lstrip()):
-        starts = [number for number, line in enumerate(lines) if CODE_LINE.match(line)]
+    if PROSE_LINE.match(text.lstrip().partition("\n")[0]):
+        starts = [number for number, line in enumerate(lines) if CODE_LINE.match(line.lstrip())]
     for start in starts[:MOST_TRIES]:
-        if code := without_prose_behind("\n".join(lines[start:])):
+        # Markdown indents a block by four
+        indentation = re.match(r"\s*", lines[start])[0]
+        dedented = [line.removeprefix(indentation) for line in lines[start:]]
+        if code := without_prose_behind("\n".join(dedented)):
             return code
     return text
 
@@ -227,7 +231,8 @@ class Prompt(NamedTuple):
 def prompt_code(question: str) -> Prompt:
     """The code of a question that is code, holds blocks of it or ends with it; empty where it shows no definition.
 
-    `entry_point` is its last function; `fault` names packages that it imports and that are not here.
+    `entry_point` is its last function that is only sketched, or its last; `fault` names packages that it imports and
+    that are not here.
     """
     question = question.replace("\ufeff", "").replace("\r\n", "\n")
     blocks = [block.code for block in blocks_of(question) if block.is_python or not block.label]
@@ -241,7 +246,7 @@ def prompt_code(question: str) -> Prompt:
         if not whole:
             continue
         tree = parse(whole)
-        functions = [part.name for part in tree.body if isinstance(part, Function)]
+        functions = [part for part in tree.body if isinstance(part, Function)]
         if not functions and not any(isinstance(part, ast.ClassDef) for part in tree.body):
             continue
         modules = imported_modules(tree)
@@ -249,7 +254,9 @@ def prompt_code(question: str) -> Prompt:
         fault = ""
         if missing:
             fault = f"the question imports {', '.join(missing)}; {ONLY_STANDARD}"
-        return Prompt(source, whole, functions[-1] if functions else "", fault)
+        # helpers may stand behind the function that is only sketched
+        asked = list(filter(_is_sketch, functions)) or functions
+        return Prompt(source, whole, asked[-1].name if asked else "", fault)
     return Prompt("", "", "", "")
 
 
@@ -283,17 +290,19 @@ def _with_prompt(code: str, prompt: Prompt, needed: frozenset[str]) -> str:
 
 
 def _prelude(prompt: Prompt, bound: frozenset[str]) -> list[str]:
-    """Imports, helpers, classes and constants of the prompt that the code does not bind itself."""
-    known = set(BUILTINS) - {"__name__"}
+    """Imports, helpers, classes, constants and what sets them up, of the prompt, that the code does not bind itself."""
+    known = set(BUILTINS) - {"__name__", "input", "exit", "quit"}
     kept = []
     for statement in parse(prompt.whole).body:
         source = ast.unparse(statement)
         names: Names = names_of(source)
         is_definition = isinstance(statement, Function | ast.ClassDef | ast.Import | ast.ImportFrom)
-        is_constant = isinstance(statement, ast.Assign | ast.AnnAssign | ast.Try | ast.If)
-        can_run = is_definition or (is_constant and names.used - names.bound <= known)
+        is_changed = isinstance(statement, ast.AugAssign)
+        unknown = (names.used if is_changed else names.used - names.bound) - known
+        can_run = is_definition or not unknown
         is_anew = isinstance(statement, Function | ast.ClassDef) and statement.name in bound
-        if can_run and not is_anew and prompt.entry_point not in names.bound:
+        is_example = not is_definition and prompt.entry_point in names.used
+        if can_run and not (is_anew or is_example or prompt.entry_point in names.bound):
             kept.append(source)
             known |= names.bound
     return kept

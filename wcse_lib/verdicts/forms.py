@@ -86,7 +86,7 @@ def _are_lines(data: Any) -> bool:
 
 def _script(source: str, entry_point: str) -> Script:
     try:
-        tree = parse(source)
+        tree = _without_package(parse(source))
         body = _without_runners(_with_guarded(tree.body))
         _refuse_missing(tree)
         uncalled = _uncalled(body)
@@ -116,6 +116,14 @@ def _script(source: str, entry_point: str) -> Script:
     if not (needed or imports_code or names.used & BY_TEXT):
         raise UnusableTests("the tests use nothing of the code")
     return Script(tuple(parts), tuple(collected), frozenset(needed))
+
+
+def _without_package(tree: ast.Module) -> ast.Module:
+    """The tests, with `from .solution import f` as `from solution import f`: they run in no package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in SOLUTION_MODULES:
+            node.level = 0
+    return tree
 
 
 def _with_guarded(body: list[ast.stmt]) -> list[ast.stmt]:

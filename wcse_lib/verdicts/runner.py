@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+CANNOT_RUN = "the tests cannot run here"  # how what fails begins where no code could pass
 COUNT, TRIED, PASSED = "__count_assertion__", "tried", "passed"
 # modules that tests import the code from
 SOLUTION_MODULES = (
@@ -65,9 +66,9 @@ def _new_module(name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _execute(source: str, namespace: dict) -> None:
+def _execute(source: str, namespace: dict, name: str = "candidate") -> None:
     # this file's own `from __future__` must not reach the code
-    exec(compile(source, "candidate", "exec", dont_inherit=True), namespace)
+    exec(compile(source, name, "exec", dont_inherit=True), namespace)
 
 
 def _described(error: BaseException, place: str = "") -> str:
@@ -96,15 +97,27 @@ def _run_script(code: str, parts: list[list[str]], collected: list[str]) -> str:
         namespace[COUNT] = count
         for shown, source in parts:
             place = f" in the tests: {shown}"
-            _execute(source, namespace)
+            _execute(source, namespace, "tests")
         for name in collected:
             place = f" in the tests: {name}"
             _run_collected(namespace[name])
     except BaseException as error:
-        return _described(error, place)
+        described = _described(error, place)
+        return f"{CANNOT_RUN}: {described}" if _lacks_module(error, place) else described
     if counts[TRIED] > counts[PASSED]:
         return "AssertionError in the tests: it was caught"
     return "" if counts[PASSED] else "no assertion of the tests ran"
+
+
+def _lacks_module(error: BaseException, place: str) -> bool:
+    """Whether the tests themselves import what is not here: no call of the code, no name that it should have."""
+    if not isinstance(error, ImportError) or "in the tests" not in place:
+        return False
+    frames = [error.__traceback__]
+    while frames[-1].tb_next:
+        frames.append(frames[-1].tb_next)
+    files = {frame.tb_frame.f_code.co_filename for frame in frames}
+    return "candidate" not in files and error.name not in ("candidate", *SOLUTION_MODULES)
 
 
 def _run_collected(found: Any) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from wcse_lib.verdicts.forms import Script, read_tests
 from wcse_lib.verdicts.reasons import UnusableTests
+from wcse_lib.verdicts.runner import CANNOT_RUN
 
 PROGRAM = Path(__file__).with_name("contained.py").resolve()
 
@@ -115,4 +116,6 @@ def _run(work: dict, limits: Limits, namespaces: bool) -> tuple[str, str]:
         return "unverifiable", f"the sandbox did not start: {before[:300] or 'no reply'}"
     if reply == token:
         return "correct", "the tests passed"
+    if reply.startswith(CANNOT_RUN):
+        return "unverifiable", reply[:300]
     return "incorrect", reply[:300] or "the code ended its process before the tests had passed"
