@@ -1,8 +1,9 @@
 """Tests in the forms that people have: run for right and wrong code, or refused with the reason."""
 
+import pandas as pd
 import pytest
 
-from wcse_lib.verdicts.execute import fault_of_tests, run_samples
+from wcse_lib.verdicts.execute import fault_of_tests, faults_of_solutions, run_samples
 from wcse_lib.verdicts.forms import read_tests, with_entry_point
 from wcse_lib.verdicts.runner import same_output, same_value
 from wcse_lib.verdicts.sandbox import run_tests
@@ -128,6 +129,13 @@ def test_an_optional_package_is_no_fault():
 )
 def test_a_missing_module_of_the_tests_is_no_fault_of_the_code(tests, verdict):
     assert run_tests(ADD, f"{tests}assert add(1, 2) == 3")[0] == verdict
+
+
+def test_a_missing_module_of_the_tests_is_found_by_the_solution():
+    tests = "from collections import Mapping\nassert add(1, 2) == 3"
+    problems = pd.DataFrame({"question": [QUESTION], "tests": [tests], "reference": [ADD]})
+    fault = faults_of_solutions(problems, 5.0).iloc[0]
+    assert fault.startswith("the tests cannot run here: ImportError in the tests")
 
 
 def test_needed_names_are_what_the_tests_do_not_bind():

@@ -12,6 +12,7 @@ import pandas as pd
 from wcse_lib.verdicts import sandbox
 from wcse_lib.verdicts.code import Program, program
 from wcse_lib.verdicts.reasons import Reason, reason_kind
+from wcse_lib.verdicts.runner import CANNOT_RUN
 
 
 def run_samples(
@@ -57,7 +58,9 @@ def faults_of_solutions(problems: pd.DataFrame, seconds: float) -> pd.Series:
     golds = rows[["question", "tests"]].to_numpy().tolist()
     results = run_samples(rows["reference"].tolist(), golds, os.cpu_count() or 1, seconds)
     for place, (_, verdict, reason) in zip(rows.index, results, strict=True):
-        if verdict == "incorrect":
+        if reason.startswith(CANNOT_RUN):
+            faults[place] = reason
+        elif verdict == "incorrect":
             missing = re.search(r"No module named '\w+", reason)
             kind = missing[0] + "'" if missing else reason_kind(pd.Series([reason])).iloc[0]
             faults[place] = f"its own solution fails its tests ({kind})"
