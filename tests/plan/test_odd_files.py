@@ -57,6 +57,20 @@ def test_two_rows_of_one_question_without_an_id_are_told_by_the_question(tmp_pat
     assert [row["reason"] for row in dropped] == ["the same question came before"]
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_rows_of_json_that_lack_the_id_are_given_one(tmp_path, first):
+    rows = numbered(["a", "b", "c"])
+    del rows[first]["id"], rows[1]["id"]
+    train, dropped = problems(tmp_path, rows, **NAMED)
+    assert train["problem_id"].str.startswith("p-").sum() == 2
+    assert dropped == []
+
+
+def test_an_id_that_no_row_has_is_refused(tmp_path):
+    with pytest.raises(StudyError, match=r"no column 'name'; columns are id, question, answer"):
+        problems(tmp_path, numbered(["a", "b"]), columns={"problem_id": "name"})
+
+
 def test_64_bit_ids_keep_all_digits(tmp_path):
     ids = [2**63 - 1, 2**63 - 2, 2**53 + 1]
     for name in ("a.jsonl", "a.csv", "a.parquet"):

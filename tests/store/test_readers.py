@@ -40,6 +40,8 @@ def test_a_table_reads_the_same_in_every_form(tmp_path, form):
         ),
         ("t.json", b"[" * 100_000, r"t\.json, line 1: no valid JSON \(maximum recursion"),
         ("t.csv", b"q,a,q\n1,2,3\n", r"t\.csv: column 'q' stands twice"),
+        ("t.csv", b"q, a,a\n1,2,3\n", r"t\.csv: column 'a' stands twice"),
+        ("t.csv", b"a,b\n1,2\n\xef\xbb\xbfa,b\n", r"line 3: the names of the columns again"),
         ("t.csv", b"a,b\n1,2\n3\n", r"t\.csv, line 3: not 2 values"),
         ("t.csv", b"a,b\n1,2,3\n", r"line 2: not 2 values"),
         ("t.csv", b'a,b\n"1,2\n', r"t\.csv, line 2: no valid CSV"),
@@ -110,6 +112,7 @@ CHAT = [{"prompt": [{"role": "user", "content": "1 + 1?"}], "a": 2}]
         ("\n".join(json.dumps(row, indent=1) for row in TWO), TWO),
         (json.dumps({"q": ["1 + 1?", "2 + 2?"], "a": [2, 4]}), TWO),
         (json.dumps({"q": ["1 + 1?", "2 + 2?"], "a": [2, 4]}, indent=1), TWO),
+        ("\n\ufeff" + "\n\ufeff".join(map(json.dumps, TWO)), TWO),
         (json.dumps(TWO[0]), TWO[:1]),
         (json.dumps(CHAT[0]), CHAT),
         (json.dumps(CHAT[0], indent=1), CHAT),
@@ -123,7 +126,7 @@ def test_json_in_every_layout(tmp_path, text, rows, suffix):
     if suffix == ".jsonl" and text.startswith(('{"version', '{"q": [')):
         pytest.skip("one object a line is one row")
     path = tmp_path / f"t{suffix}"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert list(read_table(path)) == rows
 
 
@@ -151,6 +154,13 @@ NESTED = {"prompt": [{"role": "user", "content": "1?"}], "reward.gold": "7", "ra
 )
 def test_columns_reach_into_lists_and_may_have_dots(name, value):
     assert field(NESTED, name, "f", 1) == value
+
+
+def test_bytes_and_maps_inside_a_field_are_text_and_objects():
+    row = {"chat": [[("role", b"user"), ("content", b"1?")]], "golds": [b"1", b"2"]}
+    assert field(row, "chat", "f", 1) == [{"role": "user", "content": "1?"}]
+    assert field(row, "chat.0.content", "f", 1) == "1?"
+    assert field(row, "golds", "f", 1) == ["1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,12 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
     rows: list[dict] = []
     ids: set[str] = set()
     questions: set[str] = set()
+    has_ids, line = False, None
     for number, row in enumerate(source, 1):
+        line = TableRow(row, where, number)
+        has_ids = has_ids or _has(line, columns.problem_id)
         try:
-            problem = _problem(TableRow(row, where, number), columns, style)
+            problem = _problem(line, columns, style)
         except NotText as error:
             dropped.append(drop(split, f"row {number}", str(error)))
             continue
@@ -80,6 +83,8 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
         ids.add(problem["problem_id"])
         questions.add(folded(problem["question"]))
         rows.append(problem)
+    if columns.problem_id and line and not has_ids:
+        line.name(columns.problem_id)  # raises, naming the columns that are there
     if not rows:
         why = dropped[-1]["reason"] if dropped else "it is empty"
         raise StudyError(
@@ -91,7 +96,8 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
 def _problem(row: TableRow, columns: Columns, style: str) -> dict:
     """A row's fields as a problem; what a field does not hold is empty. A row without an id is given one."""
     question = _text(row, columns.question, USER)
-    problem_id = row.name(columns.problem_id) if columns.problem_id else ""
+    has_id = _has(row, columns.problem_id)
+    problem_id = row.name(columns.problem_id) if has_id else ""
     return {
         "problem_id": problem_id or _id_of(question),
         "question": question,
@@ -100,6 +106,11 @@ def _problem(row: TableRow, columns: Columns, style: str) -> dict:
         "reference": _text(row, columns.solution) if columns.solution else "",
         "tests": _tests(row, columns) if columns.tests else "",
     }
+
+
+def _has(row: TableRow, name: str | None) -> bool:
+    """Whether a row has a column at all, as rows of JSON may not."""
+    return bool(name) and (name in row.values or name.partition(".")[0] in row.values)
 
 
 def _text(row: TableRow, name: str, *speakers: tuple[str, ...]) -> str:

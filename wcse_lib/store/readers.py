@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -56,20 +56,26 @@ def field(row: dict, name: str, path: str | Path, number: int) -> Any:
     value, found = row, ""
     for part in name.split("."):
         if isinstance(value, dict) and part in value:
-            value = value[part]
+            value = as_text(value[part])
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+            value = as_text(value[int(part)])
         else:
             columns = ", ".join(map(str, row))
             raise StudyError(
                 f"{path}, line {number}: no column {name!r}; columns are {columns}{_there(value, found)}"
             )
         found = f"{found}.{part}" if found else part
-    return as_text(value)
+    return value
 
 
 def as_text(value: Any) -> Any:
-    """UTF-8 bytes as text; any other value, also bytes that are none, as it is."""
+    """UTF-8 bytes as text and maps as objects, also in lists and objects; other values, and other bytes, as they are."""
+    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
+        value = dict(value)  # a map of Parquet
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    if isinstance(value, dict):
+        return {as_text(key): as_text(item) for key, item in value.items()}
     if not isinstance(value, bytes):
         return value
     with contextlib.suppress(UnicodeDecodeError):
@@ -112,13 +118,19 @@ def open_text(path: Path, newline: str | None = None) -> Iterator[TextIO]:
         ) from error
 
 
+def _unmarked(lines: Iterable[str]) -> Iterator[str]:
+    """Lines without the byte order marks that stand where files were joined."""
+    for line in lines:
+        yield line.removeprefix("\ufeff")
+
+
 # ---------------------------------------------------------------------- JSON
 
 
 def _read_json(path: Path) -> Iterator[dict]:
     """JSON objects, one a line; else a whole document, told by its first line."""
     with open_text(path) as file:
-        lines = enumerate(file, 1)
+        lines = enumerate(_unmarked(file), 1)
         number, line = next(((n, text) for n, text in lines if text.strip()), (0, ""))
         if not line:
             return
@@ -259,7 +271,7 @@ def _read_csv(path: Path) -> Iterator[dict]:
             separator, start = _separator(header), 0
         file.seek(0)
         file.read(start)
-        reader = csv.DictReader(file, strict=True, delimiter=separator)
+        reader = csv.DictReader(_unmarked(file), strict=True, delimiter=separator)
         try:
             _check_header(path, reader.fieldnames)
             for row in reader:
@@ -268,6 +280,10 @@ def _read_csv(path: Path) -> Iterator[dict]:
                     raise StudyError(
                         f"{path}, line {reader.line_num}: not {len(reader.fieldnames)} values "
                         "as in the first line; mend the line"
+                    )
+                if list(row.values()) == reader.fieldnames:
+                    raise StudyError(
+                        f"{path}, line {reader.line_num}: the names of the columns again; remove the line"
                     )
                 yield row
         except csv.Error as error:
@@ -283,7 +299,7 @@ def _separator(header: str) -> str:
 
 
 def _check_header(path: Path, names: list[str] | None) -> None:
-    if twice := _repeated([name for name in names or [] if name]):
+    if twice := _repeated([name.strip() for name in names or [] if name]):
         raise StudyError(f"{path}: column {twice!r} stands twice; rename or remove one")
 
 

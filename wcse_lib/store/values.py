@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+
 from wcse_lib.store.errors import StudyError
 from wcse_lib.store.files import encodable
 from wcse_lib.store.readers import field
@@ -29,6 +31,9 @@ NO_NAME = {
     "NULL",
     "<NA>",
     "NaT",
+    "N/A",
+    "#N/A",
+    "n/a",
     "inf",
     "-inf",
     "Infinity",
@@ -44,7 +49,8 @@ TOKEN = re.compile(
     r"""[^\s\[\]{}(),:'"]+|\S""",
     re.DOTALL,
 )
-WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,2})?")
+# A whole number as programs print it; `1e2` is as likely three hexadecimal digits.
+WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*([eE][+-]?\d{1,2})?|[eE](0|[+-]\d{1,2}))?")
 MOST_EXACT = 2**53  # the whole numbers of a float that are not rounded
 TURNS = (("role", "content"), ("from", "value"))  # who speaks, and what
 USER, ASSISTANT = ("user", "human"), ("assistant", "gpt", "model")
@@ -113,12 +119,21 @@ def name_of(value: Any, column: str) -> str:
             f"column {column!r} = {value!r}: a decimal number of this size has lost digits; write "
             "the column as whole numbers or as text"
         )
-    text = str(value).strip()
+    text = str(_short(value)).strip()
     if text in NO_NAME:
         return ""
+    if text in ("True", "False", "TRUE", "FALSE"):
+        return text.lower()
     if WHOLE.fullmatch(text) and Decimal(text) == int(Decimal(text)):
         return str(int(Decimal(text)))
     return encodable(text)
+
+
+def _short(value: Any) -> Any:
+    """A value, or the short decimal that one of 32 bits was meant as: 0.1, and not 0.10000000149."""
+    if isinstance(value, float) and not value.is_integer() and float(np.float32(value)) == value:
+        return np.float32(value)
+    return value
 
 
 def words_of(value: Any, column: str, speakers: tuple[str, ...] = USER + ASSISTANT) -> str:
