@@ -150,6 +150,11 @@ def broken(folder, what):
     if what == "join":
         arm["columns"] = {"text": "out", "problem_id": "out"}
         return data, r"arms\.wc\.path: .*no row belongs to a problem .*check arms\.wc\.columns"
+    if what == "lost":
+        path = folder / "wc.jsonl"
+        path.write_text(path.read_text().replace('"out"', '"end": "MAX_TOKENS", "out"'))
+        arm["columns"] = arm["columns"] | {"finish_reason": "end"}
+        return data, r"arms\.wc\.path: .*6 of 6 samples .*are lost \(6 truncated"
     if what == "tokenizer":
         (folder / "m").mkdir()
         arm["tokenizer"] = str(folder / "m")
@@ -159,7 +164,7 @@ def broken(folder, what):
     return data, r"empty.*config\.json: not there"
 
 
-@pytest.mark.parametrize("what", ["path", "column", "join", "tokenizer", "model"])
+@pytest.mark.parametrize("what", ["path", "column", "join", "lost", "tokenizer", "model"])
 def test_a_dry_run_names_what_a_run_would_stop_for(tmp_path, capsys, what, monkeypatch):
     monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
     data, message = broken(tmp_path, what)

@@ -113,10 +113,12 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         if study.students:
             check_splits(study, draft.splits)
     problems = draft.splits.get("train", pd.DataFrame(columns=["problem_id", "question"]))
+    # 02 stops for lost samples, of which a dry run warns
+    most_lost = 1.0 if gaps.strict else study.sampling.max_failed_share
     for name, arm in study.arms.items():
         if isinstance(arm, ImportedArm):
             with gaps.allowed(lambda error, name=name: f"arms.{name}.path: {short(error)}"):
-                draft.in_file[name] = samples_in_file(name, arm, problems)
+                draft.in_file[name] = samples_in_file(name, arm, problems, most_lost)
     try_prompts(draft, gaps)
     if study.pilot and gaps.strict:
         draft.pilot = read_pilot(pilot_folder(study, outputs), study)

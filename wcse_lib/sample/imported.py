@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from wcse_lib.sample.engines.endings import Ending, ending
+from wcse_lib.sample.lost import check_lost_share
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.store import (
     KEY,
@@ -76,15 +77,22 @@ def import_samples(
     return dict(counts)
 
 
-def samples_in_file(author: str, arm: ImportedArm, problems: pd.DataFrame) -> pd.Series:
+def samples_in_file(
+    author: str, arm: ImportedArm, problems: pd.DataFrame, most_lost: float = 1.0
+) -> pd.Series:
     """How many samples of each problem an imported arm's file holds, in the problems' order; no token is counted.
 
-    Raises StudyError as `import_samples`; without problems only the file and its columns are checked.
+    Raises StudyError as `import_samples`, and where more than a share `most_lost` of them are lost; without problems
+    only the file and its columns are checked.
     """
     counts: Counter = Counter()
     samples = _read_file(author, arm, problems, counts)
     if len(problems):
         _refuse_strangers(author, arm, samples, counts)
+        rows: list[dict] = []
+        for by_place in samples.values():
+            rows += by_place.values()
+        check_lost_share(pd.DataFrame(rows), resolve(arm.path), most_lost, n_blank=counts[BLANK])
     n_each = [len(samples.get(problem_id, ())) for problem_id in problems["problem_id"]]
     return pd.Series(n_each, problems["problem_id"], dtype=int)
 

@@ -69,7 +69,7 @@ def field(row: dict, name: str, path: str | Path, number: int) -> Any:
 
 
 def as_text(value: Any) -> Any:
-    """UTF-8 bytes as text and maps as objects, also in lists and objects; other values, and other bytes, as they are."""
+    """UTF-8 bytes as text and maps as objects, also in lists and objects; any other value as it is."""
     if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
         value = dict(value)  # a map of Parquet
     if isinstance(value, list):
