@@ -242,6 +242,10 @@ def test_usage_in_other_words():
         ({"choices": [], "error": {"code": 503}}, 503),
         ({"error": {"message": "who knows"}}, 500),
         ({"Error": {"Message": "Unauthorized"}}, 401),
+        ({"errorCode": "Throttling", "errorMessage": "Slow down"}, 429),
+        ({"StatusCode": 503}, 503),
+        ({"exception": "ModelNotFound"}, 404),
+        ({"choices": [{"message": {"content": None, "error": {"code": 429}}}]}, 429),
     ],
 )
 def test_an_error_inside_a_200_counts_as_its_code_or_words_and_costs_nothing(body, status):
@@ -251,6 +255,27 @@ def test_an_error_inside_a_200_counts_as_its_code_or_words_and_costs_nothing(bod
     assert failure.status == status
     assert failure.stops == (status in (400, 401, 402, 403, 404))
     assert not failure.maybe_billed
+
+
+@pytest.mark.parametrize("line", ["Too Many Requests", "upstream timed out\n", "429 slow down"])
+def test_a_line_of_an_errors_words_costs_nothing(line):
+    with pytest.raises(ErrorInReply) as caught:
+        read_body(line, KEY)
+    assert not read_failure(caught.value, KEY, 5).maybe_billed
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"finishReason": "MAX_TOKENS"},
+        {"finish_reason": None, "native_finish_reason": "length"},
+        {"finish_details": {"type": "max_tokens"}},
+    ],
+)
+def test_a_cut_is_seen_whatever_the_key_of_its_reason(keys):
+    choice = {"message": {"content": "12"}, **keys}
+    (output,), _ = read_reply({"choices": [choice], "usage": USAGE}, CALL, 8, PRICES)
+    assert (output.finish_reason, output.error) == ("length", "")
 
 
 @pytest.mark.parametrize(
@@ -393,6 +418,8 @@ def test_retry_after(headers, seconds):
         (405, "Method Not Allowed", "/v1"),
         (400, 'Unknown name "top_k": Cannot find field', "sampling.top_k out"),
         (400, "Unrecognized request argument supplied: top_k", "sampling.top_k out"),
+        (400, "Unrecognized request argument supplied: seed", "extra_body: {seed: null}"),
+        (400, "Invalid 'max_tokens': must be at least 16", "Write a sampling.max_tokens"),
         (422, "body.top_k: Extra inputs are not permitted", "sampling.top_k out"),
         (400, "Unsupported parameter: 'seed'", "extra_body: {seed: null}"),
         (400, "Unsupported value: 'temperature' does not support 0.7", "temperature: null"),

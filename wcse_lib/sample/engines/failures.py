@@ -17,8 +17,11 @@ NO_API = (501, 505)  # and so do not these failures
 WORDS_SHOWN = 300  # characters of what a server says
 MOST_READ = 200_000  # characters of an answer that are looked at for them
 # In which keys servers put what they say, and how they number it.
-MESSAGES = "message detail msg error_msg status_msg error_message description reason title text error".split()
+MESSAGES = "message detail msg error_msg status_msg error_message description reason title text exception error".split()
 CODES = "code status status_code http_status error_code type".split()
+ERROR_LINE = re.compile(
+    r"(?!data:|event:)[A-Za-z0-9][^\n<>{}\[\]]{0,200}"
+)  # an answer that is no JSON
 HTTP_STATUS = re.compile(r"[345]\d\d$")
 NEVER_STOOD = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "PoolTimeout")
 
@@ -116,11 +119,14 @@ def read_failure(error: Exception, api_key: str, timeout_seconds: float) -> Fail
 
 
 def read_body(text: str, api_key: str) -> Any:
-    """The JSON of an answer with status 200. Raises Unreadable with what stands there instead."""
+    """The JSON of an answer with status 200. Raises Unreadable with what stands there instead, ErrorInReply where that
+    is a line of an error's words, such as "Too Many Requests"."""
     try:
         return json.loads(text.removeprefix("\ufeff"), parse_int=_number)
     except (ValueError, RecursionError) as error:
         words = server_words(_scrubbed(text[:MOST_READ], api_key))
+        if ERROR_LINE.fullmatch(text.strip()) and _status_of_words(text):
+            raise ErrorInReply(words) from error
         raise Unreadable(f"no JSON, but {words or 'an empty answer'}") from error
 
 
@@ -181,7 +187,8 @@ def error_in(body: Any) -> Any:
     for name in ("error", "errors", "fault", "base_resp"):
         if body.get(name):
             return body if body[name] is True else body[name]
-    if any(body.get(name) for name in MESSAGES):
+    has_code = any(HTTP_STATUS.match(str(body.get(name))) for name in CODES)
+    if has_code or any(body.get(name) for name in MESSAGES):
         return body
     if FILTER.search(words):
         return {"code": 400, "message": f"a content filter left no answer: {words}"}
@@ -189,8 +196,11 @@ def error_in(body: Any) -> Any:
 
 
 def _with_small_keys(body: dict) -> dict:
-    """A mapping in which `Error` and `Message` are found as `error` and `message`; a key that is so already wins."""
-    small = {str(name).lower(): value for name, value in body.items() if value}
+    """A mapping in which `Error` and `statusCode` are found as `error` and `status_code`; what is so already wins."""
+    small = {}
+    for name, value in body.items():
+        if value:
+            small[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name)).lower()] = value
     return small | body
 
 
@@ -218,14 +228,19 @@ def _said(body: Any) -> str:
 
 def _status_of(error: Any, said: str) -> int:
     """The HTTP status that an error inside a 200 stands for: its code, else its words, else 500."""
-    found = [error.get(name) for name in CODES] if isinstance(error, dict) else []
+    codes = _with_small_keys(error) if isinstance(error, dict) else {}
+    found = [codes.get(name) for name in CODES]
     for code in found:
         if HTTP_STATUS.match(str(code)):
             return int(code)
+    return _status_of_words(said) or 500
+
+
+def _status_of_words(said: str) -> int | None:
     for status, pattern in STATUS_OF_WORDS.items():
         if re.search(pattern, said, re.IGNORECASE):
             return status
-    return 500
+    return None
 
 
 def _short(text: str) -> str:

@@ -41,9 +41,18 @@ BY_ARGUMENT = {
     "max_completion_tokens": "Write max_tokens_name: max_tokens into the machine file",
     "system": "Leave prompt.system out of the params file",
 }
+# Its value is refused, and not its name.
+OUT_OF_RANGE = (
+    r"(?i)(must|should|has to|needs? to) be|at least|at most|minimum|(less|greater) than"
+    r"|out of range|between \d"
+)
+OTHER_TOKENS = "Write a sampling.max_tokens (of a judge: model_judge.max_tokens) that it takes"
 OTHER_ARGUMENT = "Leave it out of the calls by extra_body: {{{name}: null}} in the machine file"
 # A name without "_" counts only where the words show that it is an argument.
-NAMED = r"(['\"`]|body\.|(?:parameter|argument|field|property|input|key)s?:? ){name}\b|^{name}:"
+NAMED = (
+    r"(['\"`]|body\.|(?:parameter|argument|field|property|input|key)s?"
+    r"(?: (?:supplied|named|called|given|provided|passed|received))?:? ){name}\b|^{name}:"
+)
 UNKNOWN_MODEL = (
     r"(?i)models?\b.{0,60}(not.?found|not.?exist|unknown|not.?supported|invalid|available|access)"
     r"|(no such|unknown|invalid|unsupported|not a valid).{0,9}model"
@@ -117,5 +126,7 @@ def _refused_argument(words: str, sent: dict) -> str:
         escaped = re.escape(name)
         is_long = "_" in name and re.search(rf"(?<!\w){escaped}(?!\w)", words)
         if is_long or re.search(NAMED.format(name=escaped), words):
+            if name.startswith("max_") and re.search(OUT_OF_RANGE, words):
+                return OTHER_TOKENS
             return BY_ARGUMENT.get(name, OTHER_ARGUMENT.format(name=name))
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -28,6 +29,9 @@ BY_THE_WAY = (
     "format",
     "language",
 )  # texts that a part has beside its own
+REASONS = (
+    "finishreason stopreason donereason nativefinishreason finishdetails".split()
+)  # a choice's keys, folded
 KEPT = (Ending.FILTERED, Ending.TOOL)  # another call would end as this one did
 
 
@@ -121,8 +125,8 @@ def _readable_choices(body: Any) -> list[_Choice]:
     if not isinstance(given, list):
         given = []
     given = [choice for choice in given if isinstance(choice, dict)]
-    errors = [choice["error"] for choice in given if choice.get("error")]
-    choices = [_read_choice(choice) for choice in given if not choice.get("error")]
+    errors = list(filter(None, map(_error_of, given)))
+    choices = [_read_choice(choice) for choice in given if not _error_of(choice)]
     choices = [choice for choice in choices if choice is not None]
     if choices and not body.get("error"):
         return choices
@@ -132,6 +136,12 @@ def _readable_choices(body: Any) -> list[_Choice]:
         raise Unreadable(f"no choices in the answer: {body}")
     wrote = any(choice.text or choice.thought for choice in choices)
     raise ErrorInReply(said, maybe_billed=wrote)
+
+
+def _error_of(choice: dict) -> Any:
+    """The error that stands in a choice or in its message."""
+    message = choice.get("message")
+    return choice.get("error") or (isinstance(message, dict) and message.get("error"))
 
 
 def _read_choice(choice: dict) -> _Choice | None:
@@ -154,9 +164,17 @@ def _read_choice(choice: dict) -> _Choice | None:
         text=_text_of("text", parts),
         thought=next(filter(None, thoughts), ""),
         refusal=refusal,
-        reason=choice.get("finish_reason") or choice.get("stop_reason"),
+        reason=_reason(choice),
         unread=", ".join(part.text for part in parts if part.kind == "unread"),
     )
+
+
+def _reason(choice: dict) -> object:
+    """The server's word for how a choice ended, whatever the spelling of its key; None where it has none."""
+    keys = {re.sub("[^a-z]", "", name.lower()): value for name, value in choice.items() if value}
+    reasons = [keys.get(name) for name in REASONS]
+    reason = next(filter(None, reasons), None)
+    return reason.get("type") if isinstance(reason, dict) else reason
 
 
 class _Part(NamedTuple):
