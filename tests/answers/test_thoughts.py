@@ -64,6 +64,8 @@ def test_a_prompt_may_open_the_thought(opening, closing):
         ("Put it between `<think>` tags.", "Put it between `<think>` tags."),
         ("The tag <think> opens one, so 12", "The tag <think> opens one, so 12"),
         ("Sure! <think>It is 7", None),
+        ("It is 8.\n<reason>2 times 4</reason>\n", "It is 8."),
+        ("<think>7?</think>\n", ""),
         ('<think time="3">It is 7', None),
         ('<think time="3">7?</think>It is 8', "It is 8"),
         ("analysis of 3 cases: 12", "analysis of 3 cases: 12"),

@@ -254,7 +254,8 @@ def test_a_program_in_parts_runs_once(parts, others):
     "line", ["# strip <think> tags", "# ends at </think>", "P = r'(<think>)'", '"A <thought> tag."']
 )
 def test_a_tag_in_code_is_no_thought(line):
-    assert passes(block(f"def area(s):\n    {line}\n    return s * s"))
+    for label in ("python", ""):
+        assert passes(block(f"def area(s):\n    {line}\n    return s * s", label))
     assert passes(f"I write no <think> tags.\n{block(line)}{BLOCK}")
 
 

@@ -37,7 +37,7 @@ _TAG = re.compile(
 _QUOTES = ("`", "'", '"')  # a tag in them is spoken of, and no tag
 _FENCE = "```"
 # A closed block of code; a tag in it is a part of the code.
-_BLOCK = re.compile(r"^[^\n`]*```\w[^\n`]*\n(?:(?!```)[\s\S])*?^[ \t>]*```[ \t]*$", re.M)
+_BLOCK = re.compile(r"^[^\n`]*```[^\n`]*\n(?:(?!```)[\s\S])*?^[ \t>]*```[ \t]*$", re.M)
 # What may stand before a tag on its line: tags, a special token, the end of a sentence. In other words it is spoken of.
 _MAY_OPEN = re.compile(r"(?:\s|<[^<>]*>|\[[^\[\]]*\])*|.*(?:\|>|▷|[.:!?…*])\s*")
 # What shows that another turn stands behind a tag: its marks, or its name at the end.
@@ -84,6 +84,7 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
     if not may_have_tags(text):
         return text
     thought, start = "", 0  # the kind of thought that is open, and where speech begins
+    before = ""  # what was said before the last thought
     blocks = [block.span() for block in _BLOCK.finditer(text)]
     for tag in _TAG.finditer(text):
         kind, closing = _tag_of(tag)
@@ -97,12 +98,18 @@ def without_thoughts(text: str, opened: str = "") -> str | None:
             continue
         if closing and not thought:
             # once it has thought, a text may do so anywhere
-            thought = kind if start or _may_open(tag) else ""
+            if start or _may_open(tag):
+                thought = kind
+                before = "" if tag.group().startswith("<|") else text[start:start_of_tag].strip()
         elif kind and not closing and thought in ("", kind):
-            thought, start = "", tag.end()
+            before = before if thought else ""
+            thought, start = "", end_of_tag
     if thought:
         return None
-    return text[_BEFORE_ANSWER.match(text, start).end() :] if start else text
+    if not start:
+        return text
+    # reasons may stand behind the answer
+    return text[_BEFORE_ANSWER.match(text, start).end() :] or before
 
 
 def _tag_of(tag: re.Match) -> _Tag:
