@@ -59,6 +59,7 @@ MARKED = {
     "a fence behind the last line": f"{F}python\n{SOLUTION.rstrip()}{F}\nDone.",
     "a tag on the line": f"<code>{SOLUTION.rstrip()}</code>",
     "a tag without a fence": f"<answer>\n{SOLUTION}</answer>",
+    "a tag around words and a fence": f"<solution>\nSo:\n{BLOCK}</solution>",
     "Llama's tag": f"<|python_tag|>{SOLUTION}",
     "Markdown's four spaces": "So:\n\n    def area(s):\n        return s * s\n\nDone.",
     "signs of HTML": f"<code>\n{SOLUTION.rstrip()} if s &gt; 0 else 0\n</code>",

@@ -27,8 +27,8 @@ MOST_INDENTED = 3  # a deeper fence than this, seen from the one that opened a b
 TAG = "~" * 12  # the fence that stands for a tag
 NAMES = "(?:code|python|solution|answer|execute|code_block)"
 OPENING = re.compile(
-    r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|(?:<pre>)?<(?:code|python|solution)\b[^>\n]*>)[ \t]*$)|\[PYTHON\]"
-    r"|<\|python_tag\|>"
+    r"^[ \t]*(?:\[BEGIN\]|(?:\[CODE\]|(?:<pre>)?<(?:code|python|solution(?![^<]*^[ \t]*```))\b[^>\n]*>)[ \t]*$)"
+    r"|\[PYTHON\]|<\|python_tag\|>"
     # any tag before a definition or an import, but for one that is closed within its line
     rf"|^[ \t]*(?:<pre>)?<{NAMES}\b[^>\n]*>(?=\s*(?:async |def |class |import |from |@\w))(?!.*</.*[^>\s][ \t]*$)"
     r"|^[ \t]*\\begin\{(?:lstlisting|minted|verbatim)\}.*$",
