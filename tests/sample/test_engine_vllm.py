@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
+from wcse_lib.sample.engines.openai import EndpointRefused
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.study import Machine
 
@@ -345,7 +346,7 @@ def test_own_server_through_the_endpoint_engine(opened, server, model):
         "length",
     } and spending.spent_usd > 0
     wrong = open_engine("openai", "no-such-model", machine)
-    (output,) = wrong.generate(chat[:1], DECODING)
-    assert output.finish_reason == "error" and "404" in output.error
+    with pytest.raises(EndpointRefused, match="404.*does not exist"):
+        list(wrong.generate(chat[:1], DECODING))
     for each in (engine, together, wrong):
         each.close()
