@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from wcse_lib.answers import languages, words
-from wcse_lib.answers.languages import LANGUAGES, SCALE_OF_NUMERAL, Language
+from wcse_lib.answers.languages import ENGLISH, LANGUAGES, LATIN, SCALE_OF_NUMERAL, Language
 from wcse_lib.answers.places import GROUP, NOWHERE, SENTENCE_END, Found, inside, is_formula
 
 MAX_END = 3_000  # characters at the end of a text whose numbers are looked at
@@ -72,23 +72,25 @@ def _either(part: str, spoken: list[Language]) -> str:
     return "|".join(f"(?:{getattr(language, part)})" for language in spoken)
 
 
-ENGLISH = "English"
 # Where nothing says which language a text is in, its script does.
-_SCRIPTS = {name for name, one in LANGUAGES.items() if not re.search("[a-z]{5}", one.answer)}
+_SCRIPTS = LANGUAGES.keys() - set(LATIN)
 _BY_SCRIPT = _Asides([one for name, one in LANGUAGES.items() if name in {ENGLISH, *_SCRIPTS}])
 _BY_LANGUAGE = {name: _Asides([one]) for name, one in LANGUAGES.items()} | {ENGLISH: _BY_SCRIPT}
 
 
 _NO_BOUNDS = (re.compile(languages.NEVER),) * 2
 _ANY_SCRIPT = "any language of another script"
-_BOUNDS = {
-    name: (re.compile(rf"(?:{before})[\s$€£(]*$", re.I), re.compile(after, re.I))
-    for name, (before, after) in languages.BOUNDS.items()
-}
 
+
+def _sides(before: str, after: str) -> tuple[re.Pattern, re.Pattern]:
+    """Patterns of what stands before and after a number that is only a bound."""
+    return re.compile(rf"(?:{before})[\s$€£(]*$", re.I), re.compile(after, re.I)
+
+
+_BOUNDS = {name: _sides(*words_of_bounds) for name, words_of_bounds in languages.BOUNDS.items()}
+_OF_SCRIPTS = [bounds for name, bounds in _BOUNDS.items() if name in _SCRIPTS]
 _BOUNDS[_ANY_SCRIPT] = tuple(
-    re.compile("|".join(_BOUNDS[name][side].pattern for name in _BOUNDS if name in _SCRIPTS), re.I)
-    for side in (0, 1)
+    re.compile("|".join(pattern.pattern for pattern in side), re.I) for side in zip(*_OF_SCRIPTS)
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 MONTHS = (
@@ -215,6 +216,9 @@ LANGUAGES = {
         r"பதில்|விடை|ಉತ್ತರ|ഉത്തരം|જવાબ|ਜਵਾਬ|ਉੱਤਰ", r"(?:ಎಂದರೆ|છે)?", denied=r"அல்ல|ಅಲ್ಲ|അല്ല|નથી|ਨਹੀਂ"
     ),
 }
+ENGLISH = "English"
+# Those written in Latin letters; of others a sign of their script says which language it may be.
+LATIN = [name for name, one in LANGUAGES.items() if re.search("[a-z]{5}", one.answer)]
 # A number after the first or in front of the second of these is a bound or a range, and no answer by itself.
 BOUNDS = {
     "English": (

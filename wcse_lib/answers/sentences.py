@@ -18,7 +18,7 @@ from wcse_lib.answers.amounts import (
     main_number,
     number_in,
 )
-from wcse_lib.answers.languages import LANGUAGES
+from wcse_lib.answers.languages import ENGLISH, LANGUAGES, LATIN
 from wcse_lib.answers.measures import unit_name
 from wcse_lib.answers.places import (
     GROUP,
@@ -34,7 +34,6 @@ MAX_SENTENCE = 700  # characters after a phrase
 MAX_VALUE = 90  # characters of an answer in front of a phrase
 MAX_WORDS = 40  # characters of an answer in the words of other scripts
 MAX_PHRASES = 50  # of a text that are looked at, from its end
-ENGLISH = "English"
 
 _MARK = r"[ \t]{0,3}(?:[*_\])]{1,3}(?=[\s:=]|$))?[ \t]{0,3}"
 _COLON = r"(?::(?!=)|=(?!=)|\||[—–]|->|→|\n)"
@@ -54,20 +53,18 @@ _VALUE_BEFORE = re.compile(
 
 
 def _phrases(language: languages.Language) -> _Phrases:
+    verb = rf"({language.gives})?"
+    forward = rf"(?:{language.answer}){_MARK}{verb}{_MARK}({_COLON})?"
+    may_lack_verb = re.fullmatch(language.gives, "") is not None
     return _Phrases(
-        re.compile(
-            rf"(?:{language.answer}){_MARK}({language.gives})?{_MARK}({_COLON})?", re.I | re.M
-        ),
-        re.compile(language.reversed),
-        re.compile(language.no, re.I),
-        re.fullmatch(language.gives, "") is not None,
+        forward=re.compile(forward, re.I | re.M),
+        reversed=re.compile(language.reversed),
+        no=re.compile(language.no, re.I),
+        may_lack_verb=may_lack_verb,
     )
 
 
 _PHRASES = {name: _phrases(language) for name, language in LANGUAGES.items()}
-_ASCII_LANGUAGES = [
-    name for name, language in LANGUAGES.items() if re.search("[a-z]{5}", language.answer)
-]
 _FINAL = re.compile(
     r"\bfinal\s+answer\b(?=[\s*_]{0,9}(?:is\b|[:#=|\n—–]|\**\s*[-$(\d\\]))"
     r"[\s:*_#]{0,20}(?:(?:the\s+)?final\s+answer\b[\s:*_]{0,9})?(?:is\b)?",
@@ -143,7 +140,7 @@ def final(text: str, must_end: bool = False) -> Found:
 
 def stated(text: str) -> Found:
     """The answer that the last phrase of any language gives, also one in front of it or as a key of JSON."""
-    names = _ASCII_LANGUAGES if text.isascii() else LANGUAGES
+    names = LATIN if text.isascii() else LANGUAGES
     found = [_in_language(text, name) for name in names]
     return last(*found, _in_json(text))
 

@@ -15,8 +15,7 @@ from wcse_lib.plan.expected import forecast_table
 from wcse_lib.plan.identity import refuse_other
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
-from wcse_lib.plan.thoughts import opened_thoughts
-from wcse_lib.plan.trial import prompt_notes
+from wcse_lib.plan.trial import opened_thoughts, prompt_notes
 from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
@@ -105,6 +104,7 @@ def _plan_of(draft: Draft) -> Plan:
     study, splits = draft.study, draft.splits
     held_out = splits["held_out"].get("set", pd.Series("held_out", splits["held_out"].index))
     n_by_set = held_out.value_counts(sort=False)
+    first_question = splits["train"]["question"].iloc[0]
     plan = Plan(
         plan_id="",
         study=study,
@@ -117,7 +117,7 @@ def _plan_of(draft: Draft) -> Plan:
         problems_sha256={split: fingerprint(splits[split].values.tolist()) for split in SPLITS},
         files=named_files(study),
         versions=versions(),
-        opens_thought=opened_thoughts(study, splits["train"]["question"].iloc[0]),
+        opens_thought=opened_thoughts(study, first_question, draft.prompts),
         prompts=draft.prompts,
     )
     if draft.pilot:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from wcse_lib.answers import opened_thought
 from wcse_lib.sample import (
     Positions,
     check_shown,
@@ -16,6 +17,7 @@ from wcse_lib.sample import (
     load_tokenizer,
     prints_today,
     prompt_ids,
+    prompt_text,
     read_positions,
     template_text,
 )
@@ -24,6 +26,7 @@ from wcse_lib.study import DrawnArm, Prompt, Run, Study, TriedPrompts, resolve_m
 from wcse_lib.verify import case, judge_prompt
 
 Splits = dict[str, pd.DataFrame]
+JUDGE = "verification.model_judge"
 NOT_HERE = "its prompts could not be tried: its tokenizer is not on this machine"
 # Where a dry run cannot read the problems.
 NO_PROBLEMS = pd.DataFrame([{"problem_id": "an example", "question": "1 + 1 = ?", "reference": ""}])
@@ -77,9 +80,8 @@ def authors(study: Study, splits: Splits) -> list[Author]:
     if judge and judge.engine == "local":
         cases = [case(question, "") for question in train["question"]]
         n_new = n_sample + judge.max_tokens
-        key = "verification.model_judge"
-        asked = Asked(train.assign(question=cases, after=""), n_new, f"{key}.max_tokens")
-        found.append(Author(key, judge.model, None, [asked]))
+        asked = Asked(train.assign(question=cases, after=""), n_new, f"{JUDGE}.max_tokens")
+        found.append(Author(JUDGE, judge.model, None, [asked]))
     return found
 
 
@@ -213,6 +215,23 @@ def _notes(tokenizer: Any, prompt: Prompt, first: list[int]) -> list[str]:
             f"its chat template prints today's date; in this study today is {prompt.date} (prompt.date)"
         )
     return notes
+
+
+def opened_thoughts(
+    study: Study, question: str, prompts: dict[str, TriedPrompts]
+) -> dict[str, str]:
+    """The tag that ends the prompts of an arm or student and opens a thought, by its key such as arms.wc.
+
+    What an endpoint adds to a prompt is not known here, and neither is the template of a model that is not here.
+    """
+    is_plain = study.prompt.style == "plain"
+    tags = {}
+    for key, tried in prompts.items():
+        text = prompt_text(question, study.prompt) if is_plain else tried.text
+        tag = opened_thought(text)
+        if tag and key != JUDGE:
+            tags[key] = tag
+    return tags
 
 
 # ---------------------------------------------------------------------- for people

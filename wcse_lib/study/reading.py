@@ -45,9 +45,14 @@ class _Loader(yaml.SafeLoader):
                 node.value = mapping.value + node.value
 
 
+def _is_taken(tag: str) -> bool:
+    """Whether plain text may be of this kind: dates and a lone "=" stay text."""
+    return not tag.endswith((":timestamp", ":value"))
+
+
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in forms if not tag.endswith((":timestamp", ":value"))]
-    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [resolver for resolver in resolvers if _is_taken(resolver[0])]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 WRITTEN_AS_READ = re.compile(r"true|false", re.I)  # of the words that YAML takes for a truth value
 LEADING_ZERO = re.compile(r"[+-]?0[\d_]+")
