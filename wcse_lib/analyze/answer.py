@@ -1,4 +1,4 @@
-"""From tables to the study's answer: the headline, a sentence for each comparison, and whether the controls hold."""
+"""From tables to the study's answer: the headline and a sentence for each comparison."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib.analyze.controls import controls_hold
 from wcse_lib.analyze.notes import not_run, notes
 from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.significance import is_overall_row, is_significant
@@ -52,7 +53,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     measure = (
         "students' greedy pass@1 on held-out problems" if has_students else "pass@1 of the samples"
     )
-    sentences = _sentences(run, shown, len(rows)) + _controls_hold(tables)
+    sentences = _sentences(run, shown, len(rows)) + controls_hold(tables)
     result = {
         "headline": headline(rows, "training set" if has_students else "samples"),
         "paragraph": f"Measured by {measure}: " + " ".join(sentences),
@@ -123,40 +124,6 @@ def _sentence(run: Run, row, n_comparisons: int) -> str:
         f" {row.arm_a} minus {row.arm_b} is {difference_words(row, ' ({low} to {high}')}, 95 % interval,"
         f" n = {row.n_problems} problems{doubt})."
     )
-
-
-def _controls_hold(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Whether the controls separate good data from bad.
-
-    Students of reference solutions must lie above those of wrong samples, or where there are none of these, above their
-    bases. Every base must pass, so that their number needs no correction.
-    """
-    if "controls" not in tables:
-        return []
-    rows = PRIMARY_METRIC.rows(tables["controls"])
-    tested = rows[rows["comparison"] == "wrong_minus_reference"]
-    passed = tested["high"] < 0
-    without_wrong = sorted(set(rows["base"]) - set(tested["base"]))
-    if tested.empty:
-        tested = rows[rows["comparison"] == "reference_minus_base"]
-        passed = tested["low"] > 0
-        without_wrong = []
-    if tested.empty:
-        return []
-    note = ""
-    if without_wrong:
-        bases = join_words(without_wrong)
-        note = f" No wrong samples to learn from were drawn for {bases}, whose model is no arm."
-    failed = list(tested.loc[~passed, "base"])
-    if failed:
-        bases = join_words(failed)
-        return [
-            f"The controls do not separate good data from bad for {bases}: there this study cannot tell.{note}"
-        ]
-    bases = join_words(list(tested["base"]))
-    return [
-        f"The controls separate good data from bad for every student that has them ({bases}).{note}"
-    ]
 
 
 def _paper_data(run: Run) -> str | None:
