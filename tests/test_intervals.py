@@ -408,3 +408,22 @@ def test_holm():
     assert intervals.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
     assert intervals.holm([0.9, 0.9]).max() == 1
     assert len(intervals.holm([])) == 0
+
+
+def test_the_p_of_a_ratio_is_the_paired_p_where_denominators_are_one():
+    a, b = np.random.default_rng(3).integers(0, 2, (2, 80)).astype(float)
+    ones = np.ones(80)
+    assert intervals.paired_ratio_p((a, ones), (b, ones)) == intervals.paired_p(a, b)
+
+
+def test_the_p_of_equal_ratios_is_small_in_5_percent_of_studies():
+    """False positives among unequal numbers of correct samples, which problems share: a rate of 0.3 in both arms."""
+    rng = np.random.default_rng(11)
+    n_small, n = 0, 400
+    for _ in range(n):
+        rates = rng.beta(0.6, 1.4, 120)
+        correct_a, correct_b = rng.binomial(3, 0.5, 120), rng.binomial(10, 0.7, 120)
+        a = rng.binomial(correct_a, rates), correct_a
+        b = rng.binomial(correct_b, rates), correct_b
+        n_small += intervals.paired_ratio_p(a, b, n_draws=1000) < 0.05
+    assert 0.02 < n_small / n < 0.085

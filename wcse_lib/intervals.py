@@ -258,6 +258,25 @@ def paired_p(a, b, n_draws=20_000, seed=0) -> float:
     return float((1 + n_extreme) / (1 + n_draws))
 
 
+def paired_ratio_p(a, b, n_draws=20_000, seed=0) -> float:
+    """Two-sided p of no difference between paired ratios `a` and `b`, as in `paired_ratio_difference`.
+
+    The signs of each problem's contribution to the difference are flipped at random, as in `paired_p`, which this is
+    where all denominators are 1. A ratio without any denominator says nothing: 1.
+    """
+    columns = {"numerators_a": a[0], "denominators_a": a[1]}
+    columns |= {"numerators_b": b[0], "denominators_b": b[1]}
+    table = _table(**columns)
+    total_a, size_a, total_b, size_b = table.sum(0)
+    if not (size_a and size_b):
+        return 1.0
+    # Were both ratios the common one, each side's sum of these would be 0.
+    common = (total_a + total_b) / (size_a + size_b)
+    excess_a = table[:, 0] - common * table[:, 1]
+    excess_b = (table[:, 2] - common * table[:, 3]) * size_a / size_b
+    return paired_p(excess_a, excess_b, n_draws, seed)
+
+
 def holm(p_values) -> np.ndarray:
     """Holm's adjusted p values [m], in the order given: rejecting those <= alpha errs in at most alpha of tables.
 

@@ -11,13 +11,16 @@ from studies import lay_examples, sample_row
 
 from wcse_lib import intervals
 from wcse_lib.analyze import PRIMARY_METRIC, answer, notes
-from wcse_lib.analyze.answer import headline, headline_rows
+from wcse_lib.analyze.headline import headline, headline_rows
 from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.significance import FAMILIES, is_significant, with_holm
 from wcse_lib.analyze.students import Group, HeldOutScores, differences
 from wcse_lib.store import SampleWriter, write_parquet
 
-HIGH = "It depends: the better training set came from wc rather than se at the budget “high”"
+HIGH = (
+    "At the budget “high” wc gave a better training set than se, for each of the 2 students of this study (small and"
+    " wc). Otherwise no difference could be shown."
+)
 
 
 @pytest.mark.parametrize("bases", [["small"], ["small", "wc"]])
@@ -43,7 +46,7 @@ def test_of_equal_arms_the_headline_names_a_better_one_in_5_percent_of_studies(b
         table = pd.DataFrame(differences(run, tested))
         rows = headline_rows({"differences": with_holm(table, FAMILIES["differences"])})
         assert len(rows) == 12
-        n_named += not headline(rows, "training set").startswith("No difference")
+        n_named += not headline(rows, rows.head(0)).startswith("No difference")
         n_single += ((rows["low"] > 0) | (rows["high"] < 0)).any()
     assert n_named / n <= 0.11
     assert n_single / n > 0.25
@@ -68,7 +71,7 @@ def undone(synthetic_study, synthetic_tables):
 
 
 def test_the_headline_leaves_out_what_correction_undoes(undone):
-    assert undone["headline"] == f"{HIGH}; elsewhere no difference could be shown."
+    assert undone["headline"] == HIGH
 
 
 def test_the_paragraph_says_what_correction_undoes(undone):
@@ -120,8 +123,11 @@ def test_notes_tell_which_students_answers_were_cut(tmp_path):
 
 
 def test_the_headline_names_arms_and_budgets(told):
-    assert "wc rather than se at the budget “low”" in told["headline"]
-    assert "elsewhere no difference" in told["headline"]
+    assert (
+        "At every budget (“low” and “high”) wc gave a better training set than se"
+        in told["headline"]
+    )
+    assert "Otherwise no difference could be shown." in told["headline"]
     # of the adaptive arm there is one base only
     assert "student small" in told["paragraph"]
 

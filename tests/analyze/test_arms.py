@@ -9,6 +9,7 @@ from studies import STUDY, finished_study, judge_only
 
 from wcse_lib import intervals, metrics
 from wcse_lib.analyze import analyze, answer
+from wcse_lib.analyze.words import ANSWERED
 from wcse_lib.store import KEY, read_parquet, write_manifest, write_parquet
 from wcse_lib.study import Run
 from wcse_lib.verify import false_positives
@@ -155,10 +156,24 @@ def test_notes_say_which_rate_is_corrected(judged_by_a_model):
 
 
 def test_without_students_samples_are_compared_and_corrected(judged_by_a_model):
+    """Coverage, sound coverage, examples and false positives of three pairs at two budgets: one family."""
     _, tables = judged_by_a_model
-    rows = tables["arm_differences"].query("quantity == 'pass_at_1'")
-    assert len(rows) == 6
+    rows = tables["arm_differences"].dropna(subset="p")
+    assert set(rows["quantity"]) == set(ANSWERED)
+    assert len(rows) == 24
     assert np.allclose(rows["p_holm"], intervals.holm(rows["p"].to_numpy()))
+
+
+def test_examples_a_problem_come_from_the_rows(judged_by_a_model):
+    run, tables = judged_by_a_model
+    n = {}
+    for arm in ("wc", "se"):
+        rows = read_parquet(run.path("03", arm, "examples.parquet"))
+        n[arm] = (rows["budget"] == "high").sum()
+    rows = tables["arm_differences"].query("quantity == 'examples_per_problem'")
+    row = rows.query("arm_a == 'wc' and arm_b == 'se' and budget == 'high'").iloc[0]
+    assert row["value"] == pytest.approx((n["wc"] - n["se"]) / 60)
+    assert row["low"] > 0
 
 
 def test_partly_judged_arms_have_no_sound_coverage_and_the_reader_learns_it(tmp_path):

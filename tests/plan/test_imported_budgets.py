@@ -6,7 +6,7 @@ import re
 import pytest
 
 from wcse_lib import pipeline
-from wcse_lib.analyze.answer import _sentence
+from wcse_lib.analyze.words import bought_words
 from wcse_lib.budget import unspent
 from wcse_lib.plan import make_plan
 from wcse_lib.plan.preview import look_ahead
@@ -82,10 +82,8 @@ def test_samples_are_as_many_as_the_file_holds(short):
 
 
 def test_the_answer_says_it(short):
-    row = type("Row", (), {"arm_a": "wc", "arm_b": "se", "budget": "high", "low": -1, "high": 1})
-    row.value, row.unit, row.n_problems, row.p_holm, row.is_significant = 0.1, "points", N, 1, False
-    sentence = _sentence(short, row, 1)
-    assert "(4.5 against 2 samples a problem; this budget is not met by wc and se)" in sentence
+    words = bought_words(short, "wc", "se", "high")
+    assert words == "4.5 against 2 samples a problem; this budget is not met by wc and se"
 
 
 def test_a_dry_run_says_it(tmp_path):
@@ -116,11 +114,8 @@ def test_a_mix_is_planned_as_its_files_hold_it(mixed, budget):
 def test_a_mix_that_is_not_met_is_said(mixed):
     assert "mix" in " ".join(unspent(mixed.plan.arms))
     assert mixed.plan.arms["mix"].budget_used["high"] == pytest.approx(31 / 60)
-    row = type("Row", (), {"arm_a": "mix", "arm_b": "se", "budget": "high", "low": -1, "high": 1})
-    row.value, row.unit, row.n_problems, row.p_holm, row.is_significant = 0.1, "points", N, 1, False
-    assert "(5.17 against 2 samples a problem; this budget is not met by mix and se)" in _sentence(
-        mixed, row, 1
-    )
+    words = bought_words(mixed, "mix", "se", "high")
+    assert words == "5.17 against 2 samples a problem; this budget is not met by mix and se"
 
 
 def test_a_full_file_meets_its_budgets(tmp_path):

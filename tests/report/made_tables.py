@@ -183,6 +183,9 @@ def _add_comparisons(rows: dict, base: str, rng) -> None:
         row = of_arms | facts | metric_columns(metric) | about(value, 0.032)
         rows["differences"].append(row)
         rows["transfer"].append(row | {"set": "far"})
+    for budget, arm, metric in product(BUDGETS, PARADIGMS[base], PASS_AT_1):
+        facts = dict(arm=arm, budget=budget, p=0.01, p_holm=0.04) | metric_columns(metric)
+        rows["gains"].append(between | facts | about(0.05, 0.04))
     pairs = {
         "recipe": ("wc", "wc"),
         "arms": ("wc", "se"),

@@ -11,7 +11,7 @@ import pandas as pd
 from wcse_lib import intervals, metrics, verify
 from wcse_lib.analyze.samples import ArmSamples
 from wcse_lib.analyze.tables import of_estimate
-from wcse_lib.analyze.words import Quantity
+from wcse_lib.analyze.words import ANSWERED, Quantity
 from wcse_lib.store import read_json, read_parquet
 from wcse_lib.study import MAIN, Run
 
@@ -20,6 +20,10 @@ Rows = Iterator[dict]
 Likelihoods = dict[tuple[str, str, str], pd.DataFrame]
 Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators over problems
 UNBOUNDED = (-np.inf, np.inf)
+COUNTS_A_PROBLEM = {  # quantities that are no shares, and their units
+    Quantity.SOLUTIONS: "solutions",
+    Quantity.EXAMPLES_PER_PROBLEM: "examples",
+}
 
 
 def profiles(arms: Arms) -> Iterator[tuple[dict, ArmSamples, pd.DataFrame]]:
@@ -200,6 +204,7 @@ def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]
     known[Quantity.PASS_AT_1] = n_correct / n.clip(lower=1), n > 0
     known[Quantity.COVERAGE] = n_correct > 0, everywhere
     known[Quantity.SOUND_COVERAGE] = profile["n_sound"] > 0, everywhere & is_sound_known
+    known[Quantity.EXAMPLES_PER_PROBLEM] = profile["n_examples"], everywhere
     known[Quantity.FALSE_POSITIVE_RATE] = profile["n_false"], profile["n_judged"]
     known[Quantity.DUPLICATES] = n_correct - profile["n_text"], n_correct
     known[Quantity.SOLUTIONS] = profile["n_equations"], n_correct > 0
@@ -211,13 +216,13 @@ def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]
 
 
 def _unit(quantity: Quantity) -> str:
-    return "solutions" if quantity == Quantity.SOLUTIONS else "points"
+    return COUNTS_A_PROBLEM.get(quantity, "points")
 
 
 def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
     """The range that a quantity can have."""
     most = 1.0
-    if quantity == Quantity.SOLUTIONS:
+    if quantity in COUNTS_A_PROBLEM:
         most = max(1.0, *(values.max() for values in numerators))
     return 0.0, most
 
@@ -225,7 +230,7 @@ def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
 def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
     """Paired differences between arms' samples over the problems, in every quantity that both have.
 
-    Of pass@1, by which a study without students is answered, also p (signs flipped over problems with samples of both).
+    Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems).
     """
     for arm_a, arm_b in arm_pairs(run):
         for budget in run.study.budget.samples:
@@ -254,9 +259,8 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
         estimate = intervals.paired_ratio_difference(of_a, of_b, seed=run.study.seed, bounds=bounds)
         row = {"quantity": quantity, "base": "", "unit": _unit(quantity)} | of_estimate(estimate)
         row["n_problems"] = int(((of_a[1] > 0) | (of_b[1] > 0)).sum())
-        if quantity == Quantity.PASS_AT_1:
-            drawn = (of_a[1] > 0) & (of_b[1] > 0)
-            row["p"] = intervals.paired_p(of_a[0] * drawn, of_b[0] * drawn)
+        if quantity in ANSWERED:
+            row["p"] = intervals.paired_ratio_p(of_a, of_b)
         yield row
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from wcse_lib.analyze.words import (
     CONTROL_WORDS,
+    QUANTITY_WORDS,
     Quantity,
     difference_words,
     join_words,
@@ -82,9 +83,13 @@ def _power(shown: pd.DataFrame, n_comparisons: int) -> Iterator[str]:
     normal = NormalDist()
     reach = normal.inv_cdf(1 - 0.025 / max(n_comparisons, 1)) + 0.84
     for row in shown.itertuples():
+        if getattr(row, "unit", "points") != "points":
+            continue
         standard_error = (row.high - row.low) / 3.92
+        quantity = getattr(row, "quantity", "")
+        what = f" in {QUANTITY_WORDS[quantity]}" if quantity else ""
         yield (
-            f"Power, {row.arm_a} against {row.arm_b} at {row.budget}: a true difference below about"
+            f"Power, {row.arm_a} against {row.arm_b} at {row.budget}{what}: a true difference below about"
             f" {100 * reach * standard_error:.1f} points would be missed more often than one time in five."
         )
 

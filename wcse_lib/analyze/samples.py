@@ -138,6 +138,7 @@ class ArmSamples:
         """Of each budget its part of `by_budget` over all problems (index problem_id), with their `level`.
 
         A problem to which the budget gives no sample is unsolved; one with unverifiable samples alone is left out.
+        n_examples: of the main recipe.
         """
         profiles = {}
         for name in self.budgets:
@@ -145,21 +146,28 @@ class ArmSamples:
             unknown = drawn.index[drawn["n"] == 0]
             ids = self.levels.index.difference(unknown)
             counts = drawn.select_dtypes("number").reindex(ids, fill_value=0)
+            examples = self._examples.loc[self._examples["budget"] == name]
+            n_examples = examples.set_index("problem_id")["n_examples"]
+            counts["n_examples"] = n_examples.reindex(ids, fill_value=0)
             profiles[name] = counts.assign(level=self.levels)
         return profiles
+
+    @cached_property
+    def _examples(self) -> pd.DataFrame:
+        """The main recipe's examples by budget and problem: n_examples, n_example_problems (1), n_repeated_examples."""
+        sql = f"""
+            SELECT budget, problem_id, count(*) AS n_examples, 1 AS n_example_problems,
+                count(*) - count(DISTINCT same_text) AS n_repeated_examples
+            FROM samples JOIN examples USING (author, problem_id, sample_index)
+            WHERE recipe = '{MAIN}' GROUP BY budget, problem_id"""
+        return self._query(sql, examples=self.run.path("03", self.arm, "examples.parquet"))
 
     @cached_property
     def totals(self) -> pd.DataFrame:
         """Sums over problems, by budget, of `by_budget`, and of the main recipe's examples: n_examples,
         n_example_problems, n_repeated_examples."""
-        sql = f"""
-            SELECT budget, count(*) AS n_examples, 1 AS n_example_problems,
-                count(*) - count(DISTINCT same_text) AS n_repeated_examples
-            FROM samples JOIN examples USING (author, problem_id, sample_index)
-            WHERE recipe = '{MAIN}' GROUP BY budget, problem_id"""
-        examples = self._query(sql, examples=self.run.path("03", self.arm, "examples.parquet"))
         sums = self.by_budget.groupby("budget").sum(numeric_only=True)
-        sums = sums.join(examples.groupby("budget").sum())
+        sums = sums.join(self._examples.groupby("budget").sum(numeric_only=True))
         return sums.reindex(list(self.budgets)).fillna(0)
 
     @property

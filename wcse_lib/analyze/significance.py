@@ -7,10 +7,12 @@ import pandas as pd
 
 from wcse_lib import intervals
 from wcse_lib.analyze.words import ALL_BASES
+from wcse_lib.verdicts import Metric
 
-COMPARED = ["set", "comparison", "recipe", "arm_a", "arm_b", "budget", "metric", "decoding", "k"]
+COMPARED = ["set", "comparison", "recipe", "arm", "arm_a", "arm_b", "budget", *Metric._fields]
 FAMILIES = {  # table with p values -> the columns within whose values they are corrected
-    "arm_differences": ["quantity"],
+    "arm_differences": [],
+    "gains": ["metric", "decoding", "k"],
     "differences": ["metric", "decoding", "k"],
     "transfer": ["metric", "decoding", "k", "set"],
     "ablations": ["metric", "decoding", "k", "comparison"],

@@ -43,6 +43,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         tested = students.read_scores(run)
         rows["students"] = students.students(run, tested)
         rows["differences"] = students.differences(run, tested)
+        rows["gains"] = students.gains(run, tested)
         rows["ablations"] = students.ablations(run, tested)
         rows["transfer"] = students.transfer(run, tested)
         rows["controls"] = students.controls(run, tested, samples)

@@ -103,6 +103,16 @@ def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Ro
                 yield facts | row
 
 
+def gains(run: Run, tested: HeldOutScores) -> Rows:
+    """Every arm's students (main recipe) minus their untouched base, in the metrics of the controls."""
+    for arm in run.plan.arms:
+        for budget in run.study.budget.samples:
+            contrast = Contrast([Group(arm, budget, MAIN)], [Group("base")])
+            for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+                if row["base"] != ALL_BASES:
+                    yield {"arm": arm, "budget": budget} | row
+
+
 def transfer(run: Run, tested: HeldOutScores) -> Rows:
     """The same differences on every other set of held-out problems."""
     for set_name in dict.fromkeys(tested.sets):

@@ -236,6 +236,12 @@ DECLARED = (
         ),
     ),
     Table(
+        "gains",
+        Section.STUDENTS,
+        "Arms' students minus their untouched base",
+        words("base", "arm", "budget") + METRIC + DIFFERENCE + TESTED,
+    ),
+    Table(
         "students",
         Section.STUDENTS,
         "Students on held-out problems",

@@ -7,6 +7,7 @@ from enum import StrEnum
 import pandas as pd
 
 from wcse_lib.intervals import Estimate
+from wcse_lib.study import Run
 from wcse_lib.verdicts import Metric, metric_words
 
 ALL_BASES = "all students"  # column `base` of rows that are means over all base students
@@ -23,6 +24,7 @@ class Quantity(StrEnum):
     SOLUTIONS = "solutions_per_solved_problem"
     LOG_LIKELIHOOD = "log_likelihood"
     EXAMPLES = "examples"
+    EXAMPLES_PER_PROBLEM = "examples_per_problem"
     PROBLEMS = "problems_with_examples"
     REPEATED_EXAMPLES = "repeated_examples"
     EPOCHS = "epochs"
@@ -34,6 +36,12 @@ QUANTITY_WORDS = {quantity.value: quantity.replace("_", " ") for quantity in Qua
     Quantity.LOG_LIKELIHOOD: "log-likelihood under the base",
     Quantity.REPEATED_EXAMPLES: "repeated texts among examples",
 }
+ANSWERED = (  # what a study without students is answered by
+    Quantity.COVERAGE,
+    Quantity.SOUND_COVERAGE,
+    Quantity.EXAMPLES_PER_PROBLEM,
+    Quantity.FALSE_POSITIVE_RATE,
+)
 CONTROL_WORDS = {  # column `comparison` of `controls`
     "reference_minus_base": "reference − base",
     "wrong_minus_reference": "wrong − reference",
@@ -56,6 +64,14 @@ def difference_words(row, interval: str = " ({low} to {high})") -> str:
     unit = getattr(row, "unit", "points")
     estimate = Estimate(row.value, row.low, row.high, unit=unit)
     return estimate.text(signed=True, interval=interval)
+
+
+def bought_words(run: Run, arm_a: str, arm_b: str, budget: str) -> str:
+    """How many samples of a problem the budget buys of two arms, and whose files hold fewer."""
+    samples_a, samples_b = (run.plan.n_samples(arm, budget) for arm in (arm_a, arm_b))
+    short = [arm for arm in (arm_a, arm_b) if budget in getattr(run.arm(arm), "held", {})]
+    lack = f"; this budget is not met by {join_words(short)}" if short else ""
+    return f"{samples_a:.3g} against {samples_b:.3g} samples a problem{lack}"
 
 
 def join_words(words: list[str]) -> str:

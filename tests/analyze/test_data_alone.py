@@ -1,0 +1,103 @@
+"""A study without students: what it is answered by, what it cannot tell, and how often it errs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies import STUDY, finished_study
+
+from wcse_lib import intervals
+from wcse_lib.analyze import analyze, answer
+from wcse_lib.analyze.data_alone import CANNOT_TELL, data_headline, data_rows
+from wcse_lib.analyze.significance import FAMILIES, with_holm
+from wcse_lib.analyze.words import ANSWERED
+from wcse_lib.store import read_parquet, write_parquet
+from wcse_lib.study import Run
+
+
+@pytest.fixture(scope="module")
+def data_study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "data"
+    run = Run(finished_study(folder, study=STUDY | {"students": {}, "recipes": {}}))
+    tables = analyze(run)
+    return run, tables, answer(run, tables)
+
+
+def test_it_says_what_it_cannot_tell_and_names_no_better_training_set(data_study):
+    _, _, said = data_study
+    assert said["headline"].endswith(CANNOT_TELL)
+    assert "training set" not in said["headline"]
+    assert said["gains"] == []
+
+
+def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
+    _, tables, said = data_study
+    assert "At the budget “low” wc covers more problems by sound reasoning" in said["headline"]
+    assert "gives more examples" in said["headline"]
+    assert "pass@1" not in said["headline"] + said["paragraph"]
+    assert "These are 24 comparisons" in said["paragraph"]
+    row = data_rows(tables).query("arm_a == 'wc' and arm_b == 'se' and budget == 'low'").iloc[0]
+    assert f"{100 * row['value']:+.1f} points" in said["paragraph"]
+
+
+def row(quantity, value, is_significant, budget="high"):
+    facts = {"arm_a": "wc", "arm_b": "se", "budget": budget, "quantity": quantity, "value": value}
+    return facts | {"is_significant": is_significant}
+
+
+def test_each_arm_gets_what_was_shown_for_it():
+    rows = [
+        row("coverage", 0.1, True),
+        row("examples_per_problem", 2.0, True),
+        row("false_positive_rate", 0.05, True),
+        row("sound_coverage", 0.01, False),
+    ]
+    assert data_headline(pd.DataFrame(rows)) == (
+        "At the budget “high” wc covers more problems and gives more examples than se; se has fewer false positives"
+        f" than wc; otherwise no difference could be shown. {CANNOT_TELL}"
+    )
+
+
+def test_budgets_of_one_finding_share_a_sentence():
+    rows = [row("coverage", 0.1, True, budget) for budget in ("low", "high")]
+    text = data_headline(pd.DataFrame(rows))
+    assert text == f"At the budgets “low” and “high” wc covers more problems than se. {CANNOT_TELL}"
+
+
+def test_reasoning_that_nobody_judged_is_said_to_be_unknown(tmp_path):
+    study = STUDY | {"students": {}, "recipes": {}, "verification": {"judge": "none"}}
+    run = Run(finished_study(tmp_path / "unjudged", study=study))
+    for arm in run.plan.arms:
+        path = run.path("03", arm, "judged.parquet")
+        judged = read_parquet(path)
+        judged["judge"], judged["is_judged"] = None, False
+        write_parquet(path, judged)
+    said = answer(run, analyze(run))
+    assert "false positives are not known" in said["paragraph"]
+
+
+def test_of_equal_arms_it_names_a_difference_in_5_percent_of_studies():
+    """Two budgets, four quantities: single tests would name one in a third of studies."""
+    rng = np.random.default_rng(8)
+    n_named, n_single, n = 0, 0, 200
+    for _ in range(n):
+        rows = []
+        for budget in ("low", "high"):
+            rates = rng.beta(0.8, 0.8, 150)
+            correct = rng.binomial(8, rates, (2, 150))
+            false = rng.binomial(correct, 0.3)
+            ones = np.ones(150)
+            pairs = [
+                [(of_arm > 0, ones) for of_arm in correct],
+                [(of_arm > 0, ones) for of_arm in correct - false],
+                [(of_arm, ones) for of_arm in np.minimum(correct, 4)],
+                list(zip(false, correct)),
+            ]
+            for quantity, (a, b) in zip(ANSWERED, pairs):
+                p = intervals.paired_ratio_p(a, b, n_draws=400)
+                found = row(quantity, a[0].sum() - b[0].sum(), True, budget)
+                rows.append(found | {"base": "", "p": p, "low": 1, "high": 2})
+        table = with_holm(pd.DataFrame(rows), FAMILIES["arm_differences"])
+        n_named += data_rows({"arm_differences": table})["is_significant"].any()
+        n_single += (table["p"] < 0.05).any()
+    assert n_named / n <= 0.08
+    assert n_single / n > 0.15

@@ -1,0 +1,79 @@
+"""For whom the headline says that a difference holds, made of rows by hand."""
+
+import pandas as pd
+import pytest
+
+from wcse_lib.analyze.headline import headline
+
+OVERALL = "all students"
+
+
+def row(base, value, is_significant, budget="high"):
+    facts = {"arm_a": "wc", "arm_b": "se", "budget": budget, "base": base, "value": value}
+    return facts | {"is_significant": is_significant}
+
+
+def said(*of_bases, overall=(0.04, True)):
+    rows = pd.DataFrame([row(OVERALL, *overall)])
+    names = ["small", "wc", "se"]
+    own = [row(name, *of_base) for name, of_base in zip(names, of_bases)]
+    return headline(rows, pd.DataFrame(own))
+
+
+LEAD = "At the budget “high” wc gave a better training set than se, "
+AVERAGE = f"{LEAD}on average over the 3 students of this study (small, wc and se)"
+
+
+@pytest.mark.parametrize(
+    ("of_bases", "text"),
+    [
+        (
+            [(0.04, True), (0.05, True), (0.03, True)],
+            f"{LEAD}for each of the 3 students of this study (small, wc and se).",
+        ),
+        (
+            [(0.12, True), (0.01, False), (-0.01, False)],
+            f"{AVERAGE}, and by itself for small; for wc and se alone no difference could be shown"
+            " (se with the opposite sign).",
+        ),
+        (
+            [(0.05, False), (0.05, False), (0.02, False)],
+            f"{AVERAGE}; for none of them alone could a difference be shown.",
+        ),
+        (
+            [(0.2, True), (0.01, False), (-0.09, True)],
+            f"{AVERAGE}, and by itself for small; for wc alone no difference could be shown; for se the opposite"
+            " was shown.",
+        ),
+    ],
+    ids=["each", "one", "none", "contradicted"],
+)
+def test_the_headline_names_the_students_for_whom_it_holds(of_bases, text):
+    assert said(*of_bases) == text
+
+
+def test_a_single_students_difference_is_no_headline():
+    """It would be a second family of tests beside that of the means, with 5 % of its own."""
+    text = said((0.2, True), (-0.1, False), (-0.1, False), overall=(0.0, False))
+    assert text.startswith(
+        "No difference between the arms' training sets could be shown at any budget"
+    )
+    assert text.endswith("on average over the 3 students of this study (small, wc and se).")
+
+
+def test_budgets_with_one_finding_share_a_sentence():
+    rows = [row(OVERALL, 0.04, True, budget) for budget in ("low", "high")]
+    rows.append(row(OVERALL, -0.02, True, "huge"))
+    own = []
+    for budget, sign in (("low", 1), ("high", 1), ("huge", -1)):
+        own += [row(base, sign * 0.04, True, budget) for base in ("small", "wc")]
+    each = "for each of the 2 students of this study (small and wc)."
+    assert headline(pd.DataFrame(rows), pd.DataFrame(own)) == (
+        f"At the budgets “low” and “high” wc gave a better training set than se, {each}"
+        f" At the budget “huge” se gave a better training set than wc, {each}"
+    )
+
+
+def test_one_arm_has_nothing_to_compare():
+    nothing = pd.DataFrame(columns=["base"])
+    assert headline(nothing, nothing).startswith("This study has one arm")

@@ -1,0 +1,111 @@
+"""The answer of a study without students: in what the arms' data differ at equal budget, and what that cannot tell."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wcse_lib.analyze.significance import is_significant
+from wcse_lib.analyze.words import (
+    ANSWERED,
+    QUANTITY_WORDS,
+    Quantity,
+    bought_words,
+    difference_words,
+    join_words,
+)
+from wcse_lib.study import Run
+from wcse_lib.verify import own_judge
+
+CANNOT_TELL = "Which of them trains a student better this study cannot tell: it has no students."
+ADVANTAGES = {  # what the better arm does, and whether more of the quantity is better
+    Quantity.COVERAGE: ("covers more problems", 1),
+    Quantity.SOUND_COVERAGE: ("covers more problems by sound reasoning", 1),
+    Quantity.EXAMPLES_PER_PROBLEM: ("gives more examples", 1),
+    Quantity.FALSE_POSITIVE_RATE: ("has fewer false positives", -1),
+}
+
+
+def data_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The arms' differences that answer a study without students, one family of p values, with `is_significant`."""
+    nothing = pd.DataFrame(columns=["quantity", "low", "high", "p_holm"])
+    rows = tables.get("arm_differences", nothing)
+    rows = rows[rows["quantity"].isin(ANSWERED)]
+    return rows.assign(is_significant=is_significant(rows))
+
+
+def data_headline(rows: pd.DataFrame) -> str:
+    """In what which arm's data are better at which budget, from `data_rows`."""
+    if rows.empty:
+        return "This study has one arm: there is nothing to compare."
+    compared = [QUANTITY_WORDS[quantity] for quantity in dict.fromkeys(rows["quantity"])]
+    if not rows["is_significant"].any():
+        return (
+            f"No difference between the arms' data could be shown at any budget ({join_words(compared)})."
+            f" {CANNOT_TELL}"
+        )
+    budgets_of: dict[str, list[str]] = {}
+    for budget, at_budget in rows.groupby("budget", sort=False):
+        budgets_of.setdefault(_found(at_budget), []).append(f"“{budget}”")
+    sentences = []
+    for found, budgets in budgets_of.items():
+        plural = "s" if len(budgets) > 1 else ""
+        sentences.append(f"At the budget{plural} {join_words(budgets)} {found}.")
+    return " ".join([*sentences, CANNOT_TELL])
+
+
+def _found(rows: pd.DataFrame) -> str:
+    """What was shown at one budget, arm by arm."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows[rows["is_significant"]].itertuples():
+        words, sign = ADVANTAGES[row.quantity]
+        pair = (row.arm_a, row.arm_b) if row.value * sign > 0 else (row.arm_b, row.arm_a)
+        found.setdefault(pair, []).append(words)
+    if not found:
+        return "no difference between the arms' data could be shown"
+    clauses = []
+    for (better, worse), words in found.items():
+        clauses.append(f"{better} {join_words(words)} than {worse}")
+    if not rows["is_significant"].all():
+        clauses.append("otherwise no difference could be shown")
+    return "; ".join(clauses)
+
+
+def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
+    """A sentence for each pair of arms and budget with all its differences, and how they were tested and judged."""
+    sentences = []
+    for (arm_a, arm_b, budget), compared in rows.groupby(["arm_a", "arm_b", "budget"], sort=False):
+        numbers = [_numbers(row) for row in compared.itertuples()]
+        sentences.append(
+            f"At the budget “{budget}” ({bought_words(run, arm_a, arm_b, budget)}) {arm_a} minus {arm_b} is"
+            f" {join_words(numbers)} (95 % intervals over {compared['n_problems'].max()} training problems)."
+        )
+    if len(rows) > 1:
+        sentences.append(
+            f"These are {len(rows)} comparisons: a difference counts as shown only where its p, corrected for all of"
+            " them (Holm), is below 0.05 too."
+        )
+    return sentences + _judged(run, rows)
+
+
+def _numbers(row) -> str:
+    """A difference with its interval, its quantity, and whether it is settled."""
+    doubt = ""
+    if row.low <= 0 <= row.high:
+        doubt = ", not settled"
+    elif not row.is_significant:
+        doubt = f", not settled: corrected p = {row.p_holm:.2f}"
+    return f"{difference_words(row, ' ({low} to {high}' + doubt + ')')} in {QUANTITY_WORDS[row.quantity]}"
+
+
+def _judged(run: Run, rows: pd.DataFrame) -> list[str]:
+    """Whose judgements the false positives and sound coverage rest on, or that they were not compared."""
+    quantities = set(rows["quantity"])
+    if Quantity.FALSE_POSITIVE_RATE not in quantities:
+        return ["The reasoning of correct samples was not judged: false positives are not known."]
+    judge = own_judge(run.study)
+    sentence = f"False positives are those that the {judge} judge found"
+    if judge == "arithmetic":
+        sentence += ", which sees wrong arithmetic alone: there are at least so many"
+    if Quantity.SOUND_COVERAGE not in quantities:
+        sentence += "; not all correct samples were judged, so that sound coverage is not known"
+    return [f"{sentence}."]

@@ -1,0 +1,106 @@
+"""The headline of a study with students: which arm made the better training set, at which budget, and for whom."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wcse_lib.analyze.significance import is_overall_row, is_significant
+from wcse_lib.analyze.words import join_words
+from wcse_lib.verdicts import PRIMARY_METRIC
+
+COMPARISON = ["arm_a", "arm_b", "budget"]
+NOTHING = pd.DataFrame(columns=[*COMPARISON, "base", "value", "low", "high", "p", "p_holm"])
+
+
+def headline_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows that the answer is about, students' greedy pass@1 over all bases, with `is_significant`.
+
+    They are corrected together (`p_holm`), so that of equal arms one is called better in 5 % of studies, however many
+    arms and budgets there are.
+    """
+    rows = PRIMARY_METRIC.rows(tables["differences"]) if "differences" in tables else NOTHING
+    rows = rows[is_overall_row(rows)]
+    return rows.assign(is_significant=is_significant(rows))
+
+
+def rows_of_bases(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each base's own rows beside those over several bases, with `is_significant`; they are a family of their own."""
+    rows = PRIMARY_METRIC.rows(tables["differences"]) if "differences" in tables else NOTHING
+    rows = rows[~is_overall_row(rows)]
+    return rows.assign(is_significant=is_significant(rows))
+
+
+def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
+    """Which arm gave the better training set and for which students, from `headline_rows` and `rows_of_bases`."""
+    if rows.empty:
+        return "This study has one arm: there is nothing to compare."
+    significant = rows[rows["is_significant"]]
+    if significant.empty:
+        return f"No difference between the arms' training sets could be shown at any budget{_over(rows, of_bases)}."
+    budgets_of: dict[str, list[str]] = {}
+    for row in significant.itertuples():
+        better, worse = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
+        found = f"{better} gave a better training set than {worse}, {whom(row, of_bases)}"
+        budgets_of.setdefault(found, []).append(row.budget)
+    every_budget = set(rows["budget"])
+    sentences = []
+    for found, budgets in budgets_of.items():
+        sentences.append(f"{_at(budgets, set(budgets) == every_budget)} {found}.")
+    if len(significant) < len(rows):
+        sentences.append("Otherwise no difference could be shown.")
+    return " ".join(sentences)
+
+
+def _at(budgets: list[str], is_every: bool) -> str:
+    named = join_words([f"“{budget}”" for budget in budgets])
+    if len(budgets) == 1:
+        return f"At the budget {named}"
+    return f"At every budget ({named})" if is_every else f"At the budgets {named}"
+
+
+def _over(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
+    """Over which students the rows are means."""
+    if of_bases.empty:
+        return f", for student {join_words(list(dict.fromkeys(rows['base'])))}"
+    return f", on average over {_students(list(dict.fromkeys(of_bases['base'])))}"
+
+
+def _students(bases: list[str]) -> str:
+    return f"the {len(bases)} students of this study ({join_words(bases)})"
+
+
+def whom(row, of_bases: pd.DataFrame) -> str:
+    """For which students a shown difference over all bases holds, by each base's own row.
+
+    A base's own difference counts as shown after Holm's correction among the rows of single bases. All students are
+    those of this study, and no others.
+    """
+    own = own_rows(row, of_bases)
+    if own.empty:
+        return f"for student {row.base}, the only one that learnt from both"
+    is_same_sign = own["value"] * row.value > 0
+    shown = list(own.loc[own["is_significant"] & is_same_sign, "base"])
+    contradicted = list(own.loc[own["is_significant"] & ~is_same_sign, "base"])
+    unsettled = own[~own["is_significant"]]
+    opposite = list(unsettled.loc[unsettled["value"] * row.value < 0, "base"])
+    if len(shown) == len(own):
+        return f"for each of {_students(shown)}"
+    found = f"on average over {_students(list(own['base']))}"
+    if shown:
+        found += f", and by itself for {join_words(shown)}"
+    if len(unsettled) == len(own):
+        found += "; for none of them alone could a difference be shown"
+    elif len(unsettled):
+        found += f"; for {join_words(list(unsettled['base']))} alone no difference could be shown"
+    if opposite:
+        found += f" ({join_words(opposite)} with the opposite sign)"
+    if contradicted:
+        found += f"; for {join_words(contradicted)} the opposite was shown"
+    return found
+
+
+def own_rows(row, of_bases: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single bases of the same comparison."""
+    is_same = of_bases["budget"] == row.budget
+    is_same &= (of_bases["arm_a"] == row.arm_a) & (of_bases["arm_b"] == row.arm_b)
+    return of_bases[is_same]
