@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals, metrics, verify
+from wcse_lib.analyze.mixes import arm_points, mix_points
 from wcse_lib.analyze.samples import ArmSamples
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ANSWERED, Quantity
 from wcse_lib.store import read_json, read_parquet
-from wcse_lib.study import MAIN, Run
+from wcse_lib.study import MAIN, PlannedMixed, Run
 
 Arms = dict[str, ArmSamples]
 Rows = Iterator[dict]
@@ -38,11 +39,11 @@ def quality(arms: Arms) -> Rows:
     for facts, samples, profile in profiles(arms):
         total = samples.totals.loc[facts["budget"]]
         n = int(total["n"])
-        drawn = profile[profile["n"] > 0]
+        drawn = profile[profile["n_first"] > 0]
         flops_per_sample = total["flops"] / total["n_flops"] if total["n_flops"] else np.nan
         rates = {
             "coverage": (profile["n_correct"] > 0).mean(),
-            "pass_at_1": (drawn["n_correct"] / drawn["n"]).mean(),
+            "pass_at_1": (drawn["n_first_correct"] / drawn["n_first"]).mean(),
             "duplicate_rate": (n - total["n_different"]) / n if n else np.nan,
             "samples_per_problem": samples.run.plan.n_samples(facts["arm"], facts["budget"]),
         }
@@ -54,29 +55,39 @@ def quality(arms: Arms) -> Rows:
 
 
 def coverage(run: Run, arms: Arms) -> Rows:
-    """coverage@k for every k that all problems allow."""
-    for arm, samples in arms.items():
-        for row in _curve(run, samples, "n_correct"):
+    """coverage@k for every k that all problems allow; of a mix, that of the mix of k samples."""
+    for arm in arms:
+        for row in _curve(run, arms, arm, "n_correct"):
             yield {"arm": arm} | row
 
 
 def sound_coverage(run: Run, arms: Arms) -> Rows:
     """The same by samples that the judge does not call unsound, of arms all of whose correct samples were judged."""
     for arm, samples in arms.items():
-        if samples.all_judged:
+        judged = [arms[part] for part in _parts(run, arm)]
+        if samples.all_judged and all(part.all_judged for part in judged):
             judge = samples.first["judge"].dropna().iloc[0]
-            for row in _curve(run, samples, "n_sound"):
+            for row in _curve(run, arms, arm, "n_sound"):
                 yield {"arm": arm, "judge": judge} | row
 
 
-def _curve(run: Run, samples: ArmSamples, column: str) -> Rows:
-    n, n_counted = samples.first["n"].to_numpy(), samples.first[column].to_numpy()
-    flops, n_flops = samples.first[["flops", "n_flops"]].sum()
-    flops_per_sample = flops / n_flops if n_flops else np.nan
-    for k in range(1, samples.least + 1):
-        covered = metrics.coverage_per_problem(n, n_counted, k)
-        estimate = intervals.bootstrap(covered, seed=run.study.seed)
-        facts = {"k": k, "n_problems": len(n), "flops_per_problem": k * flops_per_sample}
+def _parts(run: Run, arm: str) -> list[str]:
+    """The arms of whose samples numbers at k are made: a mix's parts, else the arm itself."""
+    planned = run.arm(arm)
+    return list(planned.shares) if isinstance(planned, PlannedMixed) else [arm]
+
+
+def _curve(run: Run, arms: Arms, arm: str, column: str) -> Rows:
+    parts = {part: arms[part].counted(column) for part in _parts(run, arm)}
+    planned = run.arm(arm)
+    if isinstance(planned, PlannedMixed):
+        points = mix_points(planned, parts, arms[arm].problem_ids, run.study.seed)
+    else:
+        points = arm_points(parts[arm])
+    for point in points:
+        estimate = intervals.bootstrap(point.covered, seed=run.study.seed)
+        facts = {"k": point.k, "n_problems": len(point.covered)}
+        facts["flops_per_problem"] = point.flops_per_problem
         yield facts | of_estimate(estimate)
 
 
@@ -84,10 +95,15 @@ def diversity(run: Run, arms: Arms, ngrams: bool) -> Rows:
     """Different correct solutions among k at each budget, by what counts as the same.
 
     `average`: over all problems, or over those solved by k samples. `identity` is what it would be if no two correct
-    samples were the same: k · pass@1 over coverage@k (over 1 for all problems).
+    samples were the same: k · pass@1 over coverage@k (over 1 for all problems). Of mixes and adaptive arms, whose
+    problems differ in their numbers of samples, it is what their samples at the budget hold, and k their mean number.
     """
-    for facts, samples, _ in profiles(arms):
+    for facts, samples, profile in profiles(arms):
         k = samples.budgets[facts["budget"]]
+        if samples.is_mix or samples.is_adaptive:
+            for row in _diversity_held(run, profile):
+                yield facts | {"k": k} | row
+            continue
         if k > samples.least:
             continue
         n, n_correct = samples.first["n"].to_numpy(), samples.first["n_correct"].to_numpy()
@@ -106,6 +122,23 @@ def diversity(run: Run, arms: Arms, ngrams: bool) -> Rows:
                 row = facts | {"kind": kind, "average": average, "k": k} | of_estimate(estimate)
                 row["identity"] = k * (n_correct / n).sum() / weights.sum()
                 yield row | {"n_problems": int((weights > 0).sum())}
+
+
+def _diversity_held(run: Run, profile: pd.DataFrame) -> Rows:
+    """`diversity` of an arm's own samples at a budget, counted and not averaged over choices of k; n-grams are not
+    counted, as this would read all texts once for each budget."""
+    n_correct = profile["n_correct"].to_numpy()
+    averages = {"all": np.ones(len(profile)), "solved": (n_correct > 0).astype(float)}
+    bounds = (0, max(1, profile["n"].max()))
+    for kind in metrics.SAMENESS:
+        unique = profile[f"n_{kind}"].to_numpy()
+        for average, weights in averages.items():
+            if not weights.any():
+                continue
+            estimate = intervals.ratio(unique, weights, seed=run.study.seed, bounds=bounds)
+            row = {"kind": kind, "average": average} | of_estimate(estimate)
+            row["identity"] = n_correct.sum() / weights.sum()
+            yield row | {"n_problems": int(weights.sum())}
 
 
 def false_positives(run: Run, arms: Arms) -> Rows:
@@ -159,7 +192,10 @@ def self_agreement(run: Run, arms: Arms) -> Rows:
 
 
 def arm_votes(run: Run, arms: Arms) -> Rows:
-    """maj@k of the arms' samples: expected accuracy under a uniform tie-break, tie rate, share without any vote."""
+    """maj@k of the arms' samples: expected accuracy under a uniform tie-break, tie rate, share without any vote.
+
+    Of a mix only the votes of all its samples at each budget; k is then their mean number.
+    """
     for arm, samples in arms.items():
         for k, votes in samples.votes.majority.items():
             estimate = intervals.bootstrap(votes["accuracy"], seed=run.study.seed)
@@ -201,7 +237,9 @@ def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]
     n, n_correct = profile["n"], profile["n_correct"]
     everywhere = n >= 0
     known = {}
-    known[Quantity.PASS_AT_1] = n_correct / n.clip(lower=1), n > 0
+    # an adaptive arm's n was chosen by verdicts: the share is one of its first, fixed samples
+    n_first = profile["n_first"]
+    known[Quantity.PASS_AT_1] = profile["n_first_correct"] / n_first.clip(lower=1), n_first > 0
     known[Quantity.COVERAGE] = n_correct > 0, everywhere
     known[Quantity.SOUND_COVERAGE] = profile["n_sound"] > 0, everywhere & is_sound_known
     known[Quantity.EXAMPLES_PER_PROBLEM] = profile["n_examples"], everywhere
@@ -230,7 +268,8 @@ def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
 def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
     """Paired differences between arms' samples over the problems, in every quantity that both have.
 
-    Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems).
+    Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems). An adaptive
+    arm has the generator of the arm that it is of, and so its pass@1: that difference is left out.
     """
     for arm_a, arm_b in arm_pairs(run):
         for budget in run.study.budget.samples:
@@ -253,6 +292,8 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
     ratios_b = ratios(profile_b.loc[both], b.all_judged)
     for quantity, of_a in ratios_a.items():
         if quantity not in ratios_b:
+            continue
+        if quantity == Quantity.PASS_AT_1 and a.generator == b.generator:
             continue
         of_b = ratios_b[quantity]
         bounds = _bounds(quantity, of_a[0], of_b[0])

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, metrics
+from wcse_lib.analyze.mixes import ArmCounts
 from wcse_lib.store import KEY, StudyError, iter_samples, query, read_parquet
-from wcse_lib.study import MAIN, PlannedAdaptive, Run
+from wcse_lib.study import MAIN, PlannedAdaptive, PlannedMixed, Run
 from wcse_lib.verdicts import answer_lists, majorities
 
 PIECE = 150_000  # samples that are queried at a time
@@ -48,6 +49,7 @@ class ArmSamples:
         self.run, self.arm = run, arm
         self.budgets: dict[str, int] = run.arm(arm).samples
         problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
+        self.problem_ids: list[str] = problems["problem_id"].tolist()  # in the plan's order
         self.levels = problems.set_index("problem_id")["level"].sort_index()
 
     @cached_property
@@ -92,25 +94,50 @@ class ArmSamples:
 
     @cached_property
     def _allotted(self) -> pd.DataFrame:
-        """Columns budget, problem_id, n_allotted: how many of a problem's samples, from its first on, a budget has."""
+        """Columns budget, problem_id, and of a problem's samples, from its first on, how many a budget has (n_allotted)
+        and how many of these it has whatever their verdicts were (n_fixed)."""
         path = self.run.path("02", self.arm, "allocation.parquet")
         if path.exists():
-            return read_parquet(path).rename(columns={"n": "n_allotted"})
-        budgets = pd.DataFrame(self.budgets.items(), columns=["budget", "n_allotted"])
-        return budgets.merge(self.levels.index.to_frame(index=False), how="cross")
+            allotted = read_parquet(path).rename(columns={"n": "n_allotted"})
+        else:
+            budgets = pd.DataFrame(self.budgets.items(), columns=["budget", "n_allotted"])
+            allotted = budgets.merge(self.levels.index.to_frame(index=False), how="cross")
+        fixed = allotted["n_allotted"]
+        if self.is_adaptive:
+            fixed = np.minimum(fixed, allotted["budget"].map(self._n_fixed))
+        return allotted.assign(n_fixed=fixed)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether verdicts decided how many samples a problem has."""
+        return isinstance(self.run.arm(self.arm), PlannedAdaptive)
+
+    @property
+    def is_mix(self) -> bool:
+        return isinstance(self.run.arm(self.arm), PlannedMixed)
+
+    @property
+    def generator(self) -> str:
+        """The arm whose model draws the samples; a mix is its own."""
+        planned = self.run.arm(self.arm)
+        return planned.rule.of if isinstance(planned, PlannedAdaptive) else self.arm
+
+    @property
+    def _n_fixed(self) -> dict[str, int]:
+        """Of an adaptive arm by budget: every problem's first samples, drawn before any verdict is looked at."""
+        first = self.run.arm(self.arm).rule.first
+        return {name: min(first, n) for name, n in self.budgets.items()}
 
     @cached_property
     def _is_first(self) -> str:
         """The condition of the samples that numbers at k are made of.
 
-        An adaptive arm's n depends on its first samples, which biases counts out of n. Of such an arm each problem's
-        first samples alone are taken, as many as every problem has.
+        An adaptive arm's n depends on verdicts, which biases counts out of n. Of such an arm the samples are taken that
+        every problem got before any verdict was looked at: a size that the plan fixed.
         """
-        if not isinstance(self.run.arm(self.arm), PlannedAdaptive):
+        if not self.is_adaptive:
             return "known"
-        sizes = self._query("SELECT problem_id, count_if(known) AS n FROM samples GROUP BY ALL")
-        n = sizes.set_index("problem_id")["n"].reindex(self.levels.index, fill_value=0)
-        return f"known AND sample_index < {n.min()}"
+        return f"known AND sample_index < {max(self._n_fixed.values())}"
 
     @cached_property
     def first(self) -> pd.DataFrame:
@@ -120,11 +147,21 @@ class ArmSamples:
             WHERE {self._is_first} GROUP BY problem_id ORDER BY problem_id"""
         return self._query(sql, costs=self._costs).set_index("problem_id")
 
+    def counted(self, column: str) -> ArmCounts:
+        """Of `first`: known samples, those that `column` counts, and what a sample costs."""
+        flops, n_flops = self.first[["flops", "n_flops"]].sum()
+        flops_per_sample = flops / n_flops if n_flops else np.nan
+        return ArmCounts(self.first["n"], self.first[column], flops_per_sample)
+
     @cached_property
     def by_budget(self) -> pd.DataFrame:
-        """The COUNTS by budget and problem; n_different known texts; and of the correct samples n_text, n_normalised
-        and n_equations: how many are different, by what counts as the same."""
-        different = "count(DISTINCT same_text) FILTER (known) AS n_different"
+        """The COUNTS by budget and problem; n_different known texts; of the samples that the budget has whatever their
+        verdicts n_first and n_first_correct; and of the correct samples n_text, n_normalised and n_equations: how many
+        are different, by what counts as the same."""
+        different = """
+            count_if(known AND sample_index < n_fixed) AS n_first,
+            count_if(correct AND sample_index < n_fixed) AS n_first_correct,
+            count(DISTINCT same_text) FILTER (known) AS n_different"""
         for kind in metrics.SAMENESS:
             different += f", count(DISTINCT same_{kind}) FILTER (correct) AS n_{kind}"
         sql = f"""
@@ -187,14 +224,34 @@ class ArmSamples:
 
     @cached_property
     def votes(self) -> Votes:
-        """Votes among the answers, for every k of the study and of VOTES that all problems allow."""
-        ks = sorted(k for k in {*self.run.study.evaluation.maj_k, *VOTES} if 1 <= k <= self.least)
+        """Votes among the answers, for every k of the study and of VOTES that all problems allow; of a mix, whose k
+        samples are no mix of its shares, among all its samples at each budget."""
+        how = self.run.study.verification
         votes = self._query(f"""
             SELECT problem_id, extracted, correct, count(*) AS n FROM samples
             WHERE {self._is_first} GROUP BY ALL ORDER BY problem_id, extracted, correct""")
-        how = self.run.study.verification
         agreement = [metrics.self_agreement(answers) for answers, _ in answer_lists(votes, how)]
-        return Votes(np.concatenate(agreement or [[]]), majorities(votes, ks, how))
+        if self.is_mix:
+            majority = {k: self._whole_vote(name) for name, k in self.budgets.items()}
+        else:
+            ks = {*self.run.study.evaluation.maj_k, *VOTES}
+            majority = majorities(votes, sorted(k for k in ks if 1 <= k <= self.least), how)
+        return Votes(np.concatenate(agreement or [[]]), majority)
+
+    def _whole_vote(self, budget_name: str) -> pd.DataFrame:
+        """The vote among all samples of a problem at a budget; problems of equal numbers are counted together."""
+        votes = self._query(
+            f"""
+            SELECT problem_id, extracted, correct, count(*) AS n
+            FROM samples JOIN allotted USING (problem_id)
+            WHERE known AND sample_index < n_allotted AND budget = '{budget_name}'
+            GROUP BY ALL ORDER BY problem_id, extracted, correct""",
+            allotted=self._allotted,
+        )
+        n = votes.groupby("problem_id")["n"].transform("sum")
+        how = self.run.study.verification
+        tables = [majorities(rows, [size], how)[size] for size, rows in votes.groupby(n)]
+        return pd.concat(tables, ignore_index=True)
 
     @cached_property
     def classes(self) -> dict[str, pd.DataFrame]:

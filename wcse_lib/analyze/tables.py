@@ -110,7 +110,8 @@ DECLARED = (
                 "coverage",
                 "Share of training problems with at least one correct sample among k; sound coverage counts only "
                 "samples that the judge does not call unsound (for the arithmetic judge an upper bound). "
-                "Where curves cross on the cost axis, the better buy changes.",
+                "Where curves cross on the cost axis, the better buy changes. A mix of k samples has its shares of k; "
+                "an adaptive arm shows the samples alone that every problem got.",
                 intervals="Bands",
             ),
         ),
@@ -138,7 +139,7 @@ DECLARED = (
                 "diversity",
                 "Unique correct samples per problem at each budget, by what counts as the same. Averaged over "
                 "solved problems, as in the paper, it is nearly k · pass@1 / coverage@k and so adds little; "
-                "uniqueness by equations says more.",
+                "uniqueness by equations says more. Of mixes and adaptive arms: what their samples hold.",
             ),
         ),
     ),
