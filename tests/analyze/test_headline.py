@@ -1,16 +1,21 @@
 """For whom the headline says that a difference holds, made of rows by hand."""
 
+from itertools import product
+
 import pandas as pd
 import pytest
 
-from wcse_lib.analyze.headline import headline
+from wcse_lib.analyze import PRIMARY_METRIC
+from wcse_lib.analyze.headline import headline, headline_rows
+from wcse_lib.analyze.significance import FAMILIES, with_holm, with_primary
+from wcse_lib.study import Primary
 
 OVERALL = "all students"
 
 
-def row(base, value, is_significant, budget="high"):
+def row(base, value, is_significant, budget="high", primary=False):
     facts = {"arm_a": "wc", "arm_b": "se", "budget": budget, "base": base, "value": value}
-    return facts | {"is_significant": is_significant}
+    return facts | {"is_significant": is_significant, "primary": primary}
 
 
 def said(*of_bases, overall=(0.04, True)):
@@ -77,3 +82,68 @@ def test_budgets_with_one_finding_share_a_sentence():
 def test_one_arm_has_nothing_to_compare():
     nothing = pd.DataFrame(columns=["base"])
     assert headline(nothing, nothing).startswith("This study has one arm")
+
+
+NAMED = " The plan named this comparison before anything was drawn; all others are secondary."
+
+
+@pytest.mark.parametrize(
+    ("base", "is_shown", "text"),
+    [
+        (
+            OVERALL,
+            True,
+            f"{LEAD}on average over the 2 students of this study (small and wc), and by itself for small; for wc alone"
+            " no difference could be shown.",
+        ),
+        ("small", True, f"{LEAD}for student small."),
+        (
+            OVERALL,
+            False,
+            "At the budget “high” no difference between wc's and se's training sets could be shown, on average over"
+            " the 2 students of this study (small and wc).",
+        ),
+        (
+            "small",
+            False,
+            "At the budget “high” no difference between wc's and se's training sets could be shown, for student small.",
+        ),
+    ],
+    ids=["mean", "one student", "mean not shown", "one student not shown"],
+)
+def test_a_primary_comparison_is_the_headline_whatever_else_was_shown(base, is_shown, text):
+    rows = [row(base, 0.04, is_shown, primary=True), row(OVERALL, 0.3, True, budget="low")]
+    own = [row("small", 0.1, True, primary=base == "small"), row("wc", 0.01, False)]
+    assert headline(pd.DataFrame(rows), pd.DataFrame(own)) == text + NAMED
+
+
+@pytest.fixture(scope="module")
+def differences():
+    """Two pairs of arms at two budgets, over all students and of two of them, each with p = 0.02."""
+    rows = []
+    for arm_a, budget, base in product(("wc", "ada"), ("low", "high"), (OVERALL, "small", "wc")):
+        facts = {"arm_a": arm_a, "arm_b": "se", "budget": budget, "base": base, "p": 0.02}
+        rows.append(facts | PRIMARY_METRIC._asdict() | {"value": 0.1, "low": 0.01, "high": 0.2})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("base", "n_secondary"), [(None, 3), ("small", 4)])
+def test_a_primary_comparison_is_tested_by_itself_and_the_others_among_themselves(
+    differences, base, n_secondary
+):
+    primary = Primary(arms=["se", "wc"], budget="high", base=base)
+    table = with_holm(with_primary(differences, primary), FAMILIES["differences"])
+    rows = headline_rows({"differences": table})
+    first, others = rows.iloc[0], rows.iloc[1:]
+    assert first["base"] == (base or OVERALL)
+    assert first[["arm_a", "budget", "primary"]].tolist() == ["wc", "high", True]
+    assert pd.isna(first["p_holm"]) and first["is_significant"]
+    assert len(others) == n_secondary
+    assert others["p_holm"].tolist() == pytest.approx([0.02 * n_secondary] * n_secondary)
+
+
+def test_looks_that_the_plan_allows_multiply_every_p(differences):
+    primary = Primary(arms=["wc", "se"], budget="high")
+    table = with_holm(with_primary(differences, primary), FAMILIES["differences"], n_looks=2)
+    rows = headline_rows({"differences": table})
+    assert rows["p_holm"].tolist() == pytest.approx([0.04, 0.12, 0.12, 0.12])

@@ -11,9 +11,10 @@ from wcse_lib.analyze.controls import controls_hold
 from wcse_lib.analyze.data_alone import data_headline, data_rows, data_sentences
 from wcse_lib.analyze.gains import gain_sentences
 from wcse_lib.analyze.headline import headline, headline_rows, own_rows, rows_of_bases
+from wcse_lib.analyze.looks import read_looks
 from wcse_lib.analyze.notes import not_run, notes
 from wcse_lib.analyze.reasons import why
-from wcse_lib.analyze.words import ALL_BASES, bought_words, difference_words
+from wcse_lib.analyze.words import ALL_BASES, bought_words, difference_words, join_words
 from wcse_lib.store import write_json
 from wcse_lib.study import Run
 
@@ -28,10 +29,11 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     if has_students:
         rows, of_bases = headline_rows(tables), rows_of_bases(tables)
         is_named = (rows["arm_b"] == run.study.budget.reference) | rows["is_significant"]
-        shown = rows[is_named]
+        shown = rows[is_named | rows["primary"]]
         found = headline(rows, of_bases)
         measure = "students' greedy pass@1 on held-out problems"
-        sentences = _sentences(run, shown, of_bases, len(rows)) + controls_hold(tables)
+        sentences = _sentences(run, shown, of_bases, rows) + read_looks(run).sentences()
+        sentences += controls_hold(tables)
     else:
         shown = rows = data_rows(tables)
         found = data_headline(rows)
@@ -51,26 +53,29 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
 
 
 def _sentences(
-    run: Run, shown: pd.DataFrame, of_bases: pd.DataFrame, n_comparisons: int
+    run: Run, shown: pd.DataFrame, of_bases: pd.DataFrame, rows: pd.DataFrame
 ) -> list[str]:
+    n_corrected = int((~rows["primary"]).sum())
     sentences = []
     for row in shown.itertuples():
-        sentences.append(_sentence(run, row, n_comparisons))
+        sentences.append(_sentence(run, row, 1 if row.primary else n_corrected))
         sentences += _by_student(row, of_bases)
-    n_others = n_comparisons - len(shown)
+    n_others = len(rows) - len(shown)
     if n_others:
         sentences.append(
             f"The other {n_others} comparisons, of arms other than {run.study.budget.reference}, are not settled and"
             " stand in the table."
         )
-    if n_comparisons > 1:
+    if n_corrected > 1:
+        kind = " secondary" if rows["primary"].any() else ""
         sentences.append(
-            f"These are {n_comparisons} comparisons: a difference counts as shown only where its p, corrected for"
+            f"These are {n_corrected}{kind} comparisons: a difference counts as shown only where its p, corrected for"
             " all of them (Holm), is below 0.05 too."
         )
-    if len(of_bases) > 1:
+    n_single = int((~of_bases["primary"]).sum())
+    if n_single > 1:
         sentences.append(
-            f"The {len(of_bases)} differences of single students are corrected among themselves."
+            f"The {n_single} differences of single students are corrected among themselves."
         )
     return sentences
 
@@ -79,19 +84,30 @@ def _sentence(run: Run, row, n_comparisons: int) -> str:
     """A comparison with its interval, and why it is not settled where it is not."""
     base = getattr(row, "base", "") or ALL_BASES
     student = "" if base == ALL_BASES else f", student {base}"
+    kind = "Primary: at" if row.primary else "At"
     doubt = ""
     if row.low <= 0 <= row.high:
         doubt = "; the interval holds zero, so the sign is not settled"
     elif not row.is_significant:
         doubt = (
-            f"; the interval excludes zero, but corrected for {n_comparisons} comparisons p = {row.p_holm:.2f},"
-            " so the sign is not settled"
+            f"; the interval excludes zero, but corrected for {_corrected_for(run, n_comparisons)} p ="
+            f" {row.p_holm:.2f}, so the sign is not settled"
         )
     return (
-        f"At the budget “{row.budget}”{student} ({bought_words(run, row.arm_a, row.arm_b, row.budget)})"
+        f"{kind} the budget “{row.budget}”{student} ({bought_words(run, row.arm_a, row.arm_b, row.budget)})"
         f" {row.arm_a} minus {row.arm_b} is {difference_words(row, ' ({low} to {high}')}, 95 % interval,"
         f" n = {row.n_problems} problems{doubt})."
     )
+
+
+def _corrected_for(run: Run, n_comparisons: int) -> str:
+    words = []
+    if n_comparisons > 1:
+        words.append(f"{n_comparisons} comparisons")
+    n_looks = run.study.training.looks
+    if n_looks > 1:
+        words.append(f"{n_looks} looks")
+    return join_words(words) or "earlier looks"
 
 
 def _by_student(row, of_bases: pd.DataFrame) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_overall_row, is_significant
-from wcse_lib.analyze.words import join_words
+from wcse_lib.analyze.words import ALL_BASES, join_words
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 COMPARISON = ["arm_a", "arm_b", "budget"]
+NAMED_BEFORE = "The plan named this comparison before anything was drawn; all others are secondary."
 NOTHING = pd.DataFrame(columns=[*COMPARISON, "base", "value", "low", "high", "p", "p_holm"])
 
 
@@ -16,24 +17,31 @@ def headline_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows that the answer is about, students' greedy pass@1 over all bases, with `is_significant`.
 
     They are corrected together (`p_holm`), so that of equal arms one is called better in 5 % of studies, however many
-    arms and budgets there are.
+    arms and budgets there are. A comparison that the plan names as `primary` comes first, and is tested by itself.
     """
-    rows = PRIMARY_METRIC.rows(tables["differences"]) if "differences" in tables else NOTHING
-    rows = rows[is_overall_row(rows)]
-    return rows.assign(is_significant=is_significant(rows))
+    rows = _compared(tables)
+    rows = rows[is_overall_row(rows) | rows["primary"]]
+    return rows.sort_values("primary", ascending=False, kind="stable")
 
 
 def rows_of_bases(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Each base's own rows beside those over several bases, with `is_significant`; they are a family of their own."""
+    rows = _compared(tables)
+    return rows[~is_overall_row(rows)]
+
+
+def _compared(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = PRIMARY_METRIC.rows(tables["differences"]) if "differences" in tables else NOTHING
-    rows = rows[~is_overall_row(rows)]
-    return rows.assign(is_significant=is_significant(rows))
+    is_primary = rows["primary"].astype(bool) if "primary" in rows else False
+    return rows.assign(is_significant=is_significant(rows), primary=is_primary)
 
 
 def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     """Which arm gave the better training set and for which students, from `headline_rows` and `rows_of_bases`."""
     if rows.empty:
         return "This study has one arm: there is nothing to compare."
+    if rows["primary"].any():
+        return f"{_of_primary(rows[rows['primary']], of_bases)} {NAMED_BEFORE}"
     significant = rows[rows["is_significant"]]
     if significant.empty:
         return f"No difference between the arms' training sets could be shown at any budget{_over(rows, of_bases)}."
@@ -49,6 +57,21 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     if len(significant) < len(rows):
         sentences.append("Otherwise no difference could be shown.")
     return " ".join(sentences)
+
+
+def _of_primary(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
+    """What is found of the one comparison that the plan names, alone or over all students."""
+    (row,) = rows.itertuples()
+    if row.is_significant:
+        better, worse = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
+        found = f"{better} gave a better training set than {worse}"
+        return f"{_at([row.budget], False)} {found}, {whom(row, of_bases)}."
+    is_of_all = row.base == ALL_BASES
+    whose = _over(rows, of_bases) if is_of_all else f", for student {row.base}"
+    return (
+        f"{_at([row.budget], False)} no difference between {row.arm_a}'s and {row.arm_b}'s training sets could be"
+        f" shown{whose}."
+    )
 
 
 def _at(budgets: list[str], is_every: bool) -> str:
@@ -76,6 +99,8 @@ def whom(row, of_bases: pd.DataFrame) -> str:
     those of this study, and no others.
     """
     own = own_rows(row, of_bases)
+    if row.base != ALL_BASES and len(own):
+        return f"for student {row.base}"
     if own.empty:
         return f"for student {row.base}, the only one that learnt from both"
     is_same_sign = own["value"] * row.value > 0

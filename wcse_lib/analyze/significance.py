@@ -7,7 +7,8 @@ import pandas as pd
 
 from wcse_lib import intervals
 from wcse_lib.analyze.words import ALL_BASES
-from wcse_lib.verdicts import Metric
+from wcse_lib.study import Primary
+from wcse_lib.verdicts import PRIMARY_METRIC, Metric
 
 COMPARED = ["set", "comparison", "recipe", "arm", "arm_a", "arm_b", "budget", *Metric._fields]
 FAMILIES = {  # table with p values -> the columns within whose values they are corrected
@@ -36,17 +37,31 @@ def is_significant(table: pd.DataFrame) -> pd.Series:
     return excludes_zero & ~(table["p_holm"] >= 0.05)
 
 
-def with_holm(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Adds `p_holm`: p corrected for the number of comparisons in its family, NaN where that is one.
+def with_primary(table: pd.DataFrame, primary: Primary | None) -> pd.DataFrame:
+    """Adds the flag `primary`, where a plan names one comparison: it is a family of its own."""
+    if primary is None:
+        return table
+    rows = PRIMARY_METRIC.rows(table)
+    is_it = rows["arm_a"].isin(primary.arms) & rows["arm_b"].isin(primary.arms)
+    is_it &= rows["budget"] == primary.budget
+    is_it &= is_overall_row(rows) if primary.base is None else rows["base"] == primary.base
+    return table.assign(primary=table.index.isin(rows.index[is_it]))
+
+
+def with_holm(table: pd.DataFrame, columns: list[str], n_looks: int = 1) -> pd.DataFrame:
+    """Adds `p_holm`: p corrected for the number of comparisons in its family, and of looks at it.
 
     Within each value of `columns` the rows that speak for all students are one family, over arms and budgets, and the
     single bases beside them another: whoever reads only the answer made as many comparisons as the answer has, not as
-    the table has. Rows without a p belong to no family.
+    the table has. A `primary` row belongs to no family of others, and rows without a p to none. NaN where nothing is to
+    be corrected.
     """
     table = table.assign(p_holm=np.nan)
     tested = table[table["p"].notna()]
+    is_primary = tested["primary"] if "primary" in tested else pd.Series(False, tested.index)
     families = [tested[column] for column in columns]
-    for _, family in tested.groupby([*families, is_overall_row(tested)]):
-        if len(family) > 1:
-            table.loc[family.index, "p_holm"] = intervals.holm(family["p"].to_numpy())
+    for _, family in tested.groupby([*families, is_overall_row(tested), is_primary]):
+        if len(family) * n_looks > 1:
+            p = np.minimum(1.0, n_looks * family["p"].to_numpy())
+            table.loc[family.index, "p_holm"] = intervals.holm(p)
     return table

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from wcse_lib.analyze import arms, students
+from wcse_lib.analyze.looks import LOOKED_AT, Looks, read_looks, record_look
 from wcse_lib.analyze.outcome import forecast_rows
 from wcse_lib.analyze.samples import read_arms
-from wcse_lib.analyze.significance import FAMILIES, with_holm
+from wcse_lib.analyze.significance import FAMILIES, with_holm, with_primary
 from wcse_lib.analyze.tables import TABLES, as_declared, write_tables
 from wcse_lib.budget import ledger_table
 from wcse_lib.study import Run
@@ -49,17 +50,22 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         rows["controls"] = students.controls(run, tested, samples)
         rows["student_false_positives"] = students.student_false_positives(run)
         rows["training"] = students.training(run)
-    tables = {name: _table(name, rows[name]) for name in TABLES if name in rows}
+    looks = read_looks(run)
+    tables = {name: _table(name, rows[name], looks) for name in TABLES if name in rows}
     tables = {name: table for name, table in tables.items() if len(table)}
+    tables = looks.spend(tables)
     write_tables(run.path("06", "tables"), tables)
+    record_look(run, looks, tables)
     return tables
 
 
-def _table(name: str, rows) -> pd.DataFrame:
-    """Rows as the declared table of this name, p values corrected for their number."""
+def _table(name: str, rows, looks: Looks) -> pd.DataFrame:
+    """Rows as the declared table of this name, p values corrected for their number and that of looks."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     if name in FAMILIES and len(table):
-        table = with_holm(table, FAMILIES[name])
+        if name == "differences":
+            table = with_primary(table, looks.primary)
+        table = with_holm(table, FAMILIES[name], looks.allowed if name in LOOKED_AT else 1)
     return as_declared(name, table)
 
 

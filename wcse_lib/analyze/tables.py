@@ -227,7 +227,11 @@ DECLARED = (
         "differences",
         Section.STUDENTS,
         "Paired differences between arms",
-        words("base", "paradigm", "budget", "arm_a", "arm_b") + METRIC + DIFFERENCE + TESTED,
+        words("base", "paradigm", "budget", "arm_a", "arm_b")
+        + METRIC
+        + DIFFERENCE
+        + TESTED
+        + optional(flag("primary")),
         (
             Figure(
                 "differences",

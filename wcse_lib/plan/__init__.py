@@ -3,6 +3,7 @@
 from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.grid import expand, is_grid
+from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.pilot import pilot_study
 from wcse_lib.plan.planner import try_study
 from wcse_lib.plan.preview import look_ahead, preview
@@ -27,6 +28,7 @@ __all__ = [
     "exchange_table",
     "expand",
     "explore",
+    "headline_sentences",
     "is_grid",
     "left_out",
     "limits",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from wcse_lib import budget
 from wcse_lib.budget import planned_amounts, unspent
+from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.trial import prompt_notes
@@ -106,6 +107,7 @@ def _head(draft: Draft) -> list[str]:
         if not reason.partition(": ")[2].startswith("beyond")
     }
     most_frequent = sorted(unusable.items(), key=lambda item: -item[1])[:REASONS_SHOWN]
+    lines += [f"headline  {sentence}" for sentence in headline_sentences(study)]
     lines += [f"left out  {count:,} of {reason}" for reason, count in most_frequent]
     if study.pilot:
         pilot = study.pilot

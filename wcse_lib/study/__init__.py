@@ -41,6 +41,7 @@ from wcse_lib.study.plan import (
     read_plan,
     shares_of,
 )
+from wcse_lib.study.primary import Primary
 from wcse_lib.study.reading import (
     check_machine,
     check_study,
@@ -104,6 +105,7 @@ __all__ = [
     "PlannedStudent",
     "Power",
     "Price",
+    "Primary",
     "Prompt",
     "Recipe",
     "Run",

@@ -19,6 +19,7 @@ from wcse_lib.study.arms import (
 )
 from wcse_lib.study.dataset import Dataset
 from wcse_lib.study.fields import Name, Seed, Strict
+from wcse_lib.study.primary import Primary, known
 from wcse_lib.study.stages import (
     Controls,
     Curation,
@@ -43,6 +44,8 @@ class Study(Strict):
     arms: Annotated[dict[Name, ArmParams], Field(min_length=1)]  # the generators
     budget: Budget  # what arms may spend, and how they are matched
     pilot: Pilot | None = None  # sampled first, for forecasts
+    # the comparison that is the headline, named before anything is drawn; none: all are one family
+    primary: Primary | None = None
     power: Power = Power()  # assumptions about what it could see
     sampling: Sampling = Sampling()  # how arms sample
     verification: Verification = Verification()  # how samples are judged
@@ -70,15 +73,17 @@ class Study(Strict):
     @model_validator(mode="after")
     def _names_exist(self):
         """Arms, students and budgets that are named elsewhere must be there."""
-        _known("budget.reference", self.budget.reference, "arm", self.arms)
+        known("budget.reference", self.budget.reference, "arm", self.arms)
         for name, student in self.students.items():
             for arm in student.arms or []:
-                _known(f"students.{name}.arms", arm, "arm", self.arms)
+                known(f"students.{name}.arms", arm, "arm", self.arms)
         for name, recipe in self.recipes.items():
             for student in recipe.students or []:
-                _known(f"recipes.{name}.students", student, "student", self.students)
+                known(f"recipes.{name}.students", student, "student", self.students)
             for budget in recipe.budgets or []:
-                _known(f"recipes.{name}.budgets", budget, "budget", self.budget.samples)
+                known(f"recipes.{name}.budgets", budget, "budget", self.budget.samples)
+        if self.primary is not None:
+            self.primary.check(self.arms, self.budget.samples, self.students)
         return self
 
     @model_validator(mode="after")
@@ -207,11 +212,6 @@ class Study(Strict):
                 f"arms.{name}: temperature 0 draws the same sample every time, "
                 "but budgets ask for several; raise it"
             )
-
-
-def _known(key: str, value: str, what: str, names: dict) -> None:
-    if value not in names:
-        raise ValueError(f"{key}: {value!r} is no {what}; {what}s are {', '.join(names) or 'none'}")
 
 
 def _is_several(rate: float | list[float] | None) -> bool:
