@@ -31,7 +31,7 @@ def test_it_says_what_it_cannot_tell_and_names_no_better_training_set(data_study
 
 def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
     _, tables, said = data_study
-    assert "At the budget “low” wc covers more problems by sound reasoning" in said["headline"]
+    assert "At the budget “low” wc solves more by sound reasoning" in said["headline"]
     assert "gives more examples" in said["headline"]
     assert "pass@1" not in said["headline"] + said["paragraph"]
     assert "These are 24 comparisons" in said["paragraph"]

@@ -38,8 +38,8 @@ def told(*gains):
 
 def test_that_no_data_helped_is_said_as_such():
     text = " ".join(told(("small", "wc", 0.01, False), ("small", "se", -0.1, True)))
-    assert "No arm's examples were shown to make a student (small) better" in text
-    assert "some made small worse" in text
+    assert "No arm's examples were shown to make student small better" in text
+    assert "some made student small worse" in text
     assert "cannot tell" not in text
     assert "0 of 2 are shown to be better, 1 to be worse" in text
 
@@ -49,9 +49,12 @@ def test_whom_data_helped_is_named_with_the_best_arm_of_each():
         ("small", "wc", 0.1, True), ("small", "se", 0.2, True), ("se", "wc", 0.02, False)
     )
     assert first == (
-        "An arm's examples made small better than the untouched base; for se no arm's examples were shown to help."
+        "An arm's examples made student small better than the untouched base; for student se no arm's examples were"
+        " shown to help."
     )
-    assert small.startswith("small: the best of its arms' students is se's at “high”, +20.0 points")
+    assert small.startswith(
+        "Student small: the best of its arms' students is se's at “high”, +20.0 points"
+    )
     assert small.endswith("2 of 2 are shown to be better.")
     assert se.endswith("0 of 1 are shown to be better.")
 

@@ -26,7 +26,7 @@ def said(*of_bases, overall=(0.04, True)):
 
 
 LEAD = "At the budget “high” wc gave a better training set than se, "
-AVERAGE = f"{LEAD}on average over the 3 students of this study (small, wc and se)"
+AVERAGE = "on average over the 3 students of this study (small, wc and se)"
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ AVERAGE = f"{LEAD}on average over the 3 students of this study (small, wc and se
         ),
         (
             [(0.12, True), (0.01, False), (-0.01, False)],
-            f"{AVERAGE}, and by itself for small; for wc and se alone no difference could be shown"
+            f"{LEAD}for student small, and so {AVERAGE}; for students wc and se alone no difference could be shown"
             " (se with the opposite sign).",
         ),
         (
             [(0.05, False), (0.05, False), (0.02, False)],
-            f"{AVERAGE}; for none of them alone could a difference be shown.",
+            f"{LEAD}{AVERAGE}; for none of them alone could a difference be shown.",
         ),
         (
             [(0.2, True), (0.01, False), (-0.09, True)],
-            f"{AVERAGE}, and by itself for small; for wc alone no difference could be shown; for se the opposite"
-            " was shown.",
+            f"{LEAD}for student small, and so {AVERAGE}; for student wc alone no difference could be shown; for student"
+            " se the opposite was shown.",
         ),
     ],
     ids=["each", "one", "none", "contradicted"],
@@ -93,8 +93,8 @@ NAMED = " The plan named this comparison before anything was drawn; all others a
         (
             OVERALL,
             True,
-            f"{LEAD}on average over the 2 students of this study (small and wc), and by itself for small; for wc alone"
-            " no difference could be shown.",
+            f"{LEAD}for student small, and so on average over the 2 students of this study (small and wc); for student"
+            " wc alone no difference could be shown.",
         ),
         ("small", True, f"{LEAD}for student small."),
         (

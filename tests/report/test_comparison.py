@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from made_report import EVIL
+from made_report import ANSWER, EVIL
 from made_report import make_study as make_report
 from made_tables import made_tables
 from scipy import stats
@@ -79,6 +79,7 @@ def test_the_page_stands_alone_and_says_what_is_not_independent(joined):
         and page.count("<script>") == 1
         and EVIL not in page
     )
+    assert page.count(ANSWER["headline"].replace("'", "&#39;")) == 3
     assert "not independent" in page and "over 3 studies" in page and "sign test p = " in page
 
 
@@ -149,6 +150,8 @@ def test_studies_without_students_and_bad_folders(joined, tmp_path):
     ]
     table = comparison.compare(data, tmp_path / "joined")
     assert set(table["who"]) == {"samples"} and "coverage" in set(table["metric"])
+    forest = comparison._forest_rows(table[table["study"] != "pooled"], table.head(0))
+    assert set(forest["metric"]) == {"coverage"}  # pass@1 answers nothing
     with pytest.raises(StudyError, match="two or more different"):
         comparison.compare([data[0], data[0]], tmp_path)
     copy = shutil.copytree(data[0], tmp_path / "copy")

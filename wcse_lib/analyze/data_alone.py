@@ -19,7 +19,7 @@ from wcse_lib.verify import own_judge
 CANNOT_TELL = "Which of them trains a student better this study cannot tell: it has no students."
 ADVANTAGES = {  # what the better arm does, and whether more of the quantity is better
     Quantity.COVERAGE: ("covers more problems", 1),
-    Quantity.SOUND_COVERAGE: ("covers more problems by sound reasoning", 1),
+    Quantity.SOUND_COVERAGE: ("solves more by sound reasoning", 1),
     Quantity.EXAMPLES_PER_PROBLEM: ("gives more examples", 1),
     Quantity.FALSE_POSITIVE_RATE: ("has fewer false positives", -1),
 }
@@ -94,7 +94,10 @@ def _numbers(row) -> str:
         doubt = ", not settled"
     elif not row.is_significant:
         doubt = f", not settled: corrected p = {row.p_holm:.2f}"
-    return f"{difference_words(row, ' ({low} to {high}' + doubt + ')')} in {QUANTITY_WORDS[row.quantity]}"
+    difference = difference_words(row, " ({low} to {high}" + doubt + ")")
+    if row.quantity == Quantity.EXAMPLES_PER_PROBLEM:
+        return f"{difference} a problem"
+    return f"{difference} in {QUANTITY_WORDS[row.quantity]}"
 
 
 def _judged(run: Run, rows: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_significant
-from wcse_lib.analyze.words import difference_words, join_words
+from wcse_lib.analyze.words import difference_words, named_students
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 
@@ -36,13 +36,13 @@ def _summary(rows: pd.DataFrame) -> str:
     others = [base for base in bases if base not in helped]
     harmed = [base for base in bases if base in set(worse["base"])]
     if not helped:
-        summary = f"No arm's examples were shown to make a student ({join_words(bases)}) better than its untouched base"
+        summary = f"No arm's examples were shown to make {named_students(bases)} better than the untouched base"
     else:
-        summary = f"An arm's examples made {join_words(helped)} better than the untouched base"
+        summary = f"An arm's examples made {named_students(helped)} better than the untouched base"
     if helped and others:
-        summary += f"; for {join_words(others)} no arm's examples were shown to help"
+        summary += f"; for {named_students(others)} no arm's examples were shown to help"
     if harmed:
-        summary += f"; some made {join_words(harmed)} worse"
+        summary += f"; some made {named_students(harmed)} worse"
     return f"{summary}."
 
 
@@ -55,6 +55,6 @@ def _of_base(base: str, own: pd.DataFrame) -> str:
     if n_worse:
         counts += f", {n_worse} to be worse"
     return (
-        f"{base}: the best of its arms' students is {best.arm}'s at “{best.budget}”,"
+        f"Student {base}: the best of its arms' students is {best.arm}'s at “{best.budget}”,"
         f" {difference_words(best, ' ({low} to {high}')}, 95 % interval) from the base; {counts}."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_overall_row, is_significant
-from wcse_lib.analyze.words import ALL_BASES, join_words
+from wcse_lib.analyze.words import ALL_BASES, join_words, named_students
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 COMPARISON = ["arm_a", "arm_b", "budget"]
@@ -84,7 +84,7 @@ def _at(budgets: list[str], is_every: bool) -> str:
 def _over(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     """Over which students the rows are means."""
     if of_bases.empty:
-        return f", for student {join_words(list(dict.fromkeys(rows['base'])))}"
+        return f", for {named_students(list(dict.fromkeys(rows['base'])))}"
     return f", on average over {_students(list(dict.fromkeys(of_bases['base'])))}"
 
 
@@ -108,19 +108,21 @@ def whom(row, of_bases: pd.DataFrame) -> str:
     contradicted = list(own.loc[own["is_significant"] & ~is_same_sign, "base"])
     unsettled = own[~own["is_significant"]]
     opposite = list(unsettled.loc[unsettled["value"] * row.value < 0, "base"])
+    everybody = _students(list(own["base"]))
     if len(shown) == len(own):
-        return f"for each of {_students(shown)}"
-    found = f"on average over {_students(list(own['base']))}"
+        return f"for each of {everybody}"
+    found = f"on average over {everybody}"
     if shown:
-        found += f", and by itself for {join_words(shown)}"
+        found = f"for {named_students(shown)}, and so {found}"
     if len(unsettled) == len(own):
         found += "; for none of them alone could a difference be shown"
     elif len(unsettled):
-        found += f"; for {join_words(list(unsettled['base']))} alone no difference could be shown"
+        alone = named_students(list(unsettled["base"]))
+        found += f"; for {alone} alone no difference could be shown"
     if opposite:
         found += f" ({join_words(opposite)} with the opposite sign)"
     if contradicted:
-        found += f"; for {join_words(contradicted)} the opposite was shown"
+        found += f"; for {named_students(contradicted)} the opposite was shown"
     return found
 
 

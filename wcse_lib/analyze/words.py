@@ -84,6 +84,14 @@ def join_words(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def named_students(bases: list[str]) -> str:
+    """
+    >>> named_students(["small", "wc"]), named_students(["se"])
+    ('students small and wc', 'student se')
+    """
+    return f"student{'s' if len(bases) > 1 else ''} {join_words(bases)}"
+
+
 def with_metric_words(table: pd.DataFrame) -> pd.DataFrame:
     """A table with its metrics in words: `metric` alone instead of metric, decoding and k."""
     metrics = table[list(Metric._fields)].itertuples(index=False)

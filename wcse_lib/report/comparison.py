@@ -30,7 +30,8 @@ from wcse_lib.study import MAIN, resolve
 
 PRIMARY = metric_words(*PRIMARY_METRIC)
 STUDENT_METRICS = [PRIMARY, "sampled pass@1"]
-SAMPLE_QUANTITIES = [Quantity.PASS_AT_1, Quantity.COVERAGE, Quantity.SOUND_COVERAGE]
+# of what a study without students is answered by: the shares
+SAMPLE_QUANTITIES = [Quantity.COVERAGE, Quantity.SOUND_COVERAGE, Quantity.FALSE_POSITIVE_RATE]
 KEYS = ["who", "metric", "arm_a", "arm_b", "budget", "base"]
 DIFFERENCE_COLUMNS = [*KEYS, "value", "low", "high", "n_problems", "p"]
 POOLED_COLUMNS = [*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"]
@@ -98,7 +99,8 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     pooled_rows = forest.dropna(subset="n_studies")
     titles, tested_on = {}, set()
     for study in studies:
-        titles[study.name] = f"{study.plan['study']['title']} (plan {study.plan['plan_id']})"
+        title = f"{study.plan['study']['title']} (plan {study.plan['plan_id']})"
+        titles[study.name] = f"{title} {_headline(study)}".strip()
         tested_on.add(study.plan["problems_sha256"].get("held_out"))
     facts = {
         "title": f"{len(folders)} studies compared",
@@ -110,6 +112,12 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     }
     write_text(out / "comparison.html", render("comparison.html.j2", facts))
     return pd.concat([differences, pooled.assign(study="pooled")], ignore_index=True)
+
+
+def _headline(study: Finished) -> str:
+    """What the study says by itself; "" where 06 of an earlier version wrote no answer."""
+    file = study.folder / "06_analyze" / "answer.json"
+    return read_json(file)["headline"] if file.exists() else ""
 
 
 def _read_studies(folders: list[Path]) -> list[Finished]:
@@ -164,7 +172,7 @@ def _differences(study: Finished) -> pd.DataFrame:
         parts.append(rows[rows["metric"].isin(STUDENT_METRICS)])
     if "arm_differences" in study.tables:
         rows = study.tables["arm_differences"].assign(who="samples", base="samples")
-        rows = rows[rows["quantity"].isin(SAMPLE_QUANTITIES)]
+        rows = rows[rows["quantity"].isin([Quantity.PASS_AT_1, *SAMPLE_QUANTITIES])]
         parts.append(rows.assign(metric=rows["quantity"].map(QUANTITY_WORDS)))
     if not parts:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
@@ -233,7 +241,10 @@ def _sign_test(n_positive: int, n_negative: int) -> float:
 
 
 def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFrame:
-    """The students' primary metric over all bases where there is one, else the samples' pass@1; pooled rows last."""
+    """The students' primary metric over all bases where there is one, else what answers studies of samples alone.
+
+    Pooled rows come last.
+    """
     both = pd.concat(
         [differences, pooled.assign(study="pooled (random effects)")], ignore_index=True
     )
@@ -241,7 +252,7 @@ def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFram
     if (shown["base"] == ALL_BASES).any():
         shown = shown[shown["base"] == ALL_BASES]
     elif shown.empty:
-        shown = both[both["metric"].isin(["pass@1", "coverage"])]
+        shown = both[both["metric"].isin([QUANTITY_WORDS[name] for name in SAMPLE_QUANTITIES])]
     return shown.assign(group=[_group(row) for row in shown.itertuples()])
 
 
