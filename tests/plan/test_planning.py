@@ -461,9 +461,9 @@ def test_another_finished_study_can_serve(tmp_path):
 def test_forecasts_hold_what_then_came(forecast_run):
     """Drawn from the same rates, pilot's intervals hold the outcome; the plan says what to buy and how sure it is."""
     table = planning.read_forecast(forecast_run)
-    assert list(table.columns) == "arm budget k metric value low high n".split() and set(
-        table["arm"]
-    ) == {"se", "wc", "mix", "adaptive"}
+    assert list(table.columns) == "arm budget k metric value low high least most n".split()
+    assert set(table["arm"]) == {"se", "wc", "mix", "adaptive"}
+    assert table["least"].isna().all(), "no budget is over three times the pilot's 8 samples"
     assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
     out = forecast.compare(table, outcome.outcomes(forecast_run, read_arms(forecast_run)))
     judged = out[out["metric"].isin(["coverage", "sound_coverage", "unique_correct_per_problem"])]

@@ -126,6 +126,7 @@ def _add_arm_at_budget(rows: dict, arm: str, budget: str) -> None:
     rows["explanation"] += [facts | covers, facts | examples, facts | likely]
     facts = both | dict(k=k, n=50)
     covers = dict(metric="coverage", outcome=covered) | share(covered - 0.03, 50)
+    covers |= dict(least=max(0, covered - 0.2), most=min(1, covered + 0.15))
     examples = dict(metric="examples", outcome=0.9 * n_correct) | about(n_correct, 0.2 * n_correct)
     rows["forecast"] += [facts | covers, facts | examples]
     for level in range(1, 6):

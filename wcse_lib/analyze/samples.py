@@ -110,7 +110,7 @@ class ArmSamples:
     @property
     def is_adaptive(self) -> bool:
         """Whether verdicts decided how many samples a problem has."""
-        return isinstance(self.run.arm(self.arm), PlannedAdaptive)
+        return self.run.study.rule_of(self.arm) is not None
 
     @property
     def is_mix(self) -> bool:
@@ -125,7 +125,7 @@ class ArmSamples:
     @property
     def _n_fixed(self) -> dict[str, int]:
         """Of an adaptive arm by budget: every problem's first samples, drawn before any verdict is looked at."""
-        first = self.run.arm(self.arm).rule.first
+        first = self.run.study.rule_of(self.arm).first
         return {name: min(first, n) for name, n in self.budgets.items()}
 
     @cached_property

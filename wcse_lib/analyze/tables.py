@@ -17,6 +17,7 @@ from wcse_lib.analyze.columns import (
     P_VALUES,
     TESTED,
     UNIT,
+    Column,
     Figure,
     Kind,
     Section,
@@ -325,12 +326,15 @@ DECLARED = (
         + enum("metric", OUTCOME_WORDS)
         + numbers("k")
         + estimate("forecast")
+        + (Column("least", "bounds, from"), Column("most", "to"))
         + numbers("outcome", "n")
         + flag("inside"),
         (
             Figure(
                 "forecast",
-                "What the pilot predicted before the study ran, and what came.",
+                "What the pilot predicted before the study ran, and what came. Thin lines, where k is over "
+                "three times the pilot's: the least and the most that could come, whatever the population of "
+                "problems is.",
             ),
         ),
         optional=True,

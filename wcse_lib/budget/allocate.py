@@ -11,7 +11,8 @@ import pandas as pd
 from wcse_lib import forecast
 from wcse_lib.study import Adaptive
 
-MOST = 8  # "stop" gives no problem more than this many times the mean: some are never solved
+# "stop" and "unsolved" give no problem more than this many times the mean: some are never solved
+MOST = 8
 
 
 def mix_counts(
@@ -40,13 +41,16 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     most `total`.
 
     difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure
-    rate that a beta-binomial fit expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every
-    problem short of `correct` correct samples gets what it lacks; when none is left, one more correct sample is
-    asked for.
+    rate that the forecast expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every problem
+    short of `correct` correct samples gets what it lacks; when none is left, one more correct sample is asked for.
+    unsolved: problems without a correct sample share all that is left; where none is left, all do.
     """
     if spec.rule == "difficulty":
-        weights = np.maximum(1 - forecast.fit_pilot(n, c).rates(n, c).mean(1), 1e-6)
+        expected = forecast.posterior(n, c).expected_rates(n, c)
+        weights = np.maximum(1 - expected, 1e-6)
         return _shared_out(weights, n, min(total, 2 * int(n.sum())))
+    if spec.rule == "unsolved":
+        return _to_the_unsolved(n, c, total)
     wanted = spec.correct
     most = MOST * total / len(n)
     is_short = (c < wanted) & (n < most)
@@ -57,6 +61,17 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     if n.sum() + lack.sum() <= total:
         return n + lack
     return _rounded(n + lack * (total - n.sum()) / lack.sum(), n, total)
+
+
+def _to_the_unsolved(n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
+    most = MOST * total // len(n)
+    is_open = (c == 0) & (n < most)
+    left = total - n.sum()
+    if not is_open.any():
+        return _rounded(n + left / len(n), n, total)
+    shared = n + np.where(is_open, left / is_open.sum(), 0.0)
+    wanted = np.where(is_open, np.minimum(shared, most), n)
+    return _rounded(wanted, n, min(total, round(wanted.sum())))
 
 
 def _shared_out(weights: np.ndarray, n: np.ndarray, total: int) -> np.ndarray:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from wcse_lib.forecast.curves import N_DRAWS, covered, summary
-from wcse_lib.forecast.population import posterior
+from wcse_lib.forecast.curves import N_DRAWS, sound_part, summary
+from wcse_lib.forecast.population import covered, posterior
 
 
 def recommend(
@@ -28,8 +28,8 @@ def recommend(
     for arm, counts in pilots.items():
         k = affordable(arm, costs[arm], budget)
         unsound = false_positives.get(arm) if false_positives else None
-        rates = posterior(*counts).rates(N_DRAWS, rng, unsound)
-        draws.append(covered(rates, [k])[0])
+        shares = posterior(*counts).drawn(N_DRAWS, rng)
+        draws.append(covered(shares, [k], sound_part(unsound, N_DRAWS, rng))[0])
         rows.append([arm, k, *summary(draws[-1])])
     table = pd.DataFrame(rows, columns=["arm", "k", "value", "low", "high"])
     best = np.argmax(draws, axis=0)
@@ -58,8 +58,8 @@ def crossing(pilots: Mapping[str, tuple], costs: Mapping[str, float], budgets, s
     budgets = np.asarray(budgets, float)
     curves = []  # of each arm [budgets, draws]
     for arm, counts in pilots.items():
-        rates = posterior(*counts).rates(1000, rng)
-        curves.append(covered(rates, budgets / costs[arm]))
+        shares = posterior(*counts).drawn(1000, rng)
+        curves.append(covered(shares, budgets / costs[arm]))
     first, second = curves
     is_ahead = second > first
     changes = is_ahead[1:] != is_ahead[:-1]

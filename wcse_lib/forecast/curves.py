@@ -9,14 +9,17 @@ import pandas as pd
 from scipy import stats
 from scipy.special import gammaln
 
-from wcse_lib.forecast.population import check_pilot, posterior
+from wcse_lib.forecast.bounds import coverage_bounds, shown
+from wcse_lib.forecast.library import RATES
+from wcse_lib.forecast.population import check_pilot, covered, posterior
 
 LEVEL = 0.95
 TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+QUANTILE = stats.norm.ppf(TAILS[1])
 COLUMNS = ["k", "value", "low", "high"]
+BOUNDS = ["least", "most"]
 N_DRAWS = 2000  # of populations
-# distinct solutions take longer: fewer populations, and rates in each
-N_DRAWS_UNIQUE, N_RATES_UNIQUE = 400, 48
+N_DRAWS_UNIQUE = 400  # distinct solutions take longer
 
 
 def forecast_coverage(
@@ -24,26 +27,46 @@ def forecast_coverage(
 ) -> pd.DataFrame:
     """coverage@k to expect at every k of `ks` from a pilot's counts `n`, `c` [problems]: [k, value, low, high].
 
-    `value` is the posterior mean; the interval carries the pilot's sampling error over problems and samples, and doubt
-    about the kind of population. `n_problems`: for a study of that many new problems (wider), not for the population.
-    `false_positives` (n_false, n_judged) discounts unsound samples, evenly over problems: too kind where they gather on
-    hard ones. Nominal 95 % intervals from 50 × 8 hold the truth 93 to 98 % of times where rates are Beta-like down to 0
-    or never solved; they lie too low where few rates are near 0: logit-normal 78 % at k = 100, two groups of rates 0.5
-    and 0.02 even 15 % (benchmarks/forecast_calibration.py, 2,000 studies each).
+    `value` is the posterior mean over the library of populations; the interval carries the pilot's sampling error over
+    problems and samples, and doubt about the kind of population. `n_problems`: for a study of that many new problems
+    (wider), not for the population. `false_positives` (n_false, n_judged) discounts unsound samples, evenly over
+    problems: too kind where they gather on hard ones. benchmarks/forecast_calibration.py measures how often intervals
+    hold the truth; `with_bounds` adds what holds whatever the population is.
     """
     fit, rng = posterior(n, c), np.random.default_rng(seed)
     if n_problems is None and not false_positives:
         return _table(ks, [fit.coverage(k) for k in ks], fit.weight)
-    draws = covered(fit.rates(N_DRAWS, rng, false_positives), ks)
+    sound = sound_part(false_positives, N_DRAWS, rng)
+    draws = np.clip(covered(fit.drawn(N_DRAWS, rng), ks, sound), 0, 1)
     if n_problems is not None:
         draws = rng.binomial(n_problems, draws) / n_problems
     return _table(ks, draws)
 
 
-def covered(rates: np.ndarray, ks) -> np.ndarray:
-    """coverage@k [ks, draws] of rates [draws, problems]."""
-    missed = [((1 - rates) ** k).mean(1) for k in ks]
-    return 1 - np.stack(missed)
+def sound_part(false_positives: tuple | None, size: int, rng) -> np.ndarray | float:
+    """Draws [size, 1] of the part of correct samples that is sound, after (n_false, n_judged); 1 where none was
+    judged."""
+    n_false, n_judged = false_positives or (0, 0)
+    if not n_judged:
+        return 1.0
+    return 1 - rng.beta(n_false + 0.5, n_judged - n_false + 0.5, (size, 1))
+
+
+def with_bounds(table: pd.DataFrame, n, c, n_problems: int | None = None) -> pd.DataFrame:
+    """A forecast of coverage with `least` and `most`: 95 % bounds whatever the population is (see
+    `coverage_bounds`); NaN up to k = 3 · mean n.
+
+    Args: table: as `forecast_coverage` gives it, from these counts; n_problems: adds the luck of a study of so many.
+    """
+    far = table[[shown(n, k) for k in table["k"]]]
+    bounds = coverage_bounds(n, c, far["k"])
+    least, most = bounds["least"].to_numpy(), bounds["most"].to_numpy()
+    if n_problems is not None:
+        value = np.clip(far["value"], least, most).to_numpy()
+        luck = QUANTILE * np.sqrt(value * (1 - value) / n_problems)
+        least = np.maximum(value - np.hypot(value - least, luck), 0.0)
+        most = np.minimum(value + np.hypot(most - value, luck), 1.0)
+    return table.assign(least=pd.Series(least, far.index), most=pd.Series(most, far.index))
 
 
 def summary(draws: np.ndarray, weight: np.ndarray | None = None) -> list[float]:
@@ -81,16 +104,15 @@ def forecast_unique(
     d, theta = (values.ravel() for values in grid)
     log_mass = _log_partition(d, theta, groups)
     mass = np.exp(log_mass - log_mass.max())
-    # draws of populations and partitions; scipy's pmf overflows nearer the ends of 0..1
+    # draws of populations and partitions
     rng = np.random.default_rng(seed)
-    rates = posterior(n, c).rates(N_DRAWS_UNIQUE, rng, None, N_RATES_UNIQUE)
-    rates = np.clip(rates, 1e-9, 1 - 1e-9)
+    shares = posterior(n, c).drawn(N_DRAWS_UNIQUE, rng)
     chosen = rng.choice(len(d), N_DRAWS_UNIQUE, p=mass / mass.sum())
     mean, square = distinct_moments(d[chosen], theta[chosen], max(ks))
     draws = []
     for k in ks:
         n_correct = np.arange(k + 1)
-        chance = stats.binom.pmf(n_correct, k, rates[..., None]).mean(1)
+        chance = shares @ stats.binom.pmf(n_correct, k, RATES[:, None])
         expected = (chance * mean[:, : k + 1]).sum(1)
         error = 0.0
         if n_problems:
@@ -146,10 +168,10 @@ def distinct_moments(d, theta, most: int) -> tuple[np.ndarray, np.ndarray]:
 def compare(forecast: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
     """Forecasts beside what then happened, one row per arm, budget and metric in both.
 
-    Args: forecast: 01's table (arm, budget, k, metric, value, low, high, n); outcome: arm, budget, metric, outcome.
-    Returns arm, budget, metric, k, value, low, high, n, outcome, inside.
+    Args: forecast: 01's table (arm, budget, k, metric, value, low, high, least, most, n); outcome: arm, budget, metric,
+    outcome. Returns arm, budget, metric, k, value, low, high, least, most, n, outcome, inside (of low … high).
     """
     table = forecast.merge(outcome, on=["arm", "budget", "metric"], validate="one_to_one")
-    columns = ["arm", "budget", "metric", *COLUMNS, "n", "outcome"]
+    columns = ["arm", "budget", "metric", *COLUMNS, *BOUNDS, "n", "outcome"]
     inside = table["outcome"].between(table["low"] - 1e-9, table["high"] + 1e-9)
     return table[columns].assign(inside=inside)

@@ -19,14 +19,19 @@ N_RATES = 128  # of a population
 
 
 def best_mix(
-    pilots: Mapping[str, tuple], costs: Mapping[str, float], budget: float, seed=0
+    pilots: Mapping[str, tuple],
+    costs: Mapping[str, float],
+    budget: float,
+    seed=0,
+    first: Mapping[str, tuple] | None = None,
 ) -> pd.DataFrame:
     """Splits of `budget` (cost per problem) over arms, best forecast coverage first.
 
-    `pilots`: {arm: (n, c)} on the same problems in the same order; see `_missed_together`. Returns samples per arm,
-    cost, value, low, high, p_beats_single (chance to beat every arm alone). At most N_COUNTS counts per arm are tried.
+    `pilots`: {arm: (n, c)} on the same problems in the same order, and `first`: see `_missed_together`. Returns samples
+    per arm, cost, value, low, high, p_beats_single (chance to beat every arm alone). At most N_COUNTS counts per arm
+    are tried.
     """
-    missed_by = _missed_together(pilots, seed)
+    missed_by = _missed_together(pilots, first, seed)
     table = pd.DataFrame(_splits(pilots, costs, budget), columns=list(pilots))
     draws = 1 - np.array([missed_by(ks) for ks in table.itertuples(index=False)])
     is_single = (table > 0).sum(axis=1).to_numpy() == 1
@@ -55,30 +60,40 @@ def _splits(pilots: Mapping, costs: Mapping[str, float], budget: float) -> list[
 
 
 def forecast_mix(
-    pilots: Mapping[str, tuple], ks: Mapping[str, float], n_problems: int, seed=0
+    pilots: Mapping[str, tuple],
+    ks: Mapping[str, float],
+    n_problems: int,
+    seed=0,
+    first: Mapping[str, tuple] | None = None,
 ) -> list[float]:
     """[value, low, high] (95 %) of the coverage of a mix of `ks` samples per arm (fractions allowed) in a study of
-    `n_problems`. `pilots` hold the same problems; see `_missed_together`."""
+    `n_problems`. `pilots` and `first` hold the same problems; see `_missed_together`."""
     used = {arm: pilots[arm] for arm in ks}
-    draws = 1 - _missed_together(used, seed, 1000)(ks.values())
+    draws = 1 - _missed_together(used, first, seed, 1000)(ks.values())
     rng = np.random.default_rng([seed, 1])
     _, low, high = summary(rng.binomial(n_problems, draws) / n_problems)
     return [float(draws.mean()), low, high]
 
 
-def _missed_together(pilots: Mapping[str, tuple], seed: int, size: int = 400) -> Callable:
+def _missed_together(
+    pilots: Mapping[str, tuple], first: Mapping[str, tuple] | None, seed: int, size: int = 400
+) -> Callable:
     """A function of samples per arm: the share of problems that stay unsolved, in populations of all arms [size].
 
     Each arm's populations are its own pilot's (`posterior`). Arms that met the same problems err alike: the populations
     that are drawn together are ranked alike (Gaussian copula, at the correlation of c / n). Within a population the
     arms' rates are tied by another copula, at the correlation of rates cleared of the noise of few samples, which each
     draw takes from problems weighted anew (Rubin's bootstrap).
+
+    Args: first: {arm: (n, c)} of the samples whose number was fixed beforehand, where outcomes chose n in `pilots`:
+    c / n is biased there, so correlations are of these.
     """
     if len({len(n) for n, _ in pilots.values()}) > 1:
         raise ValueError(
             "pilots must hold the same problems in the same order for every arm: join them by problem_id"
         )
-    n, c = (np.array(counts, float) for counts in zip(*pilots.values()))  # [arms, problems]
+    fixed = [(first or pilots)[arm] for arm in pilots]
+    n, c = (np.array(counts, float) for counts in zip(*fixed))  # [arms, problems]
     n_problems = n.shape[1]
     rng = np.random.default_rng(seed)
     # which populations are drawn together: ranks [size, arms]
@@ -90,7 +105,7 @@ def _missed_together(pilots: Mapping[str, tuple], seed: int, size: int = 400) ->
     places = (stats.norm.cdf(normals) * N_RATES).astype(int)
     rates = []
     for i, counts in enumerate(pilots.values()):
-        drawn = posterior(*counts).rates(size, rng, None, N_RATES)
+        drawn = posterior(*counts).rates(size, rng, N_RATES)
         missed = ((1 - drawn) ** n.mean()).mean(1)
         ranked = drawn[np.argsort(missed)[ranks[:, i]]]
         rates.append(np.take_along_axis(ranked, places[..., i], 1))

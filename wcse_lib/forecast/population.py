@@ -1,25 +1,16 @@
-"""Populations of success rates that could have given a pilot's counts: a Bayesian fit, and a single best one.
-
-A population is a Beta(a, b) of success rates, with or without a share `zero` of problems that are never solved. Fits
-work on x, the logit of the Beta's mean a / (a + b), and y = log(a + b).
-"""
+"""Populations of success rates that could have given a pilot's counts: the library, weighted by their likelihood."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
-from scipy.special import betaincinv, betaln, expit
 
-# Priors of x and y: normal, within a range; of zero: 2·(1 - zero).
-X_PRIOR, X_RANGE = {"loc": 0.0, "scale": 2.5}, (-6.0, 6.0)
-Y_PRIOR, Y_RANGE = {"loc": 0.7, "scale": 1.5}, (-3.0, 5.7)
-P_ZERO = 0.6  # prior chance that some problems are never solved; with it intervals keep their level
-N_POINTS, N_ZEROS = 21, 31  # a grid's points along x and y, and along zero
-PEAK = 10  # log of how many times less likely than the peak a point may be to stay in the grid
-ALPHA = 0.05  # of the test for problems that are never solved
+from wcse_lib.forecast.library import RATES, SEED, chances, library, log_chances
+
+LEAST_WEIGHT = 1e-6  # of the likeliest: lighter populations are left out
+N_EFFECTIVE = 60  # populations that must count; a larger pilot's are moved towards it
+N_MOVED, N_STEPS = 400, 100  # of such populations, and of the steps that each is moved
 
 
 def check_pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
@@ -37,205 +28,97 @@ def check_pilot(n, c) -> tuple[np.ndarray, np.ndarray]:
     return n.astype(int), c.astype(int)
 
 
-def places(n: int) -> np.ndarray:
-    """The middles of n equal parts of 0..1 [n]."""
-    return (np.arange(n) + 0.5) / n
-
-
-# ------------------------------------------------------------------------------------------------ all that could be
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Populations that could have given the pilot, as weighted points [points]."""
-
-    x: np.ndarray
-    y: np.ndarray
-    zero: np.ndarray
-    weight: np.ndarray
-
-    def coverage(self, k: float) -> np.ndarray:
-        """coverage@k of every point [points]; k may be a fraction."""
-        a, b = _beta(self.x, self.y)
-        return (1 - self.zero) * -np.expm1(_log_miss(a, b, k))
-
-    def rates(self, size: int, rng, false_positives=None, n_rates: int = 128) -> np.ndarray:
-        """Draws of populations [size, n_rates]: a row holds equally likely success rates, ascending; rates of sound
-        solutions where `false_positives` (n_false, n_judged) are given."""
-        chosen = rng.choice(len(self.x), size, p=self.weight)
-        a, b = _beta(self.x[chosen, None], self.y[chosen, None])
-        zero = self.zero[chosen, None]
-        # the lowest rates are those of problems that are never solved
-        place = (places(n_rates) - zero) / (1 - zero)
-        rates = _quantiles(a, b, place)
-        n_false, n_judged = false_positives or (0, 0)
-        if not n_judged:
-            return rates
-        unsound = rng.beta(n_false + 0.5, n_judged - n_false + 0.5, (size, 1))
-        return rates * (1 - unsound)
-
-
-def posterior(n, c) -> Posterior:
-    """Bayesian fit to pilot counts `n`, `c` [problems], on grids that zoom in; priors stand above.
-
-    Raises ValueError for counts that cannot be, or fewer than two problems.
-    """
-    pairs, counts = _distinct_pairs(n, c)
-    grids = [_grid(with_zero, pairs, counts) for with_zero in (False, True)]
-    x, y, zero, log_mass = (np.concatenate(part) for part in zip(*grids))
-    weight = np.exp(log_mass - log_mass.max())
-    return Posterior(x, y, zero, weight / weight.sum())
-
-
-def _distinct_pairs(n, c) -> tuple[np.ndarray, np.ndarray]:
+def distinct_pairs(n, c) -> tuple[np.ndarray, np.ndarray]:
     """The different (n, c) [pairs, 2], and how many problems have each [pairs]."""
     rows = np.stack(check_pilot(n, c), axis=1)
     return np.unique(rows, axis=0, return_counts=True)
 
 
-def _grid(with_zero: bool, pairs, counts) -> list[np.ndarray]:
-    """x, y, zero and log posterior mass [points], over the box that holds all but exp(-PEAK) of the peak."""
-    n_cells = np.array([N_POINTS - 1, N_POINTS - 1, N_ZEROS if with_zero else 1])
-    box = np.array([X_RANGE, Y_RANGE, (0.0, 1.0)])
-    for _ in range(8):
-        axes = [np.linspace(low, high, N_POINTS) for low, high in box[:2]]
-        x, y = (values.ravel() for values in np.meshgrid(*axes, indexing="ij"))
-        zero = np.zeros(1)
-        if with_zero:
-            low, high = box[2]
-            zero = low + places(N_ZEROS) * (high - low)
-        log_mass = _log_likelihood(_log_moments(x, y, pairs), zero, pairs, counts)
-        if with_zero:
-            log_mass = log_mass + np.log(2 - 2 * zero)
-        log_prior = stats.norm.logpdf(x, **X_PRIOR) + stats.norm.logpdf(y, **Y_PRIOR)
-        log_mass = log_mass + log_prior[:, None]
-        # the next box holds what is near the peak, and a step around it
-        is_near = log_mass > log_mass.max() - PEAK
-        of_points, of_zeros = is_near.any(1), is_near.any(0)
-        kept = (x[of_points], y[of_points], zero[of_zeros])
-        size = np.ptp(box, axis=1)
-        step = size / n_cells
-        low = np.array([values.min() for values in kept]) - step
-        high = np.array([values.max() for values in kept]) + step
-        smaller = np.clip(np.stack([low, high], axis=1), box[:, :1], box[:, 1:])
-        if np.prod(np.ptp(smaller, axis=1) / size) > 0.3:
-            break
-        box = smaller
-    prior = P_ZERO if with_zero else 1 - P_ZERO
-    log_mass = log_mass + np.log(prior * np.prod(step))
-    columns = np.broadcast_arrays(x[:, None], y[:, None], zero, log_mass)
-    return [column.ravel() for column in columns]
-
-
-def _beta(x, y) -> tuple[np.ndarray, np.ndarray]:
-    """a and b of the Beta with logit mean `x` and log(a + b) `y`."""
-    size = np.exp(y)
-    return expit(x) * size, expit(-x) * size
-
-
-def _log_miss(a, b, n) -> np.ndarray:
-    """log chance that n samples of a problem whose rate is Beta(a, b) are all wrong."""
-    return betaln(a, b + n) - betaln(a, b)
-
-
-def _quantiles(a, b, place) -> np.ndarray:
-    """Quantiles of Beta(a, b) at `place`; 0 where that is at most 0."""
-    rates = betaincinv(a, b, np.clip(place, 0, 1))
-    return np.where(place > 0, rates, 0.0)
-
-
-def _log_moments(x, y, pairs) -> np.ndarray:
-    """log E[p^c (1-p)^(n-c)] of the Betas (x, y) [points] for pairs (n, c): [points, pairs]."""
-    n, c = np.asarray(pairs, float).T
-    a, b = _beta(x[:, None], y[:, None])
-    return betaln(a + c, b + n - c) - betaln(a, b)
-
-
-def _log_likelihood(log_moments, zero, pairs, counts) -> np.ndarray:
-    """[points, zeros]; the share `zero` of problems that are never solved can only explain c = 0."""
-    is_solved = pairs[:, 1] > 0
-    n_solved = counts[is_solved]
-    solved = (log_moments[:, is_solved] @ n_solved)[:, None]
-    solved = solved + n_solved.sum() * np.log1p(-zero)
-    unsolved = 0.0
-    for j in np.flatnonzero(~is_solved):
-        chance = zero + (1 - zero) * np.exp(log_moments[:, [j]])
-        unsolved = unsolved + counts[j] * np.log(chance)
-    return solved + unsolved
-
-
-# ------------------------------------------------------------------------------------------------ the best one
-
-
 @dataclass(frozen=True)
-class Fit:
-    """One population: Beta(a, b) success rates, and a share `zero` of problems that are never solved; `p_value`: of
-    there being no such share (likelihood ratio, half a chi-square: Self and Liang 1987), NaN where not tested."""
+class Posterior:
+    """Populations that could have given the pilot: `shares` [populations, RATES] of their problems at every rate, and
+    `weight` [populations], which sums to 1."""
 
-    a: float
-    b: float
-    zero: float
-    p_value: float = float("nan")
+    shares: np.ndarray
+    weight: np.ndarray
 
-    def coverage(self, ks) -> np.ndarray:
-        """coverage@k [ks]."""
-        log_miss = _log_miss(self.a, self.b, np.asarray(ks, float))
-        return (1 - self.zero) * -np.expm1(log_miss)
+    def coverage(self, k: float) -> np.ndarray:
+        """coverage@k of every population [populations]; k may be a fraction."""
+        return covered(self.shares, [k])[0]
 
-    def rates(self, n, c, n_rates: int = 64) -> np.ndarray:
-        """What to believe of each problem's rate after c of n: ascending quantiles [problems, n_rates]."""
-        n, c = np.reshape(n, (-1, 1)), np.reshape(c, (-1, 1))
-        miss = (1 - self.zero) * np.exp(_log_miss(self.a, self.b, n))
-        never = np.where(c == 0, self.zero / (self.zero + miss), 0.0)
-        place = (places(n_rates) - never) / np.maximum(1 - never, 1e-9)
-        return _quantiles(self.a + c, self.b + n - c, place)
+    def drawn(self, size: int, rng) -> np.ndarray:
+        """Shares [size, RATES] of populations drawn by their weights."""
+        return self.shares[rng.choice(len(self.weight), size, p=self.weight)]
 
+    def rates(self, size: int, rng, n_rates: int = 128) -> np.ndarray:
+        """Draws of populations as equally likely rates, ascending: [size, n_rates]."""
+        below = np.cumsum(self.drawn(size, rng), axis=1, dtype=float)
+        below /= below[:, -1:]
+        middles = (np.arange(n_rates) + 0.5) / n_rates
+        # one search for all rows: each row's shares lie between its number and the next
+        row = np.arange(size)[:, None]
+        found = np.searchsorted((below + row).ravel(), (middles + row).ravel())
+        return RATES[found.reshape(size, n_rates) - row * len(RATES)]
 
-def fit_pilot(n, c) -> Fit:
-    """Maximum-likelihood beta-binomial of counts `n`, `c` [problems]; a share of never-solved problems is kept only
-    where the likelihood-ratio test rejects its absence at ALPHA."""
-    pairs, counts = _distinct_pairs(n, c)
+    def expected_rates(self, n, c) -> np.ndarray:
+        """The rate to expect of problems after c of n correct samples: [problems]."""
+        rows = np.stack([n, c], axis=1)
+        pairs, place = np.unique(rows, axis=0, return_inverse=True)
+        each = [self._expected_rate(*pair) for pair in pairs]
+        return np.array(each)[place.ravel()]
 
-    def loss(point):
-        zero = expit(point[2:]) if len(point) > 2 else np.zeros(1)
-        moments = _log_moments(point[:1], point[1:2], pairs)
-        return -_log_likelihood(moments, zero, pairs, counts).item()
-
-    plain, mixed = _minimise(loss, with_zero=False), _minimise(loss, with_zero=True)
-    statistic = max(0.0, 2 * (plain.fun - mixed.fun))
-    p_value = 0.5 * float(stats.chi2.sf(statistic, 1))
-    return _fit_at(mixed.x if p_value < ALPHA else plain.x, p_value)
-
-
-def fit_curve(ks, coverage) -> Fit:
-    """Least-squares population of a published curve, coverage (shares) at `ks`; without never-solved problems (on a few
-    rounded points such a share is mostly noise: with k = 1 to 4 of the paper's curves it spoils k = 30)."""
-    ks, coverage = np.asarray(ks, float), np.asarray(coverage, float)
-    fits = ks.shape == coverage.shape and len(ks) >= 2
-    if not fits or not ((ks > 0) & (coverage > 0) & (coverage < 1)).all():
-        raise ValueError(
-            "fit_curve: two or more k > 0, each with a coverage between 0 and 1 (shares, not per cent)"
-        )
-
-    def loss(point):
-        errors = _fit_at(point).coverage(ks) - coverage
-        return 1e4 * (errors**2).sum()
-
-    return _fit_at(_minimise(loss, with_zero=False).x)
+    def _expected_rate(self, n: int, c: int) -> float:
+        chance = chances(n, np.array([c]))[:, 0]
+        total = self.shares @ chance
+        mean = self.shares @ (chance * RATES) / np.maximum(total, 1e-30)
+        return float(self.weight @ mean)
 
 
-def _fit_at(point, p_value=float("nan")) -> Fit:
-    """The population at (x, y[, logit zero])."""
-    a, b = _beta(point[0], point[1])
-    zero = expit(point[2]) if len(point) > 2 else 0.0
-    return Fit(float(a), float(b), float(zero), p_value)
+def covered(shares: np.ndarray, ks, sound: np.ndarray | float = 1.0) -> np.ndarray:
+    """coverage@k [ks, populations] of populations [populations, RATES]; `sound`: the part of correct samples that
+    counts, one for all or of each population [populations, 1]."""
+    missed = []
+    for k in ks:
+        chance = (1 - RATES * sound) ** k
+        missed.append((shares * chance).sum(1) if chance.ndim > 1 else shares @ chance)
+    return 1 - np.stack(missed)
 
 
-def _minimise(loss: Callable, with_zero: bool) -> optimize.OptimizeResult:
-    """The better of two runs from different starts, over (x, y[, logit zero])."""
-    n = 3 if with_zero else 2
-    bounds = [(-9, 9), (-4, 9), (-9, 9)][:n]
-    runs = []
-    for start in ((-1.5, 0.5, -2.0), (0.5, 0.5, -2.0)):
-        runs.append(optimize.minimize(loss, start[:n], method="L-BFGS-B", bounds=bounds))
-    return min(runs, key=lambda run: run.fun)
+def posterior(n, c) -> Posterior:
+    """The library's populations, weighted by the likelihood of pilot counts `n`, `c` [problems].
+
+    n may differ between problems, and may have depended on what came before (more samples of unsolved problems): the
+    likelihood is the same product of p^c (1-p)^(n-c). Where the pilot is so large that hardly one population of the
+    library is like it, those that are most like it are moved towards it. Raises ValueError for counts that cannot be,
+    or fewer than two problems.
+    """
+    pairs, counts = distinct_pairs(n, c)
+    log_likelihood = np.zeros(len(library()))
+    for n_samples in np.unique(pairs[:, 0]):
+        alike = pairs[:, 0] == n_samples
+        log_likelihood += log_chances(n_samples, pairs[alike, 1]) @ counts[alike]
+    log_likelihood -= log_likelihood.max()
+    power = 1.0
+    while _n_effective(weight := np.exp(power * log_likelihood)) < N_EFFECTIVE:
+        power *= 0.8
+    kept = weight > LEAST_WEIGHT
+    found = Posterior(library()[kept], weight[kept] / weight[kept].sum())
+    return found if power == 1 else _moved(found, pairs, counts)
+
+
+def _n_effective(weight: np.ndarray) -> float:
+    """Kish's effective number of populations."""
+    return weight.sum() ** 2 / (weight**2).sum()
+
+
+def _moved(near: Posterior, pairs: np.ndarray, counts: np.ndarray) -> Posterior:
+    """Populations drawn from those `near` a pilot, each moved by the EM algorithm towards problems that are weighted
+    anew (Rubin's bootstrap): what the pilot tells follows it, and what it does not tell stays as it was drawn."""
+    rng = np.random.default_rng(SEED)
+    shares = near.drawn(N_MOVED, rng) + 1e-9
+    chance = np.hstack([chances(n, np.array([c])) for n, c in pairs])
+    weight = rng.gamma(counts, size=(N_MOVED, len(counts)))
+    weight /= weight.sum(1, keepdims=True)
+    for _ in range(N_STEPS):
+        shares = shares * ((weight / (shares @ chance)) @ chance.T)
+    return Posterior(shares, np.full(N_MOVED, 1 / N_MOVED))

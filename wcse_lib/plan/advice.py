@@ -10,16 +10,14 @@ import pandas as pd
 from wcse_lib import forecast
 from wcse_lib.budget import Spend
 from wcse_lib.intervals import Estimate
-from wcse_lib.plan.pilot import PilotCounts, joined
+from wcse_lib.plan.pilot import MANY, PilotCounts, joined, unsolved_at_last
 from wcse_lib.study import Crossing, Study
 
 CAVEAT = (
-    "Forecast intervals are nominal 95 %. In simulations they held what came 93 to 98 % of times for "
-    "the coverage of arms, 95 to 98 % for that of mixes, and 95 to 96 % for unique solutions, where "
-    "success rates are beta-like (for arms also with problems that are never solved) and one partition "
-    "describes how solutions repeat; for adaptive arms this was not tried. Where most rates lie apart "
-    "from 0 (say half at 0.5 and half at 0.02) they lie too low, so that more samples buy more than is "
-    "forecast."
+    "Forecasts weigh many kinds of populations of success rates by what the pilot found. Their intervals are "
+    "nominal 95 %, and hold less often where the truth is unlike the kinds that are weighed. Beyond three times "
+    "the pilot's samples bounds stand beside them, which hold whatever the population is. For adaptive arms "
+    "this was not tried."
 )
 FURTHEST = 3  # times the largest budget: how far crossings are looked for
 
@@ -32,7 +30,7 @@ def advise(study: Study, spend: Spend, pilot: dict[str, PilotCounts]) -> list[st
     for name in pilot:
         if name != study.budget.reference:
             sentences.append(_who_is_ahead(study, spend, pilot, name))
-    return [*sentences, _never_solved(pilot), CAVEAT]
+    return [*sentences, _hardly_solved(pilot), CAVEAT]
 
 
 def crossings(study: Study, spend: Spend, pilot: dict[str, PilotCounts]) -> list[Crossing]:
@@ -56,7 +54,8 @@ def _at_budget(
         return
     if all(arm.n_judged for arm in pilot.values()):
         yield _best_sound_arm(study, pilot, each, money)
-    yield _best_mix(pilot, forecast.best_mix(joined(pilot), each, money, study.seed))
+    pairs, first = joined(pilot)
+    yield _best_mix(pilot, forecast.best_mix(pairs, each, money, study.seed, first))
 
 
 def _best_arm(budget_name: str, table: pd.DataFrame) -> str:
@@ -128,16 +127,12 @@ def _who_is_ahead(study: Study, spend: Spend, pilot: dict[str, PilotCounts], oth
     return f"{text}; the chance of a crossing there is {100 * crossing.p:.0f} %."
 
 
-def _never_solved(pilot: dict[str, PilotCounts]) -> str:
+def _hardly_solved(pilot: dict[str, PilotCounts]) -> str:
     each = []
     for name, arm in pilot.items():
-        fit = forecast.fit_pilot(*arm.pair)
-        share = f"{100 * fit.zero:.0f} %" if fit.zero else "none"
-        each.append(f"{name}: {share} (p = {fit.p_value:.2g})")
-    return (
-        "Problems that an arm would never solve, where a likelihood-ratio test finds such: "
-        f"{'; '.join(each)}."
-    )
+        share = unsolved_at_last(arm).text(decimals=0, interval=" ({low} to {high} %)")
+        each.append(f"{name}: {share}")
+    return f"Problems that even {MANY:,} samples are expected to leave unsolved: {'; '.join(each)}."
 
 
 def _percent(row) -> str:

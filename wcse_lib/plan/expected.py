@@ -20,8 +20,10 @@ from wcse_lib.study import (
     Study,
 )
 
-COLUMNS = ["arm", "budget", "k", "metric", "value", "low", "high"]
-Cells = dict[str, list[float]]  # metric -> value, low, high
+EXPECTED = ["value", "low", "high", "least", "most"]
+COLUMNS = ["arm", "budget", "k", "metric", *EXPECTED]
+Cells = dict[str, list[float]]  # metric -> EXPECTED
+NO_BOUNDS = (np.nan, np.nan)
 N_POPULATIONS = 16  # on which an adaptive rule is played
 MOST_PROBLEMS = 500  # of each
 
@@ -29,8 +31,12 @@ MOST_PROBLEMS = 500  # of each
 def forecast_table(
     study: Study, arms: Mapping[str, PlannedArm], pilot: dict[str, PilotCounts], n: int
 ) -> pd.DataFrame:
-    """What every arm should give at every budget in a study of n problems: arm, budget, k, metric, value, low,
-    high, n."""
+    """What every arm should give at every budget in a study of n problems: arm, budget, k, metric, value, low, high,
+    least, most, n.
+
+    Beside the forecast stands what holds whatever the population is (`least`, `most`), for the coverage of arms that
+    have a model and a budget far beyond the pilot; else NaN.
+    """
     plain = {
         name: _expected(study, pilot[name], arm.samples, n)
         for name, arm in arms.items()
@@ -42,11 +48,13 @@ def forecast_table(
             rows += _adaptive_rows(study, name, arm, plain[arm.rule.of], pilot[arm.rule.of], n)
         elif isinstance(arm, PlannedMixed):
             for budget_name, parts in arm.parts.items():
-                expected = forecast.forecast_mix(joined(pilot), parts, n, study.seed)
-                rows.append((name, budget_name, sum(parts.values()), Outcome.COVERAGE, *expected))
+                pairs, first = joined(pilot)
+                expected = forecast.forecast_mix(pairs, parts, n, study.seed, first)
+                k = sum(parts.values())
+                rows.append((name, budget_name, k, Outcome.COVERAGE, *expected, *NO_BOUNDS))
         else:
             rows += _plain_rows(name, arm, plain[name])
-    table = pd.DataFrame(rows, columns=COLUMNS).astype({"k": float})
+    table = pd.DataFrame(rows, columns=COLUMNS).astype({"k": float, "least": float, "most": float})
     return table.assign(n=n)
 
 
@@ -67,8 +75,9 @@ def _adaptive_rows(
     """As the same samples spread evenly, and what the rule gains on them."""
     gains = _gains(arm.rule, arm.samples, parent.pair, min(n, MOST_PROBLEMS), study.seed)
     for budget_name, k in arm.samples.items():
-        even = np.array(expected[budget_name][Outcome.COVERAGE])
-        yield name, budget_name, k, Outcome.COVERAGE, *np.clip(even + gains[budget_name], 0, 1)
+        even = np.array(expected[budget_name][Outcome.COVERAGE][:3])
+        gained = np.clip(even + gains[budget_name], 0, 1)
+        yield name, budget_name, k, Outcome.COVERAGE, *gained, *NO_BOUNDS
 
 
 def _expected(
@@ -77,9 +86,11 @@ def _expected(
     """What a plain arm should give in a study of n problems at every budget."""
     ks = [*samples.values(), 1]
     how = {"seed": study.seed, "n_problems": n}
-    frames = {Outcome.COVERAGE: forecast.forecast_coverage(*arm.pair, ks, **how)}
+    covers = forecast.forecast_coverage(*arm.pair, ks, **how)
+    frames = {Outcome.COVERAGE: forecast.with_bounds(covers, *arm.pair, n)}
     if arm.sound:
-        frames[Outcome.SOUND_COVERAGE] = forecast.forecast_coverage(*arm.sound, ks, **how)
+        sound = forecast.forecast_coverage(*arm.sound, ks, **how)
+        frames[Outcome.SOUND_COVERAGE] = forecast.with_bounds(sound, *arm.sound, n)
     elif arm.n_judged:
         frames[Outcome.SOUND_COVERAGE] = forecast.forecast_coverage(
             *arm.pair, ks, **how, false_positives=arm.false
@@ -87,9 +98,9 @@ def _expected(
     frames[Outcome.UNIQUE_CORRECT] = forecast.forecast_unique(
         *arm.pair, arm.groups, ks, study.seed, n_problems=n
     )
-    cells = {
-        metric: frame[["value", "low", "high"]].to_numpy(float) for metric, frame in frames.items()
-    }
+    cells = {}
+    for metric, frame in frames.items():
+        cells[metric] = frame.reindex(columns=EXPECTED).to_numpy(float)
     if _examples_follow_from_samples(study.curation):
         cells[Outcome.EXAMPLES] = n * _examples_per_problem(study.curation, cells, ks)
     by_budget = {}
@@ -109,7 +120,7 @@ def _examples_per_problem(curation: Curation, cells: Mapping, ks: list[int]) -> 
         return cells[Outcome.COVERAGE]
     if curation.unique == "none":
         pass_at_1 = cells[Outcome.COVERAGE][-1]
-        return pass_at_1 * np.array(ks)[:, None]
+        return np.array(ks)[:, None] * pass_at_1
     return cells[Outcome.UNIQUE_CORRECT]
 
 
@@ -122,7 +133,7 @@ def _gains(
     totals = {budget_name: k * n for budget_name, k in samples.items()}
     ks = np.array(list(samples.values()))
     gains = []
-    for population in forecast.posterior(*pair).rates(N_POPULATIONS, rng):
+    for population in forecast.posterior(*pair).rates(N_POPULATIONS, rng, MOST_PROBLEMS):
         rates = rng.choice(population, n)
         even = [(1 - (1 - rates) ** k).mean() for k in ks]
         gains.append(np.subtract(_played(rule, totals, rates, rng), even))
@@ -164,7 +175,8 @@ def best_shares(spend: Spend, pilot: dict[str, PilotCounts], budget_name: str) -
     """Budget shares of the mix whose forecast coverage at a budget is best (the same at every budget, so that they
     nest)."""
     each = spend.average(budget_name)
-    best = forecast.best_mix(joined(pilot), each, spend.budgets[budget_name]).iloc[0]
+    pairs, first = joined(pilot)
+    best = forecast.best_mix(pairs, each, spend.budgets[budget_name], first=first).iloc[0]
     money = {name: best[name] * each[name] for name in pilot if best[name] > 0}
     total = sum(money.values())
     return {name: float(part / total) for name, part in money.items()}

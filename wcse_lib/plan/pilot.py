@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import forecast
+from wcse_lib.intervals import Estimate
 from wcse_lib.plan.identity import refuse_other
 from wcse_lib.store import StudyError, is_complete, read_json, read_parquet
 from wcse_lib.study import (
@@ -21,6 +22,7 @@ from wcse_lib.study import (
 )
 
 REMEDY = "python -m wcse_lib.pipeline <the study's file> --until 01_plan draws the pilot first"
+MANY = 1000  # samples: what they leave unsolved is as good as never solved
 MEASURED = ("tokens_per_sample", "prompt_tokens", "seconds_per_sample", "judge")
 
 
@@ -28,12 +30,17 @@ MEASURED = ("tokens_per_sample", "prompt_tokens", "seconds_per_sample", "judge")
 class PilotCounts:
     """What the pilot counted of one arm.
 
-    `counts`: by problem_id, n samples, c correct ones and, where every correct one was judged, s sound ones. `groups`:
-    per problem the sizes of its groups of equal correct solutions. Means are per sample drawn; `judge` is what judging
-    cost per sample drawn, by unit, where a model judged all correct ones.
+    `counts`: by problem_id, n samples and c correct ones. `first`: the same of those samples whose number was fixed
+    beforehand (of an even pilot all) and, where every correct one was judged, s sound ones. `groups`: per problem the
+    sizes of its groups of equal correct solutions. Means are per sample drawn; `judge` is what judging costs per sample
+    drawn, by unit, where a model judged all correct ones.
+
+    An adaptive pilot draws more of problems that are unsolved: of its counts the likelihood of rates is as ever, and
+    every mean over samples is biased. So false positives, lengths and what judging costs are of `first`.
     """
 
     counts: pd.DataFrame
+    first: pd.DataFrame
     groups: list[list[int]]
     n_false: int
     n_judged: int
@@ -46,14 +53,18 @@ class PilotCounts:
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
         """n and c, a number per problem each."""
-        return self.counts["n"].to_numpy(), self.counts["c"].to_numpy()
+        return _pair(self.counts, "c")
 
     @property
     def sound(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """n and s; None where some correct samples were not judged."""
-        if "s" not in self.counts:
-            return None
-        return self.counts["n"].to_numpy(), self.counts["s"].to_numpy()
+        """n and s of `first`, as soundness had no part in what else was drawn; None where some correct samples were not
+        judged."""
+        return _pair(self.first, "s") if "s" in self.first else None
+
+    @property
+    def pass_at_1(self) -> float:
+        n, c = _pair(self.first, "c")
+        return float((c / n).mean())
 
     @property
     def false(self) -> tuple[int, int]:
@@ -63,6 +74,10 @@ class PilotCounts:
         """Those facts of an arm that the pilot measured."""
         values = {key: getattr(self, key) for key in MEASURED}
         return {key: value for key, value in values.items() if value is not None}
+
+
+def _pair(counts: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
+    return counts["n"].to_numpy(), counts[column].to_numpy()
 
 
 def pilot_study(study: Study) -> Study:
@@ -83,6 +98,7 @@ def pilot_study(study: Study) -> Study:
         "reference": study.budget.reference,
         "samples": {"pilot": pilot.n_samples},
         "match": "count",
+        "first": pilot.first,
     }
     small["study"] = f"{study.study[:34]}-pilot"
     return check_study(small, f"the pilot of {study.study}")
@@ -119,10 +135,12 @@ def _check_finished(run: Run, name: str, model: str) -> None:
 
 
 def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
-    n_most = max(run.arm(name).samples.values())
+    arm = run.arm(name)
     rows = read_parquet(run.path("03", name, "judged.parquet"))
-    rows = rows[rows["sample_index"] < n_most]
-    drawn = rows[rows["finish_reason"] != "error"]
+    rows = run.rows_of_budget(rows, name, arm.largest_budget)
+    rule = run.study.rule_of(name)
+    n_first = rule.first if rule else arm.samples[arm.largest_budget]
+
     verified = rows[rows["verdict"] != "unverifiable"]
     verified = verified.assign(correct=verified["verdict"] == "correct")
     if verified["problem_id"].nunique() < 2:
@@ -131,21 +149,25 @@ def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
             "enlarge pilot.n_problems"
         )
     right = verified[verified["correct"]]
-    counts = verified.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum")
-    counts = counts.astype(int)
+    counts = _counted(verified)
 
-    judged = right[right["is_judged"]]
+    # Of what follows only the samples whose number was fixed beforehand.
+    first = _counted(verified[verified["sample_index"] < n_first])
+    first_right = right[right["sample_index"] < n_first]
+    judged = first_right[first_right["is_judged"]]
     unsound = judged[judged["sound"].isin([False])]
-    if len(judged) == len(right):  # then sound ones are counted, and need not be estimated
-        n_unsound = unsound.groupby("problem_id").size().reindex(counts.index, fill_value=0)
-        counts["s"] = counts["c"] - n_unsound
-
-    n_tokens = _mean_known(drawn["n_tokens"])
+    if len(judged) == len(first_right):  # then sound ones are counted, and need not be estimated
+        n_unsound = unsound.groupby("problem_id").size().reindex(first.index, fill_value=0)
+        first["s"] = first["c"] - n_unsound
+    drawn = rows[rows["finish_reason"] != "error"]
+    first_drawn = drawn[drawn["sample_index"] < n_first]
+    n_tokens = _mean_known(first_drawn["n_tokens"])
     if n_tokens == 0:
         raise StudyError(
-            f"arms.{name}: its {len(drawn)} pilot samples hold no token at all; "
+            f"arms.{name}: its {len(first_drawn)} pilot samples hold no token at all; "
             "check prompt and sampling.stop"
         )
+
     manifest = read_json(run.path("02", name, "manifest.json"))
     spent = Amounts(
         tokens=float(drawn["n_tokens"].clip(lower=0).sum()),
@@ -155,15 +177,22 @@ def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
     )
     return PilotCounts(
         counts=counts,
+        first=first,
         groups=_groups(right, counts.index, unique),
         n_false=len(unsound),
         n_judged=len(judged),
         tokens_per_sample=n_tokens,
-        prompt_tokens=_mean_known(drawn["n_prompt_tokens"]),
+        prompt_tokens=_mean_known(first_drawn["n_prompt_tokens"]),
         seconds_per_sample=manifest.get("seconds_per_sample"),
-        judge=_cost_of_judging(run, name, len(drawn)),
+        judge=_cost_of_judging(run, name, len(right), len(first_right) / len(first_drawn)),
         spent=spent,
     )
+
+
+def _counted(verified: pd.DataFrame) -> pd.DataFrame:
+    """n and c by problem_id."""
+    counts = verified.groupby("problem_id", sort=True)["correct"].agg(n="size", c="sum")
+    return counts.astype(int)
 
 
 def _mean_known(counts: pd.Series) -> float | None:
@@ -180,57 +209,63 @@ def _groups(right: pd.DataFrame, problems: pd.Index, unique: str) -> list[list[i
     return [of_problem.get(problem, []) for problem in problems]
 
 
-def _cost_of_judging(run: Run, name: str, n_drawn: int) -> dict[str, float] | None:
+def _cost_of_judging(run: Run, name: str, n_right: int, rate: float) -> dict[str, float] | None:
+    """What judging costs per sample drawn, of which `rate` are correct and judged."""
     path = run.path("03", name, "judge.json")
     asked = run.study.verification.model_judge
-    if not (asked and n_drawn and path.exists()) or asked.n_per_arm:
+    if not (asked and n_right and path.exists()) or asked.n_per_arm:
         return None
     cost = read_json(path)
-    return {unit: cost[unit] / n_drawn for unit in ("flops", "usd") if cost.get(unit)}
+    return {unit: cost[unit] / n_right * rate for unit in ("flops", "usd") if cost.get(unit)}
 
 
-def joined(pilot: dict[str, PilotCounts]) -> dict[str, tuple]:
-    """(n, c) of every arm over the problems that all of them have, in one order."""
-    common = sorted(set.intersection(*(set(arm.counts.index) for arm in pilot.values())))
+def joined(pilot: dict[str, PilotCounts]) -> tuple[dict[str, tuple], dict[str, tuple]]:
+    """(n, c) of every arm over the problems that all of them have, in one order; and the same of `first`."""
+    common = sorted(set.intersection(*(set(arm.first.index) for arm in pilot.values())))
     if len(common) < 2:
         raise StudyError("pilot: its arms have no two problems in common, and a mix needs them")
-    pairs = {}
-    for name, arm in pilot.items():
-        counts = arm.counts.loc[common]
-        pairs[name] = (counts["n"].to_numpy(), counts["c"].to_numpy())
-    return pairs
+    pairs = {name: _pair(arm.counts.loc[common], "c") for name, arm in pilot.items()}
+    first = {name: _pair(arm.first.loc[common], "c") for name, arm in pilot.items()}
+    return pairs, first
 
 
 def facts_of(arm: PilotCounts, flops_per_token: float | None) -> PilotFacts:
     """What the plan keeps of an arm's pilot."""
-    n, c = arm.pair
-    fit = forecast.fit_pilot(n, c)
+    n, _ = arm.pair
     flops = (flops_per_token or 0.0) * arm.spent.tokens
     return PilotFacts(
         n_problems=len(n),
         n_samples=int(n.sum()),
-        pass_at_1=float((c / n).mean()),
+        pass_at_1=arm.pass_at_1,
         n_false=arm.n_false,
         n_judged=arm.n_judged,
-        never_solved=fit.zero,
-        p_never_solved=fit.p_value,
+        never_solved=unsolved_at_last(arm).value,
         spent=arm.spent.model_copy(update={"flops": flops}),
     )
 
 
+def unsolved_at_last(arm: PilotCounts) -> Estimate:
+    """The share of problems that MANY samples would not solve."""
+    expected = forecast.forecast_coverage(*arm.pair, [MANY]).iloc[0]
+    shares = (1 - expected[["value", "high", "low"]]).astype(float)
+    return Estimate(*shares, unit="%")
+
+
 def curves(pilot: dict[str, PilotCounts], k_most: int) -> pd.DataFrame:
-    """Expected coverage of every arm after k = 1 … `k_most` samples: arm, k, value, low, high."""
+    """Expected coverage of every arm after k = 1 … `k_most` samples: arm, k, value, low, high, least, most."""
     ks = np.unique(np.geomspace(1, k_most, 60).round(1))
-    each = [
-        forecast.forecast_coverage(*arm.pair, ks).assign(arm=name) for name, arm in pilot.items()
-    ]
+    each = []
+    for name, arm in pilot.items():
+        expected = forecast.forecast_coverage(*arm.pair, ks)
+        each.append(forecast.with_bounds(expected, *arm.pair).assign(arm=name))
     return pd.concat(each, ignore_index=True)
 
 
 def correlation(pilot: dict[str, PilotCounts]) -> float:
     """How much the first two arms solve the same problems of the pilot (0/1 outcomes); 0.5 where that cannot be
     told."""
-    solved = [c > 0 for _, c in joined(pilot).values()][:2]
+    pairs, _ = joined(pilot)
+    solved = [c > 0 for _, c in pairs.values()][:2]
     varies = all(0 < of_arm.mean() < 1 for of_arm in solved)
     if len(solved) < 2 or not varies:
         return 0.5

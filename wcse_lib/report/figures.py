@@ -112,6 +112,9 @@ def coverage(rows: Frame, ax, x: str = "k", paper: str | None = None, what: str 
         # Intervals show single points better than a band does.
         draw_arm = marks.points if len(of_arm) < 3 else marks.curve
         draw_arm(ax, of_arm[x], of_arm, look, arm)
+        if "least" in of_arm:
+            for end in ("least", "most"):
+                ax.plot(of_arm[x], of_arm[end], color=look.color, lw=0.7, ls=":")
     if paper and x == "k":
         paper_points(ax, paper)
     if rows[x].max() > 4 * rows[x].min() > 0:
@@ -201,11 +204,24 @@ def forecast(rows: Frame, ax):
     words = rows["metric"].map(OUTCOME_WORDS).str.capitalize()
     rows = rows.assign(who="forecast", group=words, row=names)
     heights = marks.dots(ax, rows, by="who")
+    _bounds(ax, rows, heights)
     cross = dict(color=LOOKS[1].color, ms=6, mew=1.5, label="outcome", zorder=3)
     ax.plot(rows["outcome"], heights, "x", **cross)
     if rows["metric"].isin(SHARES).all():
         return marks.finish(ax, "Share, %", percent="x")
     return marks.finish(ax, "Forecast and outcome")
+
+
+def _bounds(ax, rows: Frame, heights) -> None:
+    """Thin lines between the least and the most, where they are known."""
+    known = rows["least"].notna().to_numpy()
+    if known.any():
+        bounded, y = rows[known], heights[known]
+        label = "whatever the population"
+        line = dict(color=GREY, lw=0.7, zorder=1)
+        ax.hlines(y, bounded["least"], bounded["most"], **line)
+        for end in ("least", "most"):
+            ax.plot(bounded[end], y, "|", color=GREY, ms=5, label=label if end == "least" else None)
 
 
 def _main(rows: Frame) -> Frame:
@@ -415,10 +431,11 @@ def _who(rows: Frame) -> pd.Categorical:
 
 
 def explored(rows: Frame, budget: float, unit: str, crossings: list[float]) -> str:
-    """SVG of expected coverage against cost, a band per arm (where there are intervals), the budget and crossings
-    marked.
+    """SVG of expected coverage against cost, a band per arm (where there are intervals), dotted bounds, the budget and
+    crossings marked.
 
-    Args: rows: arm, cost, value, low, high (fractions); budget and crossings: costs per problem, in `unit`.
+    Args: rows: arm, cost, value, low, high and, where known, least, most (fractions); budget and crossings: costs per
+    problem, in `unit`.
     """
     with style():
         drawing = canvas(5.2, 3.0)

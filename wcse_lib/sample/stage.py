@@ -48,16 +48,17 @@ def generate(
     SpendingLimit (both ValueError) when an endpoint is dead or the limit is reached: what came before is on disk.
     """
     spec = run.study.arms[arm]
-    if shard and arm not in run.study.plain_arms:
+    rule = run.study.rule_of(arm)
+    if shard and (rule or arm not in run.study.plain_arms):
         raise StudyError(
             f"arms.{arm}: a mix or an adaptive arm is not drawn in shards; draw its parts so, and it in one piece"
         )
     if isinstance(spec, MixedArm):
         return draw_mix(run, arm)
-    if isinstance(spec, AdaptiveArm):
+    if rule:
 
         def draw_first(n: dict[str, int]) -> pd.DataFrame:
-            return draw_arm(run, spec.adaptive.of, machine, n, author=arm)
+            return draw_arm(run, rule.of, machine, n, author=arm)
 
         return draw_adaptive(run, arm, draw_first, machine.checkers)
     if isinstance(spec, ImportedArm):

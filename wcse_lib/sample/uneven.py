@@ -89,7 +89,8 @@ def _check_parts(run: Run, arm: str, counts: pd.DataFrame, rows: pd.DataFrame) -
 def draw_adaptive(
     run: Run, arm: str, draw: Callable[[dict[str, int]], pd.DataFrame], workers: int = 1
 ) -> pd.DataFrame:
-    """Draw an adaptive arm's samples round by round and write its allocation; returns its rows.
+    """Draw the samples of an adaptive arm, or of an adaptive pilot's, round by round and write its allocation; returns
+    its rows.
 
     `draw`: makes the first n samples of every problem stand in this arm's folder and returns their rows; not called
     where all are there. What the arm `of` has drawn is copied, not drawn again, and charged to this arm all the same.
@@ -100,7 +101,7 @@ def draw_adaptive(
         rounds = _Rounds(run, arm, draw, verify)
         n_problems = len(rounds.problem_ids)
         totals = {name: n * n_problems for name, n in run.arm(arm).samples.items()}
-        allocation = decide(study.arms[arm].adaptive, totals, n_problems, rounds.n_correct)
+        allocation = decide(study.rule_of(arm), totals, n_problems, rounds.n_correct)
     _write_allocation(rounds.folder, rounds.problem_ids, allocation)
     return rounds.rows
 
@@ -113,7 +114,7 @@ class _Rounds:
         self.problems = _train_problems(run)
         self.problem_ids = self.problems["problem_id"].tolist()
         self.samples_to_copy = read_samples(
-            run.path("02", run.study.arms[arm].adaptive.of), with_failed=False
+            run.path("02", run.study.rule_of(arm).of), with_failed=False
         )
         self.draw, self.verify = draw, verify
         self.opened = run.plan.opened_thoughts(arm)

@@ -32,8 +32,8 @@ class Adaptive(Strict):
     """An arm that spends another arm's budget unevenly over the problems, by what its first samples say."""
 
     of: Name  # the arm whose model and budget it has
-    # shares follow the failure rate (DART-Math) | stop at `correct`
-    rule: Literal["difficulty", "stop"] = "difficulty"
+    # shares follow the failure rate (DART-Math) | stop at `correct` | all that is left goes to unsolved problems
+    rule: Literal["difficulty", "stop", "unsolved"] = "difficulty"
     first: Count = 2  # samples of every problem before anything is decided
     correct: Count = 4  # stop: enough correct samples of a problem
 
@@ -155,6 +155,8 @@ class Budget(Strict):
     # as of then; newest when left out
     price_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}(-\d{2})?$")] | None = None
     batch: bool = False  # at the price table's batch discount
+    # of a pilot, as pilot.first writes it: so many samples of every problem, and the rest of unsolved ones
+    first: Count | None = None
 
     @field_validator("samples")
     @classmethod
@@ -172,9 +174,20 @@ class Pilot(Strict):
     """A small study of the same arms, sampled first, from which 01 forecasts (without students)."""
 
     n_problems: Annotated[int, Field(ge=10)] = 50  # training problems that it takes
-    n_samples: Annotated[int, Field(ge=2)] = 8  # of every problem and arm
+    n_samples: Annotated[int, Field(ge=2)] = 8  # of every problem and arm, on average
+    # so many of every problem, and the rest of those that these leave unsolved; all alike when left out
+    first: Annotated[int, Field(ge=2)] | None = None
     # a finished study's folder whose samples of the same arms serve instead
     folder: str | None = None
+
+    @model_validator(mode="after")
+    def _something_is_left_for_the_unsolved(self):
+        if self.first is not None and self.first >= self.n_samples:
+            raise ValueError(
+                f"first: {self.first} of {self.n_samples} samples leave none for unsolved problems; "
+                "write fewer, or leave it out"
+            )
+        return self
 
 
 class Power(Strict):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from wcse_lib.study.arms import (
+    Adaptive,
     AdaptiveArm,
     ArmOfModel,
     ArmParams,
@@ -90,6 +91,8 @@ class Study(Strict):
     def _students_can_be_trained_and_tested(self):
         if not self.students:
             return self
+        if self.budget.first:
+            raise ValueError("budget.first: is a pilot's, which has no students; write pilot.first")
         taught: set[str] = set()
         for student in self.students.values():
             taught.update(self.arms if student.arms is None else student.arms)
@@ -177,6 +180,15 @@ class Study(Strict):
     def plain_arms(self) -> dict[str, DrawnArm | ImportedArm]:
         """The arms that have a model of their own: what mixes and adaptive arms draw from."""
         return {name: arm for name, arm in self.arms.items() if isinstance(arm, ArmOfModel)}
+
+    def rule_of(self, name: str) -> Adaptive | None:
+        """How an arm's samples are spread over problems by what came before; None where all get alike."""
+        arm = self.arms[name]
+        if isinstance(arm, AdaptiveArm):
+            return arm.adaptive
+        if isinstance(arm, DrawnArm) and self.budget.first:
+            return Adaptive(of=name, rule="unsolved", first=self.budget.first)
+        return None
 
     def temperature(self, arm: ArmParams) -> float:
         own = arm.temperature if isinstance(arm, ArmOfModel) else None

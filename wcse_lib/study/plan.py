@@ -145,11 +145,10 @@ class PilotFacts(Record):
 
     n_problems: int
     n_samples: int
-    pass_at_1: float
+    pass_at_1: float  # of the samples whose number was fixed beforehand, as are the next two
     n_false: int  # judged unsound
     n_judged: int
-    never_solved: float  # estimated share of problems
-    p_never_solved: float  # of the likelihood-ratio test for such problems
+    never_solved: float  # expected share of problems that 1,000 samples would not solve
     spent: Amounts
 
 
