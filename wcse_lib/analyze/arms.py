@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals, metrics, verify
-from wcse_lib.analyze.mixes import arm_points, mix_points
+from wcse_lib.analyze.columns import BOUNDS
+from wcse_lib.analyze.mixes import ArmCounts, Point, arm_points, mix_points
 from wcse_lib.analyze.samples import ArmSamples
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ANSWERED, Quantity
@@ -51,7 +52,24 @@ def quality(arms: Arms) -> Rows:
         for name in ("n_correct", "n_examples", "n_truncated"):
             counts[name] = int(total[name])
         counts["n_unverifiable"] = int(total["n_drawn"]) - n
+        if counts["n_unverifiable"]:
+            rates |= _quality_bounds(samples, facts["budget"])
         yield facts | rates | counts | {"flops_spent": flops_per_sample * n}
+
+
+def _quality_bounds(samples: ArmSamples, budget: str) -> dict[str, float]:
+    """Coverage and pass@1 of a budget's samples if all unverifiable ones were wrong, and if right."""
+    of_budget = samples.by_budget[samples.by_budget["budget"] == budget]
+    n_open = of_budget["n_drawn"] - of_budget["n"]
+    first = of_budget[of_budget["n_first_drawn"] > 0]
+    n_open_first = first["n_first_drawn"] - first["n_first"]
+    rates = {}
+    for name, is_right in zip(BOUNDS, (0, 1)):
+        n_right = of_budget["n_correct"] + is_right * n_open
+        rates[f"coverage_{name}"] = (n_right > 0).sum() / len(samples.levels)
+        n_right_first = first["n_first_correct"] + is_right * n_open_first
+        rates[f"pass_at_1_{name}"] = (n_right_first / first["n_first_drawn"]).mean()
+    return rates
 
 
 def coverage(run: Run, arms: Arms) -> Rows:
@@ -78,17 +96,29 @@ def _parts(run: Run, arm: str) -> list[str]:
 
 
 def _curve(run: Run, arms: Arms, arm: str, column: str) -> Rows:
-    parts = {part: arms[part].counted(column) for part in _parts(run, arm)}
-    planned = run.arm(arm)
-    if isinstance(planned, PlannedMixed):
-        points = mix_points(planned, parts, arms[arm].problem_ids, run.study.seed)
-    else:
-        points = arm_points(parts[arm])
+    parts = {part: arms[part] for part in _parts(run, arm)}
+    points = _points(run, arms[arm], {part: of.counted(column) for part, of in parts.items()})
+    ends = {}
+    if any(part.has_unverifiable for part in parts.values()):
+        for name, is_right in zip(BOUNDS, (False, True)):
+            counts = {part: of.counted_if(column, is_right) for part, of in parts.items()}
+            ends[name] = _points(run, arms[arm], counts)
     for point in points:
         estimate = intervals.bootstrap(point.covered, seed=run.study.seed)
         facts = {"k": point.k, "n_problems": len(point.covered)}
         facts["flops_per_problem"] = point.flops_per_problem
+        # what is drawn reaches at least as far as what is known
+        for name, at_end in ends.items():
+            facts[name] = next(at_end).covered.mean()
         yield facts | of_estimate(estimate)
+
+
+def _points(run: Run, samples: ArmSamples, counts: dict[str, ArmCounts]) -> Iterator[Point]:
+    """Coverage of an arm at k = 1, 2 …, from the counts of the arms whose samples make it."""
+    planned = run.arm(samples.arm)
+    if isinstance(planned, PlannedMixed):
+        return mix_points(planned, counts, samples.problem_ids, run.study.seed)
+    return arm_points(counts[samples.arm])
 
 
 def diversity(run: Run, arms: Arms, ngrams: bool) -> Rows:

@@ -146,6 +146,16 @@ def estimate(heading: str, unit: str = "", signed: bool = False) -> Columns:
     return (value, Column("low", kind=Kind.BOUND), Column("high", kind=Kind.BOUND))
 
 
+def bounds(prefix: str = "") -> Columns:
+    """What a share would be if all unverifiable samples were wrong, and if all were right; where there are such."""
+    columns = []
+    for name in BOUNDS:
+        words = name.replace("_", " ")
+        columns.append(Column(f"{prefix}{name}", f"{prefix.replace('_', ' ')}{words}", unit="%"))
+    return optional(tuple(columns))
+
+
+BOUNDS = ("if_wrong", "if_right")
 UNIT = (Column("unit", kind=Kind.UNIT),)
 P_VALUES = (Column("p_holm", "p (Holm)", Kind.P_VALUE), Column("p", kind=Kind.P_VALUE))
 DIFFERENCE = estimate("difference", "points", signed=True)

@@ -48,6 +48,7 @@ def notes(
     found += _controls(tables)
     found += _overspent(tables)
     found += _lost_samples(tables)
+    found += _open_answers(tables)
     found += _students(run)
     found += _cut_answers(run)
     return found
@@ -132,7 +133,25 @@ def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
         if row.n_truncated > MANY * row.n_samples:
             yield f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
         if row.n_unverifiable:
-            yield f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget} are unverifiable and left out."
+            yield (
+                f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget} are unverifiable and left out, as if they"
+                " were as often right as the others of their problem. If all were wrong, pass@1 would be"
+                f" {100 * row.pass_at_1_if_wrong:.1f} %, if all were right {100 * row.pass_at_1_if_right:.1f} %"
+                f" (coverage {100 * row.coverage_if_wrong:.1f} and {100 * row.coverage_if_right:.1f} %)."
+            )
+
+
+def _open_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Students some of whose held-out answers are unverifiable."""
+    table = tables.get("students", pd.DataFrame())
+    if "if_wrong" not in table:
+        return
+    for row in PRIMARY_METRIC.rows(table).dropna(subset="if_wrong").itertuples():
+        yield (
+            f"Unverifiable held-out answers of {row.student} ({row.set}) are left out, and with them problems that have"
+            " no other of every student, as if they were as often right as the rest. If all were wrong, its greedy"
+            f" pass@1 would be {100 * row.if_wrong:.1f} %, if all were right {100 * row.if_right:.1f} %."
+        )
 
 
 def _students(run: Run) -> Iterator[str]:

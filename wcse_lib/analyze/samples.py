@@ -135,9 +135,12 @@ class ArmSamples:
         An adaptive arm's n depends on verdicts, which biases counts out of n. Of such an arm the samples are taken that
         every problem got before any verdict was looked at: a size that the plan fixed.
         """
-        if not self.is_adaptive:
-            return "known"
-        return f"known AND sample_index < {max(self._n_fixed.values())}"
+        return f"known AND {self._is_fixed}"
+
+    @property
+    def _is_fixed(self) -> str:
+        """The condition of samples that a problem has whatever their verdicts are."""
+        return f"sample_index < {max(self._n_fixed.values())}" if self.is_adaptive else "true"
 
     @cached_property
     def first(self) -> pd.DataFrame:
@@ -153,12 +156,37 @@ class ArmSamples:
         flops_per_sample = flops / n_flops if n_flops else np.nan
         return ArmCounts(self.first["n"], self.first[column], flops_per_sample)
 
+    def counted_if(self, column: str, is_right: bool) -> ArmCounts:
+        """`counted` if all unverifiable samples were right, or wrong."""
+        counts = self._first_drawn
+        n_counted = counts[column]
+        if is_right:
+            n_counted = n_counted + counts["n_drawn"] - counts["n"]
+        return ArmCounts(counts["n_drawn"], n_counted, self.counted(column).flops_per_sample)
+
+    @property
+    def has_unverifiable(self) -> bool:
+        """Whether any of the samples that numbers at k are made of is unverifiable."""
+        return len(self._first_drawn) > 0 and bool(
+            (self._first_drawn["n_drawn"] > self._first_drawn["n"]).any()
+        )
+
+    @cached_property
+    def _first_drawn(self) -> pd.DataFrame:
+        """`first` with the samples whose verdict is unverifiable: n_drawn, n, n_correct, n_sound by problem."""
+        sql = f"""
+            SELECT problem_id, count(*) AS n_drawn, count_if(known) AS n, count_if(correct) AS n_correct,
+                count_if(correct AND sound IS NOT FALSE) AS n_sound
+            FROM samples WHERE {self._is_fixed} GROUP BY problem_id ORDER BY problem_id"""
+        return self._query(sql).set_index("problem_id")
+
     @cached_property
     def by_budget(self) -> pd.DataFrame:
         """The COUNTS by budget and problem; n_different known texts; of the samples that the budget has whatever their
-        verdicts n_first and n_first_correct; and of the correct samples n_text, n_normalised and n_equations: how many
-        are different, by what counts as the same."""
+        verdicts n_first_drawn, the known n_first and n_first_correct; and of the correct samples n_text, n_normalised
+        and n_equations: how many are different, by what counts as the same."""
         different = """
+            count_if(sample_index < n_fixed) AS n_first_drawn,
             count_if(known AND sample_index < n_fixed) AS n_first,
             count_if(correct AND sample_index < n_fixed) AS n_first_correct,
             count(DISTINCT same_text) FILTER (known) AS n_different"""

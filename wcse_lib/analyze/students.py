@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from wcse_lib import intervals, train, verify
 from wcse_lib.analyze.arms import Arms, arm_pairs
+from wcse_lib.analyze.columns import BOUNDS
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ALL_BASES
-from wcse_lib.store import KEY, read_parquet
+from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import MAIN, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
 
@@ -44,26 +46,48 @@ class Contrast:
 @dataclass(frozen=True)
 class HeldOutScores:
     """All students' scores and their votes' tie rates by student, the students of each base and group, one for each
-    training seed, and the set of each held-out problem."""
+    training seed, and the set of each held-out problem.
+
+    Problems are left out for all students where one of them has no verifiable answer. `bounds`: by student and metric
+    the mean scores by set if unverifiable answers are wrong, and if they are right; over all problems.
+    """
 
     scores: dict[str, Scores]
     tie_rates: dict[str, Scores]
     groups: dict[tuple[str, Group], list[str]]
     sets: np.ndarray
+    bounds: dict[tuple[str, Metric], pd.DataFrame] = field(default_factory=dict)
 
 
 def read_scores(run: Run) -> HeldOutScores:
-    """What 05 found of every student of the plan."""
-    tested = HeldOutScores({}, {}, {}, run.sets().sort_index().to_numpy())
+    """What 05 found of every student of the plan. Raises StudyError where no problem is left for all students."""
+    sets = run.sets().sort_index().to_numpy()
+    found, bounds, groups = {}, {}, {}
+    is_known = np.ones(len(sets), bool)
     for student, entry in run.plan.students.items():
         verification = run.study.verification
-        found = student_scores(run.path("05", student), run.study.evaluation.maj_k, verification)
-        tested.scores[student], tested.tie_rates[student] = found.scores, found.tie_rates
+        of_student = student_scores(
+            run.path("05", student), run.study.evaluation.maj_k, verification
+        )
+        found[student] = of_student
+        is_known &= of_student.is_known
+        for metric, ends in of_student.bounds.items():
+            table = pd.DataFrame(dict(zip(BOUNDS, ends)))
+            bounds[student, metric] = table.groupby(sets).mean()
         group = Group(entry.source)
         if entry.source in ("arm", "pooled"):
             group = Group(entry.arm or "pooled", entry.budget, entry.recipe)
-        tested.groups.setdefault((entry.base, group), []).append(student)
-    return tested
+        groups.setdefault((entry.base, group), []).append(student)
+    if len(sets) and not is_known.any():
+        raise StudyError(
+            f"{run.path('05')}: no held-out problem has a verifiable answer of every student; read the reasons in"
+            " verdicts-greedy.parquet"
+        )
+    scores, tie_rates = {}, {}
+    for student, of_student in found.items():
+        scores[student] = {name: of[is_known] for name, of in of_student.scores.items()}
+        tie_rates[student] = {name: of[is_known] for name, of in of_student.tie_rates.items()}
+    return HeldOutScores(scores, tie_rates, groups, sets[is_known], bounds)
 
 
 def students(run: Run, tested: HeldOutScores) -> Rows:
@@ -77,6 +101,8 @@ def students(run: Run, tested: HeldOutScores) -> Rows:
                 row = facts | {"set": set_name, "n_problems": within.sum()} | metric._asdict()
                 if metric in tested.tie_rates[student]:
                     row["tie_rate"] = tested.tie_rates[student][metric][within].mean()
+                if (student, metric) in tested.bounds:
+                    row |= tested.bounds[student, metric].loc[set_name].to_dict()
                 yield row | of_estimate(estimate)
 
 

@@ -23,6 +23,7 @@ from wcse_lib.analyze.columns import (
     Section,
     Shown,
     Table,
+    bounds,
     enum,
     estimate,
     flag,
@@ -80,7 +81,9 @@ DECLARED = (
         "Data quality by arm and budget",
         words("arm", "budget")
         + share("coverage", "coverage")
+        + bounds("coverage_")
         + share("pass_at_1", "pass@1")
+        + bounds("pass_at_1_")
         + share("duplicate_rate", "duplicates")
         + numbers("samples_per_problem", "n_problems", "n_samples", "n_correct", "n_examples")
         + numbers("n_truncated", "n_unverifiable", "flops_spent"),
@@ -105,6 +108,7 @@ DECLARED = (
         words("arm")
         + numbers("k")
         + estimate("coverage", "%")
+        + bounds()
         + numbers("n_problems", "flops_per_problem"),
         (
             Figure(
@@ -124,6 +128,7 @@ DECLARED = (
         words("arm", "judge")
         + numbers("k")
         + estimate("coverage", "%")
+        + bounds()
         + numbers("n_problems", "flops_per_problem"),
         optional=True,
     ),
@@ -254,6 +259,7 @@ DECLARED = (
         words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
         + METRIC
         + estimate("accuracy", "%")
+        + bounds()
         + share("tie_rate", "ties")
         + numbers("seed", "n_problems"),
         (

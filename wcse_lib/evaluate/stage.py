@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals, sample, verify
@@ -173,6 +174,10 @@ def results(run: Run, students: list[str]) -> pd.DataFrame:
             here = {"student": student, "set": set_name}
             for metric in wanted:
                 values = found.scores[metric][sets == set_name]
+                # a problem without a verifiable answer says nothing
+                values = values[~np.isnan(values)]
+                if not len(values):
+                    continue
                 estimate = intervals.rate_of_problems(values, seed)
                 rows.append(here | metric._asdict() | vars(estimate))
             of_set = judged[judged["problem_id"].map(sets) == set_name]

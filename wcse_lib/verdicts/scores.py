@@ -31,7 +31,9 @@ class Metric(NamedTuple):
 
 
 PRIMARY_METRIC = Metric("pass@k", "greedy", 1)  # what the answer of a study with students is about
-SAMPLED_PASS_AT_1 = Metric("pass@k", "sampled", 1)
+SAMPLED = "sampled"  # the decoding of several answers a problem
+SAMPLED_PASS_AT_1 = Metric("pass@k", SAMPLED, 1)
+UNVERIFIABLE = "unverifiable"
 
 
 def metric_words(metric: str, decoding: str, k: int) -> str:
@@ -46,10 +48,17 @@ def metric_words(metric: str, decoding: str, k: int) -> str:
 
 @dataclass(frozen=True)
 class Scores:
-    """By metric a student's score and its votes' tie rate, over held-out problems in the order of their ids."""
+    """By metric a student's score and its votes' tie rate, over held-out problems in the order of their ids.
+
+    Unverifiable answers are left out, and a vote is then among those that are left. `is_known`: the problems that have
+    an answer of either decoding left; scores of others are NaN. `bounds`, where any answer is unverifiable: by metric
+    the scores of all problems if these are wrong, and if they are right.
+    """
 
     scores: dict[Metric, np.ndarray]
     tie_rates: dict[Metric, np.ndarray]
+    is_known: np.ndarray
+    bounds: dict[Metric, tuple[np.ndarray, np.ndarray]]
 
 
 def student_scores(folder: Path, maj_k: list[int], how: Verification | None = None) -> Scores:
@@ -59,27 +68,64 @@ def student_scores(folder: Path, maj_k: list[int], how: Verification | None = No
     pass@1 of either decoding, then maj@k, then pass@k above 1. Memory grows with different answers, not with samples.
     """
     greedy = query(
-        "SELECT verdict = 'correct' AS correct FROM greedy ORDER BY problem_id",
+        "SELECT problem_id, verdict FROM greedy ORDER BY problem_id",
         greedy=folder / "verdicts-greedy.parquet",
-    )
+    ).set_index("problem_id")["verdict"]
     votes = query(
-        """SELECT problem_id, extracted, verdict = 'correct' AS correct, count(*) AS n
-        FROM sampled GROUP BY ALL ORDER BY problem_id, extracted, correct""",
+        """SELECT problem_id, extracted, verdict, verdict = 'correct' AS correct, count(*) AS n
+        FROM sampled GROUP BY ALL ORDER BY problem_id, extracted, verdict""",
         sampled=folder / "verdicts-sampled.parquet",
     )
+    is_open, votes_open = greedy == UNVERIFIABLE, votes["verdict"] == UNVERIFIABLE
+    known = votes[~votes_open]
+    scores, tie_rates = _scores(greedy[~is_open] == "correct", known, maj_k, how)
+    bounds = {}
+    if is_open.any() or votes_open.any():
+        wrong, _ = _scores(greedy == "correct", votes, maj_k, how)
+        as_right = votes.assign(correct=votes["verdict"] != "incorrect")
+        right, _ = _scores(greedy != "incorrect", as_right, maj_k, how)
+        bounds = {metric: (wrong[metric].to_numpy(), right[metric].to_numpy()) for metric in wrong}
+    ids = greedy.index
+    return Scores(
+        {metric: values.reindex(ids).to_numpy() for metric, values in scores.items()},
+        {metric: values.reindex(ids).to_numpy() for metric, values in tie_rates.items()},
+        (~is_open & ids.isin(known["problem_id"])).to_numpy(),
+        bounds,
+    )
+
+
+def _scores(
+    is_solved: pd.Series, votes: pd.DataFrame, maj_k: list[int], how: Verification | None
+) -> tuple[dict[Metric, pd.Series], dict[Metric, pd.Series]]:
+    """Scores and tie rates by problem_id: of greedy answers that are right, and of `votes` as of `answer_lists`."""
     n = votes.groupby("problem_id")["n"].sum()
     n_correct = votes["n"].where(votes["correct"], 0).groupby(votes["problem_id"]).sum()
-    scores = {PRIMARY_METRIC: greedy["correct"].to_numpy(float)}
-    scores[SAMPLED_PASS_AT_1] = (n_correct / n).to_numpy()
+    scores = {PRIMARY_METRIC: is_solved.astype(float)}
+    scores[SAMPLED_PASS_AT_1] = n_correct / n
     tie_rates = {}
-    for k, table in majorities(votes, maj_k, how).items():
-        scores[Metric("maj@k", "sampled", k)] = table["accuracy"].to_numpy()
-        tie_rates[Metric("maj@k", "sampled", k)] = table["tie_rate"].to_numpy()
+    for k in maj_k:
+        table = _votes_of_at_most(votes, n, k, how)
+        scores[Metric("maj@k", SAMPLED, k)] = table["accuracy"]
+        tie_rates[Metric("maj@k", SAMPLED, k)] = table["tie_rate"]
     for k in maj_k:
         if k > 1:
-            solved = metrics.coverage_per_problem(n, n_correct, k)
-            scores[Metric("pass@k", "sampled", k)] = solved
-    return Scores(scores, tie_rates)
+            solved = pd.Series(0.0, n.index)
+            for size, here in n.groupby(n.clip(upper=k)):
+                ids = here.index
+                solved[ids] = metrics.coverage_per_problem(here, n_correct[ids], size)
+            scores[Metric("pass@k", SAMPLED, k)] = solved
+    return scores, tie_rates
+
+
+def _votes_of_at_most(
+    votes: pd.DataFrame, n: pd.Series, k: int, how: Verification | None
+) -> pd.DataFrame:
+    """`majorities` of k samples by problem_id, of all of a problem's where it has fewer."""
+    tables = []
+    for size, here in n.groupby(n.clip(upper=k)):
+        own = votes[votes["problem_id"].isin(here.index)]
+        tables.append(majorities(own, [size], how)[size].set_index(here.index))
+    return pd.concat(tables) if tables else pd.DataFrame(columns=["accuracy", "tie_rate"])
 
 
 def majorities(
