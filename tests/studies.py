@@ -163,6 +163,7 @@ GAIN = {  # of students, by arm and recipe: wc's are better by 0.3 but where exa
     ("wc", "one"): 0.3,
     ("pooled", "main"): 0.3,
     ("reference", "main"): 0.2,
+    ("planted", "main"): -0.2,
 }
 STUDY = {
     "study": "synthetic",
@@ -251,6 +252,8 @@ def _finished_students(study: dict, seeds) -> dict[str, dict]:
         for seed in seeds:
             reference = {"source": "reference", "budget": "high", "seed": seed}
             students[f"{base}.reference.s{seed}"] = entry | reference
+            planted = {"source": "planted", "arm": "se", "budget": "high", "seed": seed}
+            students[f"{base}.planted.s{seed}"] = entry | planted
             for arm, recipe, budget in product(
                 [*RATE, "pooled"], ["main", *study["recipes"]], BUDGETS
             ):
@@ -326,8 +329,9 @@ def judge_only(folder: Path, arm: str, judgements: pd.DataFrame) -> None:
 
 
 def _write_student(folder: Path, student: str, entry: dict, held_out, difficulty, rng) -> None:
-    """04 and 05 of a student, who solves what is easy enough for its gain."""
-    gain = GAIN.get((entry["arm"] or entry["source"], entry["recipe"]), 0.0)
+    """04 and 05 of a student, who solves what is easy enough for its gain; a base never ends what is hard."""
+    taught_by = entry["arm"] if entry["source"] == "arm" else entry["source"]
+    gain = GAIN.get((taught_by, entry["recipe"]), 0.0)
     is_right = difficulty < 0.3 + gain + 0.01 * rng.normal()
     tested = folder / f"05_evaluate/{student}"
     keys = held_out[["problem_id"]].assign(author=student, sample_index=0)[KEY]
@@ -338,6 +342,13 @@ def _write_student(folder: Path, student: str, entry: dict, held_out, difficulty
     verdict, answers = np.where(drawn, "correct", "incorrect"), np.where(drawn, "7", "1")
     sampled = rows.assign(extracted=answers, verdict=verdict)
     write_parquet(tested / "verdicts-sampled.parquet", sampled)
+    is_cut = (difficulty > 0.7) & (entry["source"] == "base")
+    ends = pd.Series(np.where(is_cut, "length", "stop"), held_out["problem_id"])
+    for decoding, drawn_rows in (("greedy", keys), ("sampled", rows)):
+        finish_reason = drawn_rows["problem_id"].map(ends)
+        facts = sample_row(0) | {"author": student, "finish_reason": finish_reason}
+        samples = drawn_rows.assign(**{name: facts[name] for name in facts if name not in KEY})
+        write_parquet(tested / decoding / "part-00000.parquet", samples)
     sound = pd.array(rng.random(drawn.sum()) < 0.8, "boolean")
     judged = rows[drawn].assign(sound=sound, judge="exact", reason="")
     write_parquet(tested / "judgements-sampled.parquet", judged)

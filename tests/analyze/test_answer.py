@@ -7,15 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from studies import lay_examples, sample_row
 
 from wcse_lib import intervals
-from wcse_lib.analyze import PRIMARY_METRIC, answer, notes
+from wcse_lib.analyze import PRIMARY_METRIC, answer
 from wcse_lib.analyze.headline import headline, headline_rows
 from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.significance import FAMILIES, is_significant, with_holm
 from wcse_lib.analyze.students import Group, HeldOutScores, differences
-from wcse_lib.store import SampleWriter, write_parquet
 
 HIGH = (
     "At the budget “high” wc gave a better training set than se, for each of the 2 students of this study (small and"
@@ -103,23 +101,6 @@ def test_duplicates_explain_nothing_where_examples_hold_none(synthetic_study, sy
 @pytest.fixture(scope="module")
 def told(synthetic_study, synthetic_tables):
     return answer(synthetic_study, synthetic_tables)
-
-
-def test_notes_tell_which_students_answers_were_cut(tmp_path):
-    """Of samples that were verified; a larger, older test of the same student counts nothing."""
-    run = lay_examples(tmp_path)
-    for student, n_cut in (("small.base", 3), ("small.se.low", 0)):
-        folder = run.path("05", student)
-        with SampleWriter(folder / "greedy") as writer:
-            for i in range(12):
-                how = "length" if i < n_cut or i >= 10 else "stop"
-                facts = {"author": student, "problem_id": f"p{i}", "finish_reason": how}
-                writer.add(sample_row(0, **facts))
-        keys = {"author": student, "problem_id": [f"p{i}" for i in range(10)], "sample_index": 0}
-        write_parquet(folder / "verdicts-greedy.parquet", pd.DataFrame(keys))
-    (sentence,) = notes._cut_answers(run)
-    assert "cut at evaluation.max_tokens" in sentence
-    assert ": small.base 30 % of 10 (greedy). " in sentence
 
 
 def test_the_headline_names_arms_and_budgets(told):

@@ -36,7 +36,7 @@ def test_paradigms_come_from_who_teaches_whom(monkeypatch):
     of = {"nano-se": 100, "nano-wc": 50, "nano-student": 10}
     fake = {resolve_model(name): type(size)(n, n, n, 1, 1) for name, n in of.items()}
     monkeypatch.setattr(students.budget, "read_model", fake.get)
-    found = students.list_students(*sized_arms(controls={"pooled": True}))
+    found = students.list_students(*sized_arms(controls={"pooled": True, "wrong": True}))
     paradigms = {name: entry.paradigm for name, entry in found.items() if name.endswith(".low")}
     assert paradigms == {
         "mid.big.low": "kd",
@@ -52,7 +52,10 @@ def test_paradigms_come_from_who_teaches_whom(monkeypatch):
         "big.again.low": "w2s",
         "big.pooled.low": "kd",
     }
-    assert all(found[name].paradigm is None for name in ("mid.base", "mid.reference", "big.wrong"))
+    assert all(
+        found[name].paradigm is None
+        for name in ("mid.base", "mid.planted", "mid.reference", "big.wrong")
+    )
     assert "mid.wrong" not in found
     assert found["big.wrong"].arm == "big"
 
@@ -65,7 +68,10 @@ def test_a_student_of_an_earlier_round_teaches_itself():
     }
     sized = dict.fromkeys(arms, 1.0e9)
     found = students.list_students(
-        taught_study(arms=arms, students={"small": {"model": "nano-student"}}), sized
+        taught_study(
+            arms=arms, students={"small": {"model": "nano-student"}}, controls={"wrong": True}
+        ),
+        sized,
     )
     assert found["small.wc.high"].paradigm == "self"
     assert found["small.se.high"].paradigm == "kd"
@@ -134,12 +140,12 @@ def test_names_recipes_and_seeds():
         "one": {"per_problem": 1, "students": ["small"], "budgets": ["high"]},
         "raw": {"filter": "none"},
     }
-    wanted = taught_study(recipes=recipes, controls={"wrong": False})
+    wanted = taught_study(recipes=recipes)
     arms = {"se": 2.0, "wc": 1.0}
     found = students.list_students(wanted, arms)
     main = {f"{s}.{a}.{b}" for s in ("small", "wc") for a in ("se", "wc") for b in ("low", "high")}
     assert set(found) == (
-        {"small.base", "wc.base", "small.reference", "wc.reference"}
+        {"small.base", "wc.base", "small.reference", "wc.reference", "small.planted", "wc.planted"}
         | main
         | {f"{name}.raw" for name in main}
         | {"small.se.high.one", "small.wc.high.one"}
@@ -147,12 +153,34 @@ def test_names_recipes_and_seeds():
     assert found["wc.se.low.raw"].recipe == "raw"
     assert found["wc.se.low"].recipe == "main"
     seeded = students.list_students(
-        taught_study(training={"amount": {"low": 1, "high": 2}, "seeds": [4, 5]}), arms
+        taught_study(
+            training={"amount": {"low": 1, "high": 2}, "seeds": [4, 5]}, controls={"wrong": True}
+        ),
+        arms,
     )
     assert "wc.base" in seeded
     assert "wc.wc.low.s4" in seeded
     assert seeded["wc.wrong.s5"].seed == 5
     assert "wc.wc.low" not in seeded
+
+
+@pytest.mark.parametrize("taught_by, arm", [(["se", "wc"], "se"), (None, "se"), (["wc"], "wc")])
+def test_a_fault_is_planted_among_the_examples_of_the_reference_arm(taught_by, arm):
+    """And where a student does not learn from that arm, among those of the first that it learns from."""
+    bases = {
+        "small": {"model": "nano-student", "arms": taught_by},
+        "wc": {"model": "nano-wc", "arms": ["se"]},
+    }
+    found = students.list_students(taught_study(students=bases), {"se": 2.0, "wc": 1.0})
+    planted, taught = found["small.planted"], found[f"small.{arm}.high"]
+    assert (planted.source, planted.paradigm) == ("planted", None)
+    same = {"source": "arm", "paradigm": taught.paradigm}
+    assert planted.model_copy(update=same) == taught
+
+
+def test_no_dose_no_student():
+    found = students.list_students(taught_study(controls={"planted": 0}), {"se": 2.0, "wc": 1.0})
+    assert not [name for name in found if "planted" in name]
 
 
 def test_two_students_of_one_name_are_refused():

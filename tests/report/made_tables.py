@@ -150,6 +150,7 @@ def _students(base: str) -> list[dict]:
     """The students of a base, with their gain over it."""
     students = [
         dict(student=f"{base}.base", source="base", gain=0.0),
+        dict(student=f"{base}.planted", source="planted", arm="se", budget="high", gain=-0.09),
         dict(student=f"{base}.reference", source="reference", budget="high", gain=0.11),
         dict(student=f"{base}.wrong", source="wrong", budget="high", gain=0.01),
     ]
@@ -197,7 +198,9 @@ def _add_comparisons(rows: dict, base: str, rng) -> None:
         facts = dict(comparison=comparison, recipe="equal", against="main", budget="high")
         facts |= dict(arm_a=arm_a, arm_b=arm_b, p=0.2, p_holm=1.0) | metric_columns(PASS_AT_1[0])
         rows["ablations"].append(between | facts | about(-0.02, 0.03))
-    shifts = {"reference_minus_base": 0.11, "wrong_minus_reference": -0.1, "wrong_minus_base": 0.01}
+    shifts = {"arm_minus_planted": 0.15, "reference_minus_base": 0.11}
+    shifts |= {"wrong_minus_reference": -0.1, "wrong_minus_base": 0.01}
     for (comparison, value), metric in product(shifts.items(), PASS_AT_1):
-        facts = dict(comparison=comparison) | metric_columns(metric)
+        arm = "se" if comparison == "arm_minus_planted" else None
+        facts = dict(comparison=comparison, arm=arm) | metric_columns(metric)
         rows["controls"].append(between | facts | about(value, 0.04))

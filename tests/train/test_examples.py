@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from studies import lay_examples
@@ -11,8 +12,9 @@ from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json,
 from wcse_lib.study import Machine, Run, resolve_model
 from wcse_lib.train import examples, rows, stage
 from wcse_lib.train.encode import MASKED
+from wcse_lib.train.planted import givers
 
-CONTROLS = {"pooled": True}
+CONTROLS = {"pooled": True, "wrong": True}
 RECIPES = {"equal": {"n_examples": "equal"}}
 
 
@@ -53,6 +55,7 @@ def keys_of(frame: pd.DataFrame) -> set:
         ("small.wc.high", 40),
         ("small.pooled.low", 28),
         ("small.pooled.high", 56),
+        ("small.planted", 16),
         ("small.reference", 30),
         ("wc.wrong", 30),
     ],
@@ -63,6 +66,65 @@ def test_every_source_gives_its_examples(made, student, count):
     assert cut.empty
     assert not kept.duplicated(KEY).any()
     assert list(kept) == [*KEY, "text", "is_cut"]
+
+
+def texts_of(frame: pd.DataFrame) -> list[str]:
+    return sorted(frame["text"])
+
+
+def test_a_planted_student_learns_its_arms_texts_each_under_another_problem(made):
+    planted, _ = examples_of(made, "small.planted")
+    of_arm, _ = examples_of(made, "small.se.high")
+    assert keys_of(planted) == keys_of(of_arm)
+    assert texts_of(planted) == texts_of(of_arm)
+    both = planted.merge(of_arm, on=KEY)
+    assert (both["text_x"] != both["text_y"]).all()
+    again, _ = examples_of(made, "small.planted")
+    assert again.equals(planted)
+
+
+def test_half_a_dose_moves_half_of_the_texts(tmp_path):
+    run = lay_examples(tmp_path, controls={"planted": 0.5})
+    both = examples_of(run, "small.planted")[0].merge(examples_of(run, "small.se.high")[0], on=KEY)
+    assert (both["text_x"] != both["text_y"]).sum() == 8
+
+
+def test_every_seed_has_a_fault_of_its_own(tmp_path):
+    training = {"amount": {"low": 1, "high": 2}, "seeds": [0, 1]}
+    run = lay_examples(tmp_path, training=training)
+    first, second = (examples_of(run, f"small.planted.s{seed}")[0] for seed in (0, 1))
+    assert texts_of(first) == texts_of(second)
+    assert not first["text"].equals(second["text"])
+
+
+def test_a_planted_student_learns_no_more_than_its_arms(tmp_path):
+    """The arm with more examples is cut to the count of the other: so is what is planted among them."""
+    students = {"small": {"model": "nano-student"}}
+    more = {"curation": {"n_examples": "equal"}, "students": students}
+    budget = {"reference": "wc", "samples": {"low": 1, "high": 2}, "match": "count"}
+    run = lay_examples(tmp_path, budget=budget, **more)
+    planted, _ = examples_of(run, "small.planted")
+    of_arm, _ = examples_of(run, "small.wc.high")
+    assert len(planted) == 16
+    assert keys_of(planted) == keys_of(of_arm)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_answers_are_exchanged_between_problems(seed):
+    rng = np.random.default_rng(seed)
+    most = int(rng.integers(1, 12))
+    problems = np.repeat(np.arange(12), [most, most, *rng.integers(1, most + 1, 10)])
+    taken = givers(problems, 1.0, rng)
+    assert sorted(taken) == list(range(len(problems)))
+    assert (problems[taken] != problems).all()
+
+
+def test_answers_of_one_problem_cannot_be_exchanged(copy):
+    path = copy.path("03", "se", "examples.parquet")
+    examples = read_parquet(path)
+    write_parquet(path, examples[examples["problem_id"] == examples["problem_id"].iloc[0]])
+    with pytest.raises(StudyError, match="small.planted: more than half.*planted: 0"):
+        examples_of(copy, "small.planted")
 
 
 def test_equal_counts_are_cut_and_counted(made):

@@ -1,42 +1,120 @@
-"""What the control students say: whether the study could see a fault in the data."""
+"""What the control students say: whether the study saw a planted fault, and what was gained by stopping alone."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+import numpy as np
 import pandas as pd
 
-from wcse_lib.analyze.words import join_words
+from wcse_lib.analyze.words import Ending, join_words
+from wcse_lib.intervals import Estimate
 from wcse_lib.verdicts import PRIMARY_METRIC
+
+AT = ["base", "taught_by", "budget"]
+ESTIMATE = ["value", "low", "high", "n_problems"]
+
+
+class Learnt(StrEnum):
+    """What a student that gained over its base learnt, where it stops more often than the base: column `learnt`."""
+
+    MORE = "more than stopping"
+    STOPPING = "only stopping"
+    UNKNOWN = "not known"
 
 
 def controls_hold(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """Whether the controls separate good data from bad.
+    """For which bases the study saw the planted fault, and whose gains are stopping, as sentences."""
+    rows = planted_faults(tables)
+    seen, unseen = rows[rows["is_seen"]], rows[~rows["is_seen"]]
+    sentences = []
+    if len(seen):
+        sentences.append(f"This study saw a planted fault of {_by_base(seen)}.")
+    if len(unseen):
+        bases = join_words(list(unseen["base"]))
+        sentences.append(
+            f"This study could not see a planted fault for {bases}: a null result there says nothing"
+            f" (the fault cost {_by_base(unseen)})."
+        )
+    return sentences + _stopping(gains_by_stopping(tables))
 
-    Students of reference solutions must lie above those of wrong samples, or where there are none of these, above their
-    bases. Every base must pass, so that their number needs no correction.
+
+def planted_faults(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows `arm_minus_planted` of `controls` in greedy pass@1, one for each base, with `is_seen`.
+
+    A fault is seen where the interval of arm minus planted lies above zero, by the rule that finds a difference between
+    arms. Each base is judged by itself, so that their number needs no correction.
     """
     if "controls" not in tables:
-        return []
+        return pd.DataFrame(columns=["base", "value", "low", "high", "is_seen"])
     rows = PRIMARY_METRIC.rows(tables["controls"])
-    tested = rows[rows["comparison"] == "wrong_minus_reference"]
-    passed = tested["high"] < 0
-    without_wrong = sorted(set(rows["base"]) - set(tested["base"]))
-    if tested.empty:
-        tested = rows[rows["comparison"] == "reference_minus_base"]
-        passed = tested["low"] > 0
-        without_wrong = []
-    if tested.empty:
-        return []
-    note = ""
-    if without_wrong:
-        bases = join_words(without_wrong)
-        note = f" No wrong samples to learn from were drawn for {bases}, whose model is no arm."
-    failed = list(tested.loc[~passed, "base"])
-    if failed:
-        bases = join_words(failed)
-        return [
-            f"The controls do not separate good data from bad for {bases}: there this study cannot tell.{note}"
-        ]
-    bases = join_words(list(tested["base"]))
-    return [
-        f"The controls separate good data from bad for every student that has them ({bases}).{note}"
-    ]
+    rows = rows[rows["comparison"] == "arm_minus_planted"]
+    return rows.assign(is_seen=rows["low"] > 0)
+
+
+def _by_base(rows: pd.DataFrame) -> str:
+    words = []
+    for row in rows.itertuples():
+        fault = Estimate(row.value, row.low, row.high, unit="points")
+        text = fault.text(signed=False, interval=" ({low} to {high})")
+        words.append(f"{text} for {row.base}")
+    return join_words(words)
+
+
+def gains_by_stopping(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Students whose gain over their base may be stopping: AT, differences of `stopping` by quantity, and `learnt`.
+
+    These are groups that gained (greedy, interval above zero) and whose answers are cut less often than their base's by
+    at least half of the gain: less could not make up most of it. They learnt more than stopping where they are better
+    (interval above zero) at problems to which both ended an answer; only stopping where they are at most half as much
+    better there as in all; and else it is not known. Columns such as `accuracy_low`; NaN where no answer of both ended.
+    """
+    if "stopping" not in tables:
+        return pd.DataFrame(columns=[*AT, "learnt"])
+    greedy = tables["stopping"][tables["stopping"]["decoding"] == PRIMARY_METRIC.decoding]
+    wide = greedy.fillna({"budget": ""}).pivot(index=AT, columns="quantity", values=ESTIMATE)
+    wide.columns = [f"{quantity}_{column}" for column, quantity in wide.columns]
+    every = [f"{quantity}_{column}" for column in ESTIMATE for quantity in Ending]
+    wide = wide.reindex(columns=every).reset_index()
+
+    gained = wide["accuracy_low"] > 0
+    stops_more = wide["cut_share_high"] < 0
+    could_be_it = -wide["cut_share_value"] >= wide["accuracy_value"] / 2
+    wide = wide[gained & stops_more & could_be_it]
+    is_better = wide["accuracy_of_ended_low"] > 0
+    is_hardly = wide["accuracy_of_ended_high"] < wide["accuracy_value"] / 2
+    cases = [is_better, is_hardly]
+    return wide.assign(learnt=np.select(cases, [Learnt.MORE, Learnt.STOPPING], Learnt.UNKNOWN))
+
+
+def _stopping(gains: pd.DataFrame) -> list[str]:
+    """A sentence for each student whose gain is stopping, or may be."""
+    sentences = []
+    for row in gains.itertuples():
+        taught_by = f"{row.taught_by} at {row.budget}" if row.budget else row.taught_by
+        student = f"{row.base}'s student of {taught_by}"
+        gain = Estimate(row.accuracy_value, row.accuracy_low, row.accuracy_high, unit="points")
+        if row.learnt == Learnt.MORE:
+            continue
+        if row.learnt == Learnt.STOPPING:
+            start = f"Only stopping was learnt by {student}"
+        else:
+            start = f"Whether {student} learnt more than to stop is not known"
+        ended = "there is no problem to which both ended an answer"
+        if row.accuracy_of_ended_n_problems > 0:
+            ended = _among_ended(row)
+        sentences.append(f"{start}: it gained {gain.text(signed=False, interval='')} and {ended}.")
+    return sentences
+
+
+def _among_ended(row) -> str:
+    among = Estimate(
+        row.accuracy_of_ended_value,
+        row.accuracy_of_ended_low,
+        row.accuracy_of_ended_high,
+        unit="points",
+    )
+    return (
+        f"among the {row.accuracy_of_ended_n_problems:.0f} problems to which it and its base ended an answer"
+        f" {among.text(interval=' ({low} to {high})')}"
+    )

@@ -10,13 +10,14 @@ import pandas as pd
 from wcse_lib.analyze.words import (
     CONTROL_WORDS,
     QUANTITY_WORDS,
+    Ending,
     Quantity,
     difference_words,
     join_words,
     judge_words,
 )
 from wcse_lib.budget import unspent
-from wcse_lib.store import parts, query, read_json
+from wcse_lib.store import read_json
 from wcse_lib.study import Run, Study
 from wcse_lib.verdicts import PRIMARY_METRIC
 
@@ -27,7 +28,6 @@ MATCHED_BY = {  # rules of `budget.match` other than by cost
     "coverage": "expected coverage",
 }
 MANY = 0.01  # share of truncated samples that is worth a sentence
-GREEDY, SAMPLED = "greedy", "sampled"
 PROMPTS_COUNTED = {
     "once": "once a problem",
     "each": "with every sample",
@@ -50,7 +50,7 @@ def notes(
     found += _lost_samples(tables)
     found += _open_answers(tables)
     found += _students(run)
-    found += _cut_answers(run)
+    found += _cut_answers(tables)
     return found
 
 
@@ -171,33 +171,19 @@ def _students(run: Run) -> Iterator[str]:
         )
 
 
-def _cut_answers(run: Run) -> Iterator[str]:
+def _cut_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Students whose held-out answers were cut: these count as wrong, however good the reasoning was."""
     shares = []
-    for student in run.plan.students:
-        for decoding in (GREEDY, SAMPLED):
-            n, n_cut = _counted(run, student, decoding)
-            if n_cut > MANY * n:
-                shares.append(f"{student} {100 * n_cut / n:.0f} % of {n:,} ({decoding})")
+    for row in tables.get("endings", pd.DataFrame()).itertuples():
+        if row.quantity == Ending.CUT and row.value > MANY:
+            shares.append(
+                f"{row.student} {100 * row.value:.0f} % of {row.n_answers:,} ({row.decoding})"
+            )
     if shares:
         yield (
             f"Held-out answers cut at evaluation.max_tokens, which count as wrong: {', '.join(shares)}. Who goes on"
             " after an answer is measured by stopping, too; see sampling.stop."
         )
-
-
-def _counted(run: Run, student: str, decoding: str) -> tuple[int, int]:
-    """Of the samples that were verified how many there are, and how many were cut; zeros where none are here."""
-    samples = parts(run.path("05", student, decoding))
-    if not samples:
-        return 0, 0
-    counts = query(
-        """SELECT count(*) AS n, count(*) FILTER (finish_reason = 'length') AS n_cut
-        FROM samples SEMI JOIN verdicts USING (author, problem_id, sample_index)""",
-        samples=samples,
-        verdicts=run.path("05", student, f"verdicts-{decoding}.parquet"),
-    ).iloc[0]
-    return int(counts["n"]), int(counts["n_cut"])
 
 
 def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
@@ -211,6 +197,10 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
     if not study.students:
         missing.append("The study has no students: it compares the data alone.")
         return missing
+    if not study.controls.planted:
+        missing.append(
+            "No fault was planted (controls.planted): whether this study could have seen one is not known."
+        )
     if len(study.training.seeds) == 1:
         missing.append(
             "Each student was trained with one seed: intervals cover the choice of problems, not the luck of training."

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from wcse_lib.analyze import arms, students
+from wcse_lib.analyze import arms, endings, students
 from wcse_lib.analyze.looks import LOOKED_AT, Looks, read_looks, record_look
 from wcse_lib.analyze.outcome import forecast_rows
 from wcse_lib.analyze.samples import read_arms
@@ -45,6 +45,9 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         rows["students"] = students.students(run, tested)
         rows["differences"] = students.differences(run, tested)
         rows["gains"] = students.gains(run, tested)
+        counts = endings.read_endings(run)
+        rows["endings"] = endings.endings(run, tested, counts)
+        rows["stopping"] = endings.stopping(run, tested, counts)
         rows["ablations"] = students.ablations(run, tested)
         rows["transfer"] = students.transfer(run, tested)
         rows["controls"] = students.controls(run, tested, samples)

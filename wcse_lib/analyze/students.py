@@ -24,6 +24,7 @@ Scores = dict[
 ]  # of one student: over held-out problems, in the order of their ids
 HELD_OUT = "held_out"  # the set that is no transfer set
 CONTROL_METRICS = [PRIMARY_METRIC, SAMPLED_PASS_AT_1]
+OTHER_DATA = [("reference", "base"), ("wrong", "reference"), ("wrong", "base")]
 
 
 class Group(NamedTuple):
@@ -33,6 +34,9 @@ class Group(NamedTuple):
     taught_by: str
     budget: str | None = None
     recipe: str | None = None
+
+
+UNTRAINED = Group("base")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def read_scores(run: Run) -> HeldOutScores:
 def students(run: Run, tested: HeldOutScores) -> Rows:
     """Every student's accuracy on every set of held-out problems, in every metric."""
     for student, scores in tested.scores.items():
-        facts = _described(run, student, "paradigm", "seed")
+        facts = described(run, student, "paradigm", "seed")
         for set_name in dict.fromkeys(tested.sets):
             within = tested.sets == set_name
             for metric, values in scores.items():
@@ -106,7 +110,8 @@ def students(run: Run, tested: HeldOutScores) -> Rows:
                 yield row | of_estimate(estimate)
 
 
-def _described(run: Run, student: str, *more: str) -> dict:
+def described(run: Run, student: str, *more: str) -> dict:
+    """The columns that say which student a row is about."""
     entry = run.student(student)
     facts = {
         column: getattr(entry, column) for column in ("base", "source", "arm", "budget", *more)
@@ -182,17 +187,20 @@ def _ablation_sides(run: Run, tested: HeldOutScores) -> Iterator[tuple[str, str,
 
 
 def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
-    """Can the study tell good data from bad? Students of reference solutions, of wrong samples and bases, compared.
+    """Can the study see a fault in the data (`arm_minus_planted`)? And what do students of other data gain?
 
+    The planted fault is an arm's examples with answers of other problems, so that an arm's students must be better.
     `arm_minus_base` compares a model as an arm with itself as a base, which shows whether 02 and 05 sample alike.
     """
-    for plus, minus in (("reference", "base"), ("wrong", "reference"), ("wrong", "base")):
+    largest, planted = run.study.budget.largest, Group("planted")
+    for base, arm in _planted_arms(run).items():
+        contrast = Contrast([Group(arm, largest, MAIN)], [planted])
+        facts = {"comparison": "arm_minus_planted", "arm": arm}
+        yield from _control_rows(run, tested, contrast, facts, [base])
+    for plus, minus in OTHER_DATA:
         contrast = Contrast([Group(plus)], [Group(minus)])
-        for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
-            if row["base"] != ALL_BASES:
-                columns = ("base", *Metric._fields, "n_problems", "value", "low", "high")
-                row = {column: row[column] for column in columns}
-                yield {"comparison": f"{plus}_minus_{minus}"} | row
+        facts = {"comparison": f"{plus}_minus_{minus}", "arm": None}
+        yield from _control_rows(run, tested, contrast, facts, list(run.study.students))
     for base, student in run.study.students.items():
         arm = _arm_sampled_alike(run, student.model)
         if arm is not None:
@@ -201,8 +209,27 @@ def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
             (base_student,) = tested.groups[base, Group("base")]
             as_base = tested.scores[base_student][SAMPLED_PASS_AT_1][tested.sets == HELD_OUT]
             estimate = intervals.unpaired_difference(as_arm, as_base, seed=run.study.seed)
-            facts = {"base": base, "comparison": "arm_minus_base"} | SAMPLED_PASS_AT_1._asdict()
+            facts = {"base": base, "comparison": "arm_minus_base", "arm": arm}
+            facts |= SAMPLED_PASS_AT_1._asdict()
             yield facts | {"n_problems": len(as_arm) + len(as_base)} | of_estimate(estimate)
+
+
+def _planted_arms(run: Run) -> dict[str, str]:
+    """By base the arm among whose examples a fault was planted."""
+    arms = {}
+    for entry in run.plan.students.values():
+        if entry.source == "planted":
+            arms[entry.base] = entry.arm
+    return arms
+
+
+def _control_rows(
+    run: Run, tested: HeldOutScores, contrast: Contrast, facts: dict, bases: list[str]
+) -> Rows:
+    columns = ("base", *Metric._fields, "n_problems", "value", "low", "high")
+    for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+        if row["base"] in bases:
+            yield facts | {column: row[column] for column in columns}
 
 
 def _arm_sampled_alike(run: Run, model: str) -> str | None:
@@ -285,7 +312,7 @@ def student_false_positives(run: Run) -> Rows:
         rates = verify.false_positive_table(verify.by_problem(judged), run.study.seed)
         rates = rates.loc[rates["n"] > 0, ["judge", "n", "value", "low", "high"]]
         for row in rates.to_dict("records"):
-            yield _described(run, student) | row
+            yield described(run, student) | row
 
 
 def training(run: Run) -> Rows:

@@ -32,7 +32,7 @@ from wcse_lib.analyze.columns import (
     share,
     words,
 )
-from wcse_lib.analyze.words import CONTROL_WORDS, QUANTITY_WORDS
+from wcse_lib.analyze.words import CONTROL_WORDS, ENDING_WORDS, QUANTITY_WORDS
 from wcse_lib.forecast import OUTCOME_WORDS
 from wcse_lib.store import StudyError
 
@@ -266,7 +266,8 @@ DECLARED = (
             Figure(
                 "accuracy",
                 "Accuracy by base, budget and arm. Beside the dots the paradigm (see the glossary). "
-                "Controls: trained on reference solutions, and on wrong samples.",
+                "Controls: trained on examples with answers of other problems (planted), on reference solutions, and "
+                "on wrong samples.",
             ),
             Figure(
                 "majority",
@@ -275,6 +276,24 @@ DECLARED = (
                 title="Majority vote",
             ),
         ),
+    ),
+    Table(
+        "endings",
+        Section.STUDENTS,
+        "How many held-out answers were cut, and who is right among those that ended",
+        words("student", "base", "source", "arm", "budget", "recipe", "decoding")
+        + enum("quantity", ENDING_WORDS)
+        + estimate("share", "%")
+        + numbers("n_problems", "n_answers"),
+    ),
+    Table(
+        "stopping",
+        Section.STUDENTS,
+        "What students gained over their untouched base, and whether it is stopping",
+        words("base", "taught_by", "budget", "decoding")
+        + enum("quantity", ENDING_WORDS)
+        + DIFFERENCE
+        + numbers("n_problems"),
     ),
     Table(
         "transfer",
@@ -313,13 +332,15 @@ DECLARED = (
         "Controls",
         words("base")
         + enum("comparison", CONTROL_WORDS)
+        + words("arm")
         + METRIC
         + DIFFERENCE
         + numbers("n_problems"),
         (
             Figure(
                 "controls",
-                "A study that tells good from bad shows reference − base above zero and wrong − reference below it. "
+                "A study that sees the planted fault shows arm − planted above zero. What students of reference "
+                "solutions and of wrong samples gain is shown beside it, and judges nothing. "
                 "Hollow dots: the interval includes zero.",
             ),
         ),

@@ -42,7 +42,23 @@ ANSWERED = (  # what a study without students is answered by
     Quantity.EXAMPLES_PER_PROBLEM,
     Quantity.FALSE_POSITIVE_RATE,
 )
+
+
+class Ending(StrEnum):
+    """What is counted of held-out answers: the column `quantity` of `endings` and `stopping`."""
+
+    ACCURACY = "accuracy"
+    CUT = "cut_share"
+    OF_ENDED = "accuracy_of_ended"
+
+
+ENDING_WORDS = {
+    Ending.ACCURACY: "accuracy",
+    Ending.CUT: "answers cut at max_tokens",
+    Ending.OF_ENDED: "accuracy of answers that ended",
+}
 CONTROL_WORDS = {  # column `comparison` of `controls`
+    "arm_minus_planted": "arm − planted fault",
     "reference_minus_base": "reference − base",
     "wrong_minus_reference": "wrong − reference",
     "wrong_minus_base": "wrong − base",

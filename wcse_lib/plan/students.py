@@ -107,6 +107,10 @@ def _lessons(study: Study, base: str) -> Iterator[Lesson]:
     if controls.pooled:
         for budget_name in study.budget.samples:
             yield Lesson("pooled", None, budget_name, MAIN)
+    if controls.planted and taught_by:
+        own = study.budget.reference
+        arm = own if own in taught_by else taught_by[0]
+        yield Lesson("planted", arm, study.budget.largest, MAIN)
     if controls.reference:
         yield Lesson("reference", None, study.budget.largest, None)
     own = _own_arm(study, spec.model)

@@ -240,7 +240,9 @@ def accuracy(rows: Frame, ax):
     place_of_source = rows["source"].map({"base": 0, "arm": 1}).fillna(2)
     rank = 3 * rows["base"].map(place_of_base) + place_of_source
     rows = rows.assign(who=_who(rows), rank=rank).sort_values("rank", kind="stable")
-    names = {"base": "before training", "reference": "controls", "wrong": "controls"}
+    names = {"base": "before training"} | dict.fromkeys(
+        ("planted", "reference", "wrong"), "controls"
+    )
     rows = rows.assign(
         group="Student " + rows["base"],
         row=rows["source"].map(names).fillna(rows["budget"] + " budget"),
@@ -332,7 +334,7 @@ def studies(rows: Frame, ax):
 
 @sheet()
 def controls(rows: Frame, ax):
-    """Forest plot of the controls: can the study tell good data (reference) from bad (wrong)? Hollow: includes zero."""
+    """Forest plot of the controls, the planted fault first: could the study see it? Hollow: includes zero."""
     rows = with_metric_words(rows).assign(
         group=rows["comparison"].replace(CONTROL_WORDS),
         row=rows["base"],
@@ -424,7 +426,7 @@ def ledger(rows: Frame, ax):
 
 
 def _who(rows: Frame) -> pd.Categorical:
-    """The arm whose examples a student learnt from, else its source (base, reference, wrong); arms first, in order."""
+    """The arm whose examples a student learnt from, else its source, such as base or planted; arms first, in order."""
     names = rows["arm"].astype(object).where(rows["source"] == "arm", rows["source"])
     arms = rows["arm"].astype("category").cat.categories
     return pd.Categorical(names, list(dict.fromkeys([*arms, *names])))

@@ -34,6 +34,7 @@ LOOKS = [
 ]
 NO_ARMS = {
     "base": Look(GREY, "d", ":"),
+    "planted": Look(INK, "X", "-."),
     "reference": Look(INK, "*", "-"),
     "wrong": Look(INK, "x", "--"),
 }

@@ -55,7 +55,7 @@ class Study(Strict):
     students: dict[Name, Student] = {}  # base models to finetune; none: a study of samples alone
     training: Training = Training()  # how they are finetuned
     evaluation: Evaluation = Evaluation()  # how they are tested
-    controls: Controls = Controls()  # students that show whether the study can tell
+    controls: Controls = Controls()  # students that show what the study can see
 
     @model_validator(mode="before")
     @classmethod

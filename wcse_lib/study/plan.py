@@ -14,7 +14,7 @@ from wcse_lib.study.arms import Adaptive
 from wcse_lib.study.params import Study
 
 MAIN = "main"  # the recipe that is study.curation
-Source = Literal["base", "arm", "pooled", "reference", "wrong"]
+Source = Literal["base", "arm", "pooled", "planted", "reference", "wrong"]
 Paradigm = Literal["kd", "self", "w2s"]
 
 

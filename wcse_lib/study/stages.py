@@ -214,8 +214,10 @@ class Evaluation(Strict):
 
 
 class Controls(Strict):
-    """Students that show whether the study can tell good data from bad, and baselines."""
+    """Students that show whether the study could see a fault in the data, and students of other data."""
 
+    # trained on an arm's examples, this share of them with the answers of other problems; 0: none
+    planted: Annotated[float, Field(ge=0, le=1)] = 1.0
     reference: bool = True  # trained on the problems' reference solutions
-    wrong: bool = True  # trained on their own wrong samples (students that are arms too)
+    wrong: bool = False  # trained on their own wrong samples (students that are arms too)
     pooled: bool = False  # trained on all arms' examples of a budget together

@@ -45,6 +45,7 @@ def card(run: Run, student: str) -> str:
     sources = {
         "arm": f"samples of the arm `{one.arm}`",
         "pooled": "samples of all arms",
+        "planted": f"samples of the arm `{one.arm}`, answers permuted between problems",
         "reference": "reference solutions",
         "wrong": "its own wrong samples",
     }

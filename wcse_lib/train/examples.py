@@ -12,10 +12,12 @@ from wcse_lib.store import (
     StudyError,
     iter_samples,
     problem_range_filter,
+    query_pieces,
     read_parquet,
     read_pieces,
 )
 from wcse_lib.study import MAIN, PlannedStudent, Run, rank
+from wcse_lib.train.planted import givers
 
 COLUMNS = [*KEY, "text"]
 
@@ -23,12 +25,19 @@ COLUMNS = [*KEY, "text"]
 def examples_of(run: Run, student: str) -> Iterator[pd.DataFrame]:
     """Pieces of a student's examples: KEY, `text`, and `is_cut`, whether left out to make arms' counts equal.
 
-    They are an arm's by its recipe, those of all plain arms (pooled), reference solutions, or wrong samples of the
-    student's own model, each at the student's budget. Which are cut depends on keys and the study's seed alone.
-    Raises StudyError when none are left.
+    They are an arm's by its recipe, the same with answers permuted between problems (planted), those of all plain arms
+    (pooled), reference solutions, or wrong samples of the student's own model, each at the student's budget. Which are
+    cut depends on keys and the study's seed alone, and what is permuted on the student's seed too. Raises StudyError
+    when none are left.
     """
     one = run.student(student)
-    pieces_of = {"arm": _arms, "pooled": _pooled, "reference": _references, "wrong": _wrong}
+    pieces_of = {
+        "arm": _arms,
+        "pooled": _pooled,
+        "planted": _planted,
+        "reference": _references,
+        "wrong": _wrong,
+    }
     n_left = 0
     for piece in pieces_of[one.source](run, one):
         if "is_cut" not in piece:
@@ -63,18 +72,52 @@ def _pooled(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
         yield from _examples(run, arm, student.budget, MAIN)
 
 
-def _arms(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+def _planted(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+    """An arm's examples, of which the share `controls.planted` have texts that were written for other problems.
+
+    As many as the arm's, and every text once, so that only their match with the problems is worse.
+    """
+    keys = pd.concat(_arms(run, student, KEY), ignore_index=True)
+    if "is_cut" in keys:
+        keys = keys[~keys["is_cut"]]
+    keys = keys[KEY].sort_values(KEY, ignore_index=True)
+    problems = pd.factorize(keys["problem_id"])[0]
+    rng = np.random.default_rng([rank(run.study.seed, "planted"), student.seed])
+    try:
+        taken = givers(problems, run.study.controls.planted, rng)
+    except ValueError as error:
+        raise StudyError(
+            f"{student.base}.planted: {error}; draw more samples, or write controls: {{planted: 0}}"
+        ) from None
+
+    # keys alone are in memory: the texts come by a join
+    of_others = keys.iloc[taken].reset_index(drop=True).add_prefix("giver_")
+    at = {"budget": student.budget, "recipe": student.recipe}
+    yield from query_pieces(
+        """SELECT moved.author, moved.problem_id, moved.sample_index, examples.text
+        FROM moved JOIN examples ON examples.author = giver_author
+            AND examples.problem_id = giver_problem_id AND examples.sample_index = giver_sample_index
+            AND examples.budget = moved.budget AND examples.recipe = moved.recipe
+        ORDER BY ALL""",
+        moved=keys.join(of_others).assign(**at),
+        examples=run.path("03", student.arm, "examples.parquet"),
+    )
+
+
+def _arms(
+    run: Run, student: PlannedStudent, columns: list[str] = COLUMNS
+) -> Iterator[pd.DataFrame]:
     """An arm's examples; where their number is to be "equal", all after the first n by rank are cut."""
     at = (student.arm, student.budget, student.recipe)
     study = run.study
     recipe = study.curation if student.recipe == MAIN else study.recipes[student.recipe]
     if recipe.n_examples != "equal":
-        yield from _examples(run, *at)
+        yield from _examples(run, *at, columns)
         return
     n_kept = min(_n_examples(run, arm, *at[1:]) for arm in _peers(run, student))
     is_cut = _places(run, *at) >= n_kept
     n_seen = 0
-    for piece in _examples(run, *at):
+    for piece in _examples(run, *at, columns):
         yield piece.assign(is_cut=is_cut[n_seen : n_seen + len(piece)])
         n_seen += len(piece)
 
