@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from wcse_lib.analyze import PRIMARY_METRIC, notes
-from wcse_lib.analyze.controls import controls_hold, gains_by_stopping, planted_faults
+from wcse_lib.analyze.controls import (
+    controls_hold,
+    gains_by_stopping,
+    planted_faults,
+    stopping_sentences,
+)
 
 FAULT = {"comparison": "arm_minus_planted", "arm": "se", **PRIMARY_METRIC._asdict()}
 GAINED = {"value": 0.2, "low": 0.1, "high": 0.3, "n_problems": 300}
@@ -57,8 +62,8 @@ def test_other_data_judge_nothing():
     tables = faults(small=(0.2, 0.1, 0.3))
     others = []
     for comparison, value in (("reference_minus_base", -0.1), ("wrong_minus_reference", 0.2)):
-        row = tables["controls"].iloc[0] | {"comparison": comparison, "value": value}
-        others.append(row | {"low": value - 0.05, "high": value + 0.05})
+        interval = {"value": value, "low": value - 0.05, "high": value + 0.05}
+        others.append(FAULT | {"base": "small", "comparison": comparison} | interval)
     tables["controls"] = pd.concat([tables["controls"], pd.DataFrame(others)])
     assert len(planted_faults(tables)) == 1
     assert len(controls_hold(tables)) == 1
@@ -68,6 +73,7 @@ def test_without_a_planted_fault_nothing_is_claimed(synthetic_study, synthetic_t
     controls = synthetic_tables["controls"].query("comparison != 'arm_minus_planted'")
     assert controls_hold({"controls": controls}) == []
     assert controls_hold({}) == []
+    assert stopping_sentences({}) == []
     run = synthetic_study
     without = run.study.controls.model_copy(update={"planted": 0.0})
     study = run.study.model_copy(update={"controls": without})
@@ -123,21 +129,21 @@ def test_what_was_learnt_beside_stopping(ended, learnt):
 )
 def test_no_question_arises_where_stopping_cannot_be_the_gain(rows):
     assert gains_by_stopping(stopping(ended=(0.0, -0.05, 0.05, 200), **rows)).empty
-    assert controls_hold(stopping(ended=(0.0, -0.05, 0.05, 200), **rows)) == []
+    assert stopping_sentences(stopping(ended=(0.0, -0.05, 0.05, 200), **rows)) == []
 
 
 def test_the_words_for_stopping_name_student_and_number():
-    (only,) = controls_hold(stopping(ended=(0.0, -0.08, 0.08, 120)))
+    (only,) = stopping_sentences(stopping(ended=(0.0, -0.08, 0.08, 120)))
     assert only == (
         "Only stopping was learnt by small's student of se at high: it gained 20.0 points and among the 120 problems"
         " to which it and its base ended an answer +0.0 points (−8.0 to +8.0)."
     )
-    (unknown,) = controls_hold(stopping(budget=None))
+    (unknown,) = stopping_sentences(stopping(budget=None))
     assert unknown == (
         "Whether small's student of se learnt more than to stop is not known: it gained 20.0 points and there is no"
         " problem to which both ended an answer."
     )
-    assert controls_hold(stopping(ended=(0.15, 0.05, 0.25, 120))) == []
+    assert stopping_sentences(stopping(ended=(0.15, 0.05, 0.25, 120))) == []
 
 
 def test_endings_are_counted(synthetic_study, synthetic_tables):

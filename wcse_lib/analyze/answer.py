@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.analyze.controls import controls_hold
+from wcse_lib.analyze.controls import controls_hold, stopping_sentences
 from wcse_lib.analyze.data_alone import data_headline, data_rows, data_sentences
 from wcse_lib.analyze.gains import gain_sentences
 from wcse_lib.analyze.headline import headline, headline_rows, own_rows, rows_of_bases
@@ -42,7 +42,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
     result = {
         "headline": found,
         "paragraph": f"Measured by {measure}: " + " ".join(sentences),
-        "gains": gain_sentences(tables),
+        "gains": gain_sentences(tables) + stopping_sentences(tables),
         "why": why(run.study, tables, shown) if has_students else [],
         "notes": notes(run, tables, shown, len(rows)),
         "not_run": not_run(run, tables),

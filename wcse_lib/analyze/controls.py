@@ -24,7 +24,7 @@ class Learnt(StrEnum):
 
 
 def controls_hold(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """For which bases the study saw the planted fault, and whose gains are stopping, as sentences."""
+    """For which bases the study saw the planted fault, as sentences; none where no fault was planted."""
     rows = planted_faults(tables)
     seen, unseen = rows[rows["is_seen"]], rows[~rows["is_seen"]]
     sentences = []
@@ -36,7 +36,7 @@ def controls_hold(tables: dict[str, pd.DataFrame]) -> list[str]:
             f"This study could not see a planted fault for {bases}: a null result there says nothing"
             f" (the fault cost {_by_base(unseen)})."
         )
-    return sentences + _stopping(gains_by_stopping(tables))
+    return sentences
 
 
 def planted_faults(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -87,10 +87,10 @@ def gains_by_stopping(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return wide.assign(learnt=np.select(cases, [Learnt.MORE, Learnt.STOPPING], Learnt.UNKNOWN))
 
 
-def _stopping(gains: pd.DataFrame) -> list[str]:
-    """A sentence for each student whose gain is stopping, or may be."""
+def stopping_sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """A sentence for each student whose gain over its base is stopping, or may be."""
     sentences = []
-    for row in gains.itertuples():
+    for row in gains_by_stopping(tables).itertuples():
         taught_by = f"{row.taught_by} at {row.budget}" if row.budget else row.taught_by
         student = f"{row.base}'s student of {taught_by}"
         gain = Estimate(row.accuracy_value, row.accuracy_low, row.accuracy_high, unit="points")
