@@ -6,10 +6,10 @@ Every study has one base and students of two arms, of a planted fault, of refere
 problem has a difficulty and a length, which go together; an answer is cut with a chance that grows with the length and
 is the student's, and what is cut is wrong; else it is right with a chance that is the problem's and the student's.
 Students of one lesson differ by luck of 0.5 to 2 points (standard deviation, drawn for each study) and by how well each
-problem suits them. The verdict is the kit's, from the tables that it would write of these scores. A study counts as right where the fault was seen in a
-world where it costs something and this many problems can show it, and unseen elsewhere; and where each arm's gain is
-called stopping, more, unknown, or nothing of these, as the world has it. "before": how often the rule that was used
-before (wrong samples below reference solutions) said what the sight of the world is.
+problem suits them. The verdict is the kit's, from the tables that it would write of these scores. A study is right
+where the fault was seen in a world where it costs something that so many problems can show, and unseen elsewhere; and
+where each arm's gain is called stopping, more, not known, or nothing of these, as the world has it. "before": how often
+the rule that was used before (wrong samples below reference solutions) said the sight that the world is.
 """
 
 import argparse
@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1
 from wcse_lib.analyze.controls import Learnt, gains_by_stopping, planted_faults
 from wcse_lib.analyze.endings import stopping
 from wcse_lib.analyze.students import UNTRAINED, Group, HeldOutScores, controls
 from wcse_lib.study import MAIN, check_study
+from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1
 
 ARMS = ("se", "wc")
 BUDGET = "high"
@@ -120,7 +120,7 @@ def simulated(world, rng, n_seeds):
 
 
 def verdicts(run, tested, found):
-    """What the kit says of a study: whether the fault was seen, what each arm's students learnt, and the rule before."""
+    """Of a study, whether the fault was seen, what each arm's students learnt, and what the rule before says."""
     table = pd.DataFrame(controls(run, tested, {}))
     tables = {"controls": table, "stopping": pd.DataFrame(stopping(run, tested, found))}
     (is_seen,) = planted_faults(tables)["is_seen"]

@@ -167,8 +167,18 @@ def _add_student(rows: dict, student: dict, level: float, flops: float, rng) -> 
         rows["students"].append(facts | share(level + student["gain"] + shift, N_HELD_OUT))
     judged = dict(recipe="main", judge="exact", n=500) | share(0.1, 500)
     rows["student_false_positives"].append(student | judged)
+    facts = student | dict(recipe="main", n_problems=N_HELD_OUT, n_answers=N_HELD_OUT)
+    for decoding, quantity in product(("greedy", "sampled"), ("cut_share", "accuracy_of_ended")):
+        value = 0.02 if quantity == "cut_share" else level + student["gain"]
+        what = dict(decoding=decoding, quantity=quantity)
+        rows["endings"].append(facts | what | share(value, N_HELD_OUT))
     if student["source"] == "base":
         return
+    taught_by = student["arm"] if student["source"] == "arm" else student["source"]
+    facts = dict(base=student["base"], taught_by=taught_by, budget=student["budget"])
+    for quantity, value in (("accuracy", student["gain"]), ("cut_share", -0.02)):
+        what = dict(decoding="greedy", quantity=quantity, n_problems=N_HELD_OUT)
+        rows["stopping"].append(facts | what | about(value, 0.03))
     training = dict(who=student["student"], stage="04_finetune", kind="training", budget="")
     rows["ledger"].append(training | _amounts(flops, 0.93))
     for step in range(5, 125, 5):

@@ -45,7 +45,7 @@ def page_table(table: Table, rows: pd.DataFrame) -> PageTable:
     An interval stands beside its value. Columns without any value are left out; those with one value throughout stand
     in `constant`.
     """
-    if "decoding" in rows:
+    if {"metric", "decoding"} <= set(rows):
         rows = with_metric_words(rows)
     if "matched" in rows:
         # Only sampling is matched between arms: elsewhere a bare "no" would read as a fault.
