@@ -104,3 +104,18 @@ def mixed(tmp_path_factory):
     run = plan.make_plan(study_of(), tmp_path_factory.mktemp("out"))
     fill(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def three_draws(tmp_path_factory):
+    """A study of every kind of arm whose three training seeds each have a draw, up to 03; see `mixed_study`."""
+    from mixed_study import fill, taught
+
+    from wcse_lib import plan
+    from wcse_lib.verify.examples import write_examples
+
+    run = plan.make_plan(taught(), tmp_path_factory.mktemp("out"))
+    fill(run)
+    for arm in run.study.order:
+        write_examples(run, arm)
+    return run

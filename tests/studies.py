@@ -191,7 +191,7 @@ def finished_study(folder: Path, seeds=(0, 1), recipes=True, study=STUDY) -> Pat
     """The files of a finished study with uneven arms, recipes, seeds and a transfer set; its numbers can be counted by
     hand."""
     rng = np.random.default_rng(5)
-    training = {"seeds": list(seeds), "amount": {"low": 2.0, "high": 4.0}}
+    training = {"seeds": list(seeds), "draws": "shared", "amount": {"low": 2.0, "high": 4.0}}
     study = study | {"study": folder.name, "training": training}
     if not recipes:
         study = study | {"recipes": {}}
@@ -219,7 +219,7 @@ def finished_study(folder: Path, seeds=(0, 1), recipes=True, study=STUDY) -> Pat
     low = [("low", problem_id, i % 2 * 2) for i, problem_id in enumerate(ids)]
     high = [("high", problem_id, 2 + i % 2 * 4) for i, problem_id in enumerate(ids)]
     allocation = pd.DataFrame(low + high, columns=["budget", "problem_id", "n"])
-    write_parquet(folder / "02_generate/ada/allocation.parquet", allocation)
+    write_parquet(folder / "02_generate/ada/allocation.parquet", allocation.assign(draw=0))
     difficulty = rng.random(300)
     for student, entry in plan["students"].items():
         _write_student(folder, student, entry, held_out, difficulty, rng)

@@ -31,7 +31,8 @@ def profile(is_correct: np.ndarray, n: np.ndarray, n_first: int) -> pd.DataFrame
     n_correct = (is_correct & (place < n[:, None])).sum(1)
     counts = {"n": n, "n_correct": n_correct, "n_first": n_first}
     counts["n_first_correct"] = is_correct[:, :n_first].sum(1)
-    names = ["n_sound", "n_false", "n_judged", "n_text", "n_equations", "n_examples"]
+    counts["n_covered"] = counts["coverage"] = n_correct > 0
+    names = ["sound_coverage", "n_false", "n_judged", "n_text", "n_equations", "n_examples"]
     others = dict.fromkeys(names, 0)
     return pd.DataFrame(counts | others)
 

@@ -68,3 +68,25 @@ def test_lost_samples_and_judges_stand_on_the_ledger(mixed, tmp_path):
         table.loc[("se", "judge", "", "tokens"), "spent"] == 1000
         and ("se", "judge", "", "usd") not in table.index
     )
+
+
+def test_all_draws_stand_on_the_ledger_once(three_draws):
+    table = ledger.ledger_table(three_draws).set_index(["who", "kind", "budget", "unit"])
+    for arm in three_draws.plan.arms:
+        rows = read_samples(three_draws.path("02", arm))
+        for budget, n in three_draws.arm(arm).samples.items():
+            own = three_draws.rows_of_budget(rows, arm, budget)
+            spent = table.loc[(arm, "sampling", budget, "tokens"), "spent"]
+            assert spent == own["n_tokens"].sum()
+            assert table.loc[(arm, "prompt", budget, "tokens"), "spent"] == 20 * len(own)
+            if arm in ("se", "wc"):
+                assert len(own) == 24 * n * 3
+    tokens = table.xs("tokens", level="unit").xs("sampling", level="kind")
+    assert tokens["ratio"].between(0.9, 1.1).all(), "as many draws are planned as are spent"
+    seconds = table.loc[("se", "sampling", "high", "seconds")]
+    assert seconds["spent"] == 0.5 * 24 * 5 * 3
+
+
+def test_a_prompt_charged_once_is_charged_once_a_draw(three_draws):
+    rows = ledger._samples_of(three_draws, "se").set_index("budget")
+    assert rows["first_prompts"].to_dict() == {"low": 24 * 3 * 20, "high": 24 * 3 * 20}

@@ -6,6 +6,7 @@ import pandas as pd
 from studies import verdict_rows
 
 from wcse_lib.sample import uneven
+from wcse_lib.sample.drawing import complete
 from wcse_lib.store import (
     KEY,
     SampleWriter,
@@ -40,6 +41,20 @@ def study_of(name="mixed", n=40, samples=None, budget=None, **more):
     return check_study(data | more, "test")
 
 
+def taught(name="three_draws", **training):
+    """Such a study with a student that is an arm, too, and three training seeds."""
+    training = {"seeds": [4, 9, 2], "amount": {"low": 1, "high": 2}} | training
+    dataset = {"name": "nano", "n_train": 24, "n_held_out": 5, "levels": [1, 2]}
+    return study_of(
+        name,
+        dataset=dataset,
+        students={"wc": {"model": "nano-wc"}},
+        training=training,
+        recipes={"first": {"n_samples": 1}, "equal": {"n_examples": "equal"}},
+        controls={"pooled": True, "wrong": True},
+    )
+
+
 def chance(problem_id: str, model: str) -> float:
     """A problem's made-up success rate: some are never solved."""
     u = int(hashlib.sha256(problem_id.encode()).hexdigest()[:8], 16) / 2**32
@@ -53,7 +68,7 @@ def drawn(run: Run, arm: str, n, author: str | None = None) -> pd.DataFrame:
     have, spec = set(zip(have["problem_id"], have["sample_index"])), run.study.arms[arm]
     with SampleWriter(folder) as writer:
         for row in problems.itertuples():
-            for i in range(n if isinstance(n, int) else n[row.problem_id]):
+            for i in range(n) if isinstance(n, int) else n[row.problem_id]:
                 if (row.problem_id, i) not in have:
                     u = (
                         int(
@@ -82,9 +97,7 @@ def drawn(run: Run, arm: str, n, author: str | None = None) -> pd.DataFrame:
                             "usd": None,
                         }
                     )
-    rows = read_samples(folder)
-    count = n if isinstance(n, int) else rows["problem_id"].map(n)
-    return rows[rows["sample_index"] < count].reset_index(drop=True)
+    return complete(folder, author, problems, n)
 
 
 def fill(run: Run, arms=None) -> None:
@@ -97,7 +110,7 @@ def fill(run: Run, arms=None) -> None:
         elif isinstance(spec, AdaptiveArm):
             rows = uneven.draw_adaptive(run, arm, lambda n: drawn(run, "wc", n, arm))  # noqa: B023
         else:
-            rows = drawn(run, arm, max(run.arm(arm).samples.values()))
+            rows = drawn(run, arm, run.draws(arm).n_in_blocks)
         verdicts = verdict_rows(rows, problems, "auto")
         write_parquet(run.path("03", arm, "verdicts.parquet"), verdicts)
         judgements = judgement_rows(rows, verdicts, problems, "exact")

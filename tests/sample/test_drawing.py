@@ -74,13 +74,14 @@ def test_an_old_failure_is_gone_when_its_sample_is_undone(tmp_path):
     assert set(rows["finish_reason"]) == {"stop"}
 
 
-def test_numbers_of_samples_by_problem(tmp_path):
-    n = {"p0": 1, "p2": 5, "p6": 2}
-    assert drawn(tmp_path, n=n)["problem_id"].value_counts().to_dict() == n
+def test_samples_chosen_by_problem(tmp_path):
+    chosen = {"p0": [0], "p2": [0, 1, 2, 7, 9], "p6": [4, 5]}
+    rows = drawn(tmp_path, n=chosen)
+    assert rows.groupby("problem_id")["sample_index"].apply(list).to_dict() == chosen
     grown = FakeEngine()
-    assert len(drawn(tmp_path, grown, n=n | {"p0": 3, "p1": 1})) == 11
+    assert len(drawn(tmp_path, grown, n=chosen | {"p0": [0, 1, 3], "p1": [0]})) == 11
     assert len(grown.keys) == 3
-    assert len(drawn(tmp_path, n={"p2": 2})) == 2
+    assert len(drawn(tmp_path, n={"p2": [0, 7]})) == 2
 
 
 def test_shards_beside_each_other_make_the_same_rows(tmp_path):

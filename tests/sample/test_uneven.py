@@ -86,7 +86,7 @@ def test_a_killed_adaptive_arm_decides_the_same(mixed, tmp_path):
     def dying(n):
         nonlocal calls
         calls += 1
-        few = {p: k for p, k in list(n.items())[:25]} | {p: 0 for p in list(n)[25:]}
+        few = {p: k for p, k in list(n.items())[:25]} | {p: [] for p in list(n)[25:]}
         drawn(run, "wc", few, "adaptive")
         raise KeyboardInterrupt
 

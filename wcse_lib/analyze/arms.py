@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -36,22 +37,23 @@ def profiles(arms: Arms) -> Iterator[tuple[dict, ArmSamples, pd.DataFrame]]:
 
 
 def quality(arms: Arms) -> Rows:
-    """What each arm's samples at each budget are, in counts and rates."""
+    """What each arm's samples at each budget are, in rates, and in counts of a draw: means, in whole numbers."""
     for facts, samples, profile in profiles(arms):
         total = samples.totals.loc[facts["budget"]]
-        n = int(total["n"])
+        n = total["n"]
         drawn = profile[profile["n_first"] > 0]
         flops_per_sample = total["flops"] / total["n_flops"] if total["n_flops"] else np.nan
         rates = {
-            "coverage": (profile["n_correct"] > 0).mean(),
+            "coverage": profile["coverage"].mean(),
             "pass_at_1": (drawn["n_first_correct"] / drawn["n_first"]).mean(),
             "duplicate_rate": (n - total["n_different"]) / n if n else np.nan,
             "samples_per_problem": samples.run.plan.n_samples(facts["arm"], facts["budget"]),
         }
-        counts = {"n_problems": len(profile), "n_samples": n}
+        counts = {"n_problems": len(profile), "n_samples": round(n)}
         for name in ("n_correct", "n_examples", "n_truncated"):
-            counts[name] = int(total[name])
-        counts["n_unverifiable"] = int(total["n_drawn"]) - n
+            counts[name] = round(total[name])
+        # rounded up: what a note tells of must not vanish
+        counts["n_unverifiable"] = math.ceil(total["n_drawn"] - n)
         if counts["n_unverifiable"]:
             rates |= _quality_bounds(samples, facts["budget"])
         yield facts | rates | counts | {"flops_spent": flops_per_sample * n}
@@ -60,13 +62,12 @@ def quality(arms: Arms) -> Rows:
 def _quality_bounds(samples: ArmSamples, budget: str) -> dict[str, float]:
     """Coverage and pass@1 of a budget's samples if all unverifiable ones were wrong, and if right."""
     of_budget = samples.by_budget[samples.by_budget["budget"] == budget]
-    n_open = of_budget["n_drawn"] - of_budget["n"]
+    n_times = len(samples.levels) * samples.run.plan.n_draws
     first = of_budget[of_budget["n_first_drawn"] > 0]
     n_open_first = first["n_first_drawn"] - first["n_first"]
     rates = {}
-    for name, is_right in zip(BOUNDS, (0, 1)):
-        n_right = of_budget["n_correct"] + is_right * n_open
-        rates[f"coverage_{name}"] = (n_right > 0).sum() / len(samples.levels)
+    for name, is_right, covered in zip(BOUNDS, (0, 1), ("n_covered", "n_coverable")):
+        rates[f"coverage_{name}"] = of_budget[covered].sum() / n_times
         n_right_first = first["n_first_correct"] + is_right * n_open_first
         rates[f"pass_at_1_{name}"] = (n_right_first / first["n_first_drawn"]).mean()
     return rates
@@ -194,8 +195,7 @@ def levels(run: Run, arms: Arms) -> Rows:
     """Coverage at each budget by level of difficulty, where problems have one."""
     for facts, _, profile in profiles(arms):
         for level, problems in profile[profile["level"] != ""].groupby("level"):
-            is_covered = (problems["n_correct"] > 0).astype(float)
-            estimate = intervals.bootstrap(is_covered, seed=run.study.seed)
+            estimate = intervals.bootstrap(problems["coverage"], seed=run.study.seed)
             yield facts | {"level": level, "n_problems": len(problems)} | of_estimate(estimate)
 
 
@@ -270,12 +270,12 @@ def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]
     # an adaptive arm's n was chosen by verdicts: the share is one of its first, fixed samples
     n_first = profile["n_first"]
     known[Quantity.PASS_AT_1] = profile["n_first_correct"] / n_first.clip(lower=1), n_first > 0
-    known[Quantity.COVERAGE] = n_correct > 0, everywhere
-    known[Quantity.SOUND_COVERAGE] = profile["n_sound"] > 0, everywhere & is_sound_known
+    known[Quantity.COVERAGE] = profile["coverage"], everywhere
+    known[Quantity.SOUND_COVERAGE] = profile["sound_coverage"], everywhere & is_sound_known
     known[Quantity.EXAMPLES_PER_PROBLEM] = profile["n_examples"], everywhere
     known[Quantity.FALSE_POSITIVE_RATE] = profile["n_false"], profile["n_judged"]
     known[Quantity.DUPLICATES] = n_correct - profile["n_text"], n_correct
-    known[Quantity.SOLUTIONS] = profile["n_equations"], n_correct > 0
+    known[Quantity.SOLUTIONS] = profile["n_equations"], profile["n_covered"]
     arrays = {}
     for quantity, (numerators, denominators) in known.items():
         if denominators.any():
@@ -355,7 +355,7 @@ def explanation(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
             row = {"quantity": quantity, "unit": _unit(quantity), "n": int(denominators.sum())}
             yield facts | row | of_estimate(estimate)
         total = samples.totals.loc[facts["budget"]]
-        n_examples = int(total["n_examples"])
+        n_examples = round(total["n_examples"])
         yield facts | _count(Quantity.EXAMPLES, n_examples, n_examples)
         yield facts | _count(Quantity.PROBLEMS, total["n_example_problems"], n_examples)
         yield facts | _count(Quantity.REPEATED_EXAMPLES, total["n_repeated_examples"], n_examples)
@@ -368,13 +368,17 @@ def explanation(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
 
 
 def _epochs(run: Run) -> Rows:
-    """How often the main recipe's students saw their examples: the same for all seeds."""
-    main = ("arm", MAIN, run.study.training.seeds[0])
+    """How often the main recipe's students saw their examples: the mean over training seeds."""
+    reports: dict[tuple[str, str, str], list[dict]] = {}
     for student, entry in run.plan.students.items():
-        if (entry.source, entry.recipe, entry.seed) == main:
+        if (entry.source, entry.recipe) == ("arm", MAIN):
             report = read_json(run.path("04", student, "report.json"))
-            facts = {"arm": entry.arm, "budget": entry.budget, "base": entry.base}
-            yield facts | _count(Quantity.EPOCHS, report["epochs"], report["n_examples"])
+            reports.setdefault((entry.arm, entry.budget, entry.base), []).append(report)
+    for (arm, budget, base), of_seeds in reports.items():
+        facts = {"arm": arm, "budget": budget, "base": base}
+        epochs = np.mean([report["epochs"] for report in of_seeds])
+        n_examples = np.mean([report["n_examples"] for report in of_seeds])
+        yield facts | _count(Quantity.EPOCHS, float(epochs), round(n_examples))
 
 
 def _count(quantity: Quantity, count: float, n: int) -> dict:

@@ -49,6 +49,7 @@ def notes(
     found += _overspent(tables)
     found += _lost_samples(tables)
     found += _open_answers(tables)
+    found += _draws(run)
     found += _students(run)
     found += _cut_answers(tables)
     return found
@@ -154,6 +155,21 @@ def _open_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
         )
 
 
+def _draws(run: Run) -> Iterator[str]:
+    """What the training seeds learnt from, and of what the numbers about samples are."""
+    n_seeds, n_draws = len(run.study.training.seeds), run.plan.n_draws
+    if n_draws > 1:
+        yield (
+            f"Each training seed learnt from a draw of its own: every arm's budgets were drawn {n_draws} times. Rates"
+            " of samples are over all draws, and counts of samples and examples are means of a draw."
+        )
+    elif n_seeds > 1 and run.study.students:
+        yield (
+            "All training seeds learnt from the same drawn samples (training.draws: shared): what is said of students"
+            " holds for these training sets, not for the generators."
+        )
+
+
 def _students(run: Run) -> Iterator[str]:
     """What limits the students' training, and what their intervals and p values count."""
     trained = [name for name, entry in run.plan.students.items() if entry.source != "base"]
@@ -203,7 +219,9 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
         )
     if len(study.training.seeds) == 1:
         missing.append(
-            "Each student was trained with one seed: intervals cover the choice of problems, not the luck of training."
+            "Each student was trained with one seed, on one draw of every arm's samples: intervals cover the choice of"
+            " problems, neither the luck of training nor that of the drawn training sets. What is said of students"
+            " holds for these training sets, not for the generators."
         )
     if not study.recipes:
         missing.append(

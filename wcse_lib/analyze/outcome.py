@@ -20,9 +20,12 @@ def forecast_rows(run: Run, arms: dict[str, ArmSamples]) -> pd.DataFrame:
 
 
 def outcomes(run: Run, arms: dict[str, ArmSamples]) -> pd.DataFrame:
-    """What came of every arm and budget, in the metrics that 01 forecasts: arm, budget, metric, outcome."""
+    """What came of every arm and budget, in the metrics that 01 forecasts: arm, budget, metric, outcome.
+
+    Forecasts are of one draw, and outcomes are the mean over draws.
+    """
     rows = []
-    n_problems = run.plan.n_problems["train"]
+    n_times = run.plan.n_problems["train"] * run.plan.n_draws
     sameness = run.study.curation.unique
     if sameness == "none":
         sameness = "text"
@@ -30,12 +33,12 @@ def outcomes(run: Run, arms: dict[str, ArmSamples]) -> pd.DataFrame:
         for budget in samples.budgets:
             drawn = samples.by_budget[samples.by_budget["budget"] == budget]
             metrics = {
-                Outcome.COVERAGE: (drawn["n_correct"] > 0).sum() / n_problems,
-                Outcome.UNIQUE_CORRECT: drawn[f"n_{sameness}"].sum() / n_problems,
+                Outcome.COVERAGE: drawn["n_covered"].sum() / n_times,
+                Outcome.UNIQUE_CORRECT: drawn[f"n_{sameness}"].sum() / n_times,
                 Outcome.EXAMPLES: float(samples.totals.loc[budget, "n_examples"]),
             }
             if samples.first["judge"].notna().any():
-                metrics[Outcome.SOUND_COVERAGE] = (drawn["n_sound"] > 0).sum() / n_problems
+                metrics[Outcome.SOUND_COVERAGE] = drawn["n_sound_covered"].sum() / n_times
             for metric, value in metrics.items():
                 rows.append({"arm": arm, "budget": budget, "metric": metric, "outcome": value})
     return pd.DataFrame(rows)

@@ -48,6 +48,7 @@ class ArmSamples:
     def __init__(self, run: Run, arm: str):
         self.run, self.arm = run, arm
         self.budgets: dict[str, int] = run.arm(arm).samples
+        self._draws = run.draws(arm)
         problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "level"])
         self.problem_ids: list[str] = problems["problem_id"].tolist()  # in the plan's order
         self.levels = problems.set_index("problem_id")["level"].sort_index()
@@ -70,12 +71,14 @@ class ArmSamples:
         return conditions
 
     def _in_pieces(self, sql: str, **tables) -> Iterator[pd.DataFrame]:
-        """A query by problem over the arm's `samples` (judged rows, with `known` and `correct`), piece by piece."""
+        """A query by problem over the arm's `samples` (judged rows, with `draw`, `place`, `known` and `correct`), piece
+        by piece."""
         judged = self.run.path("03", self.arm, "judged.parquet")
         for piece in self._pieces:
             samples = f"""
                 WITH samples AS (
-                    SELECT *, verdict <> 'unverifiable' AS known, verdict = 'correct' AS correct
+                    SELECT *, verdict <> 'unverifiable' AS known, verdict = 'correct' AS correct,
+                        {self._draws.sql}
                     FROM judged WHERE {piece})"""
             yield query(f"{samples} {sql}", judged=judged, **tables)
 
@@ -94,14 +97,16 @@ class ArmSamples:
 
     @cached_property
     def _allotted(self) -> pd.DataFrame:
-        """Columns budget, problem_id, and of a problem's samples, from its first on, how many a budget has (n_allotted)
-        and how many of these it has whatever their verdicts were (n_fixed)."""
+        """Columns budget, draw, problem_id, and of a problem's samples in a draw, from its first on, how many a budget has
+        (n_allotted) and how many of these it has whatever their verdicts were (n_fixed)."""
         path = self.run.path("02", self.arm, "allocation.parquet")
         if path.exists():
             allotted = read_parquet(path).rename(columns={"n": "n_allotted"})
         else:
             budgets = pd.DataFrame(self.budgets.items(), columns=["budget", "n_allotted"])
-            allotted = budgets.merge(self.levels.index.to_frame(index=False), how="cross")
+            draws = pd.DataFrame({"draw": range(self._draws.n)})
+            problems = self.levels.index.to_frame(index=False)
+            allotted = budgets.merge(draws, how="cross").merge(problems, how="cross")
         fixed = allotted["n_allotted"]
         if self.is_adaptive:
             fixed = np.minimum(fixed, allotted["budget"].map(self._n_fixed))
@@ -140,7 +145,7 @@ class ArmSamples:
     @property
     def _is_fixed(self) -> str:
         """The condition of samples that a problem has whatever their verdicts are."""
-        return f"sample_index < {max(self._n_fixed.values())}" if self.is_adaptive else "true"
+        return f"place < {max(self._n_fixed.values())}" if self.is_adaptive else "true"
 
     @cached_property
     def first(self) -> pd.DataFrame:
@@ -182,56 +187,77 @@ class ArmSamples:
 
     @cached_property
     def by_budget(self) -> pd.DataFrame:
-        """The COUNTS by budget and problem; n_different known texts; of the samples that the budget has whatever their
-        verdicts n_first_drawn, the known n_first and n_first_correct; and of the correct samples n_text, n_normalised
-        and n_equations: how many are different, by what counts as the same."""
+        """By budget and problem, what each draw has, added up: the COUNTS; n_different known texts; of the samples that
+        the budget has whatever their verdicts n_first_drawn, the known n_first and n_first_correct; and of the correct
+        samples n_text, n_normalised and n_equations: how many are different, by what counts as the same.
+
+        Of the draws themselves how many cover the problem (n_covered, n_sound_covered), would if unverifiable samples
+        were right (n_coverable), and have unverifiable samples alone (n_unknown).
+        """
         different = """
-            count_if(sample_index < n_fixed) AS n_first_drawn,
-            count_if(known AND sample_index < n_fixed) AS n_first,
-            count_if(correct AND sample_index < n_fixed) AS n_first_correct,
+            count_if(place < n_fixed) AS n_first_drawn,
+            count_if(known AND place < n_fixed) AS n_first,
+            count_if(correct AND place < n_fixed) AS n_first_correct,
             count(DISTINCT same_text) FILTER (known) AS n_different"""
         for kind in metrics.SAMENESS:
             different += f", count(DISTINCT same_{kind}) FILTER (correct) AS n_{kind}"
         sql = f"""
             SELECT budget, problem_id, {COUNTS}, {different}
-            FROM samples JOIN allotted USING (problem_id) LEFT JOIN costs USING (model)
-            WHERE sample_index < n_allotted GROUP BY budget, problem_id"""
-        return self._query(sql, allotted=self._allotted, costs=self._costs)
+            FROM samples JOIN allotted USING (draw, problem_id) LEFT JOIN costs USING (model)
+            WHERE place < n_allotted GROUP BY budget, draw, problem_id"""
+        by_draw = self._query(sql, allotted=self._allotted, costs=self._costs)
+        by_draw = by_draw.assign(
+            n_covered=(by_draw["n_correct"] > 0).astype(int),
+            n_sound_covered=(by_draw["n_sound"] > 0).astype(int),
+            n_coverable=(by_draw["n_correct"] + by_draw["n_drawn"] > by_draw["n"]).astype(int),
+            n_unknown=(by_draw["n"] == 0).astype(int),
+        )
+        sums = by_draw.groupby(["budget", "problem_id"]).sum(numeric_only=True)
+        return sums.reset_index()
 
     @cached_property
     def profiles(self) -> dict[str, pd.DataFrame]:
-        """Of each budget its part of `by_budget` over all problems (index problem_id), with their `level`.
+        """Of each budget its part of `by_budget` over all problems (index problem_id), with their `level`, and with
+        `coverage` and `sound_coverage`: the share of draws that cover the problem.
 
-        A problem to which the budget gives no sample is unsolved; one with unverifiable samples alone is left out.
-        n_examples: of the main recipe.
+        A problem to which the budget gives no sample is unsolved; a draw with unverifiable samples alone is left out.
+        n_examples: of the main recipe, the mean of a draw.
         """
         profiles = {}
         for name in self.budgets:
             drawn = self.by_budget[self.by_budget["budget"] == name].set_index("problem_id")
-            unknown = drawn.index[drawn["n"] == 0]
+            unknown = drawn.index[drawn["n_unknown"] == self._draws.n]
             ids = self.levels.index.difference(unknown)
             counts = drawn.select_dtypes("number").reindex(ids, fill_value=0)
             examples = self._examples.loc[self._examples["budget"] == name]
             n_examples = examples.set_index("problem_id")["n_examples"]
-            counts["n_examples"] = n_examples.reindex(ids, fill_value=0)
-            profiles[name] = counts.assign(level=self.levels)
+            n_draws = self._draws.n - counts["n_unknown"]
+            profiles[name] = counts.assign(
+                level=self.levels,
+                n_examples=n_examples.reindex(ids, fill_value=0),
+                coverage=counts["n_covered"] / n_draws,
+                sound_coverage=counts["n_sound_covered"] / n_draws,
+            )
         return profiles
 
     @cached_property
     def _examples(self) -> pd.DataFrame:
-        """The main recipe's examples by budget and problem: n_examples, n_example_problems (1), n_repeated_examples."""
+        """The main recipe's examples by budget and problem: n_examples, n_example_problems (1 where every draw has
+        one) and n_repeated_examples, all means of a draw."""
         sql = f"""
             SELECT budget, problem_id, count(*) AS n_examples, 1 AS n_example_problems,
                 count(*) - count(DISTINCT same_text) AS n_repeated_examples
             FROM samples JOIN examples USING (author, problem_id, sample_index)
-            WHERE recipe = '{MAIN}' GROUP BY budget, problem_id"""
-        return self._query(sql, examples=self.run.path("03", self.arm, "examples.parquet"))
+            WHERE recipe = '{MAIN}' GROUP BY budget, draw, problem_id"""
+        by_draw = self._query(sql, examples=self.run.path("03", self.arm, "examples.parquet"))
+        means = by_draw.groupby(["budget", "problem_id"]).sum() / self._draws.n
+        return means.reset_index()
 
     @cached_property
     def totals(self) -> pd.DataFrame:
         """Sums over problems, by budget, of `by_budget`, and of the main recipe's examples: n_examples,
-        n_example_problems, n_repeated_examples."""
-        sums = self.by_budget.groupby("budget").sum(numeric_only=True)
+        n_example_problems, n_repeated_examples. All are means of a draw."""
+        sums = self.by_budget.groupby("budget").sum(numeric_only=True) / self._draws.n
         sums = sums.join(self._examples.groupby("budget").sum(numeric_only=True))
         return sums.reindex(list(self.budgets)).fillna(0)
 
@@ -267,19 +293,23 @@ class ArmSamples:
         return Votes(np.concatenate(agreement or [[]]), majority)
 
     def _whole_vote(self, budget_name: str) -> pd.DataFrame:
-        """The vote among all samples of a problem at a budget; problems of equal numbers are counted together."""
+        """The vote among all of a draw's samples of a problem at a budget, the mean over draws; problems of equal
+        numbers are counted together."""
         votes = self._query(
             f"""
-            SELECT problem_id, extracted, correct, count(*) AS n
-            FROM samples JOIN allotted USING (problem_id)
-            WHERE known AND sample_index < n_allotted AND budget = '{budget_name}'
-            GROUP BY ALL ORDER BY problem_id, extracted, correct""",
+            SELECT draw, problem_id, extracted, correct, count(*) AS n
+            FROM samples JOIN allotted USING (draw, problem_id)
+            WHERE known AND place < n_allotted AND budget = '{budget_name}'
+            GROUP BY ALL ORDER BY draw, problem_id, extracted, correct""",
             allotted=self._allotted,
         )
-        n = votes.groupby("problem_id")["n"].transform("sum")
+        votes["size"] = votes.groupby(["draw", "problem_id"])["n"].transform("sum")
         how = self.run.study.verification
-        tables = [majorities(rows, [size], how)[size] for size, rows in votes.groupby(n)]
-        return pd.concat(tables, ignore_index=True)
+        tables = []
+        for (_, size), rows in votes.groupby(["draw", "size"]):
+            table = majorities(rows, [size], how)[size]
+            tables.append(table.assign(problem_id=rows["problem_id"].unique()))
+        return pd.concat(tables).groupby("problem_id").mean()
 
     @cached_property
     def classes(self) -> dict[str, pd.DataFrame]:

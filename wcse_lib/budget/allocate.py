@@ -95,17 +95,27 @@ def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:
 
 
 def decide(
-    spec: Adaptive, totals: Mapping[str, int], n_problems: int, draw: Callable
+    spec: Adaptive, totals: Mapping[str, int], shape: int | tuple[int, int], draw: Callable
 ) -> dict[str, np.ndarray]:
-    """Samples per problem at every budget [problems], each total spent exactly; a larger budget goes on from a smaller.
+    """Samples per problem at every budget, each total spent exactly; a larger budget goes on from a smaller.
 
-    `draw`: takes samples per problem and returns how many of those are correct: from engines, from rows on disk after a
-    kill, or simulated; equal answers give equal decisions.
+    Args: shape: of all counts, [problems] or [draws, problems], where each draw spends every total by itself; draw:
+    takes samples per problem and returns how many of those are correct: from engines, from rows on disk after a kill,
+    or simulated; equal answers give equal decisions.
     """
-    n, out = np.zeros(n_problems, int), {}
+    n, out = np.zeros(shape, int), {}
     for budget, total in sorted(totals.items(), key=lambda item: item[1]):
-        n = np.maximum(n, min(spec.first, total // n_problems))
-        while (c := draw(n)) is not None and n.sum() < total:
-            n = next_counts(spec, n, c, total)
+        n = np.maximum(n, min(spec.first, total // n.shape[-1]))
+        while (c := draw(n)) is not None and (n.sum(axis=-1) < total).any():
+            n = _next_of_draws(spec, n, c, total)
         out[budget] = n
     return out
+
+
+def _next_of_draws(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
+    """The next counts of every draw; one that has spent its total stays as it is."""
+    rows = []
+    for n_of_draw, c_of_draw in zip(np.atleast_2d(n), np.atleast_2d(c)):
+        is_spent = n_of_draw.sum() >= total
+        rows.append(n_of_draw if is_spent else next_counts(spec, n_of_draw, c_of_draw, total))
+    return np.reshape(rows, n.shape)

@@ -25,16 +25,16 @@ AMOUNTS = """
         count(*) FILTER (n_tokens >= 0) AS known_n_tokens,
         sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0) AS n_prompt_tokens,
         count(*) FILTER (n_prompt_tokens >= 0) AS known_n_prompt_tokens,
-        sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0 AND sample_index = 0) AS first_prompts,
+        sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0 AND place = 0) AS first_prompts,
         sum(n_tokens * (n_prompt_tokens + n_tokens / 2.0)) AS positions,
         sum(n_prompt_tokens ** 2 / 2.0) AS prompt_positions,
-        sum(n_prompt_tokens ** 2 / 2.0) FILTER (sample_index = 0) AS first_prompt_positions,
+        sum(n_prompt_tokens ** 2 / 2.0) FILTER (place = 0) AS first_prompt_positions,
         sum(usd) AS usd, count(usd) AS known_usd
-    FROM samples JOIN budgets ON {of_budget} GROUP BY ALL ORDER BY ALL
+    FROM (SELECT *, {draws} FROM samples) JOIN budgets {of_budget} GROUP BY ALL ORDER BY ALL
 """
 EVEN, UNEVEN = (
-    "samples.sample_index < budgets.n_of_budget",
-    "samples.problem_id = budgets.problem_id AND samples.sample_index < budgets.n_of_budget",
+    "ON place < n_of_budget",
+    "USING (draw, problem_id) WHERE place < n_of_budget",
 )
 
 
@@ -68,6 +68,7 @@ def ledger_table(run: Run) -> pd.DataFrame:
     arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the plan's; where it knows no
     length they take the reference arm's mean, which is the matching rule's own assumption and says nothing of that arm
     itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample at its model's mean.
+    Where each training seed has a draw of its own, an arm's amounts at a budget are those of all draws.
     """
     samples = {arm: _samples_of(run, arm) for arm in run.plan.arms}
     entries: list[Entry] = []
@@ -106,14 +107,16 @@ def _samples_of(run: Run, arm: str) -> pd.DataFrame:
     if allocation.exists():
         of_budget = UNEVEN
         budgets = store.query(
-            "SELECT budget, problem_id, n AS n_of_budget FROM allocation", allocation=allocation
+            "SELECT budget, draw, problem_id, n AS n_of_budget FROM allocation",
+            allocation=allocation,
         )
     else:
         of_budget = EVEN
         n = run.arm(arm).samples
         budgets = pd.DataFrame({"budget": n.keys(), "n_of_budget": n.values()})
     samples = store.sample_table(run.path("02", arm))
-    return store.query(AMOUNTS.format(of_budget=of_budget), samples=samples, budgets=budgets)
+    sql = AMOUNTS.format(draws=run.draws(arm).sql, of_budget=of_budget)
+    return store.query(sql, samples=samples, budgets=budgets)
 
 
 def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[Entry]:
@@ -177,11 +180,12 @@ def _planned_prompts(run: Run, arm: str, budget_name: str) -> Amounts:
     if not n_prompt_tokens:
         return Amounts()
     flops: float | None = 0.0
+    n_times = run.plan.n_problems["train"] * run.plan.n_draws
     for part, n_samples in run.plan.shares(arm, budget_name).items():
         facts = run.arm(part)
         per_token = facts.planned_flops_per_token
         if flops is not None and per_token:
-            n_tokens = run.plan.n_problems["train"] * n_samples * facts.prompt_tokens
+            n_tokens = n_times * n_samples * facts.prompt_tokens
             flops += n_tokens * per_token
         else:
             flops = None
@@ -261,7 +265,7 @@ def _seconds(run: Run, arm: str, rows: pd.DataFrame) -> Iterator[Entry]:
         if planned is not None:
             planned = planned + n_samples * each if each else None
     if planned is not None:
-        planned *= run.plan.n_problems["train"]
+        planned *= run.plan.n_problems["train"] * run.plan.n_draws
     amounts = Amounts(seconds=planned), Amounts(seconds=spent)
     yield Entry(arm, "02_generate", "sampling", *amounts, budget=largest)
 

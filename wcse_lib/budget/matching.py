@@ -304,7 +304,8 @@ def _spend(study: Study, known: Mapping, costs: Mapping[str, SampleCost], by: st
 def planned_amounts(
     study: Study, known: Mapping[str, ModelFacts], parts: Mapping[str, float], n_problems: int
 ) -> Amounts:
-    """What so many samples a problem of each arm are planned to cost over all problems, as the budget counts them.
+    """What so many samples a problem of each arm are planned to cost over all problems and draws, as the budget
+    counts them: each draw has the whole budget, and reads its prompts anew.
 
     This is the one place where planned amounts are worked out: 01 writes them into the plan, the ledger and the dry run
     call it with the lengths that they know. A unit is unknown where a length, a size or a price is not known.
@@ -315,7 +316,7 @@ def planned_amounts(
         return Amounts()
     costs = matched_costs(study, known)
     each = [_amounts_of(study, known[arm], costs[arm], n) for arm, n in parts.items()]
-    return sum_of(each).times(n_problems)
+    return sum_of(each).times(n_problems * study.n_draws)
 
 
 def _amounts_of(study: Study, facts: ModelFacts, of_sample: SampleCost, n: float) -> Amounts:

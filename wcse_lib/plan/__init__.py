@@ -2,6 +2,7 @@
 
 from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
+from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.pilot import pilot_study
@@ -47,4 +48,5 @@ __all__ = [
     "students_table",
     "study_from",
     "try_study",
+    "what_draws_cost",
 ]

@@ -137,7 +137,7 @@ def _check_finished(run: Run, name: str, model: str) -> None:
 def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
     arm = run.arm(name)
     rows = read_parquet(run.path("03", name, "judged.parquet"))
-    rows = run.rows_of_budget(rows, name, arm.largest_budget)
+    rows = run.rows_of_budget(rows, name, arm.largest_budget, draw=0)
     rule = run.study.rule_of(name)
     n_first = rule.first if rule else arm.samples[arm.largest_budget]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,10 @@ from wcse_lib.study import (
 SPLITS = ("train", "validation", "held_out")
 EXPECTED = (StudyError, ValueError, OSError, ImportError)  # of what merely is not here
 FETCHED = "not on this machine; fetched from the hub when it runs"
+
+
+class TooFewImported(StudyError):
+    """A file of samples that holds fewer than the training seeds' own draws need."""
 
 
 class Gaps:
@@ -129,6 +133,9 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     elif _can_be_matched(draft):
         try:
             draft.arms, draft.spend = _plan_arms(draft)
+        except TooFewImported as error:
+            gaps.missing.append(str(error))
+            draft.unmatched = "its file holds too few samples"
         except StudyError as error:  # lengths or prices that only a pilot tells
             draft.unmatched = short(error)
     return draft
@@ -172,6 +179,7 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
     plain, spend = match_arms(study, draft.known, n_problems, curves)
     for name, n_in_file in draft.in_file.items():
         if len(n_in_file):
+            _check_own_draws(study, name, plain[name].samples, n_in_file)
             plain[name] = held_arm(study, name, plain[name], n_in_file, draft.known)
     arms: dict[str, PlannedArm] = {}
     for name, arm in study.arms.items():
@@ -184,6 +192,20 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
         else:
             arms[name] = plain[name]
     return arms, spend
+
+
+def _check_own_draws(
+    study: Study, name: str, samples: Mapping[str, int], n_in_file: pd.Series
+) -> None:
+    """An imported arm's file holds as many samples as all draws need. Raises StudyError where it does not."""
+    n_needed = study.n_draws * max(samples.values())
+    n_short = int((n_in_file < n_needed).sum())
+    if study.n_draws > 1 and n_short:
+        raise TooFewImported(
+            f"arms.{name}.path: {n_short} of {len(n_in_file)} training problems have fewer than the {n_needed} samples "
+            f"that {study.n_draws} training seeds need, each with {n_needed // study.n_draws} of its own; import more, "
+            "or set training.draws: shared to let all seeds learn from the same"
+        )
 
 
 def _shares(draft: Draft, arm: MixedArm, spend: Spend) -> dict[str, float]:

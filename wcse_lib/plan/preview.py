@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wcse_lib import budget
-from wcse_lib.budget import planned_amounts, unspent
+from wcse_lib.budget import unspent
+from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
 from wcse_lib.plan.students import packages
@@ -65,7 +66,7 @@ def look_ahead(study: Study, machine: Machine) -> Preview:
     draft = _draft(study, gaps)
     lines = _head(draft)
     arm_lines, sampling = _arms(draft, machine, gaps)
-    student_lines, learning = _students(draft, machine, gaps)
+    student_lines, learning = _students(draft, machine, gaps, sampling)
     judge = study.verification.model_judge
     if judge and judge.engine == "local":
         _size(judge.model, gaps)
@@ -149,11 +150,14 @@ def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[st
     samples = ", ".join(f"{budget_name} {k}" for budget_name, k in arm.samples.items())
     made_of = arm.model if isinstance(arm, PlannedDrawn | PlannedImported) else arm.kind
     text = f"arm       {name} ({made_of}): samples a problem {samples}"
+    if draft.study.n_draws > 1:
+        text += f" in each of {draft.study.n_draws} draws"
     if isinstance(arm, PlannedImported):
         return text, Amounts()
     is_known = "train" in draft.n_problems
     each = "" if is_known else " a problem"
-    most = _most(draft, name, arm)
+    parts = draft.shares(name, arm.largest_budget)
+    most = sampling_at_most(draft.study, draft.known, parts, draft.n_problems.get("train", 1))
     text += f", at most {most.tokens:,.0f} tokens{each}"
     if most.flops:
         text += f", {most.flops:.2g} FLOPs{each}"
@@ -168,24 +172,16 @@ def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[st
     return text, most if is_known else Amounts()
 
 
-def _most(draft: Draft, name: str, arm: PlannedArm) -> Amounts:
-    """What an arm's samples cost when every one has max_tokens tokens and no prompt."""
-    longest = {"tokens_per_sample": float(draft.study.sampling.max_tokens)}
-    terms = draft.study.budget.model_copy(update={"prompt_tokens": "none", "attention": False})
-    study = draft.study.model_copy(update={"budget": terms})
-    known = {
-        part: facts.model_copy(update=longest | {"prompt_tokens": 0.0})
-        for part, facts in draft.known.items()
-    }
-    parts = draft.shares(name, arm.largest_budget)
-    return planned_amounts(study, known, parts, draft.n_problems.get("train", 1))
-
-
 # ---------------------------------------------------------------------- students
 
 
-def _students(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], UpperBounds]:
-    """The students' line, and what training and tests cost at most."""
+def _students(
+    draft: Draft, machine: Machine, gaps: Gaps, sampling: UpperBounds
+) -> tuple[list[str], UpperBounds]:
+    """The students' lines, and what training and tests cost at most.
+
+    Args: sampling: what all draws of the arms' samples cost at most.
+    """
     study = draft.study
     if not study.students:
         return [], UpperBounds()
@@ -195,7 +191,7 @@ def _students(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], Up
     }
     add_students(draft, sizes)
     students = list(draft.students.values())
-    training = sum(_training_flops(study, student) for student in students)
+    training = training_at_most(study, students)
     tests = sum(_test_flops(draft, student) for student in students)
 
     n_trained = sum(student.source != "base" for student in students)
@@ -217,7 +213,10 @@ def _students(draft: Draft, machine: Machine, gaps: Gaps) -> tuple[list[str], Up
             f"; weights and optimiser of the largest known about {gigabytes:.3g} GB, "
             "activations besides"
         )
-    return [text], UpperBounds(training + tests)
+    lines = [text]
+    if draws := draws_sentence(study, sampling.flops, training):
+        lines.append(f"draws     {draws}")
+    return lines, UpperBounds(training + tests)
 
 
 def _size_of_student(draft: Draft, model: str, gaps: Gaps) -> ModelSize:
@@ -229,19 +228,6 @@ def _size_of_student(draft: Draft, model: str, gaps: Gaps) -> ModelSize:
         if facts.model == model and facts.n_parameters and not n_parameters:
             n_parameters = int(facts.n_parameters)
     return ModelSize(n_parameters, n_parameters, n_parameters, 0, 0)
-
-
-def _training_flops(study: Study, student: PlannedStudent) -> float:
-    """At most; epochs depend on how many samples are right, and count nothing."""
-    training = study.training
-    if student.source == "base" or not student.n_parameters or training.mode == "epochs":
-        return 0.0
-    n_tokens = student.amount
-    if training.mode == "steps":
-        n_tokens = student.amount * training.batch_size * training.max_tokens
-    rate = student.learning_rate
-    n_rates = len(rate) if isinstance(rate, list) else 1
-    return n_rates * budget.training_flops(student.n_parameters, n_tokens)
 
 
 def _test_flops(draft: Draft, student: PlannedStudent) -> float:

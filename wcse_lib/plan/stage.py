@@ -12,6 +12,7 @@ from wcse_lib.budget import unspent
 from wcse_lib.plan.advice import advise, crossings
 from wcse_lib.plan.detectable import power_sentences
 from wcse_lib.plan.expected import forecast_table
+from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.identity import refuse_other
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
@@ -164,10 +165,12 @@ def _write_forecasts(draft: Draft, folder: Path) -> None:
 
 
 def limits(run: Run) -> list[str]:
-    """Before anything is drawn: what the study could not show, which arms spend less than their share, and what a
-    person should know of its prompts."""
+    """Before anything is drawn: what the study could not show, what its draws cost, which arms spend less than their
+    share, and what a person should know of its prompts."""
+    draws = what_draws_cost(run)
     return [
         *power_sentences(run),
+        *([draws] if draws else []),
         *unspent(run.plan.arms),
         *prompt_notes(run.plan.prompts),
     ]

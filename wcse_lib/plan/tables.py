@@ -44,8 +44,9 @@ def near_duplicates(run: Run) -> pd.DataFrame:
 
 
 def arms_table(run: Run) -> pd.DataFrame:
-    """One row per arm and budget: samples per problem, the plan's amounts (tokens, FLOPs, USD, seconds; unknown ones
-    empty), and the part of the budget that they use: under 99 % is no match."""
+    """One row per arm and budget: samples per problem in a draw, how many draws, what all of them are planned to
+    take (samples, tokens, FLOPs, USD, seconds; unknown ones empty), and the part of the budget that a draw uses: under
+    99 % is no match."""
     rows, n_problems = [], run.plan.n_problems["train"]
     for name, arm in run.plan.arms.items():
         for budget_name, amounts in arm.planned.items():
@@ -57,7 +58,8 @@ def arms_table(run: Run) -> pd.DataFrame:
                 "budget": budget_name,
                 "model": getattr(arm, "model", " + ".join(parts)),
                 "samples_per_problem": n_samples,
-                "n_samples": round(n_problems * n_samples),
+                "n_draws": run.plan.n_draws,
+                "n_samples": round(n_problems * n_samples * run.plan.n_draws),
             }
             rows.append(row | planned | {"part_of_budget": arm.budget_used[budget_name]})
     table = pd.DataFrame(rows).dropna(axis=1, how="all")

@@ -32,14 +32,16 @@ MEANINGS = {
     "level": "the problem's difficulty, where known",
     "model": "who wrote the text",
     "sample_index": "which of the arm's samples of this problem it was",
+    "draw": "which training seed's students learnt from it: 0 for the first seed's, or for all",
     "sound": "what `judge` says of the reasoning: false where it found it unsound "
     "(`arithmetic` only looks for wrong sums)",
     "judge": "exact, arithmetic (finds wrong sums only), human or model; empty: not judged",
 }
 CHOSEN_BY_DEFAULT = "correct final answers, exact duplicates removed"
-COLUMNS = dict.fromkeys(MEANINGS, "string") | {"sample_index": "int64", "sound": "boolean"}
+NUMBERS = {"sample_index": "int64", "draw": "int64", "sound": "boolean"}
+COLUMNS = dict.fromkeys(MEANINGS, "string") | NUMBERS
 ROWS = """
-    SELECT problem_id, question, examples.text, answer, extracted, level, model, sample_index, sound, judge,
+    SELECT problem_id, question, examples.text, answer, extracted, level, model, sample_index, {draws}, sound, judge,
            engine, verifier
     FROM examples
     JOIN chosen USING (budget, recipe)
@@ -104,7 +106,7 @@ def _write_rows(run: Run, arm: str, group, out: Path) -> Published:
         for table in ("examples", "verdicts", "judgements")
     }
     pieces = query_pieces(
-        ROWS,
+        ROWS.format(draws=run.draws(arm).sql),
         chosen=pd.DataFrame({"budget": [group.budget], "recipe": [group.recipe]}),
         problems=run.path("01", "train.parquet"),
         samples=sample_table(run.path("02", arm)),
@@ -158,13 +160,14 @@ def _facts(run: Run, arm: str, published: Published) -> dict[str, str]:
     sampling = study.sampling.model_dump(exclude={"max_failed_share"}) | own
     imported = "import" in published.engine
     n_examples, n_problems = published.problems["n"].sum(), len(published.problems)
-    n_samples = run.arm(arm).samples[budget]
+    n_samples, n_draws = run.arm(arm).samples[budget], run.plan.n_draws
+    draws = f" in each of {n_draws} draws" if n_draws > 1 else ""
     matched = f"matched by {study.budget.match} to arm {study.budget.reference}"
     dataset = study.dataset.model_dump(exclude_defaults=True)
     return {
         "Examples": f"{n_examples:,} for {n_problems:,} problems",
         "Written by": ", ".join(without_paths(published.model, run.folder)),
-        "Budget": f"{budget}: {n_samples:g} samples a problem, {matched}",
+        "Budget": f"{budget}: {n_samples:g} samples a problem{draws}, {matched}",
         "Chosen by": f"recipe {recipe}: {choice or CHOSEN_BY_DEFAULT}",
         "Final answers checked by": ", ".join(published.verifier),
         "Reasoning": _unsound(published),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def draw(
     folder: Path,
     author: str,
     problems: pd.DataFrame,
-    n: int | Mapping[str, int],
+    n: int | Mapping[str, Collection[int]],
     source: Opened,
     *,
     prompt: Prompt,
@@ -113,10 +113,10 @@ def draw(
 ) -> pd.DataFrame:
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
-    Args: problems: `problem_id`, `question`; n: samples per problem, one number or by problem_id; decoding: the
-    prompt's own stops are added to its; seed: the study's; model: as named in the study, with a mark of its
-    `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th on,
-    beside other processes, and returns nothing.
+    Args: problems: `problem_id`, `question`; n: samples of every problem, or by problem_id the indices of its samples;
+    decoding: the prompt's own stops are added to its; seed: the study's; model: as named in the study, with a mark of
+    its `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th
+    on, beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason; a failure that another call would
     not mend (a content filter's) is not drawn again.
@@ -136,7 +136,7 @@ def draw(
         claim_questions(folder, problems)
 
         mine = problems.iloc[shard[0] :: shard[1]] if shard else problems
-        wanted = counts(mine, n)
+        wanted = indices(mine, n)
         missing = _missing(folder, wanted, draws_failed=shard is None)
         requests = _requests(author, mine, missing, source.tokenizer, prompt, seed, model)
 
@@ -144,7 +144,7 @@ def draw(
         seconds = FLUSH_SECONDS_ENDPOINT if source.engine_name == "openai" else FLUSH_SECONDS
         seeds = {request.key: request.seed for request in requests}
         with SampleWriter(folder, every_seconds=seconds, shard=shard_name) as writer:
-            total = sum(wanted.values())
+            total = sum(map(len, wanted.values()))
             for output in _drawn(source.engine, requests, decoding, author, total):
                 row = row_of(output, seeds[output.key], source.engine_name, model, digest)
                 writer.add(row, output.is_kept)
@@ -153,21 +153,25 @@ def draw(
         return complete(folder, author, problems, n)
 
 
-def counts(problems: pd.DataFrame, n: int | Mapping[str, int]) -> dict[str, int]:
-    """Samples wanted of each problem."""
+def indices(
+    problems: pd.DataFrame, n: int | Mapping[str, Collection[int]]
+) -> dict[str, Collection[int]]:
+    """The sample indices wanted of each problem."""
     if isinstance(n, int):
-        return {problem_id: n for problem_id in problems["problem_id"]}
-    return {problem_id: int(n.get(problem_id, 0)) for problem_id in problems["problem_id"]}
+        return {problem_id: range(n) for problem_id in problems["problem_id"]}
+    return {problem_id: n.get(problem_id, ()) for problem_id in problems["problem_id"]}
 
 
-def _missing(folder: Path, wanted: Mapping[str, int], draws_failed: bool) -> dict[str, list[int]]:
+def _missing(
+    folder: Path, wanted: Mapping[str, Collection[int]], draws_failed: bool
+) -> dict[str, list[int]]:
     """Sample indices of every problem that the folder does not hold; failed samples are missing, too, but not for a
     shard: their file is the whole folder's."""
     rows = read_samples(folder, KEY, with_failed=not draws_failed)
     held = set(zip(rows["problem_id"], rows["sample_index"]))
     missing = {}
-    for problem_id, n_wanted in wanted.items():
-        missing[problem_id] = [i for i in range(n_wanted) if (problem_id, i) not in held]
+    for problem_id, own in wanted.items():
+        missing[problem_id] = [i for i in own if (problem_id, i) not in held]
     return missing
 
 
@@ -254,18 +258,19 @@ def row_of(output: Output, seed: int, engine_name: str, model: str, digest: str)
 
 
 def complete(
-    folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, int]
+    folder: Path, author: str, problems: pd.DataFrame, n: int | Mapping[str, Collection[int]]
 ) -> pd.DataFrame:
-    """The rows `(author, problem, 0…n-1)` of a folder. Raises StudyError naming the first that is missing."""
-    wanted = counts(problems, n)
+    """The wanted rows of a folder (`n` as in `draw`). Raises StudyError naming the first that is missing."""
+    wanted = indices(problems, n)
     rows = read_samples(folder)
-    is_wanted = rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)
+    keys = zip(rows["problem_id"], rows["sample_index"])
+    is_wanted = [sample_index in wanted.get(problem_id, ()) for problem_id, sample_index in keys]
     rows = rows[is_wanted].reset_index(drop=True)
-    n_missing = sum(wanted.values()) - len(rows)
+    n_missing = sum(map(len, wanted.values())) - len(rows)
     if n_missing:
         held = set(zip(rows["problem_id"], rows["sample_index"]))
-        for problem_id, n_wanted in wanted.items():
-            for sample_index in range(n_wanted):
+        for problem_id, own in wanted.items():
+            for sample_index in own:
                 if (problem_id, sample_index) not in held:
                     raise StudyError(
                         f"{folder}: {n_missing} samples of {author} are missing, the first "

@@ -7,7 +7,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -57,10 +57,10 @@ def generate(
         return draw_mix(run, arm)
     if rule:
 
-        def draw_first(n: dict[str, int]) -> pd.DataFrame:
-            return draw_arm(run, rule.of, machine, n, author=arm)
+        def draw_chosen(indices: Mapping[str, Collection[int]]) -> pd.DataFrame:
+            return draw_arm(run, rule.of, machine, indices, author=arm)
 
-        return draw_adaptive(run, arm, draw_first, machine.checkers)
+        return draw_adaptive(run, arm, draw_chosen, machine.checkers)
     if isinstance(spec, ImportedArm):
         return _import_arm(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
@@ -70,13 +70,14 @@ def draw_arm(
     run: Run,
     arm: str,
     machine: Machine,
-    n: int | Mapping[str, int],
+    n: int | Mapping[str, Collection[int]],
     author: str | None = None,
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Draw samples from an arm's model, as `author` (or the arm), into the author's folder.
 
-    Args: n: samples a problem, one number or by problem_id. Returns all rows of these keys; see `drawing.draw`.
+    Args: n: samples of every problem, or by problem_id their indices. Returns all rows of these keys; see
+    `drawing.draw`.
     """
     spec, author = run.study.arms[arm], author or arm
     folder = run.path("02", author)
@@ -145,6 +146,7 @@ def _read_times(folder: Path) -> dict:
 def _import_arm(run: Run, arm: str) -> pd.DataFrame:
     folder, n, match = run.path("02", arm), n_samples(run, arm), run.study.budget.match
     problems = read_parquet(run.path("01", "train.parquet"))
+    # a file that holds too few for draws of their own was refused by 01
     n_bought = max(run.arm(arm).bought.values(), default=n)
     import_samples(folder, arm, run.study.arms[arm], problems, n, n_bought)
     rows = read_samples(folder)
@@ -160,8 +162,8 @@ def _import_arm(run: Run, arm: str) -> pd.DataFrame:
 
 
 def n_samples(run: Run, arm: str) -> int:
-    """The most samples per problem that any of the arm's budgets asks for."""
-    return max(run.arm(arm).samples.values())
+    """The samples per problem that the arm's largest budget asks for, in all draws."""
+    return run.draws(arm).n_in_blocks
 
 
 def first_prompt(run: Run, arm: str) -> str:

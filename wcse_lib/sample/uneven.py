@@ -34,23 +34,39 @@ def draw_mix(run: Run, arm: str) -> pd.DataFrame:
     shares, folder = run.arm(arm).parts, run.path("02", arm)
     problem_ids = _train_problems(run)["problem_id"].tolist()
     counts = mix_counts(shares, problem_ids, run.study.seed)
-    samples = {part: read_samples(run.path("02", part)) for part in counts["part"].unique()}
-    rows = mix_rows(arm, counts, samples)
-    _check_parts(run, arm, counts, rows)
+    samples = {part: _with_draw(run, part) for part in counts["part"].unique()}
+    drawn, allotted = [], []
+    for draw in range(run.plan.n_draws):
+        of_draw = {part: rows[rows["draw"] == draw] for part, rows in samples.items()}
+        rows = mix_rows(arm, counts, of_draw)
+        _check_parts(run, arm, counts, rows)
+        n_new = rows.groupby(["problem_id", "budget"]).size().unstack(fill_value=0)
+        n_new = n_new.reindex(index=problem_ids, columns=list(shares), fill_value=0)
+        allotted.append(n_new.cumsum(axis=1))
+        drawn.append(rows)
+    rows = pd.concat(drawn)
+    rows["sample_index"] = run.draws(arm).index(rows["draw"], rows["sample_index"])
+    rows = rows.sort_values(PROBLEM_KEY, ignore_index=True)
 
     for old in parts(folder):  # copies cost nothing: they are always written whole
         old.unlink()
     _write(folder, rows)
-    n_new = rows.groupby(["problem_id", "budget"]).size().unstack(fill_value=0)
-    n_new = n_new.reindex(index=problem_ids, columns=list(shares), fill_value=0)
-    _write_allocation(folder, problem_ids, n_new.cumsum(axis=1))
-    return rows.drop(columns=["part", "budget"])
+    by_budget = {budget: [n_new[budget] for n_new in allotted] for budget in shares}
+    _write_allocation(folder, problem_ids, by_budget)
+    return rows.drop(columns=["part", "budget", "draw"])
+
+
+def _with_draw(run: Run, part: str) -> pd.DataFrame:
+    """A part's samples with their `draw`, and as `sample_index` their place in it."""
+    rows, draws = read_samples(run.path("02", part)), run.draws(part)
+    place = draws.place(rows["sample_index"])
+    return rows.assign(draw=draws.of(rows["sample_index"]), sample_index=place)
 
 
 def mix_rows(
     author: str, counts: pd.DataFrame, samples: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
-    """A mix's sample rows: its parts' own first samples, numbered anew so that a small budget's come first.
+    """A mix's sample rows of one draw: its parts' own first samples, numbered anew so that a small budget's come first.
 
     Args: counts: as `mix_counts` gives it, budgets from small to large; samples: by part its rows. Adds `part` and
     `budget`, the smallest that a row belongs to. What a part does not hold is left out.
@@ -87,21 +103,23 @@ def _check_parts(run: Run, arm: str, counts: pd.DataFrame, rows: pd.DataFrame) -
 
 
 def draw_adaptive(
-    run: Run, arm: str, draw: Callable[[dict[str, int]], pd.DataFrame], workers: int = 1
+    run: Run, arm: str, draw: Callable[[dict[str, list[int]]], pd.DataFrame], workers: int = 1
 ) -> pd.DataFrame:
     """Draw the samples of an adaptive arm, or of an adaptive pilot's, round by round and write its allocation; returns
     its rows.
 
-    `draw`: makes the first n samples of every problem stand in this arm's folder and returns their rows; not called
-    where all are there. What the arm `of` has drawn is copied, not drawn again, and charged to this arm all the same.
-    Every round is decided from the verdicts of the rows before it, so a resumed run decides as an undisturbed one.
+    `draw`: makes the samples of these indices, by problem, stand in this arm's folder and returns their rows; not
+    called where all are there. What the arm `of` has drawn is copied, not drawn again, and charged to this arm all the
+    same. Each draw spends the budget by itself. Every round is decided from the verdicts of the rows before it, so a
+    resumed run decides as an undisturbed one.
     """
     study = run.study
     with verifier(study.prompt.answer_style, workers, study.verification) as verify:
         rounds = _Rounds(run, arm, draw, verify)
         n_problems = len(rounds.problem_ids)
         totals = {name: n * n_problems for name, n in run.arm(arm).samples.items()}
-        allocation = decide(study.rule_of(arm), totals, n_problems, rounds.n_correct)
+        shape = run.plan.n_draws, n_problems
+        allocation = decide(study.rule_of(arm), totals, shape, rounds.n_correct)
     _write_allocation(rounds.folder, rounds.problem_ids, allocation)
     return rounds.rows
 
@@ -113,6 +131,7 @@ class _Rounds:
         self.arm, self.folder = arm, run.path("02", arm)
         self.problems = _train_problems(run)
         self.problem_ids = self.problems["problem_id"].tolist()
+        self.draws = run.draws(arm)
         self.samples_to_copy = read_samples(
             run.path("02", run.study.rule_of(arm).of), with_failed=False
         )
@@ -122,12 +141,11 @@ class _Rounds:
         self.is_correct = pd.Series(dtype=bool)  # by problem and sample_index
 
     def n_correct(self, n: np.ndarray) -> np.ndarray:
-        """Correct ones [problems] among the first n [problems] samples, which are copied or drawn first."""
-        wanted = dict(zip(self.problem_ids, n.tolist()))
-        self._copy(wanted)
-        self.rows = _first(read_samples(self.folder, with_failed=False), wanted)
+        """Correct ones among the first n samples (both [draws, problems]), which are copied or drawn first."""
+        self._copy(n)
+        self.rows = self._first(read_samples(self.folder, with_failed=False), n)
         if len(self.rows) != n.sum():
-            self.rows = self.draw(wanted)
+            self.rows = self.draw(self._indices(n))
 
         # Only what came in this round is verified.
         new = self.rows[~_keys(self.rows).isin(self.is_correct.index)]
@@ -135,12 +153,37 @@ class _Rounds:
         verdicts = self.verify(said, self.problems).set_index(PROBLEM_KEY)["verdict"]
         known = [self.is_correct] if len(self.is_correct) else []
         self.is_correct = pd.concat([*known, verdicts == "correct"])
-        by_problem = self.is_correct.loc[_keys(self.rows)].groupby(level=0).sum()
-        return by_problem.reindex(self.problem_ids, fill_value=0).to_numpy(int)
+        correct = self.is_correct.loc[_keys(self.rows)]
+        correct = correct[correct].index.to_frame(index=False)
+        counts = np.zeros_like(n)
+        np.add.at(counts, self._at(correct), 1)
+        return counts
 
-    def _copy(self, wanted: Mapping[str, int]) -> None:
+    def _at(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Where rows stand in counts [draws, problems]."""
+        of_draw = self.draws.of(rows["sample_index"].to_numpy(int))
+        return of_draw, pd.Index(self.problem_ids).get_indexer(rows["problem_id"])
+
+    def _first(self, rows: pd.DataFrame, n: np.ndarray) -> pd.DataFrame:
+        """The first n [draws, problems] samples of the study's problems."""
+        rows = rows[rows["problem_id"].isin(self.problem_ids)]
+        place = self.draws.place(rows["sample_index"].to_numpy(int))
+        # a folder that an earlier plan filled may hold draws that this one has not
+        return rows[place < n[self._at(rows)]]
+
+    def _indices(self, n: np.ndarray) -> dict[str, list[int]]:
+        """The sample indices of every problem's first n [draws, problems] samples."""
+        wanted = {}
+        for problem_id, n_by_draw in zip(self.problem_ids, n.T.tolist()):
+            own: list[int] = []
+            for draw, n_of_draw in enumerate(n_by_draw):
+                own += [self.draws.index(draw, place) for place in range(n_of_draw)]
+            wanted[problem_id] = sorted(own)
+        return wanted
+
+    def _copy(self, n: np.ndarray) -> None:
         held = _keys(read_samples(self.folder, KEY))
-        copies = _first(self.samples_to_copy, wanted)
+        copies = self._first(self.samples_to_copy, n)
         copies = copies[~_keys(copies).isin(held)]
         if len(copies):
             _write(self.folder, copies.assign(author=self.arm))
@@ -154,11 +197,6 @@ def _keys(rows: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(rows[PROBLEM_KEY])
 
 
-def _first(rows: pd.DataFrame, wanted: Mapping[str, int]) -> pd.DataFrame:
-    """Each problem's first samples."""
-    return rows[rows["sample_index"] < rows["problem_id"].map(wanted).fillna(0)]
-
-
 def _write(folder: Path, rows: pd.DataFrame) -> None:
     with SampleWriter(folder) as writer:
         for row in rows[list(SAMPLE_COLUMNS)].to_dict("records"):
@@ -168,9 +206,10 @@ def _write(folder: Path, rows: pd.DataFrame) -> None:
 
 
 def _write_allocation(folder: Path, problem_ids: list[str], counts: Mapping) -> None:
-    """`allocation.parquet`: budget, problem_id, n. Args: counts: {budget: samples [problems]}."""
+    """`allocation.parquet`: budget, draw, problem_id, n. Args: counts: {budget: samples [draws, problems]}."""
     frames = []
-    for budget, n in counts.items():
-        frame = pd.DataFrame({"budget": budget, "problem_id": problem_ids, "n": np.asarray(n)})
-        frames.append(frame)
+    for budget, by_draw in counts.items():
+        for draw, n in enumerate(by_draw):
+            columns = {"budget": budget, "draw": draw, "problem_id": problem_ids}
+            frames.append(pd.DataFrame(columns | {"n": np.asarray(n)}))
     write_parquet(folder / "allocation.parquet", pd.concat(frames, ignore_index=True))

@@ -15,6 +15,7 @@ from wcse_lib.study.arms import (
     SampleColumns,
 )
 from wcse_lib.study.dataset import ANY_OF, Columns, Dataset, Held
+from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import ENGINES, Endpoint, Machine
@@ -81,6 +82,7 @@ __all__ = [
     "Curation",
     "Dataset",
     "DrawnArm",
+    "Draws",
     "ENGINES",
     "Endpoint",
     "Evaluation",

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_parquet
+from wcse_lib.study.draws import Draws
 from wcse_lib.study.paths import resolve
 from wcse_lib.study.plan import PlannedArm, PlannedStudent, read_plan
 
@@ -69,18 +70,33 @@ class Run:
             .astype(object)
         )
 
-    def rows_of_budget(self, rows: pd.DataFrame, arm: str, budget: str) -> pd.DataFrame:
-        """Those of an arm's rows (KEY columns and more) that belong to a budget.
+    def draws(self, arm: str) -> Draws:
+        return self.plan.draws(arm)
 
-        A problem's first n samples: the same n for all problems, or where the arm spends unevenly (mix, adaptive) what
-        `02_generate/<arm>/allocation.parquet` (budget, problem_id, n) gives each.
+    def rows_of_budget(
+        self, rows: pd.DataFrame, arm: str, budget: str, draw: int | None = None
+    ) -> pd.DataFrame:
+        """Those of an arm's rows (KEY columns and more) that belong to a budget, in one draw or in all of them.
+
+        A problem's first n samples in a draw: the same n for all problems, or where the arm spends unevenly (mix,
+        adaptive) what `02_generate/<arm>/allocation.parquet` (budget, draw, problem_id, n) gives each.
         """
         n, path = self.arm(arm).samples[budget], self.path("02", arm, "allocation.parquet")
+        draws = self.draws(arm)
+        own_draw = draws.of(rows["sample_index"])
         if path.exists():
             table = read_parquet(path)
-            table = table[table["budget"] == budget].set_index("problem_id")["n"]
-            n = rows["problem_id"].map(table).fillna(0)
-        return rows[rows["sample_index"] < n]
+            table = table[table["budget"] == budget].set_index(["draw", "problem_id"])["n"]
+            at = pd.MultiIndex.from_arrays([own_draw, rows["problem_id"]])
+            n = table.reindex(at, fill_value=0).to_numpy()
+        is_chosen = draws.place(rows["sample_index"]) < n
+        if draw is not None:
+            is_chosen &= own_draw == draw
+        return rows[is_chosen]
+
+    def draw_of(self, student: str) -> int:
+        """The draw that a trained student learns from."""
+        return self.study.draw_of(self.student(student).seed)
 
     def arm(self, name: str) -> PlannedArm:
         return self._named("arms", name)

@@ -172,6 +172,16 @@ class Study(Strict):
         return self
 
     @property
+    def n_draws(self) -> int:
+        """How many times every arm's budgets are drawn: once for each training seed, or once for all."""
+        is_own = self.students and self.training.draws == "own"
+        return len(self.training.seeds) if is_own else 1
+
+    def draw_of(self, seed: int) -> int:
+        """The draw that a training seed's students learn from."""
+        return self.training.seeds.index(seed) if self.n_draws > 1 else 0
+
+    @property
     def order(self) -> list[str]:
         """The arms as they have to be drawn: those that draw from others come after these."""
         return sorted(self.arms, key=lambda name: name not in self.plain_arms)

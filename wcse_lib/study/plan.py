@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wcse_lib.store import StudyError, read_json
 from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.arms import Adaptive
+from wcse_lib.study.draws import Draws
 from wcse_lib.study.params import Study
 
 MAIN = "main"  # the recipe that is study.curation
@@ -50,10 +51,10 @@ class Price(Record):
 class PlannedArm(Record):
     """What every kind of arm has in the plan."""
 
-    samples: dict[str, int]  # whole samples of a problem, at each budget
+    samples: dict[str, int]  # whole samples of a problem in a draw, at each budget
     exchange_ratio: float  # samples for one of the reference arm's
     budget_used: dict[str, float]  # share of each budget that the samples use
-    # of all training problems, at each budget, as the budget counts them
+    # of all training problems and draws, at each budget, as the budget counts them
     planned: dict[str, Amounts]
     # 2·P, P as the budget counts it; None where no size is known
     planned_flops_per_token: float | None
@@ -196,6 +197,16 @@ class Plan(Record):
     pilot_correlation: float | None = None
     forecast: list[str] | None = None  # what the pilot lets expect, in sentences
     crossings: list[Crossing] | None = None
+
+    @property
+    def n_draws(self) -> int:
+        """How many times every arm's budgets are drawn; see `Study.n_draws`."""
+        return self.study.n_draws
+
+    def draws(self, arm: str) -> Draws:
+        """How an arm's sample indices are shared out to draws."""
+        samples = self.arms[arm].samples
+        return Draws(self.n_draws, max(samples.values()))
 
     def parts(self, arm: str) -> list[str]:
         """The arms that a mix or an adaptive arm draws from; none of any other arm."""

@@ -179,6 +179,9 @@ class Training(Strict):
     report_to: list[str] = []  # trackio, wandb, mlflow, tensorboard: whatever is installed
     # a student is trained once with each
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    # what the seeds' students learn from: own, a draw of every arm's samples for each seed; shared,
+    # one for all, which says nothing of the luck of the drawn training set
+    draws: Literal["own", "shared"] = "own"
     # how often the answer may be looked at while seeds are added: p values are multiplied by it, and later looks show
     # nothing new
     looks: Count = 1

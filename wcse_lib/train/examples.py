@@ -26,9 +26,9 @@ def examples_of(run: Run, student: str) -> Iterator[pd.DataFrame]:
     """Pieces of a student's examples: KEY, `text`, and `is_cut`, whether left out to make arms' counts equal.
 
     They are an arm's by its recipe, the same with answers permuted between problems (planted), those of all plain arms
-    (pooled), reference solutions, or wrong samples of the student's own model, each at the student's budget. Which are
-    cut depends on keys and the study's seed alone, and what is permuted on the student's seed too. Raises StudyError
-    when none are left.
+    (pooled), reference solutions, or wrong samples of the student's own model, each at the student's budget and of the
+    draw of its training seed. Which are cut depends on keys and the study's seed alone, and what is permuted on the
+    student's seed too. Raises StudyError when none are left.
     """
     one = run.student(student)
     pieces_of = {
@@ -39,7 +39,7 @@ def examples_of(run: Run, student: str) -> Iterator[pd.DataFrame]:
         "wrong": _wrong,
     }
     n_left = 0
-    for piece in pieces_of[one.source](run, one):
+    for piece in pieces_of[one.source](run, one, run.draw_of(student)):
         if "is_cut" not in piece:
             piece = piece.assign(is_cut=False)
         n_left += len(piece) - int(piece["is_cut"].sum())
@@ -50,34 +50,34 @@ def examples_of(run: Run, student: str) -> Iterator[pd.DataFrame]:
         )
 
 
-def _references(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+def _references(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "reference"])
     solved = problems[problems["reference"] != ""].rename(columns={"reference": "text"})
     yield solved.assign(author="reference", sample_index=0)
 
 
-def _wrong(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+def _wrong(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     """Incorrect samples that do give an answer."""
     path = run.path("03", student.arm, "verdicts.parquet")
     for samples in iter_samples(run.path("02", student.arm), COLUMNS):
         filters = [*problem_range_filter(samples), ("verdict", "==", "incorrect")]
         verdicts = read_parquet(path, [*KEY, "extracted"], filters)
         answered = verdicts.dropna(subset="extracted")
-        chosen = run.rows_of_budget(answered, student.arm, student.budget)
+        chosen = run.rows_of_budget(answered, student.arm, student.budget, draw)
         yield samples.merge(chosen[KEY], on=KEY)
 
 
-def _pooled(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+def _pooled(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     for arm in run.plan.plain_arms():
-        yield from _examples(run, arm, student.budget, MAIN)
+        yield from _examples(run, arm, student.budget, MAIN, draw)
 
 
-def _planted(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
+def _planted(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     """An arm's examples, of which the share `controls.planted` have texts that were written for other problems.
 
     As many as the arm's, and every text once, so that only their match with the problems is worse.
     """
-    keys = pd.concat(_arms(run, student, KEY), ignore_index=True)
+    keys = pd.concat(_arms(run, student, draw, KEY), ignore_index=True)
     if "is_cut" in keys:
         keys = keys[~keys["is_cut"]]
     keys = keys[KEY].sort_values(KEY, ignore_index=True)
@@ -105,10 +105,10 @@ def _planted(run: Run, student: PlannedStudent) -> Iterator[pd.DataFrame]:
 
 
 def _arms(
-    run: Run, student: PlannedStudent, columns: list[str] = COLUMNS
+    run: Run, student: PlannedStudent, draw: int, columns: list[str] = COLUMNS
 ) -> Iterator[pd.DataFrame]:
     """An arm's examples; where their number is to be "equal", all after the first n by rank are cut."""
-    at = (student.arm, student.budget, student.recipe)
+    at = (student.arm, student.budget, student.recipe, draw)
     study = run.study
     recipe = study.curation if student.recipe == MAIN else study.recipes[student.recipe]
     if recipe.n_examples != "equal":
@@ -132,10 +132,10 @@ def _peers(run: Run, student: PlannedStudent) -> set[str]:
     return peers
 
 
-def _places(run: Run, arm: str, budget: str, recipe: str) -> np.ndarray:
+def _places(run: Run, arm: str, budget: str, recipe: str, draw: int) -> np.ndarray:
     """The place of each example, (n,), in the study's one random order of keys."""
     ranks = []
-    for keys in _examples(run, arm, budget, recipe, KEY):
+    for keys in _examples(run, arm, budget, recipe, draw, KEY):
         found = [rank(run.study.seed, *key) for key in keys[KEY].itertuples(index=False)]
         ranks.append(np.array(found, dtype=np.int64))
     order = np.concatenate(ranks).argsort(kind="stable")
@@ -144,14 +144,16 @@ def _places(run: Run, arm: str, budget: str, recipe: str) -> np.ndarray:
     return places
 
 
-def _n_examples(run: Run, arm: str, budget: str, recipe: str) -> int:
-    return sum(len(piece) for piece in _examples(run, arm, budget, recipe, ["sample_index"]))
+def _n_examples(run: Run, arm: str, budget: str, recipe: str, draw: int) -> int:
+    pieces = _examples(run, arm, budget, recipe, draw, ["sample_index"])
+    return sum(map(len, pieces))
 
 
 def _examples(
-    run: Run, arm: str, budget: str, recipe: str, columns: list[str] = COLUMNS
+    run: Run, arm: str, budget: str, recipe: str, draw: int, columns: list[str] = COLUMNS
 ) -> Iterator[pd.DataFrame]:
     path = run.path("03", arm, "examples.parquet")
     for piece in read_pieces(path, [*columns, "budget", "recipe"]):
-        chosen = (piece["budget"] == budget) & (piece["recipe"] == recipe)
-        yield piece[chosen]
+        is_chosen = (piece["budget"] == budget) & (piece["recipe"] == recipe)
+        is_of_draw = run.draws(arm).of(piece["sample_index"]) == draw
+        yield piece[is_chosen & is_of_draw]

@@ -55,7 +55,8 @@ def select(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split samples into examples and dropped rows; what is chosen depends on the keys and the seed, not on the order.
 
-    Args: rows: judged rows (JUDGED) of whole problems; several authors are one pool. choice: its numbers, in this order
+    Args: rows: judged rows (JUDGED) of whole problems, with `place` among the draw's samples where that is not
+    `sample_index`; several authors are one pool. choice: its numbers, in this order
       n_samples: only each problem's first n samples;
       n_problems: only the first n problems, in a random order that a larger n extends and that is the same for arms
         with the same seed and problems;
@@ -144,7 +145,7 @@ def _reasons(
     """Why rows are dropped that their own problem's rows and the last problem's rank rule out; which are right."""
     reason = pd.Series("", index=rows.index, dtype=object)
     if choice.n_samples is not None:
-        beyond = rows["sample_index"] >= choice.n_samples
+        beyond = rows.get("place", rows["sample_index"]) >= choice.n_samples
         _drop(reason, beyond, Drop.BEYOND_SAMPLES.format(choice.n_samples))
     if last_problem < math.inf:
         ranks = {problem_id: rank(seed, problem_id) for problem_id in rows["problem_id"].unique()}

@@ -27,18 +27,20 @@ from wcse_lib.verify.curate import (
 from wcse_lib.verify.samples import planned_samples, whole_problems
 
 CHOSEN = KEY_COLUMNS | {"budget": "string", "recipe": "string"}
+At = tuple[str, str, int]  # budget, recipe and draw: what a student learns from
 
 
 def write_examples(run: Run, arm: str) -> pd.DataFrame:
     """Write `examples`, `dropped` and `flow` of an arm from its judged rows, and return the flow.
 
-    Flow: one row per budget, recipe, step (samples, dropped, examples) and `reason`, with `n` rows.
+    Each draw is chosen from by itself, as the data of other training seeds. Flow: one row per budget, recipe, step
+    (samples, dropped, examples) and `reason`, with `n` rows of all draws.
     Raises StudyError when a recipe asks for more examples than there are.
     """
     folder, seed = run.path("03", arm), run.study.seed
     choices = _choices(run, arm)
     cutoffs = {at: _cutoffs(run, arm, at, choice) for at, choice in choices.items()}
-    reasons = {at: Counter() for at in choices}
+    reasons = {at[:2]: Counter() for at in choices}
     with (
         parquet_writer(folder / "dropped.parquet", CHOSEN | {"reason": "string"}) as add_dropped,
         parquet_writer(folder / "examples.parquet", CHOSEN | {"text": "string"}) as add_examples,
@@ -46,11 +48,11 @@ def write_examples(run: Run, arm: str) -> pd.DataFrame:
         for samples in planned_samples(run, arm, []):
             judged = read_parquet(folder / "judged.parquet", None, problem_range_filter(samples))
             for at, choice in choices.items():
-                budget, recipe = at
-                rows = run.rows_of_budget(judged, arm, budget)
+                budget, recipe, _ = at
+                rows = _rows_of(run, arm, at, judged)
                 examples, dropped = select(rows, choice, seed, cutoffs[at])
-                reasons[at]["examples"] += len(examples)
-                reasons[at].update(dropped["reason"])
+                reasons[budget, recipe]["examples"] += len(examples)
+                reasons[budget, recipe].update(dropped["reason"])
                 texts = examples[KEY].merge(samples[[*KEY, "text"]], on=KEY)
                 add_examples(texts.assign(budget=budget, recipe=recipe))
                 add_dropped(dropped.assign(budget=budget, recipe=recipe))
@@ -73,8 +75,15 @@ def _flow(arm: str, reasons: dict[tuple[str, str], Counter]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _choices(run: Run, arm: str) -> dict[tuple[str, str], Curation]:
-    """What every recipe asks at every one of its budgets, in numbers, by (budget, recipe)."""
+def _rows_of(run: Run, arm: str, at: At, rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of an arm's rows that a choice is made from, with their `place` in the draw."""
+    budget, _, draw = at
+    chosen = run.rows_of_budget(rows, arm, budget, draw)
+    return chosen.assign(place=run.draws(arm).place(chosen["sample_index"]))
+
+
+def _choices(run: Run, arm: str) -> dict[At, Curation]:
+    """What every recipe asks at every one of its budgets, in numbers, and of every draw."""
     choices = {}
     for name, recipe in {MAIN: run.study.curation, **run.study.recipes}.items():
         for budget in getattr(recipe, "budgets", None) or run.arm(arm).samples:
@@ -83,26 +92,28 @@ def _choices(run: Run, arm: str) -> dict[tuple[str, str], Curation]:
                 known["n_samples"] = run.arm(run.study.budget.reference).samples[budget]
             if recipe.n_examples == "equal":  # cut by 04, which sees the examples of all arms
                 known["n_examples"] = None
-            choices[budget, name] = recipe.model_copy(update=known)
+            choice = recipe.model_copy(update=known)
+            for draw in range(run.plan.n_draws):
+                choices[budget, name, draw] = choice
     return choices
 
 
-def _cutoffs(run: Run, arm: str, at: tuple[str, str], choice: Curation) -> Cutoffs:
+def _cutoffs(run: Run, arm: str, at: At, choice: Curation) -> Cutoffs:
     """What a choice asks of all samples at once: nothing, unless it counts problems or examples or wants noise."""
-    budget, recipe = at
+    budget, recipe, draw = at
     path, seed = run.path("03", arm, "judged.parquet"), run.study.seed
     last_problem = math.inf
     if choice.n_problems is not None:
         problem_ids = set()
         for keys in whole_problems(path, KEY):
-            problem_ids.update(run.rows_of_budget(keys, arm, budget)["problem_id"])
+            problem_ids.update(run.rows_of_budget(keys, arm, budget, draw)["problem_id"])
         last_problem = problem_cutoff(problem_ids, choice.n_problems, seed)
     if choice.n_examples is None and not choice.noise:
         return Cutoffs(last_problem)
 
     candidates = []
     for judged in whole_problems(path):
-        rows = run.rows_of_budget(judged, arm, budget)
+        rows = _rows_of(run, arm, at, judged)
         candidates.append(candidate_ranks(rows, choice, seed, last_problem))
     try:
         return Cutoffs(last_problem, *rank_cutoffs(candidates, choice))
