@@ -97,8 +97,8 @@ class ArmSamples:
 
     @cached_property
     def _allotted(self) -> pd.DataFrame:
-        """Columns budget, draw, problem_id, and of a problem's samples in a draw, from its first on, how many a budget has
-        (n_allotted) and how many of these it has whatever their verdicts were (n_fixed)."""
+        """Columns budget, draw, problem_id, and of a problem's samples in a draw, from its first on, how many a budget
+        has (n_allotted) and how many of these it has whatever their verdicts were (n_fixed)."""
         path = self.run.path("02", self.arm, "allocation.parquet")
         if path.exists():
             allotted = read_parquet(path).rename(columns={"n": "n_allotted"})
