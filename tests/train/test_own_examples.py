@@ -25,7 +25,16 @@ def examples_of(run, student):
 
 @pytest.mark.parametrize(
     "lesson",
-    ["se.high", "wc.low", "mix.high", "adaptive.high", "wc.high.first", "pooled.low", "wrong", "planted"],
+    [
+        "se.high",
+        "wc.low",
+        "mix.high",
+        "adaptive.high",
+        "wc.high.first",
+        "pooled.low",
+        "wrong",
+        "planted",
+    ],
 )
 def test_a_seeds_students_learn_from_its_own_draw(three_draws, lesson):
     for draw, seed in enumerate(SEEDS):
