@@ -46,8 +46,9 @@ def main() -> None:
     accurate = []
     for draw in range(args.draws):
         accurate.append(one_draw(folder, pool, draw, args.seeds))
-        print(f"draw {draw}: {100 * accurate[-1].mean(axis=2).round(4)}", flush=True)
-    scores = np.stack(accurate)
+        by_seed = 100 * accurate[-1].mean(axis=2).round(4)
+        print(f"draw {draw}: {dict(zip(ARMS, by_seed.tolist()))}", flush=True)
+    scores = np.stack(accurate).astype(int)
     np.save(folder / "correct.npy", scores)
     by_arm = dict(zip(ARMS, np.moveaxis(scores, 1, 0)))
     by_arm["wc - se"] = by_arm["wc"] - by_arm["se"]
@@ -63,8 +64,9 @@ def study_of(name: str, n_samples: int, n_seeds: int) -> Study:
     data["dataset"]["n_held_out"] = 600
     data["budget"]["samples"] = {"high": n_samples}
     data["students"] = {"small": data["students"]["small"]}
-    data["training"]["seeds"] = list(range(n_seeds))
-    data["controls"] = {"reference": False, "wrong": False}
+    # each study is one draw, for all of its seeds
+    data["training"] |= {"seeds": list(range(n_seeds)), "draws": "shared"}
+    data["controls"] = {"planted": 0, "reference": False, "wrong": False}
     data["evaluation"] |= {"n_samples": 1, "maj_k": [1]}
     return Study.model_validate(data)
 

@@ -52,9 +52,8 @@ def test_coverage_at_k_uses_the_samples_of_all_draws(three_draws, samples):
 
 
 def test_numbers_at_k_of_an_adaptive_arm_use_equal_first_parts(three_draws, samples):
-    table = read_parquet(three_draws.path("02", "adaptive", "allocation.parquet"))
-    fewest = table[table["budget"] == "high"]["n"].min()
-    assert samples["adaptive"].first["n"].unique().tolist() == [3 * fewest]
+    n_first = three_draws.study.rule_of("adaptive").first
+    assert samples["adaptive"].first["n"].unique().tolist() == [3 * n_first]
 
 
 def test_outcomes_are_of_a_draw(three_draws, samples):
