@@ -48,9 +48,9 @@ def read_endings(run: Run) -> Endings:
     return found
 
 
-def endings(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
+def endings(run: Run, found: Endings) -> Rows:
     """Of every student the share of its held-out answers that were cut, and its accuracy among those that ended."""
-    is_wanted = tested.sets == HELD_OUT
+    is_wanted = _is_held_out(run)
     for student, by_decoding in found.items():
         for decoding, counts in by_decoding.items():
             counts = counts[is_wanted]
@@ -74,7 +74,7 @@ def stopping(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
     The last is about the problems to which both ended an answer, with any training seed, and there is no such row where
     there are none: `n_problems` says how many.
     """
-    is_wanted = tested.sets == HELD_OUT
+    is_wanted = _is_held_out(run)
     for (base, group), students in tested.groups.items():
         if group == UNTRAINED or group.recipe not in (None, MAIN):
             continue
@@ -113,3 +113,11 @@ def _difference(by_seed: np.ndarray, seed: int) -> intervals.Estimate:
         return intervals.Estimate(np.nan, *OF_DIFFERENCES, n=0)
     estimate = intervals.bootstrap(means, seed=seed, bounds=OF_DIFFERENCES)
     return replace(estimate, n=len(means))
+
+
+def _is_held_out(run: Run) -> np.ndarray:
+    """Of every held-out problem, in the order of the ids, whether it is of no transfer set.
+
+    Of all of them: unverifiable answers, for which `HeldOutScores` leaves problems out, end or are cut like others.
+    """
+    return run.sets().sort_index().to_numpy() == HELD_OUT
