@@ -29,7 +29,7 @@ $(VENV)/.ready: pyproject.toml
 nano: setup ## the main job: the nano study through all notebooks, to outputs/nano/report.html
 	$(PY) -m wcse_lib.pipeline params/nano.yaml --machine params/machine/cpu.yaml
 
-nano-seeds: setup ## the nano study with three training seeds, each on a draw of its own (about half an hour)
+nano-seeds: setup ## the nano study with three training seeds, each on a draw of its own
 	$(PY) -m wcse_lib.pipeline params/nano_seeds.yaml --machine params/machine/cpu.yaml
 
 gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
