@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.special import betaln
 
 from wcse_lib import intervals, metrics
+from wcse_lib.luck import SeedLuck, nested, pooled_luck
 
 rng = np.random.default_rng(7)
 
@@ -23,7 +24,7 @@ def width(estimate):
 def paired_difference(a, b, **options):
     """Mean of `a` minus mean of `b` over the same problems, both rates."""
     difference = np.asarray(a, float) - np.asarray(b, float)
-    return intervals.nested(difference[:, None], bounds=(-1, 1), **options)
+    return nested(difference, None, **options)
 
 
 # ------------------------------------------------------------------------------------------- simulated studies
@@ -81,12 +82,13 @@ def paired_false_positives(r, n=120):
     return intervals.paired_ratio_difference(a, b, n_boot=999, seed=_seed(r)), 0.07
 
 
-def seeds(r, n=200, s=3, spread=0.1):
-    """s training seeds of a student on n problems; a seed moves all problems."""
-    latent = r.normal(size=(n, 1)) + r.normal(0, spread, (1, s)) + r.normal(size=(n, s))
-    return intervals.nested(latent < -0.4, n_boot=999, seed=_seed(r)), stats.norm.cdf(
-        -0.4 / np.sqrt(2 + spread**2)
-    )
+def seeds(r, n=200, s=3, spread=0.1, groups=4):
+    """s training seeds of each of some students on n problems; a seed moves all problems."""
+    problems, moves = r.normal(size=(n, 1)), r.normal(0, spread, (groups, 1, s))
+    scores = (problems + moves + r.normal(size=(groups, n, s)) < -0.4).astype(float)
+    luck = pooled_luck(scores).times(1 / s)
+    estimate = nested(scores[0].mean(1), luck, n_boot=999, seed=_seed(r), bounds=(0, 1))
+    return estimate, stats.norm.cdf(-0.4 / np.sqrt(2 + spread**2))
 
 
 def unpaired(r, n=200, m=120):
@@ -177,7 +179,7 @@ def every_interval(seed):
         paired_difference(x, y, seed=seed),
         intervals.unpaired_difference(x, y[:30], seed=seed),
         intervals.paired_ratio_difference((w // 3, w), (w // 4, w + 1), seed=seed),
-        intervals.nested(np.c_[x, y, x * y], seed=seed),
+        nested(x - y, SeedLuck(1e-3, 1e-4, 2), seed=seed),
     ]
 
 
@@ -250,11 +252,12 @@ def test_pairing_removes_what_the_arms_share():
 
 def test_seeds_widen_when_they_differ():
     problems, noise = rng.random((200, 1)), rng.normal(0, 0.02, (200, 3))
-    same = intervals.nested(problems + noise, bounds=(-1, 2))
-    moved = intervals.nested(problems + noise + [[-0.2, 0, 0.2]], bounds=(-1, 2))
-    assert width(moved) > 3 * width(same)
-    one_seed = problems[:, :1]
-    assert intervals.nested(one_seed) == intervals.bootstrap(one_seed[:, 0])
+    moved = noise + [[-0.2, 0, 0.2]]
+    widths = []
+    for scores in (problems + noise, problems + moved):
+        luck = pooled_luck([scores]).times(1 / 3)
+        widths.append(width(nested(scores.mean(1), luck, bounds=(-1, 2))))
+    assert widths[1] > 3 * widths[0]
 
 
 # ------------------------------------------------------------------------------------------------ degenerate data
@@ -313,8 +316,8 @@ def test_problems_that_keep_nothing_do_not_count():
         lambda: intervals.ratio([1, 2], [3]),
         lambda: intervals.paired_p([1, 0], [1]),
         lambda: intervals.paired_ratio_difference(([1], [1]), ([1, 2], [1, 2])),
-        lambda: intervals.nested([0.1, 0.2]),
-        lambda: intervals.nested([[0.1, np.nan]]),
+        lambda: nested([[0.1], [0.2]], None),
+        lambda: nested([0.1, np.nan], None),
         lambda: intervals.wilson(3, 2),
         lambda: intervals.wilson(-1, 2),
         lambda: intervals.rate_of_problems([]),

@@ -108,17 +108,20 @@ def wilson(successes: int, trials: int) -> Estimate:
     return Estimate(successes / trials, float(ends.low), float(ends.high), n=trials, unit="%")
 
 
-def bootstrap(values, n_boot=2000, seed=0, bounds=None) -> Estimate:
+def bootstrap(values, n_boot=2000, seed=0, bounds=None, shift=0.0) -> Estimate:
     """Mean of `values` [n] over problems.
 
     `bounds` is a value's possible range: (0, 1) by default when the values lie in it, unless all are above 0 and small
-    (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. Raises ValueError on NaN, no rows, values outside.
+    (< 0.1); else none. Pass (-inf, inf) for quantities such as USD. `shift`: noise [n_boot] from elsewhere than the
+    problems, see `luck.nested`. Raises ValueError on NaN, no rows, values outside.
     """
     bounds = bounds or _range(values)
-    return ratio(values, np.ones(np.shape(values)), n_boot, seed, bounds=bounds)
+    return ratio(values, np.ones(np.shape(values)), n_boot, seed, bounds=bounds, shift=shift)
 
 
-def ratio(numerators, denominators, n_boot=2000, seed=0, clusters=None, bounds=None) -> Estimate:
+def ratio(
+    numerators, denominators, n_boot=2000, seed=0, clusters=None, bounds=None, shift=0.0
+) -> Estimate:
     """Sum of `numerators` [n] over sum of `denominators` [n], such as false positives over kept samples per problem.
 
     Rows with one label of `clusters` [n] are drawn together. Rows with denominator 0 say nothing and are left out; when
@@ -141,38 +144,7 @@ def ratio(numerators, denominators, n_boot=2000, seed=0, clusters=None, bounds=N
         )
     size = w.mean() if len(w) else 1.0
     ends = [(low * size, size), (high * size, size)]
-    return _interval(table, _ratio, ends, (low, high), n_boot, seed)
-
-
-def nested(values, n_boot=2000, seed=0, bounds=None) -> Estimate:
-    """Mean of `values` [problem, seed], problems and training seeds both taken as draws from more of their kind.
-
-    A column is one student on all problems. The seeds' variance component from the two-way analysis of variance is
-    added with Student-t tails: resampling two or three columns would lack most of it. One seed says nothing of seeds:
-    the interval is over problems only. For a difference pass a - b and bounds=(-1, 1).
-    """
-    values = np.asarray(values, float)
-    if values.ndim != 2:
-        raise ValueError(f"values must be a [problem, seed] table, not of shape {values.shape}")
-    n_problems, n_seeds = values.shape
-    table = _table(means=values.mean(1), ones=np.ones(n_problems))
-    low, high = bounds or _range(values)
-    shift = 0.0
-    if n_seeds > 1 and n_problems > 1:
-        rng = np.random.default_rng([seed, 1])
-        shift = _error_of_seeds(values) * rng.standard_t(n_seeds - 1, n_boot)
-    ends = [(low, 1), (high, 1)]
     return _interval(table, _ratio, ends, (low, high), n_boot, seed, shift)
-
-
-def _error_of_seeds(values: np.ndarray) -> float:
-    """Standard error of the mean over seeds, cleared of the noise that problems add: two-way analysis of variance."""
-    n_problems, n_seeds = values.shape
-    by_seed = values.mean(0)
-    residuals = values - values.mean(1, keepdims=True) - by_seed + values.mean()
-    noise = (residuals**2).sum() / ((n_problems - 1) * (n_seeds - 1))
-    variance = max(0.0, by_seed.var(ddof=1) - noise / n_problems)
-    return np.sqrt(variance / n_seeds)
 
 
 def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wcse_lib import intervals
-from wcse_lib.analyze import PRIMARY_METRIC, answer
+from wcse_lib.analyze import PRIMARY_METRIC, answer, students
 from wcse_lib.analyze.headline import headline, headline_rows
 from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.significance import FAMILIES, is_significant, with_holm
@@ -24,12 +23,14 @@ HIGH = (
 @pytest.mark.parametrize("bases", [["small"], ["small", "wc"]])
 def test_of_equal_arms_the_headline_names_a_better_one_in_5_percent_of_studies(bases, monkeypatch):
     """Four arms, two budgets, 300 problems, nothing to find: single intervals would name one in two of five studies."""
-    monkeypatch.setattr(intervals, "nested", partial(intervals.nested, n_boot=300))
-    monkeypatch.setattr(intervals, "paired_p", partial(intervals.paired_p, n_draws=2000))
+    monkeypatch.setattr(students, "nested", partial(students.nested, n_boot=300))
     arms, budgets = list("abcd"), ["low", "high"]
     budget = SimpleNamespace(samples=budgets, reference="a")
-    params = SimpleNamespace(students=bases, seed=0, budget=budget)
-    run = SimpleNamespace(study=params, plan=SimpleNamespace(arms=arms, students={}))
+    no_luck = SimpleNamespace(seed_sd_points=0.0)
+    params = SimpleNamespace(students=bases, seed=0, budget=budget, power=no_luck)
+    run = SimpleNamespace(
+        study=params, plan=SimpleNamespace(arms=arms, students={}, plain_arms=lambda: arms)
+    )
     n_named, n_single, n = 0, 0, 100 // len(bases)
     for i in range(n):
         rng = np.random.default_rng([i, 4])

@@ -1,5 +1,7 @@
 """Tables of students against scores by hand: seeds, families of p values, recipes, sets, one rule for intervals."""
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from studies import finished_study
 
 from wcse_lib import intervals
 from wcse_lib.analyze import PRIMARY_METRIC, analyze
+from wcse_lib.luck import SeedLuck, nested, nested_p, pooled_luck
 from wcse_lib.study import Run
 
 
@@ -38,13 +41,63 @@ def seeds_of_small(synthetic_study):
     return np.column_stack([a0, a1]), np.column_stack([b0, b1])
 
 
-def test_differences_take_seeds_as_nested_in_problems(synthetic_tables, seeds_of_small):
+LESSONS = ("low", "high", "high.equal", "high.one")  # budgets and recipes of the study
+
+
+def lucks(run, bases):
+    """[problem, seed] of the mean over bases, and the draw that they learn from, for each arm with a model."""
+    tables, draws = [], []
+    for arm, lesson in product(("wc", "se"), LESSONS):
+        names = [f"{{}}.{arm}.{lesson}.s{seed}" for seed in (0, 1)]
+        of_bases = [np.column_stack(greedy(run, *(n.format(b) for n in names))) for b in bases]
+        tables.append(np.mean(of_bases, axis=0)[:200])
+        draws.append((arm, lesson.split(".")[0]))
+    return tables, draws
+
+
+def test_differences_count_the_luck_that_is_pooled_over_the_study(
+    synthetic_study, synthetic_tables, seeds_of_small
+):
     a, b = (scores[:200] for scores in seeds_of_small)
+    of_bases = [lucks(synthetic_study, [base]) for base in ("small", "wc")]
+    tables, draws = (sum(parts, []) for parts in zip(*of_bases))
+    luck = pooled_luck(tables, draws)
     row = row_of(synthetic_tables["differences"], "small", "high")
-    want = intervals.nested(a - b, seed=0, bounds=(-1.0, 1.0))
+    want = nested((a - b).mean(1), luck.times(1), seed=0)
     assert (row["value"], row["low"], row["high"]) == pytest.approx(tuple(want))
-    assert row["p"] == intervals.paired_p(a.mean(1), b.mean(1))
+    assert row["p"] == pytest.approx(nested_p((a - b).mean(1), luck.times(1)))
     assert (row["n_problems"], row["n_seeds"]) == (200, 2)
+    assert (
+        luck.df == 4
+    )  # two arms with models, two budgets: the recipes' and bases' draws are theirs
+
+
+def test_the_mean_over_bases_has_the_luck_of_this_mean(synthetic_study, synthetic_tables):
+    luck = pooled_luck(*lucks(synthetic_study, ["small", "wc"]))
+    row = row_of(synthetic_tables["differences"], "all students", "high")
+    assert row["error_by_luck"] == pytest.approx(luck.times(1).sd)
+    found = PRIMARY_METRIC.rows(synthetic_tables["training_luck"])
+    found = found[found["set"] == "held_out"].set_index("base")
+    assert found.loc["all students", "value"] == pytest.approx(luck.sd)
+    assert found["df"].tolist() == [4, 4] and not found["assumed"].any()
+
+
+def test_a_difference_of_differences_moves_by_the_luck_of_four_groups(synthetic_tables):
+    gap, arms = (
+        row_of(synthetic_tables["ablations"], "small", "high", recipe="equal", comparison=name)
+        for name in ("gap", "arms")
+    )
+    assert gap["error_by_luck"] == pytest.approx(np.sqrt(2) * arms["error_by_luck"])
+
+
+def test_a_control_moves_by_the_luck_of_the_students_that_are_trained(tmp_path):
+    """One seed: the assumed spread of 1.3 points, twice for two students, once for one held against its base."""
+    tables = analyze(Run(finished_study(tmp_path / "one", seeds=(3,), recipes=False)))
+    found = PRIMARY_METRIC.rows(tables["training_luck"])
+    assert found["assumed"].all() and found["df"].isna().all()
+    assert found[["value", "low", "high"]].to_numpy() == pytest.approx(0.013)
+    row = row_of(tables["differences"], "all students", "high")
+    assert row["error_by_luck"] == pytest.approx(0.013 * np.sqrt(2))
 
 
 def test_the_difference_of_all_students_is_the_mean_over_bases(synthetic_tables):
@@ -81,12 +134,13 @@ def test_05_and_06_give_one_interval_for_one_quantity(synthetic_study, synthetic
         assert both[f"{column}_05"].to_numpy() == pytest.approx(both[f"{column}_06"].to_numpy())
 
 
-def test_one_seed_gives_mcnemar_and_two_families_of_p(tmp_path):
+def test_one_seed_gives_counts_and_two_families_of_p(tmp_path):
     run = Run(finished_study(tmp_path / "one", seeds=(3,), recipes=False))
     table = PRIMARY_METRIC.rows(analyze(run)["differences"])
     row = row_of(table, "wc", "low")
     a, b = (scores[:200] for scores in greedy(run, "wc.wc.low.s3", "wc.se.low.s3"))
-    assert (row["n_only_a"], row["n_only_b"], row["p"]) == intervals.mcnemar(a, b)
+    assert (row["n_only_a"], row["n_only_b"]) == intervals.mcnemar(a, b)[:2]
+    assert row["p"] == pytest.approx(nested_p(a - b, SeedLuck(2 * 0.013**2)))
     # of the adaptive arm there is one base, whose rows speak for all students
     of_ada = (table["arm_a"] == "ada") | (table["arm_b"] == "ada")
     answers = of_ada | (table["base"] == "all students")

@@ -579,14 +579,15 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
     )
     run = planning.make_plan(study_of("power", **big, **three), forecast_run.folder.parent)
     students = planning.power_table(run).set_index("what").loc["students"]
-    assert students["n"] == 30 and students["paired_with_seeds_points"] > students["paired_points"]
+    assert students["n"] == 30 and students["headline_points"] > 0
     assert any(
-        s.startswith("Students: ") and "With 3 training seeds that spread by 1 points: " in s
+        s.startswith("Students: ")
+        and "(training seeds: 3; base students: 1; corrected for 12 comparisons; training" in s
+        and "luck of 1.3 points, measured by 06 over the study)" in s
         for s in planning.power_sentences(run)
     )
     run = planning.make_plan(study_of("single", **big, **one), forecast_run.folder.parent)
-    assert "paired_with_seeds_points" not in planning.power_table(run)
-    assert any("One training seed cannot tell" in s for s in planning.power_sentences(run))
+    assert any("so that 06 assumes it too" in s for s in planning.power_sentences(run))
     assumed = {"power": {"correlation": 0.8, "rate": 0.3, "seed_sd_points": 2.5}}
     run = planning.make_plan(
         study_of("assumed", **big, **three, **assumed), forecast_run.folder.parent
@@ -601,12 +602,14 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
         0.3,
         0.8,
     )
+    # four arms, two with models, at two budgets: four groups pool their luck, twelve comparisons are corrected
+    luck = power.Students(n_seeds=3, n_bases=1, n_groups=4, seed_sd=0.025)
     wanted = power.minimum_detectable_effect(
-        30, 0.3, paired_correlation=0.8, n_seeds=3, seed_sd=0.025
+        30, 0.3, alpha=0.05 / 12, paired_correlation=0.8, students=luck
     )
-    assert row["paired_with_seeds_points"] == pytest.approx(100 * wanted)
+    assert row["headline_points"] == pytest.approx(100 * wanted)
     told = " ".join(planning.power_sentences(run))
-    assert "(correlation 0.8), at a rate of 0.3" in told and "spread by 2.5 points" in told
+    assert "(correlation 0.8), at a rate of 0.3" in told and "luck of 2.5 points" in told
 
 
 def test_the_papers_curves_and_our_forecast():

@@ -159,9 +159,13 @@ BOUNDS = ("if_wrong", "if_right")
 UNIT = (Column("unit", kind=Kind.UNIT),)
 P_VALUES = (Column("p_holm", "p (Holm)", Kind.P_VALUE), Column("p", kind=Kind.P_VALUE))
 DIFFERENCE = estimate("difference", "points", signed=True)
+# the two parts of a difference's standard error
+ERROR_BY_PROBLEMS = Column("error_by_problems", unit="points")
+ERROR_BY_LUCK = Column("error_by_luck", unit="points")
 TESTED = (
     P_VALUES
     + numbers("n_problems")
     + numbers("n_seeds")
     + optional(numbers("n_only_a", "n_only_b"))
+    + optional((ERROR_BY_PROBLEMS, ERROR_BY_LUCK))
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import NormalDist
 
 import pandas as pd
 
 from wcse_lib.analyze.words import (
+    ANY_BASE,
     CONTROL_WORDS,
+    HELD_OUT,
     QUANTITY_WORDS,
     Ending,
     Quantity,
@@ -17,6 +18,7 @@ from wcse_lib.analyze.words import (
     judge_words,
 )
 from wcse_lib.budget import unspent
+from wcse_lib.luck import SeedLuck, smallest_found
 from wcse_lib.store import read_json
 from wcse_lib.study import Run, Study
 from wcse_lib.verdicts import PRIMARY_METRIC
@@ -43,7 +45,7 @@ def notes(
     `shown`: the headline's rows that the answer names; `n_comparisons`: how many it makes.
     """
     found = [_matching(run.study), *unspent(run.plan.arms)]
-    found += _power(shown, n_comparisons)
+    found += _power(tables, shown, n_comparisons)
     found += _false_positives(tables)
     found += _controls(tables)
     found += _overspent(tables)
@@ -51,6 +53,7 @@ def notes(
     found += _open_answers(tables)
     found += _draws(run)
     found += _students(run)
+    found += _training_luck(tables)
     found += _cut_answers(tables)
     return found
 
@@ -80,20 +83,35 @@ def _matching(study: Study) -> str:
     return f"Arms are matched by {unit}, {', '.join(counted)}; {join_words(left_out)} {verb} left out of the match."
 
 
-def _power(shown: pd.DataFrame, n_comparisons: int) -> Iterator[str]:
-    """The difference that each comparison would find with a power of 80 %, at its corrected level."""
-    normal = NormalDist()
-    reach = normal.inv_cdf(1 - 0.025 / max(n_comparisons, 1)) + 0.84
+def _power(
+    tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int
+) -> Iterator[str]:
+    """The difference that each comparison would find with a power of 80 %, by its own test at its corrected level."""
     for row in shown.itertuples():
         if getattr(row, "unit", "points") != "points":
             continue
-        standard_error = (row.high - row.low) / 3.92
+        by_problems = (row.high - row.low) / 3.92
+        luck = SeedLuck(0.0)
+        if pd.notna(getattr(row, "error_by_luck", None)):
+            by_problems = row.error_by_problems
+            luck = SeedLuck(row.error_by_luck**2, df=_luck_df(tables, row.base))
+        alpha = 0.05 / max(n_comparisons, 1)
+        points = 100 * smallest_found(by_problems**2, luck, row.n_problems, alpha)
         quantity = getattr(row, "quantity", "")
         what = f" in {QUANTITY_WORDS[quantity]}" if quantity else ""
         yield (
             f"Power, {row.arm_a} against {row.arm_b} at {row.budget}{what}: a true difference below about"
-            f" {100 * reach * standard_error:.1f} points would be missed more often than one time in five."
+            f" {points:.1f} points would be missed more often than one time in five."
         )
+
+
+def _luck_df(tables: dict[str, pd.DataFrame], base: str) -> float:
+    """On how many degrees of freedom the luck of the headline's rows of this base rests."""
+    rows = PRIMARY_METRIC.rows(tables["training_luck"])
+    rows = rows[rows["set"] == HELD_OUT]
+    of_base = rows[rows["base"] == base]
+    (row,) = (of_base if len(of_base) else rows[rows["base"] == ANY_BASE]).itertuples()
+    return float("inf") if row.assumed else row.df
 
 
 def _false_positives(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -171,7 +189,7 @@ def _draws(run: Run) -> Iterator[str]:
 
 
 def _students(run: Run) -> Iterator[str]:
-    """What limits the students' training, and what their intervals and p values count."""
+    """What limits the students' training."""
     trained = [name for name, entry in run.plan.students.items() if entry.source != "base"]
     for student in trained:
         n_dropped = read_json(run.path("04", student, "report.json"))["n_dropped_long"]
@@ -180,10 +198,24 @@ def _students(run: Run) -> Iterator[str]:
                 f"{n_dropped} examples of {student} were longer than training.max_tokens, or than its model holds, and"
                 " left out."
             )
-    if trained and len(run.study.training.seeds) > 1:
+
+
+def _training_luck(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """What the intervals and p values of students' differences count beside the problems."""
+    if "training_luck" not in tables:
+        return
+    rows = PRIMARY_METRIC.rows(tables["training_luck"])
+    row = next(rows[rows["set"] == HELD_OUT].itertuples())
+    spread = f"{100 * row.value:.1f} points of spread between students that differ in their training seed alone"
+    if row.assumed:
         yield (
-            "Intervals of students' differences count problems and training seeds as drawn; p values, corrected or not,"
-            " problems alone."
+            f"Intervals and p values of students' differences count the choice of problems, and {spread}: assumed"
+            " (power.seed_sd_points), since one seed shows none. Where the true spread is larger they claim too much."
+        )
+    else:
+        yield (
+            f"Intervals and p values of students' differences count the choice of problems, and {spread}, pooled over"
+            f" the study ({row.df:.0f} degrees of freedom; table “training_luck”)."
         )
 
 
@@ -219,9 +251,8 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
         )
     if len(study.training.seeds) == 1:
         missing.append(
-            "Each student was trained with one seed, on one draw of every arm's samples: intervals cover the choice of"
-            " problems, neither the luck of training nor that of the drawn training sets. What is said of students"
-            " holds for these training sets, not for the generators."
+            "Each student was trained with one seed, on one draw of every arm's samples: how far the luck of training and"
+            " of the drawn training sets moves it was assumed (power.seed_sd_points), not measured."
         )
     if not study.recipes:
         missing.append(

@@ -50,6 +50,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         rows["stopping"] = endings.stopping(run, tested, counts)
         rows["ablations"] = students.ablations(run, tested)
         rows["transfer"] = students.transfer(run, tested)
+        rows["training_luck"] = students.training_luck(run, tested)
         rows["controls"] = students.controls(run, tested, samples)
         rows["student_false_positives"] = students.student_false_positives(run)
         rows["training"] = students.training(run)

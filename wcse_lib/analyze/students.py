@@ -13,7 +13,8 @@ from wcse_lib import intervals, train, verify
 from wcse_lib.analyze.arms import Arms, arm_pairs
 from wcse_lib.analyze.columns import BOUNDS
 from wcse_lib.analyze.tables import of_estimate
-from wcse_lib.analyze.words import ALL_BASES
+from wcse_lib.analyze.words import ALL_BASES, ANY_BASE, HELD_OUT
+from wcse_lib.luck import SeedLuck, nested, nested_p, pooled_luck, standard_error
 from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import MAIN, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
@@ -22,9 +23,9 @@ Rows = Iterator[dict]
 Scores = dict[
     Metric, np.ndarray
 ]  # of one student: over held-out problems, in the order of their ids
-HELD_OUT = "held_out"  # the set that is no transfer set
 CONTROL_METRICS = [PRIMARY_METRIC, SAMPLED_PASS_AT_1]
 OTHER_DATA = [("reference", "base"), ("wrong", "reference"), ("wrong", "base")]
+ENDS = np.array([0.975, 0.025])  # chances of the chi-square: the variance's lower and upper end
 
 
 class Group(NamedTuple):
@@ -253,9 +254,10 @@ def _estimates(
 ) -> Rows:
     """Paired differences of a contrast for each base that has all its groups, and for the mean of these bases.
 
-    Seeds are paired by their place and counted as drawn (`intervals.nested`); p flips signs over problems.
+    Interval and p count problems and training luck (`luck_of`) as drawn.
     """
     groups = contrast.plus + contrast.minus
+    within = tested.sets == set_name
     bases = {}
     for base in run.study.students:
         if all((base, group) in tested.groups for group in groups):
@@ -266,20 +268,83 @@ def _estimates(
     for name, members in bases.items():
         students = [tested.groups[base, group] for base in members for group in groups]
         n_seeds = max(map(len, students))
+        weight = _weight_of_luck(tested, groups, members)
         for metric in wanted or all_metrics:
             plus, minus = (
-                _added_up(tested, side, members, metric, n_seeds)[tested.sets == set_name]
+                _added_up(tested, side, members, metric, n_seeds)[within].mean(1)
                 for side in (contrast.plus, contrast.minus)
             )
+            difference = plus - minus
+            luck = luck_of(run, tested, members, metric, set_name).times(weight)
             row = {"base": name, "n_problems": len(plus), "n_seeds": n_seeds} | metric._asdict()
             bounds = (-float(len(contrast.minus)), float(len(contrast.plus)))
-            estimate = intervals.nested(plus - minus, seed=run.study.seed, bounds=bounds)
-            row |= of_estimate(estimate) | {"p": intervals.paired_p(plus.mean(1), minus.mean(1))}
+            row |= of_estimate(nested(difference, luck, seed=run.study.seed, bounds=bounds))
+            row["p"] = nested_p(difference, luck)
+            row["error_by_problems"] = standard_error(difference)
+            row["error_by_luck"] = luck.sd
             # of two single students it can be counted which problems one of them alone solves
             if len(students) == 2 and n_seeds == 1 and np.isin([plus, minus], (0, 1)).all():
-                counts = intervals.mcnemar(plus[:, 0], minus[:, 0])
-                row["n_only_a"], row["n_only_b"], _ = counts
+                row["n_only_a"], row["n_only_b"], _ = intervals.mcnemar(plus, minus)
             yield row
+
+
+def _weight_of_luck(tested: HeldOutScores, groups: list[Group], members: list[str]) -> float:
+    """How many times one student's luck a contrast moves: a group's mean over S students by 1 / S, a base by none."""
+    weight = 0.0
+    for group in groups:
+        if group != UNTRAINED:
+            weight += 1 / min(len(tested.groups[base, group]) for base in members)
+    return weight
+
+
+def luck_of(
+    run: Run, tested: HeldOutScores, members: list[str], metric: Metric, set_name: str
+) -> SeedLuck:
+    """How far the mean over these bases of a metric moves with the training seed and what was drawn for it.
+
+    Pooled over all recipes, budgets and arms that are drawn by models of their own. Students of one seed and arm learn
+    from the same samples, whatever their base and recipe: so the luck of a mean over bases is that of these means, not
+    a student's divided by the number of bases, and a draw counts once in the degrees of freedom. A single base's luck
+    is pooled over the bases. With one seed, `power.seed_sd_points` is assumed.
+    """
+    single = [[base] for base in run.study.students]
+    together = [members] if len(members) > 1 else single
+    pooled = _pooled(run, tested, together, metric, set_name)
+    pooled = pooled or _pooled(run, tested, single, metric, set_name)
+    return pooled or SeedLuck((run.study.power.seed_sd_points / 100) ** 2)
+
+
+def _pooled(
+    run: Run, tested: HeldOutScores, together: list[list[str]], metric: Metric, set_name: str
+) -> SeedLuck | None:
+    """The luck of means over the bases of each list, pooled over lists and over the groups that all its bases have."""
+    drawn = run.plan.plain_arms()
+    all_groups = dict.fromkeys(group for _, group in tested.groups)
+    tables, draws = [], []
+    for bases in together:
+        for group in all_groups:
+            students = [tested.groups.get((base, group), []) for base in bases]
+            n_seeds = min(map(len, students))
+            if group.budget is not None and group.taught_by in drawn and n_seeds > 1:
+                table = _added_up(tested, [group], bases, metric, n_seeds)
+                tables.append(table[tested.sets == set_name])
+                draws.append((group.taught_by, group.budget))
+    return pooled_luck(tables, draws)
+
+
+def training_luck(run: Run, tested: HeldOutScores) -> Rows:
+    """On what the intervals of differences rest: how far one student, and the mean over all bases, moves by luck."""
+    bases = list(run.study.students)
+    for set_name in dict.fromkeys(tested.sets):
+        for metric in next(iter(tested.scores.values())):
+            for name, members in {ANY_BASE: bases[:1], ALL_BASES: bases}.items():
+                if name == ALL_BASES and len(bases) == 1:
+                    continue
+                luck = luck_of(run, tested, members, metric, set_name)
+                low, high = np.sqrt(luck.plausible(ENDS))
+                row = {"base": name, "set": set_name, "assumed": luck.is_assumed}
+                row["df"] = np.nan if luck.is_assumed else luck.df
+                yield row | metric._asdict() | of_estimate((luck.sd, low, high))
 
 
 def _added_up(

@@ -304,6 +304,16 @@ DECLARED = (
         optional=True,
     ),
     Table(
+        "training_luck",
+        Section.STUDENTS,
+        "Training luck: how far accuracy moves between training seeds",
+        words("base", "set")
+        + METRIC
+        + estimate("spread", "points")
+        + numbers("df")
+        + flag("assumed"),
+    ),
+    Table(
         "student_false_positives",
         Section.STUDENTS,
         "Share of the students' correct held-out samples whose reasoning is wrong",

@@ -11,6 +11,8 @@ from wcse_lib.study import Run
 from wcse_lib.verdicts import Metric, metric_words
 
 ALL_BASES = "all students"  # column `base` of rows that are means over all base students
+HELD_OUT = "held_out"  # column `set`: the problems that are no transfer set
+ANY_BASE = "any student"  # column `base` of what is pooled over the base students
 
 
 class Quantity(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +12,10 @@ import pandas as pd
 from wcse_lib.forecast import Outcome
 from wcse_lib.plan import power
 from wcse_lib.plan.tables import read_forecast
-from wcse_lib.study import Run
+from wcse_lib.study import Run, Study
 
 RATES = (0.02, 0.98)  # nearer to 0 or 1 the normal approximation fails
-ONE_SEED = (
-    " One training seed cannot tell a difference of the arms from one of seeds: what holds is that of "
-    "these two students."
-)
+ALPHA = 0.05
 
 
 class Comparison(NamedTuple):
@@ -28,7 +26,7 @@ class Comparison(NamedTuple):
     items: str
     rate: float
     correlation: float | None  # of the two sides' outcomes; None where they are not paired
-    n_seeds: int = 1
+    students: power.Students | None = None
 
 
 def power_table(run: Run) -> pd.DataFrame:
@@ -36,13 +34,30 @@ def power_table(run: Run) -> pd.DataFrame:
 
     Coverage on the training problems and students on every held-out set, unpaired and paired; false positives over the
     correct samples to expect. Arms' rates and correlation are the pilot's; without one, and for students, `power` gives
-    them, and the spread over training seeds in the last column, which one seed, that cannot tell of its spread, lacks.
+    them. `headline_points`: what 06's test of students finds, over all seeds and bases, with training luck, corrected
+    for the number of comparisons as the one of several that alone differs is.
     """
     rows = []
     for comparison in _comparisons(run):
         if comparison.n > 1:
-            rows.append(_row(comparison, run.study.power.seed_sd_points / 100))
+            rows.append(_row(comparison, headline_comparisons(run.study)))
     return pd.DataFrame(rows)
+
+
+def headline_comparisons(study: Study) -> int:
+    """For how many comparisons 06 corrects the headline: pairs of arms at every budget."""
+    return max(1, comb(len(study.arms), 2) * len(study.budget.samples))
+
+
+def expected_students(study: Study) -> power.Students:
+    """How many students the headline's rates are means of, and how much luck `power` expects of them."""
+    return power.Students(
+        n_seeds=len(study.training.seeds),
+        n_bases=len(study.students),
+        n_groups=len(study.plain_arms) * len(study.budget.samples),
+        seed_sd=study.power.seed_sd_points / 100,
+        seed_correlation=study.power.seed_correlation,
+    )
 
 
 def _comparisons(run: Run) -> Iterator[Comparison]:
@@ -56,11 +71,11 @@ def _comparisons(run: Run) -> Iterator[Comparison]:
         given.correlation if correlation is None else correlation,
     )
     yield from _false_positives(run)
-    n_seeds = len(run.study.training.seeds)
     if run.plan.students:
+        students = expected_students(run.study)
         for name, n in run.plan.n_held_out.items():
             items = "held-out problems" if name == "held_out" else f"problems of {name}"
-            yield Comparison("students", n, items, given.rate, given.correlation, n_seeds)
+            yield Comparison("students", n, items, given.rate, given.correlation, students)
 
 
 def _expected_coverage(run: Run) -> float:
@@ -92,15 +107,15 @@ def _false_positives(run: Run) -> Iterator[Comparison]:
         )
 
 
-def _row(comparison: Comparison, seed_sd: float) -> dict:
+def _row(comparison: Comparison, n_comparisons: int) -> dict:
     rate = float(np.clip(comparison.rate, *RATES))
     ways: dict[str, dict] = {"unpaired_points": {}}
     if comparison.correlation is not None:
         paired = {"paired_correlation": comparison.correlation}
         ways["paired_points"] = paired
-        if comparison.n_seeds > 1:
-            seeds = {"n_seeds": comparison.n_seeds, "seed_sd": seed_sd}
-            ways["paired_with_seeds_points"] = paired | seeds
+        if comparison.students is not None:
+            corrected = {"students": comparison.students, "alpha": ALPHA / n_comparisons}
+            ways["headline_points"] = paired | corrected
     row = {
         "what": comparison.what,
         "n": comparison.n,
@@ -116,7 +131,6 @@ def _row(comparison: Comparison, seed_sd: float) -> dict:
 def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
     """What the study's items can and cannot show, one sentence for each comparison."""
     sentences = []
-    n_seeds, sd = len(run.study.training.seeds), run.study.power.seed_sd_points
     for row in power_table(run).itertuples():
         options, paired = {}, ""
         if not pd.isna(row.correlation):
@@ -124,12 +138,22 @@ def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
             paired = f", paired (correlation {row.correlation:.2g}),"
         items = f"{row.items}{paired} at a rate of {row.rate:.2g}"
         sentence = power.power_sentence(row.n, row.rate, wanted, items, **options)
-        if row.what == "students" and n_seeds == 1:
-            sentence += ONE_SEED
-        elif row.what == "students":
-            points = row.paired_with_seeds_points
-            sentence += (
-                f" With {n_seeds} training seeds that spread by {sd:g} points: {points:.1f} points."
-            )
+        if row.what == "students":
+            sentence += _headline_sentence(run.study, row.headline_points)
         sentences.append(f"{row.what.capitalize()}: your {sentence}")
     return sentences
+
+
+def _headline_sentence(study: Study, points: float) -> str:
+    """What 06's own test finds, and what was assumed of luck."""
+    students = expected_students(study)
+    n_comparisons = headline_comparisons(study)
+    seen = f"{points:.1f} points" if np.isfinite(points) else "no difference at all"
+    corrected = f"corrected for {n_comparisons} comparisons; " if n_comparisons > 1 else ""
+    source = "measured by 06 over the study"
+    if students.n_seeds == 1:
+        source = "which one seed cannot show, so that 06 assumes it too"
+    return (
+        f" That is two single students. The answer's own test (training seeds: {students.n_seeds}; base students:"
+        f" {students.n_bases}; {corrected}training luck of {100 * students.seed_sd:g} points, {source}) finds {seen}."
+    )

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-FEWEST = 6  # McNemar's exact test finds nothing where fewer items differ
-CHANCES = (np.arange(200) + 0.5) / 200
+from wcse_lib.luck import SeedLuck, power_of
 
 
 def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, **test) -> float:
@@ -16,8 +15,8 @@ def minimum_detectable_effect(n_items: float, p: float, power=0.8, alpha=0.05, *
 
     For coverage and accuracy over `n_items` problems per arm, for a false-positive rate over judged samples; a share
     (0.02: two points). inf where no difference is found. `test`: paired_correlation, of the arms' 0/1 outcomes on the
-    same items (without it the items differ); seed_sd, spread of the rate over training seeds, and n_seeds per arm, see
-    `RateTest`. Raises ValueError out of range, and for a spread over one seed.
+    same items (without it the items differ); `students`, where the rates are those of trained students: see `RateTest`.
+    Raises ValueError out of range.
 
     >>> round(minimum_detectable_effect(500, 0.4), 3)
     0.088
@@ -45,7 +44,8 @@ def items_needed(effect: float, p: float, power=0.8, alpha=0.05, **test) -> int:
 
     if gap(40.0) <= 0:
         raise ValueError(
-            f"n_seeds = {test.n_seeds}: a spread of {test.seed_sd:g} over seeds hides {effect:g}; train more seeds"
+            f"n_seeds = {test.students.n_seeds}: a spread of {test.students.seed_sd:g} over seeds hides {effect:g};"
+            " train more seeds"
         )
     if gap(0.0) >= 0:
         return 1
@@ -54,36 +54,52 @@ def items_needed(effect: float, p: float, power=0.8, alpha=0.05, **test) -> int:
 
 
 @dataclass(frozen=True)
+class Students:
+    """How many students a rate is the mean of, and how much training luck moves it.
+
+    `seed_correlation`: of the 0/1 outcomes of two that differ in their seed alone. `seed_sd`: spread of one student's
+    rate over seeds (a share); bases learn from the same draws, so that more of them average none of it away.
+    `n_groups`: arms × budgets over which 06 pools that spread.
+    """
+
+    n_seeds: int = 1
+    n_bases: int = 1
+    n_groups: int = 2
+    seed_sd: float = 0.0
+    seed_correlation: float = 0.7
+
+
+@dataclass(frozen=True)
 class RateTest:
     """A two-sided test at `alpha` of two rates, `p` and another one nearer to 1/2, that should find it with `power`.
 
-    `paired_correlation` is lowered to what the two rates allow. Seeds do not add items, and the test
-    (intervals.nested) has to learn their spread `seed_sd` from `n_seeds` of them. Fleiss, Levin and Paik 2003, chapter
-    4; paired: Connor 1987.
+    `paired_correlation` is lowered to what the two rates allow. Rates of `students` are tested as 06 does
+    (`luck.p_of`), others by the normal approximation. Fleiss, Levin and Paik 2003, chapter 4; paired: Connor 1987.
     """
 
     p: float
     power: float
     alpha: float
     paired_correlation: float | None = None
-    n_seeds: int = 1
-    seed_sd: float = 0.0
+    students: Students | None = None
 
     def __post_init__(self):
-        fewest_seeds = 2 if self.seed_sd > 0 else 1
+        students = self.students or Students()
         in_range = {
             "p": 0 < self.p < 1,
             "power": self.alpha < self.power < 1,
             "alpha": 0 < self.alpha < 1,
             "paired_correlation": -1 <= (self.paired_correlation or 0) < 1,
-            "n_seeds": self.n_seeds >= fewest_seeds,
-            "seed_sd": self.seed_sd >= 0,
+            "n_seeds": students.n_seeds >= 1,
+            "n_bases": students.n_bases >= 1,
+            "n_groups": students.n_groups >= 1,
+            "seed_sd": students.seed_sd >= 0,
+            "seed_correlation": -1 <= students.seed_correlation < 1,
         }
         for name, is_good in in_range.items():
             if not is_good:
                 raise ValueError(
-                    f"{name}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1 (seeds "
-                    "that have a spread: 2)"
+                    f"{name}: out of range; p, power and alpha are shares between 0 and 1, counts at least 1"
                 )
 
     def gap(self, effect: float, n_items: float) -> float:
@@ -97,16 +113,41 @@ class RateTest:
             real = self.p * (1 - self.p) + max(q * (1 - q), 0.0)
         else:
             differ = self._differing_items(q)
-            null = real = differ - effect**2
-            if differ * n_items < stats.gamma.ppf(self.power, FEWEST):
+            null = real = max(differ - effect**2, 0.0)
+            if differ * n_items < stats.gamma.ppf(self.power, self._fewest_differing()):
                 return -self.power
-        by_seed = 2 * self.seed_sd**2 / self.n_seeds
-        error = np.sqrt(max(real, 0.0) / n_items + by_seed)
+        if self.students is not None:
+            return self._power_of_students(effect, real, max(n_items, 2)) - self.power
         z = stats.norm.isf(self.alpha / 2)
-        half_of_items = z * np.sqrt(null / n_items)
-        half = np.hypot(half_of_items, self._half_of_seeds(by_seed))
-        found = stats.norm.cdf((effect - half) / max(error, 1e-12))
-        return float(np.mean(found)) - self.power
+        error = max(np.sqrt(real / n_items), 1e-12)
+        found = stats.norm.cdf((effect - z * np.sqrt(null / n_items)) / error)
+        return float(found) - self.power
+
+    def _fewest_differing(self) -> int:
+        """Where fewer items differ no flip of signs, and so neither McNemar's exact test nor 06's, finds anything."""
+        return int(np.ceil(1 - np.log2(self.alpha)))
+
+    def _power_of_students(self, effect: float, variance: float, n_items: float) -> float:
+        """The power of 06's test; `variance` is that of two single students' difference on an item."""
+        students = self.students
+        n_seeds, n_bases = students.n_seeds, students.n_bases
+        # what is a single student's own on an item averages out over seeds, all of it over bases
+        between = max(students.seed_correlation, self.paired_correlation or 0.0)
+        own = (1 - between) / (1 - (self.paired_correlation or 0.0))
+        variance = variance * (own / n_seeds + 1 - own) / n_bases
+        return power_of(
+            effect, variance / n_items, self._luck(between, n_items), n_items, self.alpha
+        )
+
+    def _luck(self, between: float, n_items: float) -> SeedLuck:
+        """The luck of a difference as 06 is expected to see it."""
+        students = self.students
+        weight = 2 / students.n_seeds
+        if students.n_seeds == 1:
+            return SeedLuck(students.seed_sd**2).times(weight)
+        noise = self.p * (1 - self.p) * (1 - between) / (n_items * students.n_bases)
+        df = students.n_groups * (students.n_seeds - 1)
+        return SeedLuck(students.seed_sd**2 + noise, noise, df).times(weight)
 
     def _differing_items(self, q: float) -> float:
         """Share of items that one arm solves and the other does not."""
@@ -115,14 +156,6 @@ class RateTest:
         both = p * q + self.paired_correlation * np.sqrt(max(variances, 0.0))
         least, most = max(p + q - 1, 0.0), min(p, q)
         return p + q - 2 * np.clip(both, least, most)
-
-    def _half_of_seeds(self, variance: float) -> np.ndarray | float:
-        """Half the interval that a spread seen over few seeds asks for, by how large it comes out [CHANCES]."""
-        if not variance:
-            return 0.0
-        df = self.n_seeds - 1
-        seen = variance * stats.chi2.ppf(CHANCES, df) / df
-        return stats.t.isf(self.alpha / 2, df) * np.sqrt(seen)
 
 
 def power_sentence(

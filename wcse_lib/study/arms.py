@@ -191,11 +191,14 @@ class Pilot(Strict):
 
 
 class Power(Strict):
-    """What 01 assumes when it says which differences the study could see."""
+    """What 01 assumes when it says which differences the study could see, and 06 where one seed shows no luck."""
 
     # of two students' answers to the same problems; of two arms', a pilot tells
     correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.5
     # of success: 0.5 is the hardest case; of arms, a pilot tells
     rate: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    # spread of a student's accuracy over training seeds
-    seed_sd_points: Annotated[float, Field(ge=0)] = 1.0
+    # of the answers of two students that differ in their seed alone; at least `correlation`
+    seed_correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.7
+    # spread of a student's accuracy over training seeds, each with a draw of its own: nano's is 1.3. With one seed, 06
+    # assumes it
+    seed_sd_points: Annotated[float, Field(ge=0)] = 1.3
