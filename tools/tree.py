@@ -22,7 +22,7 @@ TOP = {  # folders beside the package
 }
 # In the order of their floors.
 ORDER = (
-    "metrics intervals forecast store nano answers study budget verdicts plan sample verify train "
+    "metrics intervals luck forecast store nano answers study budget verdicts plan sample verify train "
     "evaluate analyze report pipeline cli"
 ).split()
 

@@ -40,7 +40,7 @@ class SeedLuck:
 
     @property
     def is_assumed(self) -> bool:
-        return np.isinf(self.df)
+        return bool(np.isinf(self.df))
 
     @property
     def sd(self) -> float:
@@ -67,8 +67,9 @@ def pooled_luck(tables: Sequence, draws: Sequence[Hashable] | None = None) -> Se
     averaged, and count once in the degrees of freedom. Weights are the seeds less one.
 
     >>> scores = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 0]])
-    >>> pooled_luck([scores])
-    SeedLuck(variance=0.0625, noise=0.027777777777777776, df=2)
+    >>> luck = pooled_luck([scores])
+    >>> round(luck.variance, 4), round(luck.noise, 4), luck.df
+    (0.0833, 0.0556, 2)
     """
     labels = range(len(tables)) if draws is None else draws
     df_of: dict[Hashable, int] = {}

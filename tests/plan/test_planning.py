@@ -582,7 +582,7 @@ def test_power_is_said_before_anything_is_spent(forecast_run):
     assert students["n"] == 30 and students["headline_points"] > 0
     assert any(
         s.startswith("Students: ")
-        and "(training seeds: 3; base students: 1; corrected for 12 comparisons; training" in s
+        and "(training seeds: 3; base students: 1; corrected for 12 tests; training" in s
         and "luck of 1.3 points, measured by 06 over the study)" in s
         for s in planning.power_sentences(run)
     )

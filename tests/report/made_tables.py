@@ -208,6 +208,9 @@ def _add_comparisons(rows: dict, base: str, rng) -> None:
         facts = dict(comparison=comparison, recipe="equal", against="main", budget="high")
         facts |= dict(arm_a=arm_a, arm_b=arm_b, p=0.2, p_holm=1.0) | metric_columns(PASS_AT_1[0])
         rows["ablations"].append(between | facts | about(-0.02, 0.03))
+    for metric in METRICS:
+        facts = dict(base=base, set="held_out", df=np.nan, assumed=True) | metric_columns(metric)
+        rows["training_luck"].append(facts | dict(value=0.013, low=0.013, high=0.013))
     shifts = {"arm_minus_planted": 0.15, "reference_minus_base": 0.11}
     shifts |= {"wrong_minus_reference": -0.1, "wrong_minus_base": 0.01}
     for (comparison, value), metric in product(shifts.items(), PASS_AT_1):

@@ -16,8 +16,9 @@ NOTHING = pd.DataFrame(columns=[*COMPARISON, "base", "value", "low", "high", "p"
 def headline_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows that the answer is about, students' greedy pass@1 over all bases, with `is_significant`.
 
-    They are corrected together (`p_holm`), so that of equal arms one is called better in 5 % of studies, however many
-    arms and budgets there are. A comparison that the plan names as `primary` comes first, and is tested by itself.
+    They are corrected together (`p_holm`), so that of equal arms one is called better in about 5 % of studies, however
+    many arms and budgets there are; another study has other problems and other training seeds (`luck.nested_p`). A
+    comparison that the plan names as `primary` comes first, and is tested by itself.
     """
     rows = _compared(tables)
     rows = rows[is_overall_row(rows) | rows["primary"]]

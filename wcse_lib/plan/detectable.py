@@ -45,15 +45,19 @@ def power_table(run: Run) -> pd.DataFrame:
 
 
 def headline_comparisons(study: Study) -> int:
-    """For how many comparisons 06 corrects the headline: pairs of arms at every budget."""
-    return max(1, comb(len(study.arms), 2) * len(study.budget.samples))
+    """For how many tests 06 corrects the headline: pairs of arms at every budget, or one that the plan names as primary,
+    times the looks that it allows."""
+    n_pairs = comb(len(study.arms), 2) * len(study.budget.samples)
+    n_comparisons = 1 if study.primary is not None else max(1, n_pairs)
+    return n_comparisons * study.training.looks
 
 
 def expected_students(study: Study) -> power.Students:
     """How many students the headline's rates are means of, and how much luck `power` expects of them."""
+    of_one_base = study.primary is not None and study.primary.base is not None
     return power.Students(
         n_seeds=len(study.training.seeds),
-        n_bases=len(study.students),
+        n_bases=1 if of_one_base else len(study.students),
         n_groups=len(study.plain_arms) * len(study.budget.samples),
         seed_sd=study.power.seed_sd_points / 100,
         seed_correlation=study.power.seed_correlation,
@@ -149,7 +153,7 @@ def _headline_sentence(study: Study, points: float) -> str:
     students = expected_students(study)
     n_comparisons = headline_comparisons(study)
     seen = f"{points:.1f} points" if np.isfinite(points) else "no difference at all"
-    corrected = f"corrected for {n_comparisons} comparisons; " if n_comparisons > 1 else ""
+    corrected = f"corrected for {n_comparisons} tests; " if n_comparisons > 1 else ""
     source = "measured by 06 over the study"
     if students.n_seeds == 1:
         source = "which one seed cannot show, so that 06 assumes it too"
