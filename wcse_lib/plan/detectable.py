@@ -45,8 +45,8 @@ def power_table(run: Run) -> pd.DataFrame:
 
 
 def headline_comparisons(study: Study) -> int:
-    """For how many tests 06 corrects the headline: pairs of arms at every budget, or one that the plan names as primary,
-    times the looks that it allows."""
+    """For how many tests 06 corrects the headline: pairs of arms at every budget, or the primary one, times the looks
+    that the plan allows."""
     n_pairs = comb(len(study.arms), 2) * len(study.budget.samples)
     n_comparisons = 1 if study.primary is not None else max(1, n_pairs)
     return n_comparisons * study.training.looks
