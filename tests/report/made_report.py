@@ -26,6 +26,7 @@ ANSWER = {
     "paragraph": "Over three bases, the paired difference wc − se in greedy pass@1 is +1.2 points, "
     "95 % interval −0.9 to +3.3, n = 300 held-out problems. wc covers 80.4 % of the training problems at 30 "
     "samples, se 81.6 % at 10, for the same planned FLOPs.",
+    "gains": ["An arm's examples made student small better.", "Student small: the best is wc's."],
     "why": ["wc leads in coverage and in nothing else."],
     "not_run": ["No ablations.", "No seeds: one seed each."],
     "notes": ["Both controls hold for every student.", f"A sample reads {EVIL}"],

@@ -48,6 +48,11 @@ def test_it_starts_with_the_question_and_the_computed_answer(soup):
     assert second.get_text() == ANSWER["paragraph"]
 
 
+def test_whether_any_data_helped_stands_below_the_answer(soup):
+    third = soup.h1.find_all_next("p")[2]
+    assert third.get_text() == f"Did any arm's data help? {' '.join(ANSWER['gains'])}"
+
+
 @pytest.mark.parametrize("attribute", LOADING)
 def test_no_attribute_loads_anything_from_outside(soup, attribute):
     for tag in soup(True):
