@@ -413,6 +413,20 @@ def test_holm():
     assert len(intervals.holm([])) == 0
 
 
+def test_a_difference_of_ratios_at_90_percent_lies_within_that_at_95():
+    """Nine tenths of studies of equal rates hold zero at 0.9: what two one-sided tests at 5 % are made of."""
+    studies = np.random.default_rng(12)
+    n_held, n = 0, 400
+    for i in range(n):
+        rates = studies.beta(0.8, 0.8, 150)
+        a, b = ((studies.binomial(4, rates) > 0, np.ones(150)) for _ in range(2))
+        wide = intervals.paired_ratio_difference(a, b, n_boot=999, seed=i)
+        tight = intervals.paired_ratio_difference(a, b, n_boot=999, seed=i, level=0.9)
+        assert wide.low <= tight.low <= tight.high <= wide.high
+        n_held += tight.low <= 0 <= tight.high
+    assert 0.865 < n_held / n < 0.945
+
+
 def test_the_p_of_a_ratio_is_the_paired_p_where_denominators_are_one():
     a, b = np.random.default_rng(3).integers(0, 2, (2, 80)).astype(float)
     ones = np.ones(80)

@@ -7,6 +7,7 @@ from scipy import integrate, stats
 from wcse_lib import intervals
 from wcse_lib.luck import (
     SeedLuck,
+    excluded,
     nested,
     nested_p,
     p_of,
@@ -171,3 +172,31 @@ def test_the_smallest_difference_found_has_its_power(luck):
 def test_without_luck_the_smallest_difference_is_the_textbooks():
     wanted = (stats.norm.isf(0.025) + stats.norm.isf(0.2)) * 0.01
     assert smallest_found(1e-4, SeedLuck(0.0), 100_000) == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("luck", [None, SeedLuck(4e-4), SeedLuck(4e-4, 1e-4, 6)])
+def test_what_is_excluded_is_where_two_one_sided_tests_reach(luck):
+    """The tests against -x and +x: the one nearer to the mean has a one-sided p of 5 %."""
+    values = rng.choice([-1.0, 0, 1], 300, p=[0.1, 0.72, 0.18])
+    x = excluded(values, luck)
+    by_luck = np.zeros(1) if luck is None else luck.plausible((np.arange(200) + 0.5) / 200)
+    nearer = x - abs(values.mean())
+    two_sided = p_of(nearer, values.var(ddof=1) / 300, by_luck, 300)
+    assert two_sided / 2 == pytest.approx(0.05, abs=1e-6)
+    assert excluded(-values, luck) == pytest.approx(x)
+
+
+def test_problems_that_all_agree_exclude_what_so_few_could_not_miss():
+    assert excluded(np.zeros(59), None) == pytest.approx(1 - 0.05 ** (1 / 59))
+    assert np.isnan(excluded([0.0], None))
+
+
+def test_a_true_difference_is_excluded_in_5_percent_of_studies():
+    """1,000 studies of 300 problems whose true difference is 12 points, seen with luck of 1 point a seed."""
+    studies = np.random.default_rng(21)
+    n_excluded = 0
+    for _ in range(1000):
+        shift = 0.12 + studies.normal(0, np.sqrt(2) * 0.01)
+        values = studies.choice([-1.0, 0, 1], 300, p=[0.15 - shift / 2, 0.7, 0.15 + shift / 2])
+        n_excluded += excluded(values, SeedLuck(2 * 0.01**2)) < 0.12
+    assert 0.03 < n_excluded / 1000 < 0.07

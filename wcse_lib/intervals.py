@@ -168,11 +168,12 @@ def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ differences
 
 
-def paired_ratio_difference(a, b, n_boot=2000, seed=0, bounds=(0.0, 1.0)) -> Estimate:
+def paired_ratio_difference(a, b, n_boot=2000, seed=0, bounds=(0.0, 1.0), level=LEVEL) -> Estimate:
     """Ratio of `a` minus ratio of `b`, each a pair (numerators [n], denominators [n]) as in `ratio`, same problems.
 
     A problem may have denominator 0 in one arm; an arm that has no other makes the value NaN and the interval as wide
-    as can be. `bounds` is the range of either ratio.
+    as can be. `bounds` is the range of either ratio, `level` that of the interval: at 0.9 it holds what two one-sided
+    tests at 5 % do not exclude.
     """
     columns = {"numerators_a": a[0], "denominators_a": a[1]}
     columns |= {"numerators_b": b[0], "denominators_b": b[1]}
@@ -184,7 +185,9 @@ def paired_ratio_difference(a, b, n_boot=2000, seed=0, bounds=(0.0, 1.0)) -> Est
     least = (low * size_a, size_a, high * size_b, size_b)
     most = (high * size_a, size_a, low * size_b, size_b)
     limits = (low - high, high - low)
-    return _interval(table, _ratio_difference, [least, most], limits, n_boot, seed, n=n)
+    return _interval(
+        table, _ratio_difference, [least, most], limits, n_boot, seed, n=n, level=level
+    )
 
 
 def unpaired_difference(a, b, n_boot=2000, seed=0) -> Estimate:
@@ -279,11 +282,13 @@ def _ratios(sums: np.ndarray) -> np.ndarray:
     return sums[..., ::2] / sums[..., 1::2]
 
 
-def _interval(table, statistic, ends, limits, n_boot, seed, shift=0.0, n=None) -> Estimate:
+def _interval(
+    table, statistic, ends, limits, n_boot, seed, shift=0.0, n=None, level=LEVEL
+) -> Estimate:
     """The estimate of `statistic`, which maps sums of rows [..., columns] to numbers, with its bootstrap interval.
 
     Args: table: rows [n, columns]; ends: the rows at the ends of the scale; limits: the statistic's range; shift: noise
-    [n_boot] from elsewhere; n: how many rows count, where these are not all.
+    [n_boot] from elsewhere; n: how many rows count, where these are not all; level: of the interval.
     """
     if n_boot < 1:
         raise ValueError(f"n_boot must be at least 1, not {n_boot}")
@@ -294,10 +299,10 @@ def _interval(table, statistic, ends, limits, n_boot, seed, shift=0.0, n=None) -
         return Estimate(np.nan, low, high)
     value = float(statistic(table.sum(0)))
     if n == 1 or (_rows_agree(table, statistic, value) and not np.any(shift)):
-        return _without_spread(value, n, limits)
+        return _without_spread(value, n, limits, level)
     rng = np.random.default_rng(seed)
     draws = _draws(table, statistic, ends if bounded else [], n_boot, rng) + shift
-    low, high = np.quantile(draws, _tails(n))
+    low, high = np.quantile(draws, _tails(n, level))
     least, most = limits
     low = max(min(low, value), least)
     high = min(max(high, value), most)
@@ -311,12 +316,12 @@ def _rows_agree(table, statistic, value: float) -> bool:
     return np.allclose(without_one, value, rtol=1e-12, atol=1e-12)
 
 
-def _without_spread(value: float, n: int, limits) -> Estimate:
+def _without_spread(value: float, n: int, limits, level: float) -> Estimate:
     """The exact binomial "rule of three": how far the truth can be from what n equal rows show."""
     least, most = limits
     unseen = np.nan  # the largest share that n draws can miss
     if np.isfinite(limits).all():
-        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / n)
+        unseen = 1 - ((1 - level) / 2) ** (1 / n)
     low = value - unseen * (value - least)
     high = value + unseen * (most - value)
     return Estimate(value, float(low), float(high))
@@ -338,10 +343,10 @@ def _draws(table, statistic, ends, n_boot, rng) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _tails(n: int) -> np.ndarray:
+def _tails(n: int, level: float) -> np.ndarray:
     """Quantiles of the bootstrap over n rows that give a t interval for normal data (Hesterberg 2015)."""
     wider = np.sqrt((n + 1) / (n - 1))
-    reach = wider * stats.t.isf((1 - LEVEL) / 2, n - 1)
+    reach = wider * stats.t.isf((1 - level) / 2, n - 1)
     return stats.norm.cdf([-reach, reach])
 
 

@@ -128,6 +128,28 @@ def nested_p(values, luck: SeedLuck | None) -> float:
     return float(max(p, 0.5 ** (n_differ - 1)))
 
 
+def excluded(values, luck: SeedLuck | None, alpha=0.05) -> float:
+    """The smallest difference that two one-sided tests at `alpha` exclude, in either direction.
+
+    Errors are those of `nested_p`. It is how far the further end of the test's interval at 1 - 2 `alpha` lies from
+    zero; never less than so few problems can miss. NaN for one problem. Schuirmann 1987.
+    """
+    values = np.asarray(values, float)
+    if len(values) == 1:
+        return float("nan")
+    by_luck = np.zeros(1) if luck is None else luck.plausible(CHANCES)
+    variance = standard_error(values) ** 2
+    # between no reach at all and what the largest plausible error would ask for alone
+    most = stats.t.isf(alpha, len(values) - 1) * np.sqrt(max(variance + by_luck.max(), TINY))
+
+    def too_close(reach: float) -> float:
+        return p_of(reach, variance, by_luck, len(values)) - 2 * alpha
+
+    reach = optimize.brentq(too_close, 0.0, 1.001 * most)
+    unseen = 1 - alpha ** (1 / len(values))
+    return float(abs(values.mean()) + max(reach, unseen))
+
+
 def standard_error(values) -> float:
     """Of the mean of `values` [problem]; NaN for one problem."""
     values = np.asarray(values, float)

@@ -8,6 +8,7 @@ import pytest
 from wcse_lib.analyze import PRIMARY_METRIC
 from wcse_lib.analyze.headline import headline, headline_rows
 from wcse_lib.analyze.significance import FAMILIES, with_holm, with_primary
+from wcse_lib.analyze.words import excluded_words
 from wcse_lib.study import Primary
 
 OVERALL = "all students"
@@ -64,6 +65,29 @@ def test_a_single_students_difference_is_no_headline():
         "No difference between the arms' training sets could be shown at any budget"
     )
     assert text.endswith("on average over the 3 students of this study (small, wc and se).")
+
+
+def test_what_is_excluded_stands_beside_what_is_not_shown():
+    """The largest of all, rounded up: that all are smaller errs no more often than one of the tests."""
+    rows = [row(OVERALL, 0.0, False, budget) for budget in ("low", "high")]
+    table = pd.DataFrame(rows).assign(excluded=[0.0301, 0.0412])
+    text = headline(table, pd.DataFrame([row("small", 0.0, False), row("wc", 0.0, False)]))
+    assert text.endswith("(small and wc); differences of more than 4.2 points are excluded.")
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"),
+    [
+        (None, "(two one-sided tests, 5 %)"),
+        (5.0, "equivalent by the plan's margin of 5"),
+        (3.0, "not shown to be equivalent by the plan's margin of 3"),
+    ],
+)
+def test_a_margin_of_the_plan_is_judged(margin, text):
+    (difference,) = pd.DataFrame([row(OVERALL, 0.0, False) | {"excluded": 0.0412}]).itertuples()
+    clause = excluded_words(difference, margin)
+    assert clause.startswith("differences of more than 4.2 points are excluded")
+    assert clause.endswith(text)
 
 
 def test_budgets_with_one_finding_share_a_sentence():

@@ -69,6 +69,7 @@ def test_a_declared_table_names_every_column_once_and_an_interval_with_its_value
         (columns.Column("inside", kind=columns.Kind.FLAG), True, "yes"),
         (columns.Column("p", kind=columns.Kind.P_VALUE), 0.0002, "< 0.001"),
         (columns.Column("tie_rate", unit="%"), 0.123, "12.3"),
+        (columns.Column("excluded", unit="points"), 0.0312, "3.1"),
         (columns.Column("arm", kind=columns.Kind.WORD), "null", "null"),
     ],
 )

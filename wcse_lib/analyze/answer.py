@@ -14,7 +14,13 @@ from wcse_lib.analyze.headline import headline, headline_rows, own_rows, rows_of
 from wcse_lib.analyze.looks import read_looks
 from wcse_lib.analyze.notes import not_run, notes
 from wcse_lib.analyze.reasons import why
-from wcse_lib.analyze.words import ALL_BASES, bought_words, difference_words, join_words
+from wcse_lib.analyze.words import (
+    ALL_BASES,
+    bought_words,
+    difference_words,
+    excluded_words,
+    join_words,
+)
 from wcse_lib.store import write_json
 from wcse_lib.study import Run
 
@@ -88,6 +94,8 @@ def _sentence(run: Run, row, n_comparisons: int) -> str:
     doubt = ""
     if row.low <= 0 <= row.high:
         doubt = "; the interval holds zero, so the sign is not settled"
+        if clause := excluded_words(row, run.study.power.equivalence_points):
+            doubt += f", but {clause}"
     elif not row.is_significant:
         doubt = (
             f"; the interval excludes zero, but corrected for {_corrected_for(run, n_comparisons)} p ="

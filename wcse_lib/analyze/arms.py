@@ -298,8 +298,9 @@ def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
 def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
     """Paired differences between arms' samples over the problems, in every quantity that both have.
 
-    Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems). An adaptive
-    arm has the generator of the arm that it is of, and so its pass@1: that difference is left out.
+    Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems) and what is
+    excluded. An adaptive arm has the generator of the arm that it is of, and so its pass@1: that difference is left
+    out.
     """
     for arm_a, arm_b in arm_pairs(run):
         for budget in run.study.budget.samples:
@@ -332,6 +333,9 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
         row["n_problems"] = int(((of_a[1] > 0) | (of_b[1] > 0)).sum())
         if quantity in ANSWERED:
             row["p"] = intervals.paired_ratio_p(of_a, of_b)
+            options = {"seed": run.study.seed, "bounds": bounds, "level": 0.9}
+            _, low, high = intervals.paired_ratio_difference(of_a, of_b, **options)
+            row["excluded"] = max(abs(low), abs(high))
         yield row
 
 

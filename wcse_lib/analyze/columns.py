@@ -162,8 +162,11 @@ DIFFERENCE = estimate("difference", "points", signed=True)
 # the two parts of a difference's standard error
 ERROR_BY_PROBLEMS = Column("error_by_problems", unit="points")
 ERROR_BY_LUCK = Column("error_by_luck", unit="points")
+# larger differences are excluded, in either direction, by two one-sided tests at 5 %
+EXCLUDED = Column("excluded", "larger ones excluded", unit="points")
 TESTED = (
     P_VALUES
+    + optional((EXCLUDED,))
     + numbers("n_problems")
     + numbers("n_seeds")
     + optional(numbers("n_only_a", "n_only_b"))

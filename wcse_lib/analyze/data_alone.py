@@ -11,6 +11,7 @@ from wcse_lib.analyze.words import (
     Quantity,
     bought_words,
     difference_words,
+    excluded_words,
     join_words,
 )
 from wcse_lib.study import Run
@@ -72,9 +73,9 @@ def _found(rows: pd.DataFrame) -> str:
 
 def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     """A sentence for each pair of arms and budget with all its differences, and how they were tested and judged."""
-    sentences = []
+    sentences, margin = [], run.study.power.equivalence_points
     for (arm_a, arm_b, budget), compared in rows.groupby(["arm_a", "arm_b", "budget"], sort=False):
-        numbers = [_numbers(row) for row in compared.itertuples()]
+        numbers = [_numbers(row, margin) for row in compared.itertuples()]
         sentences.append(
             f"At the budget “{budget}” ({bought_words(run, arm_a, arm_b, budget)}) {arm_a} minus {arm_b} is"
             f" {join_words(numbers)} (95 % intervals over {compared['n_problems'].max()} training problems)."
@@ -82,16 +83,18 @@ def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     if len(rows) > 1:
         sentences.append(
             f"These are {len(rows)} comparisons: a difference counts as shown only where its p, corrected for all of"
-            " them (Holm), is below 0.05 too."
+            " them (Holm), is below 0.05 too. Excluded is what two one-sided tests exclude, each at 5 %."
         )
     return sentences + _judged(run, rows)
 
 
-def _numbers(row) -> str:
+def _numbers(row, margin: float | None) -> str:
     """A difference with its interval, its quantity, and whether it is settled."""
     doubt = ""
     if row.low <= 0 <= row.high:
         doubt = ", not settled"
+        if clause := excluded_words(row, margin):
+            doubt += f", but {clause.replace(' (two one-sided tests, 5 %)', '')}"
     elif not row.is_significant:
         doubt = f", not settled: corrected p = {row.p_holm:.2f}"
     difference = difference_words(row, " ({low} to {high}" + doubt + ")")

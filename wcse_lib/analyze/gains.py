@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_significant
-from wcse_lib.analyze.words import difference_words, named_students
+from wcse_lib.analyze.words import difference_words, named_students, rounded_up
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 
@@ -54,6 +54,10 @@ def _of_base(base: str, own: pd.DataFrame) -> str:
     counts = f"{n_better} of {len(own)} are shown to be better"
     if n_worse:
         counts += f", {n_worse} to be worse"
+    elif not n_better and "excluded" in own:
+        counts += (
+            f", and changes of more than {rounded_up(own['excluded'].max())} points are excluded"
+        )
     return (
         f"Student {base}: the best of its arms' students is {best.arm}'s at “{best.budget}”,"
         f" {difference_words(best, ' ({low} to {high}')}, 95 % interval) from the base; {counts}."

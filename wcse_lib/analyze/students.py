@@ -14,7 +14,7 @@ from wcse_lib.analyze.arms import Arms, arm_pairs
 from wcse_lib.analyze.columns import BOUNDS
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ALL_BASES, ANY_BASE, HELD_OUT
-from wcse_lib.luck import SeedLuck, nested, nested_p, pooled_luck, standard_error
+from wcse_lib.luck import SeedLuck, excluded, nested, nested_p, pooled_luck, standard_error
 from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import MAIN, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
@@ -280,6 +280,7 @@ def _estimates(
             bounds = (-float(len(contrast.minus)), float(len(contrast.plus)))
             row |= of_estimate(nested(difference, luck, seed=run.study.seed, bounds=bounds))
             row["p"] = nested_p(difference, luck)
+            row["excluded"] = excluded(difference, luck)
             row["error_by_problems"] = standard_error(difference)
             row["error_by_luck"] = luck.sd
             # of two single students it can be counted which problems one of them alone solves

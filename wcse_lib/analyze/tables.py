@@ -98,6 +98,7 @@ DECLARED = (
         + estimate("difference", signed=True)
         + UNIT
         + optional(P_VALUES)
+        + optional((Column("excluded", kind=Kind.BOUND),))
         + numbers("n_problems"),
         shown=Shown.OPEN,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib.intervals import Estimate
@@ -90,6 +91,33 @@ def bought_words(run: Run, arm_a: str, arm_b: str, budget: str) -> str:
     short = [arm for arm in (arm_a, arm_b) if budget in getattr(run.arm(arm), "held", {})]
     lack = f"; this budget is not met by {join_words(short)}" if short else ""
     return f"{samples_a:.3g} against {samples_b:.3g} samples a problem{lack}"
+
+
+def excluded_words(row, margin: float | None = None) -> str:
+    """What two one-sided tests at 5 % exclude of a table's row, as a clause; "" where it was not tested.
+
+    `margin`: points that the plan counts as no difference.
+    """
+    largest = getattr(row, "excluded", None)
+    if largest is None or pd.isna(largest):
+        return ""
+    unit = getattr(row, "unit", "points")
+    clause = f"differences of more than {rounded_up(largest, unit)} {unit} are excluded (two one-sided tests, 5 %)"
+    if margin is not None and unit == "points":
+        holds = "equivalent" if 100 * largest <= margin else "not shown to be equivalent"
+        clause += f", {holds} by the plan's margin of {margin:g}"
+    return clause
+
+
+def rounded_up(size: float, unit: str = "points") -> str:
+    """A size in its unit, its last digit rounded up, so that what is excluded stays excluded.
+
+    >>> rounded_up(0.0312), rounded_up(0.123, "examples")
+    ('3.2', '0.13')
+    """
+    factor, decimals = (100, 1) if unit == "points" else (1, 2)
+    steps = np.ceil(round(size * factor * 10**decimals, 6))
+    return f"{steps / 10**decimals:.{decimals}f}"
 
 
 def join_words(words: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wcse_lib.analyze import Column, Kind
-from wcse_lib.intervals import Estimate
+from wcse_lib.intervals import SHARES, Estimate
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MISSING = "–"
@@ -42,7 +42,7 @@ def cell(column: Column, value) -> str:
         return MISSING
     if column.kind == Kind.P_VALUE and value < 0.001:
         return "< 0.001"
-    if column.unit == "%":
+    if column.unit in SHARES:
         return f"{100 * value:.1f}"
     return number(value)
 

@@ -202,3 +202,5 @@ class Power(Strict):
     # spread of a student's accuracy over training seeds, each with a draw of its own: nano's is 1.3. With one seed, 06
     # assumes it
     seed_sd_points: Annotated[float, Field(ge=0)] = 1.3
+    # differences up to this count as none: 06 then says where larger ones are excluded
+    equivalence_points: Annotated[float, Field(gt=0)] | None = None
