@@ -4,8 +4,8 @@ Usage: python benchmarks/stopping.py [N_STUDIES]
 
 Studies of two arms at two budgets, tested on the same problems, with 2 seeds at first and up to 6. Every seed has luck
 of its own, a shift of the student's skill that the sampling model of the test does not know of (scores are thresholds
-of a normal skill, the test works on means of 0 and 1). After every seed the study is analysed as 06 does it: luck pooled
-over arms and budgets, p corrected by Holm for the budgets. Three rules say what counts as shown:
+of a normal skill, the test works on means of 0 and 1). After every seed the study is analysed as 06 does it: luck
+pooled over arms and budgets, p corrected by Holm for the budgets. Three rules say what counts as shown:
 
 * until p < .05: the first look that shows something ends the study
 * one look: what the first look shows, whatever comes later (training.looks: 1)
@@ -110,18 +110,24 @@ def main(n_studies: int = 2000) -> None:
     print(
         f"{n_studies} studies a row, {N_PROBLEMS} problems, two arms, two budgets; % of studies that show something"
     )
-    print(
-        "| luck, points | true difference, points | until p < .05 (seeds) | one look, 2 seeds | five looks (seeds) | 6 seeds fixed |"
-    )
+    heads = [
+        "luck, points",
+        "true difference, points",
+        "until p < .05 (seeds)",
+        "one look, 2 seeds",
+    ]
+    heads += ["five looks (seeds)", "6 seeds fixed"]
+    print(f"| {' | '.join(heads)} |")
     print("| --- | --- | --- | --- | --- | --- |")
     for effect in (0.0, 0.04):
         for luck in (0.005, 0.01, 0.02, 0.03):
             found = simulate(n_studies, luck, effect)
-            print(
-                f"| {100 * luck:g} | {100 * effect:g} | {100 * found.until:.1f} ({found.seeds_until:.1f})"
-                f" | {100 * found.one:.1f} | {100 * found.five:.1f} ({found.seeds_five:.1f}) | {100 * found.fixed:.1f} |",
-                flush=True,
-            )
+            cells = [f"{100 * luck:g}", f"{100 * effect:g}"]
+            cells.append(f"{100 * found.until:.1f} ({found.seeds_until:.1f})")
+            cells.append(f"{100 * found.one:.1f}")
+            cells.append(f"{100 * found.five:.1f} ({found.seeds_five:.1f})")
+            cells.append(f"{100 * found.fixed:.1f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

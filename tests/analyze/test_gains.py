@@ -41,7 +41,7 @@ def test_that_no_data_helped_is_said_as_such():
     assert "No arm's examples were shown to make student small better" in text
     assert "some made student small worse" in text
     assert "cannot tell" not in text
-    assert "0 of 2 are shown to be better, 1 to be worse" in text
+    assert "0 of 2 shown to be better, 1 to be worse" in text
 
 
 def test_whom_data_helped_is_named_with_the_best_arm_of_each():
@@ -55,8 +55,8 @@ def test_whom_data_helped_is_named_with_the_best_arm_of_each():
     assert small.startswith(
         "Student small: the best of its arms' students is se's at “high”, +20.0 points"
     )
-    assert small.endswith("2 of 2 are shown to be better.")
-    assert se.endswith("0 of 1 are shown to be better.")
+    assert small.endswith("2 of 2 shown to be better.")
+    assert se.endswith("0 of 1 shown to be better.")
 
 
 def test_without_students_there_is_nothing_to_say():

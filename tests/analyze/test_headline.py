@@ -16,7 +16,8 @@ OVERALL = "all students"
 
 def row(base, value, is_significant, budget="high", primary=False):
     facts = {"arm_a": "wc", "arm_b": "se", "budget": budget, "base": base, "value": value}
-    return facts | {"is_significant": is_significant, "primary": primary}
+    p_holm = 0.03 if is_significant else 0.4
+    return facts | {"is_significant": is_significant, "primary": primary, "p_holm": p_holm}
 
 
 def said(*of_bases, overall=(0.04, True)):
@@ -58,13 +59,20 @@ def test_the_headline_names_the_students_for_whom_it_holds(of_bases, text):
     assert said(*of_bases) == text
 
 
-def test_a_single_students_difference_is_no_headline():
-    """It would be a second family of tests beside that of the means, with 5 % of its own."""
-    text = said((0.2, True), (-0.1, False), (-0.1, False), overall=(0.0, False))
-    assert text.startswith(
-        "No difference between the arms' training sets could be shown at any budget"
+def test_a_single_students_difference_needs_half_the_level_where_the_mean_shows_none():
+    """It is a second family of tests beside that of the means."""
+    rows = pd.DataFrame([row(OVERALL, 0.01, False)])
+    own = pd.DataFrame([row("small", 0.2, True), row("wc", -0.1, False)])
+    none = (
+        "No difference between the arms' training sets could be shown at any budget, on average over the 2 students of"
+        " this study (small and wc)."
     )
-    assert text.endswith("on average over the 3 students of this study (small, wc and se).")
+    assert headline(rows, own) == none
+    own.loc[0, "p_holm"] = 0.02
+    alone = (
+        "At the budget “high”, for student small by itself, wc gave a better training set than se."
+    )
+    assert headline(rows, own) == f"{none} {alone}"
 
 
 def test_what_is_excluded_stands_beside_what_is_not_shown():

@@ -51,7 +51,7 @@ def _of_base(base: str, own: pd.DataFrame) -> str:
     best = next(own.sort_values("value", ascending=False).itertuples())
     n_better = int((own["is_significant"] & (own["value"] > 0)).sum())
     n_worse = int((own["is_significant"] & (own["value"] < 0)).sum())
-    counts = f"{n_better} of {len(own)} are shown to be better"
+    counts = f"{n_better} of {len(own)} shown to be better"
     if n_worse:
         counts += f", {n_worse} to be worse"
     elif not n_better and "excluded" in own:

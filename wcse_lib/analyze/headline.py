@@ -9,6 +9,9 @@ from wcse_lib.analyze.words import ALL_BASES, join_words, named_students, rounde
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 COMPARISON = ["arm_a", "arm_b", "budget"]
+# Level of single students' differences that stand in the headline beside the means: half, since they are a second
+# family of tests.
+ALONE = 0.025
 NAMED_BEFORE = "The plan named this comparison before anything was drawn; all others are secondary."
 NOTHING = pd.DataFrame(columns=[*COMPARISON, "base", "value", "low", "high", "p", "p_holm"])
 
@@ -46,7 +49,8 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     significant = rows[rows["is_significant"]]
     if significant.empty:
         none = "No difference between the arms' training sets could be shown at any budget"
-        return f"{none}{_over(rows, of_bases)}{_excluded(rows)}."
+        none = f"{none}{_over(rows, of_bases)}{_excluded(rows)}."
+        return " ".join([none, *_alone(rows, of_bases)])
     budgets_of: dict[str, list[str]] = {}
     for row in significant.itertuples():
         better, worse = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
@@ -58,7 +62,21 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
         sentences.append(f"{_at(budgets, set(budgets) == every_budget)} {found}.")
     if len(significant) < len(rows):
         sentences.append("Otherwise no difference could be shown.")
-    return " ".join(sentences)
+    return " ".join(sentences + _alone(rows[~rows["is_significant"]], of_bases))
+
+
+def _alone(rows: pd.DataFrame, of_bases: pd.DataFrame) -> list[str]:
+    """Single students for whom a difference is clear where the mean over all, these rows, shows none."""
+    sentences = []
+    for row in rows.itertuples():
+        own = own_rows(row, of_bases)
+        for one in own[own["is_significant"] & (own["p_holm"] < ALONE)].itertuples():
+            better, worse = (one.arm_a, one.arm_b) if one.value > 0 else (one.arm_b, one.arm_a)
+            sentences.append(
+                f"{_at([one.budget], False)}, for student {one.base} by itself, {better} gave a better training set"
+                f" than {worse}."
+            )
+    return sentences
 
 
 def _of_primary(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
