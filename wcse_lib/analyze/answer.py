@@ -12,7 +12,7 @@ from wcse_lib.analyze.data_alone import data_headline, data_rows, data_sentences
 from wcse_lib.analyze.gains import gain_sentences
 from wcse_lib.analyze.headline import headline, headline_rows, own_rows, rows_of_bases
 from wcse_lib.analyze.looks import read_looks
-from wcse_lib.analyze.notes import not_run, notes
+from wcse_lib.analyze.notes import luck_sentences, not_run, notes
 from wcse_lib.analyze.reasons import why
 from wcse_lib.analyze.words import (
     ALL_BASES,
@@ -36,12 +36,15 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         rows, of_bases = headline_rows(tables), rows_of_bases(tables)
         is_named = (rows["arm_b"] == run.study.budget.reference) | rows["is_significant"]
         shown = rows[is_named | rows["primary"]]
+        n_corrected = int((~rows["primary"]).sum())
         found = headline(rows, of_bases)
         measure = "students' greedy pass@1 on held-out problems"
-        sentences = _sentences(run, shown, of_bases, rows) + read_looks(run).sentences()
+        sentences = _sentences(run, shown, of_bases, rows)
+        sentences += [*luck_sentences(tables), *read_looks(run).sentences()]
         sentences += controls_hold(tables)
     else:
         shown = rows = data_rows(tables)
+        n_corrected = len(rows)
         found = data_headline(rows)
         measure = "the samples alone"
         sentences = data_sentences(run, rows)
@@ -50,7 +53,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         "paragraph": f"Measured by {measure}: " + " ".join(sentences),
         "gains": gain_sentences(tables) + stopping_sentences(tables),
         "why": why(run.study, tables, shown) if has_students else [],
-        "notes": notes(run, tables, shown, len(rows)),
+        "notes": notes(run, tables, shown, n_corrected),
         "not_run": not_run(run, tables),
         "paper": _paper_data(run) or ("MATH" if paper else None),
     }

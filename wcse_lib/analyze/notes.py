@@ -45,7 +45,7 @@ def notes(
     `shown`: the headline's rows that the answer names; `n_comparisons`: how many it makes.
     """
     found = [_matching(run.study), *unspent(run.plan.arms)]
-    found += _power(tables, shown, n_comparisons)
+    found += _power(tables, shown, n_comparisons, 0.05 / run.study.training.looks)
     found += _false_positives(tables)
     found += _controls(tables)
     found += _overspent(tables)
@@ -53,7 +53,6 @@ def notes(
     found += _open_answers(tables)
     found += _draws(run)
     found += _students(run)
-    found += _training_luck(tables)
     found += _cut_answers(tables)
     return found
 
@@ -84,9 +83,12 @@ def _matching(study: Study) -> str:
 
 
 def _power(
-    tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int
+    tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int, level: float
 ) -> Iterator[str]:
-    """The difference that each comparison would find with a power of 80 %, by its own test at its corrected level."""
+    """The difference that each comparison would find with a power of 80 %, by its own test at its corrected level.
+
+    `level` is that of one comparison; the primary one, where the plan names it, is tested by itself.
+    """
     for row in shown.itertuples():
         if getattr(row, "unit", "points") != "points":
             continue
@@ -95,7 +97,9 @@ def _power(
         if pd.notna(getattr(row, "error_by_luck", None)):
             by_problems = row.error_by_problems
             luck = SeedLuck(row.error_by_luck**2, df=_luck_df(tables, row.base))
-        alpha = 0.05 / max(n_comparisons, 1)
+        alpha = level
+        if not getattr(row, "primary", False):
+            alpha = level / max(n_comparisons, 1)
         points = 100 * smallest_found(by_problems**2, luck, row.n_problems, alpha)
         quantity = getattr(row, "quantity", "")
         what = f" in {QUANTITY_WORDS[quantity]}" if quantity else ""
@@ -200,7 +204,7 @@ def _students(run: Run) -> Iterator[str]:
             )
 
 
-def _training_luck(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+def luck_sentences(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     """What the intervals and p values of students' differences count beside the problems."""
     if "training_luck" not in tables:
         return
