@@ -40,7 +40,7 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         found = headline(rows, of_bases)
         measure = "students' greedy pass@1 on held-out problems"
         sentences = _sentences(run, shown, of_bases, rows)
-        sentences += [*luck_sentences(tables), *read_looks(run).sentences()]
+        sentences += [*luck_sentences(run, tables), *read_looks(run).sentences()]
         sentences += controls_hold(tables)
     else:
         shown = rows = data_rows(tables)

@@ -178,17 +178,12 @@ def _open_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 
 def _draws(run: Run) -> Iterator[str]:
-    """What the training seeds learnt from, and of what the numbers about samples are."""
-    n_seeds, n_draws = len(run.study.training.seeds), run.plan.n_draws
+    """Of what the numbers about samples are, where each training seed learnt from its own."""
+    n_draws = run.plan.n_draws
     if n_draws > 1:
         yield (
             f"Each training seed learnt from a draw of its own: every arm's budgets were drawn {n_draws} times. Rates"
             " of samples are over all draws, and counts of samples and examples are means of a draw."
-        )
-    elif n_seeds > 1 and run.study.students:
-        yield (
-            "All training seeds learnt from the same drawn samples (training.draws: shared): what is said of students"
-            " holds for these training sets, not for the generators."
         )
 
 
@@ -204,8 +199,13 @@ def _students(run: Run) -> Iterator[str]:
             )
 
 
-def luck_sentences(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """What the intervals and p values of students' differences count beside the problems."""
+def luck_sentences(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """What the intervals and p values of students' differences count beside the problems, and what they cannot."""
+    if len(run.study.training.seeds) > 1 and run.plan.n_draws == 1:
+        yield (
+            "All training seeds learnt from the same drawn samples (training.draws: shared): what is said of students"
+            " holds for these training sets, not for the generators."
+        )
     if "training_luck" not in tables:
         return
     rows = PRIMARY_METRIC.rows(tables["training_luck"])
@@ -255,8 +255,8 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
         )
     if len(study.training.seeds) == 1:
         missing.append(
-            "Each student was trained with one seed, on one draw of every arm's samples: how far the luck of training and"
-            " of the drawn training sets moves it was assumed (power.seed_sd_points), not measured."
+            "Each student was trained with one seed, on one draw of every arm's samples: how far the luck of training"
+            " and of the drawn training sets moves it was assumed (power.seed_sd_points), not measured."
         )
     if not study.recipes:
         missing.append(
