@@ -68,19 +68,20 @@ def test_impossible_pilots_are_refused(n, c):
         forecast_coverage(n, c, [1])
 
 
-@pytest.mark.parametrize("population", ["beta", "mixture with zeros", "nano-like levels"])
+@pytest.mark.parametrize("population", ["Beta(0.4, 0.8)", "half 0.5, half 0.02", "five levels"])
 def test_intervals_hold_the_truth(population):
-    held = calibration(population, 120, seed=4)["held"]
-    assert (
-        held > 0.89
-    ).all()  # 3 standard errors under 95 %; the ends 93 and 97 need 2,000 studies, see benchmarks/
+    held = calibration(population, 80, seed=4)["held"]
+    assert (held > 0.85).all()  # 95 %, and some standard errors; benchmarks/ measures it
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("population", ["beta", "mixture with zeros", "nano-like levels"])
-def test_intervals_hold_the_truth_in_thousands_of_studies(population):
-    held = calibration(population, 2000, seed=5)["held"]
-    assert ((held > 0.92) & (held < 0.98)).all()  # 93 to 97 and two standard errors
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("population", list(benchmark().POPULATIONS))
+@pytest.mark.parametrize("kind", ["even", "adaptive"])
+def test_intervals_or_bounds_hold_the_truth_of_every_population(population, kind):
+    found = calibration(population, 300, pilot=benchmark().PILOTS[kind], seed=5)
+    held = found[["held", "bounds_held"]].max(axis=1)
+    assert (held > 0.9 - 3 * np.sqrt(0.1 * 0.9 / 300)).all()
 
 
 @pytest.mark.slow
