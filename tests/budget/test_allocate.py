@@ -50,6 +50,19 @@ def test_every_total_is_spent_and_hard_problems_get_more(rule):
         assert out["high"][:60].max() < 12 and out["high"].max() <= allocate.MOST * 12 + 3
 
 
+def test_unsolved_problems_share_what_is_left():
+    spec = Adaptive(of="wc", rule="unsolved", first=4)
+    n = np.full(50, 4)
+    c = np.repeat([1, 0], [30, 20])
+    more = allocate.next_counts(spec, n, c, 400)
+    assert more.tolist() == [4] * 30 + [14] * 20
+    few = allocate.next_counts(spec, n, np.repeat([1, 0], [48, 2]), 400)
+    assert few.tolist() == [4] * 48 + [64] * 2, "no problem gets more than eight times the mean"
+    rest = allocate.next_counts(spec, few, np.repeat([1, 0], [48, 2]), 400)
+    assert rest.sum() == 400, "then all share the rest"
+    assert np.ptp(rest - few) <= 1
+
+
 def test_a_budget_below_the_first_samples_is_spread_evenly():
     out = allocate.decide(Adaptive(of="wc", first=4), {"low": 50}, 50, lambda n: np.zeros(50, int))
     assert (out["low"] == 1).all()

@@ -391,6 +391,67 @@ def test_the_pilot_measures_what_budgets_need(tmp_path):
     )
 
 
+@pytest.fixture(scope="module")
+def unsolved_first(tmp_path_factory) -> tuple:
+    """A study with an adaptive pilot that has been drawn; and the pilot."""
+    study = study_of(
+        "more", n=200, samples={"high": 10}, pilot={"n_problems": 40, "n_samples": 8, "first": 4}
+    )
+    run = planning.make_plan(planning.pilot_study(study), tmp_path_factory.mktemp("adaptive"))
+    fill(run)
+    return study, run
+
+
+def test_an_adaptive_pilot_costs_as_much_and_draws_where_nothing_is_solved(unsolved_first):
+    study, run = unsolved_first
+    for name, arm in pilot.read_pilot(run.folder, study).items():
+        n, c = arm.pair
+        assert n.sum() == 320, name
+        assert set(n[n > 4] > 8) == {True}, "problems that four samples solve get no more"
+        assert arm.first["n"].eq(4).all()
+        solved_at_once = arm.first["c"] > 0
+        assert arm.counts.loc[solved_at_once, "n"].eq(4).all()
+        assert (n[~solved_at_once] > 8).all()
+        assert c.sum() > arm.first["c"].sum()
+
+
+def test_means_of_an_adaptive_pilot_are_of_the_samples_that_all_problems_got(unsolved_first):
+    study, run = unsolved_first
+    found = pilot.read_pilot(run.folder, study)["wc"]
+    rows = read_parquet(run.path("03", "wc", "judged.parquet"))
+    first = rows[rows["sample_index"] < 4]
+    is_right = first["verdict"] == "correct"
+    assert found.pass_at_1 == pytest.approx(is_right.mean())
+    assert found.pass_at_1 != pytest.approx((found.counts["c"] / found.counts["n"]).mean())
+    assert found.tokens_per_sample == pytest.approx(first["n_tokens"].mean())
+    assert found.false == (0, is_right.sum())
+    assert found.sound[0].tolist() == [4] * 40
+    assert found.spent.tokens == rows["n_tokens"].sum()
+    pairs, of_first = pilot.joined(pilot.read_pilot(run.folder, study))
+    assert pairs["wc"][0].sum() == 320
+    assert of_first["wc"][0].tolist() == [4] * 40
+
+
+def test_forecasts_from_an_adaptive_pilot_hold_what_then_came_within_bounds(unsolved_first):
+    study, small = unsolved_first
+    run = planning.make_plan(study, small.folder.parent)
+    table = planning.read_forecast(run).query("metric == 'coverage'").set_index("arm")
+    k = table["k"]
+    assert k["wc"] == 30 > 24 > k["se"]
+    assert table["least"].notna().tolist() == [name == "wc" for name in table.index]
+    problems = read_parquet(run.path("01", "train.parquet"))["problem_id"]
+    for name in ("se", "wc"):
+        rates = np.array([chance(problem, f"nano-{name}") for problem in problems])
+        truth = (1 - (1 - rates) ** k[name]).mean()
+        assert table.loc[name, "low"] < truth < table.loc[name, "high"]
+    assert table.loc["wc", "least"] < truth < table.loc["wc", "most"]
+
+
+def test_a_pilot_whose_first_samples_are_all_is_refused():
+    with pytest.raises(StudyError, match=r"pilot.*first: 8 of 8 samples leave none"):
+        study_of("none", pilot={"n_problems": 40, "n_samples": 8, "first": 8})
+
+
 def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
     prices = {
         a: {

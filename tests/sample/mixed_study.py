@@ -1,6 +1,7 @@
 """A study of every kind of arm whose samples are made up, right or wrong by a seed of their own."""
 
 import hashlib
+from functools import partial
 
 import pandas as pd
 from studies import verdict_rows
@@ -15,7 +16,7 @@ from wcse_lib.store import (
     write_manifest,
     write_parquet,
 )
-from wcse_lib.study import AdaptiveArm, MixedArm, Run, check_study
+from wcse_lib.study import MixedArm, Run, check_study
 from wcse_lib.verdicts import judged_rows
 from wcse_lib.verify import judgement_rows
 
@@ -107,8 +108,8 @@ def fill(run: Run, arms=None) -> None:
         spec = run.study.arms[arm]
         if isinstance(spec, MixedArm):
             rows = uneven.draw_mix(run, arm)
-        elif isinstance(spec, AdaptiveArm):
-            rows = uneven.draw_adaptive(run, arm, lambda n: drawn(run, "wc", n, arm))  # noqa: B023
+        elif rule := run.study.rule_of(arm):
+            rows = uneven.draw_adaptive(run, arm, partial(drawn, run, rule.of, author=arm))
         else:
             rows = drawn(run, arm, run.draws(arm).n_in_blocks)
         verdicts = verdict_rows(rows, problems, "auto")

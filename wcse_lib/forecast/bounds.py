@@ -130,7 +130,7 @@ def _centred(value, slopes, sides, limits, point, weight) -> np.ndarray:
         slope = weight * slope + pull.sum(0)
         step = -np.linalg.solve(weight * curvature + pull.T @ pull, slope)
         gain = -slope @ step
-        if gain < 1e-4:
+        if gain < 0.1:
             break
         size = 1.0
         while not height(point + size * step) <= now - 0.1 * size * gain:
