@@ -147,22 +147,19 @@ def ratio(
     return _interval(table, _ratio, ends, (low, high), n_boot, seed, shift)
 
 
-def rate_draws(rates, n_draws=5000, seed=0) -> np.ndarray:
-    """Draws [n_draws, rates] of rates under the same weights of problems, to be worked on together.
+def share_with_variance(value: float, variance: float, careful: float, n_free: int) -> Estimate:
+    """The interval of a share that was estimated with this variance: Jeffreys' for the number of independent draws that
+    would have it, fewer as Student's t with `n_free` degrees of freedom asks. Korn & Graubard 1998.
 
-    Each rate is a pair (numerators [n], denominators [n]) as in `ratio`, of all the same problems. Of one sample a
-    problem they are draws from Jeffreys' posterior.
+    `careful`: the share by which variance becomes a number of draws, away from 0 and 1. In "%".
     """
-    table = np.column_stack([_table(numerators=x, denominators=w) for x, w in rates])
-    ends = np.zeros((2 * len(rates), table.shape[1]))
-    for i in range(len(rates)):
-        numerator, denominator = 2 * i, 2 * i + 1
-        known = table[:, denominator] > 0
-        size = table[known, denominator].mean()
-        # one end row with the rate 0, one with the rate 1, both of a mean problem's size
-        ends[2 * i, denominator] = size
-        ends[2 * i + 1, [numerator, denominator]] = size
-    return _draws(table[table.any(1)], _ratios, ends, n_draws, np.random.default_rng(seed))
+    wider = stats.t.isf((1 - LEVEL) / 2, n_free) / stats.norm.isf((1 - LEVEL) / 2)
+    n = careful * (1 - careful) / (variance * wider**2)
+    ends = stats.beta.ppf(
+        [(1 - LEVEL) / 2, (1 + LEVEL) / 2], value * n + 0.5, (1 - value) * n + 0.5
+    )
+    low, high = min(ends[0], value), max(ends[1], value)
+    return Estimate(value, float(low), float(high), unit="%")
 
 
 # ------------------------------------------------------------------------------------------------ differences
@@ -276,10 +273,6 @@ def _ratio(sums: np.ndarray) -> np.ndarray:
 
 def _ratio_difference(sums: np.ndarray) -> np.ndarray:
     return _ratio(sums) - _ratio(sums[..., 2:])
-
-
-def _ratios(sums: np.ndarray) -> np.ndarray:
-    return sums[..., ::2] / sums[..., 1::2]
 
 
 def _interval(

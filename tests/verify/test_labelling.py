@@ -53,6 +53,16 @@ def test_draw_is_fair_and_reproducible():
     assert len(labelling.draw(frame, 1_000, seed=1)) == (frame["verdict"] == "correct").sum()
 
 
+def test_more_labels_go_to_what_a_model_flags():
+    assert labelling.n_flagged(50, 200, 1800) == 11  # of 50 random ones 5
+    assert labelling.n_flagged(50, 1000, 1000) == 36
+    assert labelling.n_flagged(50, 3, 1000) == 2  # without any there is no rate
+    assert labelling.n_flagged(50, 30, 4) == 30  # all that there are
+    assert labelling.n_flagged(50, 100, 4) == 48
+    assert labelling.n_flagged(50, 0, 100) == 0
+    assert labelling.n_flagged(50, 100, 0) == 50
+
+
 def test_panel_saves_every_label_and_resumes(tmp_path):
     path, items = tmp_path / "deep" / "labels.jsonl", labelling.draw(samples(), 3, seed=0)
     status, view, buttons, keys, note = parts(labelling.panel(items, path, "Ann"))

@@ -8,44 +8,78 @@ from wcse_lib import intervals
 from wcse_lib.verify import rates
 
 
-def corrected_rate(*pairs):
-    """Of independent samples: one a problem, each in one of the three rates."""
-    apart = [np.repeat(np.arange(3), [n for _, n in pairs]) == i for i in range(3)]
-    return rates.corrected_rate(
-        *((own * (own.cumsum() <= k), own) for own, (k, _) in zip(apart, pairs))
-    )
+def corrected_rate(flagged, of_flagged, of_passed):
+    """Of independent samples, one a problem; the labelled ones are the first of those flagged, and of those passed."""
+    n_flagged, n = flagged
+    is_flagged = np.arange(n) < n_flagged
+    counts = [(is_flagged, np.ones(n))]
+    for kind, (n_flawed, n_known) in ((is_flagged, of_flagged), (~is_flagged, of_passed)):
+        place = kind.cumsum() * kind
+        is_known = (place > 0) & (place <= n_known)
+        counts.append((is_known & (place <= n_flawed), is_known))
+    return rates.corrected_rate(*counts)
 
 
-def test_corrected_rate_undoes_the_judges_errors():
-    value, low, high = corrected_rate((2_600, 10_000), (8_000, 10_000), (9_000, 10_000))
-    assert value == pytest.approx((0.26 + 0.9 - 1) / 0.7)
+def test_corrected_rate_weighs_what_the_judge_flags_and_passes():
+    value, low, high = corrected_rate((2_600, 10_000), (160, 200), (10, 100))
+    assert value == pytest.approx(0.26 * 0.8 + 0.74 * 0.1)
     assert low < value < high
-    assert high - low < 0.05
-    _, low_small, high_small = corrected_rate((2_600, 10_000), (16, 20), (18, 20))
-    assert high_small - low_small > 2 * (
-        high - low
-    )  # the calibration sample's uncertainty is carried
-    assert corrected_rate((0, 50), (10, 10), (10, 10)).value == 0
-    value, low, high = corrected_rate((18, 20), (6, 10), (5, 10))
-    assert (
-        low <= value == high == 1
-    )  # hardly better than chance: the value is cut, and stays inside
-    value, low, high = corrected_rate((5, 20), (5, 10), (5, 10))
-    assert np.isnan(value)
-    assert low < 0.05
-    assert high > 0.9
-    with pytest.raises(ValueError, match="specificity"):
+    few = corrected_rate((2_600, 10_000), (16, 20), (1, 10))
+    assert few.value == pytest.approx(value)
+    assert few.high - few.low > 2 * (high - low)
+    none = corrected_rate((0, 50), (0, 0), (0, 10))
+    assert none.value == none.low == 0
+    assert 0.05 < none.high < 0.4
+    every = corrected_rate((50, 50), (10, 10), (0, 0))
+    assert every.value == every.high == 1
+
+
+def test_a_kind_without_labels_has_no_rate():
+    assert np.isnan(tuple(corrected_rate((5, 20), (2, 3), (0, 0)))).all()
+    assert np.isnan(tuple(corrected_rate((5, 20), (0, 0), (1, 9)))).all()
+    with pytest.raises(ValueError, match="of_passed"):
         rates.corrected_rate(([5], [20]), ([5], [10]), ([11], [10]))
+    with pytest.raises(ValueError, match="flagged"):
+        rates.corrected_rate(([0, 0], [0, 0]), ([0, 0], [0, 0]), ([0, 0], [0, 0]))
 
 
-def test_corrected_rate_covers_the_truth():
+def test_all_labelled_is_the_plain_rate():
+    """With every sample labelled the judge adds nothing: the interval is that of the labels alone."""
+    rng = np.random.default_rng(3)
+    n = rng.integers(1, 9, 300)
+    flawed = rng.binomial(n, rng.beta(1, 4, 300))
+    caught, false = rng.binomial(flawed, 0.7), rng.binomial(n - flawed, 0.1)
+    flagged = caught + false, n
+    value, low, high = rates.corrected_rate(
+        flagged, (caught, caught + false), (flawed - caught, n - caught - false)
+    )
+    plain = intervals.ratio(flawed, n)
+    assert value == pytest.approx(plain.value)
+    assert (low, high) == pytest.approx((plain.low, plain.high), abs=0.01)
+
+
+@pytest.mark.parametrize("share_of_flagged", [None, 0.5])
+def test_corrected_rate_covers_the_truth(share_of_flagged):
+    """400 studies of 1,000 samples, 100 of them labelled: at random, or half of them among the flagged."""
     rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(200):
-        flagged, se, sp = rng.binomial([200, 60, 60], [0.2 * 0.8 + 0.8 * 0.1, 0.8, 0.9])
-        _, low, high = corrected_rate((flagged, 200), (se, 60), (sp, 60))
-        hits += low <= 0.2 <= high
-    assert 0.91 <= hits / 200 <= 0.995
+    hits = []
+    for _ in range(400):
+        flawed = rng.random(1000) < 0.1
+        is_flagged = rng.random(1000) < np.where(flawed, 0.8, 0.1)
+        order = rng.permutation(1000)
+        labelled = order[:100]
+        if share_of_flagged:
+            parts = order[is_flagged[order]][:50], order[~is_flagged[order]][:50]
+            labelled = np.concatenate(parts)
+        known = np.isin(np.arange(1000), labelled)
+        of_flagged, of_passed = known & is_flagged, known & ~is_flagged
+        _, low, high = rates.corrected_rate(
+            (is_flagged, np.ones(1000)),
+            (of_flagged & flawed, of_flagged),
+            (of_passed & flawed, of_passed),
+        )
+        hits.append(low <= 0.1 <= high)
+    assert 0.92 <= np.mean(hits) <= 0.99
 
 
 def test_intervals_know_that_samples_of_a_problem_share_their_faults():
@@ -77,7 +111,7 @@ def test_intervals_know_that_samples_of_a_problem_share_their_faults():
         table = pd.concat(
             [
                 rates.false_positive_table(sums.assign(judge="exact", n_false=false), i),
-                rates.corrected_table(said, i),
+                rates.corrected_table(said),
             ]
         )
         hits += (table["low"] <= 0.16) & (0.16 <= table["high"])
@@ -146,12 +180,12 @@ def test_a_model_judge_is_corrected_where_others_judged_too():
     assert raw["low"].item() > 0.2 or raw["value"].item() - 0.2 > 0.01  # uncorrected it is off
     assert row.low < 0.2 < row.high
     assert abs(row.value - 0.2) < 0.05
-    assert row.high - row.low > 2 * (raw["high"] - raw["low"]).item()
+    assert row.high - row.low > 1.5 * (raw["high"] - raw["low"]).item()
     flagged = int(model[100:650][flawed[100:650]].sum())
     assert f"flags {flagged} of {flawed[100:650].sum()} flawed" in row.reading
     (row,) = rates.corrected_table(
-        rates.calibration(pd.concat([said, people[people["sound"]]]))
+        rates.calibration(pd.concat([said, people[~model[50:650]]]))
     ).itertuples()
     assert np.isnan(row.value)
-    assert "flags 0 of 0 flawed" in row.reading
+    assert "flags 0 of" in row.reading  # nobody looked at what it flags
     assert rates.corrected_table(rates.calibration(said)).empty

@@ -19,11 +19,14 @@ from wcse_lib.verdicts import JUDGEMENTS
 COLUMNS = [*KEY, "sound", "judge", "reason", "labeller", "time"]
 SOUND = {"s": True, "f": False, "u": None}  # key -> the label
 BACK = "b"
+FEWEST = 2  # labels of flagged and of passed samples, where there are so many
+SPREADS = (0.5, 0.2)  # assumed standard deviations of being flawed, of flagged and passed samples
 MAX_SHOWN = 20_000  # characters
 HELP = (
     "The final answer is right. Does the solution really get there? <b>Flawed</b>: a wrong calculation, a step that "
     "does not follow, a misread quantity, or luck. <b>Sound</b>: otherwise, however clumsy. Click a button, or click "
-    "into the box and press <b>s</b>, <b>f</b>, <b>u</b> (unsure) or <b>b</b> (back). Every label is saved at once."
+    "into the box and press <b>s</b>, <b>f</b>, <b>u</b> (unsure) or <b>b</b> (back). Every label is saved at once. "
+    "Where a model judged before, more of what it flags is shown than there is; the rates are corrected for that."
 )
 
 
@@ -37,6 +40,20 @@ def draw(samples: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     drawn = _shuffled(correct, f"draw:{seed}").groupby("author").head(n)
     # once more, as the draw's own order would put the author with more samples first
     return _shuffled(drawn, f"order:{seed}").reset_index(drop=True)
+
+
+def n_flagged(n: int, n_judged_flawed: int, n_judged_sound: int) -> int:
+    """How many of `n` labels go to samples that a model judged flawed; the others go to those that it judged sound.
+
+    In proportion to how many there are times the spread of the truth among them, which gives the narrowest interval
+    (Neyman 1934), and at least FEWEST of either, without which there is no rate. The spreads are assumed: as if of the
+    flagged half were flawed, and of the passed 4 %.
+    """
+    of_flagged, of_passed = SPREADS[0] * n_judged_flawed, SPREADS[1] * n_judged_sound
+    wanted = round(n * of_flagged / (of_flagged + of_passed))
+    wanted = max(FEWEST, min(wanted, n - FEWEST))
+    n_passed = min(n - min(wanted, n_judged_flawed), n_judged_sound)
+    return min(n - n_passed, n_judged_flawed)
 
 
 def _shuffled(rows: pd.DataFrame, name: str) -> pd.DataFrame:

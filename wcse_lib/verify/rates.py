@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
@@ -28,43 +30,81 @@ READINGS = {
 }
 
 
-def corrected_rate(flagged, sensitivity, specificity, seed=0) -> intervals.Estimate:
-    """False-positive rate behind an imperfect judge with its 95 % interval, Rogan & Gladen 1978.
+def corrected_rate(flagged, of_flagged, of_passed) -> intervals.Estimate:
+    """False-positive rate from a judge's verdicts on many samples and the truth of some, with its 95 % interval.
 
-    Args: pairs of counts [problems], all of the same problems: `flagged` = (judged flawed, all samples), `sensitivity`
-    = (flagged, all) of truly flawed calibration samples, `specificity` = (passed, all) of truly sound ones. value =
-    (flagged rate + specificity - 1) / (sensitivity + specificity - 1), kept in [0, 1], NaN when the judge is no better
-    than chance on the calibration sample. The interval holds percentiles of draws of all three rates over problems, so
-    it carries the calibration sample's uncertainty; a draw without information is uniform. Raises ValueError on
-    impossible counts.
+    Args: pairs of counts [problems], all of the same problems: `flagged` = (judged flawed, all judged), `of_flagged` =
+    (truly flawed, all) of flagged samples with a label, `of_passed` = the same of passed ones. The labelled samples are
+    drawn at random among the flagged, and at random among the passed, in any proportion. value = flagged rate · flawed
+    share of flagged + passed rate · flawed share of passed: each labelled sample weighted by the inverse of its chance
+    to be drawn, which for a judge that says yes or no is prediction-powered inference with its best weight (PPI++,
+    Angelopoulos et al. 2023). The variance is that of its influence function added up by problem, so that it carries
+    both samples and their clusters; half a made-up sample at each end of either share keeps it honest where few
+    labels are. Interval: `intervals.share_with_variance`. NaN where samples of a kind were judged and none labelled, or
+    fewer than two problems were. Raises ValueError on impossible counts.
     """
-    counts = {"flagged": flagged, "sensitivity": sensitivity, "specificity": specificity}
-    rates = []
+    counts = {"flagged": flagged, "of_flagged": of_flagged, "of_passed": of_passed}
     for name, (part, whole) in counts.items():
-        k, m = np.sum(part), np.sum(whole)
-        is_possible = np.less_equal(0, part) & np.less_equal(part, whole)
-        if m <= 0 or not is_possible.all():
-            raise ValueError(
-                f"{name} must be counts with 0 <= k <= m and some m > 0, got {k} of {m}"
-            )
-        rates.append(k / m)
-    value = float(_behind_errors(np.array(rates)))
+        if not (np.less_equal(0, part) & np.less_equal(part, whole)).all():
+            raise ValueError(f"{name} must be counts with 0 <= k <= m, got {part} of {whole}")
+    n_flagged, n = (np.asarray(column, float) for column in flagged)
+    if n.sum() <= 0:
+        raise ValueError(
+            f"flagged must be counts with some m > 0, got {flagged[0]} of {flagged[1]}"
+        )
+    n_labelled = np.add(of_flagged[1], of_passed[1])
+    n_problems = int((n_labelled > 0).sum())
+    share_flagged = n_flagged.sum() / n.sum()
+    strata = []
+    for part, (n_flawed, n_known) in ((share_flagged, of_flagged), (1 - share_flagged, of_passed)):
+        strata.append(_Stratum(part, np.asarray(n_flawed, float), np.asarray(n_known, float)))
+    is_unknown = any(stratum.part > 0 and stratum.n == 0 for stratum in strata)
+    if is_unknown or n_problems < 2:
+        return intervals.Estimate(np.nan, np.nan, np.nan)
+    in_flagged, in_passed = strata
+    value = in_flagged.part * in_flagged.rate + in_passed.part * in_passed.rate
 
-    # a draw in which the judge is no better than chance says nothing: it may be anything
-    draws = _behind_errors(intervals.rate_draws(counts.values(), seed=seed))
-    anything = np.random.default_rng([seed, 1]).random(len(draws))
-    draws = np.where(np.isnan(draws), anything, draws)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    # a value that was cut may lie at the end
-    return intervals.Estimate(value, float(np.fmin(low, value)), float(np.fmax(high, value)))
+    # what each problem adds to the error: by how many of its samples are flagged, and by its labels
+    by_verdict = n_flagged * (in_flagged.rate - in_passed.rate) + n * (in_passed.rate - value)
+    errors = by_verdict / n.sum() + in_flagged.errors + in_passed.errors
+    variance = (errors**2).sum() * len(n) / (len(n) - 1)
+    variance += in_flagged.unseen_variance + in_passed.unseen_variance
+    careful = in_flagged.part * in_flagged.careful_rate + in_passed.part * in_passed.careful_rate
+    return intervals.share_with_variance(value, variance, careful, n_problems - 1)
 
 
-def _behind_errors(rates: np.ndarray) -> np.ndarray:
-    """The true rate [...] behind flagged rates, sensitivities and specificities [..., 3]; NaN without information."""
-    flagged, sensitivity, specificity = np.moveaxis(rates, -1, 0)
-    information = sensitivity + specificity - 1
-    information = np.where(information > 0, information, np.nan)
-    return np.clip((flagged + specificity - 1) / information, 0, 1)
+class _Stratum(NamedTuple):
+    """Samples that a judge flags, or passes: which part they are of all, and by problem [problems] how many of them
+    have a label and are flawed."""
+
+    part: float
+    n_flawed: np.ndarray
+    n_known: np.ndarray
+
+    @property
+    def n(self) -> float:
+        return self.n_known.sum()
+
+    @property
+    def rate(self) -> float:
+        """Flawed share of the labelled; 0 without labels, where the part is 0."""
+        return self.n_flawed.sum() / max(self.n, 1)
+
+    @property
+    def careful_rate(self) -> float:
+        """The same with half a flawed and half a sound sample more."""
+        return (self.n_flawed.sum() + 0.5) / (self.n + 1)
+
+    @property
+    def errors(self) -> np.ndarray:
+        """What each problem's labels [problems] add to the error of the whole rate."""
+        return self.part * (self.n_flawed - self.n_known * self.rate) / max(self.n, 1)
+
+    @property
+    def unseen_variance(self) -> float:
+        """The variance that few labels of one kind hide: that of the careful rate above that of the plain one."""
+        spread = self.careful_rate * (1 - self.careful_rate) - self.rate * (1 - self.rate)
+        return max(0.0, self.part**2 * spread / max(self.n, 1))
 
 
 def by_problem(judgements: pd.DataFrame) -> pd.DataFrame:
@@ -128,12 +168,27 @@ def calibration(judgements: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
+def without_drawn_rate(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the rate of people's own labels where a model judged these samples too.
+
+    The panel shows more of what the model flags than there is, so that the share of flawed ones among the labels is no
+    rate of the arm: the model's rate corrected by people is, which weighs them. Their counts stay.
+    """
+    by_people = table["judge"] == "human"
+    authors = table.loc[table["corrected_by"] == "human", "author"]
+    is_weighed = by_people & table["author"].isin(authors)
+    table = table.copy()
+    table.loc[is_weighed, ["value", "low", "high"]] = np.nan
+    table.loc[is_weighed, "reading"] = "drawn by the model's verdicts; see the model's, corrected"
+    return table
+
+
+def corrected_table(sums: pd.DataFrame) -> pd.DataFrame:
     """The model judge's rate corrected for its errors on those samples that people, or the exact judge, decided too.
 
-    Args: rows of `calibration`. Columns: as of `false_positive_table`. The interval carries both errors; the rate is
-    NaN where no sample shows how often the model misses a flaw, or how often it finds a false one, and there is none
-    where nobody else decided any of the model's samples.
+    Args: rows of `calibration`. Columns: as of `false_positive_table`; see `corrected_rate`. The rate is NaN where the
+    others decided none of the samples that the model flags, or none that it passes, and there is no row where they
+    decided none at all.
     """
     rows = []
     for (author, corrected_by), part in sums.groupby(["author", "corrected_by"], sort=True):
@@ -141,12 +196,10 @@ def corrected_table(sums: pd.DataFrame, seed=0) -> pd.DataFrame:
         n = part.sum()
         if n["flawed"] + n["sound"] == 0:
             continue
-        rate = [np.nan] * 3
-        if n["flawed"] and n["sound"]:
-            flagged = part["n_false"], part["n"]
-            sensitivity = part["caught"], part["flawed"]
-            specificity = part["passed"], part["sound"]
-            rate = corrected_rate(flagged, sensitivity, specificity, seed)
+        missed = part["flawed"] - part["caught"]
+        of_flagged = part["caught"], part["caught"] + part["sound"] - part["passed"]
+        of_passed = missed, missed + part["passed"]
+        rate = corrected_rate((part["n_false"], part["n"]), of_flagged, of_passed)
         reading = f"the model flags {n['caught']} of {n['flawed']} flawed ones, "
         reading += f"passes {n['passed']} of {n['sound']} sound ones"
         counts = (n["n"], n["n_false"])

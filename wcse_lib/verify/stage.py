@@ -180,9 +180,10 @@ def false_positives(run: Run, arm: str, budget: str | None = None) -> pd.DataFra
             by_model.append(rates.calibration(judgements))
     tables = [rates.false_positive_table(pd.concat(sums), run.study.seed)]
     if by_model:
-        tables.append(rates.corrected_table(pd.concat(by_model), run.study.seed))
+        tables.append(rates.corrected_table(pd.concat(by_model)))
     with_rows = [table for table in tables if len(table)]
-    return pd.concat(with_rows or tables[:1], ignore_index=True)
+    table = pd.concat(with_rows or tables[:1], ignore_index=True)
+    return rates.without_drawn_rate(table)
 
 
 def labels(run: Run) -> pd.DataFrame:
@@ -191,17 +192,39 @@ def labels(run: Run) -> pd.DataFrame:
 
 
 def panel(run: Run, labeller: str, n: int):
-    """The labelling panel over `n` random correct samples of every arm verified so far, mixed."""
+    """The labelling panel over `n` correct samples of every arm verified so far, mixed.
+
+    Random ones; where a model judged an arm's, random ones of those that it flags and of those that it passes, with
+    more of the flagged than there are (`labelling.n_flagged`): `corrected_rate` weighs them back.
+    """
     items, seed = [], run.study.seed
     for arm in run.plan.arms:
-        path = run.path("03", arm, "judged.parquet")
-        if path.exists():
-            # a draw of draws is a draw of the whole, as its order depends on the keys alone
-            pieces = read_pieces(path, [*KEY, "verdict"])
-            drawn = pd.concat([labelling.draw(piece, n, seed) for piece in pieces])
-            items.append(texts_of(run, arm, labelling.draw(drawn, n, seed)))
+        if run.path("03", arm, "judged.parquet").exists():
+            items.append(texts_of(run, arm, _to_label(run, arm, n)))
     mixed = labelling.draw(pd.concat(items), n, seed)
     return labelling.panel(mixed, run.path("03", "labels.jsonl"), labeller)
+
+
+def _to_label(run: Run, arm: str, n: int) -> pd.DataFrame:
+    """The samples of an arm that the panel shows: KEY columns and verdict."""
+    seed = run.study.seed
+    # a draw of draws is a draw of the whole, as its order depends on the keys alone
+    drawn = {True: [], False: []}
+    n_judged = {True: 0, False: 0}
+    for judgements in correct_judgements(run, arm):
+        by_model = judgements[judgements["judge"] == "model"].dropna(subset="sound")
+        for is_flagged in drawn:
+            keys = by_model.loc[by_model["sound"] != is_flagged, KEY].assign(verdict="correct")
+            n_judged[is_flagged] += len(keys)
+            drawn[is_flagged].append(labelling.draw(keys, n, seed))
+    if sum(n_judged.values()):
+        n_flagged = labelling.n_flagged(n, n_judged[True], n_judged[False])
+        flagged = labelling.draw(pd.concat(drawn[True]), n_flagged, seed)
+        passed = labelling.draw(pd.concat(drawn[False]), n - n_flagged, seed)
+        return pd.concat([flagged, passed], ignore_index=True)
+    pieces = read_pieces(run.path("03", arm, "judged.parquet"), [*KEY, "verdict"])
+    correct = pd.concat([labelling.draw(piece, n, seed) for piece in pieces])
+    return labelling.draw(correct, n, seed)
 
 
 def three_rows(run: Run, arm: str) -> str:
