@@ -43,7 +43,6 @@ def study_of(folder, model, train=("1 + 1 = ?", "Zoë?"), held_out=("2 + 2 = ?",
         "budget": {"reference": "se", "samples": {"low": 1}, "match": "count"},
         "sampling": {"max_tokens": 40},
         "evaluation": {"max_tokens": 40},
-        "controls": {"wrong": False},
     } | changes
     for student in data.get("students", {}).values():
         student["model"] = model

@@ -170,7 +170,7 @@ def test_students_are_trained_and_tested_as_tasks(ray, tmp_path):
         "sampling": {"max_tokens": 60},
         "curation": {"filter": "none"},
         "students": {"small": {"model": "nano-student"}},
-        "controls": {"wrong": False},
+        "controls": {"planted": 0},
         "training": {"amount": {"one": 2}, "batch_size": 4, "n_checkpoints": 1, "max_tokens": 256},
         "evaluation": {"n_samples": 2, "max_tokens": 60, "maj_k": [1]},
     }

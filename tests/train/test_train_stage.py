@@ -156,7 +156,8 @@ def test_an_export_can_be_a_model(trained, tmp_path):
     size = budget.read_model(resolve_model("nano-student")).n_parameters
     assert budget.read_model(out).n_parameters == size
     arms = {"se": {"model": "nano-se"}, "wc": {"model": str(out)}}
-    changed = taught_study(study="second", arms=arms, students={"it": {"model": str(out)}})
+    more = {"students": {"it": {"model": str(out)}}, "controls": {"wrong": True}}
+    changed = taught_study(study="second", arms=arms, **more)
     second = make_plan(changed, tmp_path)
     assert second.student("it.wc.low").paradigm == "self"
     assert second.student("it.wrong").arm == "wc"
@@ -209,7 +210,7 @@ def test_smollm_learns_from_gsm8k_through_the_notebooks(smollm, real_data, tmp_p
         "budget": {"reference": "gold", "samples": {"one": 1}, "match": "count"},
         "prompt": {"answer_style": "gsm8k"},
         "students": {"smollm": {"model": smollm}},
-        "controls": {"reference": False, "wrong": False},
+        "controls": {"planted": 0, "reference": False},
         "training": {
             "method": "lora",
             "lora_rank": 8,

@@ -136,7 +136,7 @@ def test_a_student_whose_examples_changed_is_trained_and_tested_anew(tmp_path, c
     def river(n):
         changes = {
             "students": {"small": {"model": "nano-student"}},
-            "controls": {"reference": False, "wrong": False},
+            "controls": {"planted": 0, "reference": False},
             "dataset__n_train": 8,
             "budget__samples": {"high": n},
             "training": {

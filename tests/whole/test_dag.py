@@ -163,7 +163,7 @@ def test_tables_paradigms_and_ledger(smoke):
     assert students.paradigm[
         ["small.se.low", "small.wc.low", "wc.se.low", "wc.wc.low"]
     ].tolist() == ["kd", "kd", "kd", "self"]
-    assert {"small.base", "small.reference", "wc.reference", "wc.wrong"} <= set(students.index)
+    assert {"small.base", "small.planted", "wc.planted", "wc.reference"} <= set(students.index)
     ledger = (
         table(folder, "ledger")
         .query("stage == '02_generate' and unit == 'tokens'")
