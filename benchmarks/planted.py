@@ -23,6 +23,7 @@ from scipy.special import expit
 from wcse_lib.analyze.controls import Learnt, gains_by_stopping, planted_faults
 from wcse_lib.analyze.endings import stopping
 from wcse_lib.analyze.students import UNTRAINED, Group, HeldOutScores, controls
+from wcse_lib.analyze.words import HELD_OUT
 from wcse_lib.study import MAIN, check_study
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1
 
@@ -67,8 +68,8 @@ WORLDS = {
 }
 
 
-def study_of(n_seeds):
-    """A run as far as the verdict reads it."""
+def study_of(n_seeds, n_problems):
+    """A run with this many held-out problems, as far as the verdict reads it."""
     study = check_study(
         {
             "study": "simulated",
@@ -85,7 +86,8 @@ def study_of(n_seeds):
     plan = SimpleNamespace(
         students={"small.planted": planted}, arms=drawn, plain_arms=lambda: drawn
     )
-    return SimpleNamespace(study=study, plan=plan)
+    sets = pd.Series(HELD_OUT, index=range(n_problems))
+    return SimpleNamespace(study=study, plan=plan, sets=lambda: sets)
 
 
 def simulated(world, rng, n_seeds):
@@ -132,7 +134,8 @@ def verdicts(run, tested, found):
 
 def right_verdicts(name, n_studies, n_seeds, seed=0):
     """Shares of studies of a world: the sight is right, what was learnt is right, both; and of the rule before."""
-    world, run = WORLDS[name], study_of(n_seeds)
+    world = WORLDS[name]
+    run = study_of(n_seeds, world.n_problems)
     rows = []
     for i in range(n_studies):
         rng = np.random.default_rng([seed, i, list(WORLDS).index(name)])
