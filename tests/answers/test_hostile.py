@@ -135,3 +135,13 @@ def test_long_lists_and_sums_end_soon(one, other, first, n):
     for mark in (",", "+"):
         assert_soon(mark.join(terms), mark.join(terms[::-1]))
         assert_soon(mark.join(terms), mark.join(others))
+
+
+MARKS = ["- ", "1) ", "#### ", "> ", "* ", "(1) ", "- 1) ", "1. - ", "x - ", "2^ - "]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_marks_that_a_model_repeats_are_read_once(mark):
+    """A pattern that can read a mark in two ways would need longer than a test suite for sixty of them."""
+    assert extract(60 * mark + "16") is not None
+    assert extract(60 * mark) is None or extract(60 * mark) in 60 * mark

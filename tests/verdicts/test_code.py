@@ -264,3 +264,10 @@ def test_a_question_that_imports_a_package_cannot_be_decided():
     question = "import numpy as np\n\ndef area(s):\n    '''The area.'''\n"
     fault = program("    return s * s", question, TESTS).fault
     assert fault == "the question imports numpy; the sandbox has only Python's standard library"
+
+
+@pytest.mark.parametrize("mark", ["#### ", "#", "- ", "> ", "* ", "1. ", "#### #", "> - "])
+def test_marks_that_a_model_repeats_are_read_once(mark):
+    """A pattern that can read a mark in two ways would need longer than a test suite for sixty of them."""
+    text = 60 * mark + "16"
+    assert extract_code(text) == text

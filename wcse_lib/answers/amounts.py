@@ -40,8 +40,9 @@ LIST_JOINT = re.compile(
     r"[^\S\n]*(?:\\\(|\$(?!\d))?[^\S\n]*(?:[A-Za-z]\w?\s*=\s*)?"
 )
 _FORMULA = re.compile(r"\\(?!%)|[\^_=]|^\s*[(\[].*,")
+# never goes back into a term: a digit can be read in two ways, and ten terms in a thousand
 _TERMS_BEFORE = re.compile(
-    r"(?:(?:^|(?<=\s))[-−]?\(?(?:\d[\d.]*)?[a-zA-Z]?(?:\^?\d|[²³])?\)?\s[-+−]\s?)+$"
+    r"(?:(?:^|(?<=\s))[-−]?\(?(?:\d[\d.]*)?[a-zA-Z]?(?:\^?\d|[²³])?\)?\s[-+−]\s?)++$"
 )
 # the mean is 7.5 and the median is 8
 _CLAUSE_JOINT = re.compile(r"[^\d,;.=]{0,15}\band the [a-z ]{1,25} (?:is|are) ")

@@ -18,7 +18,7 @@ FENCE_BEHIND = re.compile(r"(?:(?!```).)*\S[ \t]*(?P<fence>`{3,}[ \t]*[A-Za-z]\w
 PYTHON = re.compile(r"\W*(?:i?python|py)[\w.]*", re.I)
 QUOTE = re.compile(r"[ \t]*>[ \t]?")
 PROSE_LINE = re.compile(
-    r"(?:[#*>_-]+ ?|\d+[.)] )*[A-Z][\w'’]*[,:.!]? [\w`'\"(]|[A-Z][\w'’ ]*[:!.]$|\*\*|`\w"
+    r"(?:[#*>_-] ?|\d+[.)] )*[A-Z][\w'’]*[,:.!]? [\w`'\"(]|[A-Z][\w'’ ]*[:!.]$|\*\*|`\w"
 )
 MOST_TRIES = 20
 ODD_SPACES = {0xA0: " ", 0x202F: " ", 0x200B: None}  # which web pages put into code
