@@ -90,7 +90,8 @@ def test_half_a_dose_moves_half_of_the_texts(tmp_path):
 
 
 def test_every_seed_has_a_fault_of_its_own(tmp_path):
-    training = {"amount": {"low": 1, "high": 2}, "seeds": [0, 1]}
+    """Of the same examples: with draws of their own, seeds differ in these too."""
+    training = {"amount": {"low": 1, "high": 2}, "seeds": [0, 1], "draws": "shared"}
     run = lay_examples(tmp_path, training=training)
     first, second = (examples_of(run, f"small.planted.s{seed}")[0] for seed in (0, 1))
     assert texts_of(first) == texts_of(second)
