@@ -85,13 +85,14 @@ def student_scores(folder: Path, maj_k: list[int], how: Verification | None = No
         as_right = votes.assign(correct=votes["verdict"] != "incorrect")
         right, _ = _scores(greedy != "incorrect", as_right, maj_k, how)
         bounds = {metric: (wrong[metric].to_numpy(), right[metric].to_numpy()) for metric in wrong}
-    ids = greedy.index
-    return Scores(
-        {metric: values.reindex(ids).to_numpy() for metric, values in scores.items()},
-        {metric: values.reindex(ids).to_numpy() for metric, values in tie_rates.items()},
-        (~is_open & ids.isin(known["problem_id"])).to_numpy(),
-        bounds,
-    )
+    is_known = ~is_open & greedy.index.isin(known["problem_id"])
+    of_all, ties_of_all = (_over(greedy.index, table) for table in (scores, tie_rates))
+    return Scores(of_all, ties_of_all, is_known.to_numpy(), bounds)
+
+
+def _over(ids: pd.Index, table: dict[Metric, pd.Series]) -> dict[Metric, np.ndarray]:
+    """Numbers by problem as arrays over `ids`; NaN of a problem that has none."""
+    return {metric: values.reindex(ids).to_numpy() for metric, values in table.items()}
 
 
 def _scores(
@@ -103,8 +104,7 @@ def _scores(
     scores = {PRIMARY_METRIC: is_solved.astype(float)}
     scores[SAMPLED_PASS_AT_1] = n_correct / n
     tie_rates = {}
-    for k in maj_k:
-        table = _votes_of_at_most(votes, n, k, how)
+    for k, table in _votes_of_at_most(votes, n, maj_k, how).items():
         scores[Metric("maj@k", SAMPLED, k)] = table["accuracy"]
         tie_rates[Metric("maj@k", SAMPLED, k)] = table["tie_rate"]
     for k in maj_k:
@@ -118,14 +118,19 @@ def _scores(
 
 
 def _votes_of_at_most(
-    votes: pd.DataFrame, n: pd.Series, k: int, how: Verification | None
-) -> pd.DataFrame:
-    """`majorities` of k samples by problem_id, of all of a problem's where it has fewer."""
-    tables = []
-    for size, here in n.groupby(n.clip(upper=k)):
+    votes: pd.DataFrame, n: pd.Series, ks: list[int], how: Verification | None
+) -> dict[int, pd.DataFrame]:
+    """By k the `majorities` of k samples by problem_id, of all of a problem's where it has fewer."""
+    nothing = pd.DataFrame(columns=["accuracy", "tie_rate"])
+    tables = {k: [] for k in ks}
+    # answers are classed once for all k: problems of equal numbers of samples together
+    for size, here in n.groupby(n):
         own = votes[votes["problem_id"].isin(here.index)]
-        tables.append(majorities(own, [size], how)[size].set_index(here.index))
-    return pd.concat(tables) if tables else pd.DataFrame(columns=["accuracy", "tie_rate"])
+        at_most = {k: min(k, size) for k in ks}
+        by_size = majorities(own, sorted(set(at_most.values())), how)
+        for k in ks:
+            tables[k].append(by_size[at_most[k]].set_index(here.index))
+    return {k: pd.concat(found) if found else nothing for k, found in tables.items()}
 
 
 def majorities(
