@@ -133,7 +133,7 @@ class ArmSamples:
         first = self.run.study.rule_of(self.arm).first
         return {name: min(first, n) for name, n in self.budgets.items()}
 
-    @cached_property
+    @property
     def _is_first(self) -> str:
         """The condition of the samples that numbers at k are made of.
 
@@ -148,12 +148,17 @@ class ArmSamples:
         return f"place < {max(self._n_fixed.values())}" if self.is_adaptive else "true"
 
     @cached_property
-    def first(self) -> pd.DataFrame:
-        """Of the samples that numbers at k are made of: the COUNTS by problem (index problem_id)."""
+    def _fixed(self) -> pd.DataFrame:
+        """Of samples that a problem has whatever their verdicts are: the COUNTS by problem (index problem_id)."""
         sql = f"""
             SELECT problem_id, {COUNTS} FROM samples LEFT JOIN costs USING (model)
-            WHERE {self._is_first} GROUP BY problem_id ORDER BY problem_id"""
+            WHERE {self._is_fixed} GROUP BY problem_id ORDER BY problem_id"""
         return self._query(sql, costs=self._costs).set_index("problem_id")
+
+    @property
+    def first(self) -> pd.DataFrame:
+        """The COUNTS by problem of the samples that numbers at k are made of; problems with known ones alone."""
+        return self._fixed[self._fixed["n"] > 0]
 
     def counted(self, column: str) -> ArmCounts:
         """Of `first`: known samples, those that `column` counts, and what a sample costs."""
@@ -163,7 +168,7 @@ class ArmSamples:
 
     def counted_if(self, column: str, is_right: bool) -> ArmCounts:
         """`counted` if all unverifiable samples were right, or wrong."""
-        counts = self._first_drawn
+        counts = self._fixed
         n_counted = counts[column]
         if is_right:
             n_counted = n_counted + counts["n_drawn"] - counts["n"]
@@ -172,18 +177,7 @@ class ArmSamples:
     @property
     def has_unverifiable(self) -> bool:
         """Whether any of the samples that numbers at k are made of is unverifiable."""
-        return len(self._first_drawn) > 0 and bool(
-            (self._first_drawn["n_drawn"] > self._first_drawn["n"]).any()
-        )
-
-    @cached_property
-    def _first_drawn(self) -> pd.DataFrame:
-        """`first` with the samples whose verdict is unverifiable: n_drawn, n, n_correct, n_sound by problem."""
-        sql = f"""
-            SELECT problem_id, count(*) AS n_drawn, count_if(known) AS n, count_if(correct) AS n_correct,
-                count_if(correct AND sound IS NOT FALSE) AS n_sound
-            FROM samples WHERE {self._is_fixed} GROUP BY problem_id ORDER BY problem_id"""
-        return self._query(sql).set_index("problem_id")
+        return bool((self._fixed["n_drawn"] > self._fixed["n"]).any())
 
     @cached_property
     def by_budget(self) -> pd.DataFrame:
@@ -206,12 +200,14 @@ class ArmSamples:
             FROM samples JOIN allotted USING (draw, problem_id) LEFT JOIN costs USING (model)
             WHERE place < n_allotted GROUP BY budget, draw, problem_id"""
         by_draw = self._query(sql, allotted=self._allotted, costs=self._costs)
-        by_draw = by_draw.assign(
-            n_covered=(by_draw["n_correct"] > 0).astype(int),
-            n_sound_covered=(by_draw["n_sound"] > 0).astype(int),
-            n_coverable=(by_draw["n_correct"] + by_draw["n_drawn"] > by_draw["n"]).astype(int),
-            n_unknown=(by_draw["n"] == 0).astype(int),
-        )
+        n_open = by_draw["n_drawn"] - by_draw["n"]
+        of_draws = {
+            "n_covered": by_draw["n_correct"] > 0,
+            "n_sound_covered": by_draw["n_sound"] > 0,
+            "n_coverable": by_draw["n_correct"] + n_open > 0,
+            "n_unknown": by_draw["n"] == 0,
+        }
+        by_draw = by_draw.assign(**pd.DataFrame(of_draws).astype(int))
         sums = by_draw.groupby(["budget", "problem_id"]).sum(numeric_only=True)
         return sums.reset_index()
 
