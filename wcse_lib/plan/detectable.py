@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 
 from wcse_lib.forecast import Outcome
 from wcse_lib.plan import power
+from wcse_lib.plan.headline import n_comparisons
 from wcse_lib.plan.tables import read_forecast
 from wcse_lib.study import Run, Study
 
@@ -40,25 +40,25 @@ def power_table(run: Run) -> pd.DataFrame:
     rows = []
     for comparison in _comparisons(run):
         if comparison.n > 1:
-            rows.append(_row(comparison, headline_comparisons(run.study)))
+            rows.append(_row(comparison, n_headline_tests(run.study)))
     return pd.DataFrame(rows)
 
 
-def headline_comparisons(study: Study) -> int:
+def n_headline_tests(study: Study) -> int:
     """For how many tests 06 corrects the headline: pairs of arms at every budget, or the primary one, times the looks
     that the plan allows."""
-    n_pairs = comb(len(study.arms), 2) * len(study.budget.samples)
-    n_comparisons = 1 if study.primary is not None else max(1, n_pairs)
-    return n_comparisons * study.training.looks
+    n_tests = 1 if study.primary is not None else max(1, n_comparisons(study))
+    return n_tests * study.training.looks
 
 
 def expected_students(study: Study) -> power.Students:
     """How many students the headline's rates are means of, and how much luck `power` expects of them."""
     of_one_base = study.primary is not None and study.primary.base is not None
+    n_groups = len(study.plain_arms) * len(study.budget.samples)
     return power.Students(
         n_seeds=len(study.training.seeds),
         n_bases=1 if of_one_base else len(study.students),
-        n_groups=len(study.plain_arms) * len(study.budget.samples),
+        n_groups=n_groups,
         seed_sd=study.power.seed_sd_points / 100,
         seed_correlation=study.power.seed_correlation,
     )
@@ -111,14 +111,14 @@ def _false_positives(run: Run) -> Iterator[Comparison]:
         )
 
 
-def _row(comparison: Comparison, n_comparisons: int) -> dict:
+def _row(comparison: Comparison, n_tests: int) -> dict:
     rate = float(np.clip(comparison.rate, *RATES))
     ways: dict[str, dict] = {"unpaired_points": {}}
     if comparison.correlation is not None:
         paired = {"paired_correlation": comparison.correlation}
         ways["paired_points"] = paired
         if comparison.students is not None:
-            corrected = {"students": comparison.students, "alpha": ALPHA / n_comparisons}
+            corrected = {"students": comparison.students, "alpha": ALPHA / n_tests}
             ways["headline_points"] = paired | corrected
     row = {
         "what": comparison.what,
@@ -151,13 +151,12 @@ def power_sentences(run: Run, wanted: float = 0.02) -> list[str]:
 def _headline_sentence(study: Study, points: float) -> str:
     """What 06's own test finds, and what was assumed of luck."""
     students = expected_students(study)
-    n_comparisons = headline_comparisons(study)
+    n_tests = n_headline_tests(study)
     seen = f"{points:.1f} points" if np.isfinite(points) else "no difference at all"
-    corrected = f"corrected for {n_comparisons} tests; " if n_comparisons > 1 else ""
+    corrected = f"corrected for {n_tests} tests; " if n_tests > 1 else ""
     source = "measured by 06 over the study"
     if students.n_seeds == 1:
         source = "which one seed cannot show, so that 06 assumes it too"
-    return (
-        f" That is two single students. The answer's own test (training seeds: {students.n_seeds}; base students:"
-        f" {students.n_bases}; {corrected}training luck of {100 * students.seed_sd:g} points, {source}) finds {seen}."
-    )
+    counts = f"training seeds: {students.n_seeds}; base students: {students.n_bases}; {corrected}"
+    luck = f"training luck of {100 * students.seed_sd:g} points, {source}"
+    return f" That is two single students. The answer's own test ({counts}{luck}) finds {seen}."
