@@ -70,17 +70,15 @@ WORLDS = {
 
 def study_of(n_seeds, n_problems):
     """A run with this many held-out problems, as far as the verdict reads it."""
-    study = check_study(
-        {
-            "study": "simulated",
-            "dataset": {"name": "nano", "n_train": 1, "n_held_out": 300},
-            "arms": {arm: {"model": f"nano-{arm}"} for arm in ARMS},
-            "budget": {"reference": ARMS[0], "samples": {BUDGET: 10}},
-            "students": {"small": {"model": "nano-student"}},
-            "training": {"amount": {BUDGET: 90}, "seeds": list(range(n_seeds))},
-        },
-        "simulation",
-    )
+    params = {
+        "study": "simulated",
+        "dataset": {"name": "nano", "n_train": 1, "n_held_out": 300},
+        "budget": {"reference": ARMS[0], "samples": {BUDGET: 10}},
+        "students": {"small": {"model": "nano-student"}},
+    }
+    params["arms"] = {arm: {"model": f"nano-{arm}"} for arm in ARMS}
+    params["training"] = {"amount": {BUDGET: 90}, "seeds": list(range(n_seeds))}
+    study = check_study(params, "simulation")
     planted = SimpleNamespace(source="planted", base="small", arm=ARMS[0])
     drawn = {arm: SimpleNamespace(model=f"nano-{arm}") for arm in ARMS}
     plan = SimpleNamespace(

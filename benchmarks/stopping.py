@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from wcse_lib.luck import CHANCES, p_of
+from wcse_lib.luck import CHANCES, SeedLuck, p_of
 
 N_PROBLEMS, MOST_SEEDS, N_BUDGETS = 500, 6, 2
 LOOKS = range(2, MOST_SEEDS + 1)
@@ -66,17 +66,15 @@ def p_values(scores: np.ndarray) -> np.ndarray:
     squares = (residuals**2).sum((3, 4)) / ((n_problems - 1) * (n_seeds - 1))
     noise = squares.mean((1, 2)) / n_problems
     df = 2 * N_BUDGETS * (n_seeds - 1)
-    seen = variance[:, None] * df / stats.chi2.ppf(CHANCES, df)
-    by_luck = 2 / n_seeds * np.maximum(0, seen - noise[:, None])
+    luck = SeedLuck(variance[:, None], noise[:, None], df).times(2 / n_seeds)
+    by_luck = luck.plausible(CHANCES)
     difference = means[:, 0] - means[:, 1]
     errors = difference.var(-1, ddof=1) / n_problems
-    p = np.stack(
-        [
-            p_of(difference[:, budget].mean(-1), errors[:, budget, None], by_luck, n_problems)
-            for budget in range(N_BUDGETS)
-        ],
-        axis=1,
-    )
+    by_budget = []
+    for budget in range(N_BUDGETS):
+        mean, error = difference[:, budget].mean(-1), errors[:, budget, None]
+        by_budget.append(p_of(mean, error, by_luck, n_problems))
+    p = np.stack(by_budget, axis=1)
     smallest, largest = p.min(1), p.max(1)
     holm = np.minimum(1, N_BUDGETS * smallest)
     return np.stack([holm, np.maximum(holm, largest)], axis=1)
@@ -87,7 +85,8 @@ def simulate(n_studies: int, luck: float, effect: float) -> Found:
     smallest = []
     for _ in range(n_studies // BATCH):
         scores = draw(rng, BATCH, luck, effect).astype(np.float32)
-        smallest.append(np.stack([p_values(scores[..., :n])[:, 0] for n in LOOKS], axis=1))
+        by_look = [p_values(scores[..., :n])[:, 0] for n in LOOKS]
+        smallest.append(np.stack(by_look, axis=1))
     p = np.concatenate(smallest)
     until, five = p < 0.05, 5 * p < 0.05
     return Found(

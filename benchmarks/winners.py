@@ -184,18 +184,20 @@ def promised(world: World, n_comparisons: int) -> float:
     one = replace(world, n_problems=200_000, luck=0.0, n_seeds=2, n_bases=1)
     answers = one.answers(np.random.default_rng(23))[0]
     first, second = answers[0], answers[1]
+    of_seeds = correlation(first[0, 0], first[0, 1])
+    of_arms = correlation(first[0, 0], second[0, 0])
     students = power.Students(
         n_seeds=world.n_seeds,
         n_bases=world.n_bases,
         n_groups=world.n_arms * world.n_budgets,
         seed_sd=world.luck / 100,
-        seed_correlation=correlation(first[0, 0], first[0, 1]),
+        seed_correlation=of_seeds,
     )
     return power.minimum_detectable_effect(
         world.n_problems,
         float(answers.mean()),
         alpha=0.05 / n_comparisons,
-        paired_correlation=correlation(first[0, 0], second[0, 0]),
+        paired_correlation=of_arms,
         students=students,
     )
 
