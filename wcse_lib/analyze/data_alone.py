@@ -93,8 +93,9 @@ def _numbers(row, margin: float | None) -> str:
     doubt = ""
     if row.low <= 0 <= row.high:
         doubt = ", not settled"
-        if clause := excluded_words(row, margin):
-            doubt += f", but {clause.replace(' (two one-sided tests, 5 %)', '')}"
+        # `data_sentences` names the tests once for all
+        if clause := excluded_words(row, margin, tests=""):
+            doubt += f", but {clause}"
     elif not row.is_significant:
         doubt = f", not settled: corrected p = {row.p_holm:.2f}"
     difference = difference_words(row, " ({low} to {high}" + doubt + ")")

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals
-from wcse_lib.analyze.students import HELD_OUT, UNTRAINED, HeldOutScores, described
+from wcse_lib.analyze.students import UNTRAINED, HeldOutScores, described
 from wcse_lib.analyze.tables import of_estimate
-from wcse_lib.analyze.words import Ending
+from wcse_lib.analyze.words import HELD_OUT, Ending
 from wcse_lib.store import parts, query
 from wcse_lib.study import MAIN, Run
 

@@ -156,11 +156,13 @@ def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
         if row.n_truncated > MANY * row.n_samples:
             yield f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
         if row.n_unverifiable:
+            left_out = f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget}"
+            if_wrong, if_right = 100 * row.pass_at_1_if_wrong, 100 * row.pass_at_1_if_right
+            least, most = 100 * row.coverage_if_wrong, 100 * row.coverage_if_right
             yield (
-                f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget} are unverifiable and left out, as if they"
-                " were as often right as the others of their problem. If all were wrong, pass@1 would be"
-                f" {100 * row.pass_at_1_if_wrong:.1f} %, if all were right {100 * row.pass_at_1_if_right:.1f} %"
-                f" (coverage {100 * row.coverage_if_wrong:.1f} and {100 * row.coverage_if_right:.1f} %)."
+                f"{left_out} are unverifiable and left out, as if they were as often right as the others of their"
+                f" problem. If all were wrong, pass@1 would be {if_wrong:.1f} %, if all were right {if_right:.1f} %"
+                f" (coverage {least:.1f} and {most:.1f} %)."
             )
 
 

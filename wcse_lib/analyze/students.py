@@ -139,7 +139,7 @@ def gains(run: Run, tested: HeldOutScores) -> Rows:
     """Every arm's students (main recipe) minus their untouched base, in the metrics of the controls."""
     for arm in run.plan.arms:
         for budget in run.study.budget.samples:
-            contrast = Contrast([Group(arm, budget, MAIN)], [Group("base")])
+            contrast = Contrast([Group(arm, budget, MAIN)], [UNTRAINED])
             for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
                 if row["base"] != ALL_BASES:
                     yield {"arm": arm, "budget": budget} | row
@@ -207,7 +207,7 @@ def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:
         if arm is not None:
             profile = arms[arm].profiles[run.study.budget.largest]
             as_arm = profile["n_correct"] / profile["n"]
-            (base_student,) = tested.groups[base, Group("base")]
+            (base_student,) = tested.groups[base, UNTRAINED]
             as_base = tested.scores[base_student][SAMPLED_PASS_AT_1][tested.sets == HELD_OUT]
             estimate = intervals.unpaired_difference(as_arm, as_base, seed=run.study.seed)
             facts = {"base": base, "comparison": "arm_minus_base", "arm": arm}

@@ -85,6 +85,9 @@ def difference_words(row, interval: str = " ({low} to {high})") -> str:
     return estimate.text(signed=True, interval=interval)
 
 
+BY_TWO_TESTS = " (two one-sided tests, 5 %)"
+
+
 def bought_words(run: Run, arm_a: str, arm_b: str, budget: str) -> str:
     """How many samples of a problem the budget buys of two arms, and whose files hold fewer."""
     samples_a, samples_b = (run.plan.n_samples(arm, budget) for arm in (arm_a, arm_b))
@@ -93,16 +96,16 @@ def bought_words(run: Run, arm_a: str, arm_b: str, budget: str) -> str:
     return f"{samples_a:.3g} against {samples_b:.3g} samples a problem{lack}"
 
 
-def excluded_words(row, margin: float | None = None) -> str:
-    """What two one-sided tests at 5 % exclude of a table's row, as a clause; "" where it was not tested.
+def excluded_words(row, margin: float | None = None, tests: str = BY_TWO_TESTS) -> str:
+    """What two one-sided tests at 5 % (BY_TWO_TESTS) exclude of a table's row, as a clause; "" where it was not tested.
 
-    `margin`: points that the plan counts as no difference.
+    `margin`: points that the plan counts as no difference. `tests`: how the clause names the tests.
     """
     largest = getattr(row, "excluded", None)
     if largest is None or pd.isna(largest):
         return ""
     unit = getattr(row, "unit", "points")
-    clause = f"differences of more than {rounded_up(largest, unit)} {unit} are excluded (two one-sided tests, 5 %)"
+    clause = f"differences of more than {rounded_up(largest, unit)} {unit} are excluded{tests}"
     if margin is not None and unit == "points":
         holds = "equivalent" if 100 * largest <= margin else "not shown to be equivalent"
         clause += f", {holds} by the plan's margin of {margin:g}"

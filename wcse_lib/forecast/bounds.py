@@ -53,17 +53,15 @@ def _best_log_likelihood(chance: np.ndarray, counts: np.ndarray) -> float:
     """
     n_problems = counts.sum()
 
-    def objective(dual):
-        slope = -counts / dual
-        return slope @ dual - counts @ np.log(dual / counts), slope, np.diag(counts / dual**2)
-
     def value(dual):
-        positive = (dual > 0).all()
-        return -counts @ np.log(dual / counts) if positive else np.inf
+        return -counts @ np.log(dual / counts) if (dual > 0).all() else np.inf
+
+    def slopes(dual):
+        return -counts / dual, np.diag(counts / dual**2)
 
     limits = np.full(len(RATES), float(n_problems))
     start = np.full(len(counts), 0.5 * n_problems / chance.sum(1).max())
-    found = _minimised(value, lambda dual: objective(dual)[1:], chance, limits, start, GAP)
+    found = _minimised(value, slopes, chance, limits, start, GAP)
     return value(found)
 
 

@@ -35,9 +35,9 @@ class Primary(Strict):
         candidates = students if self.base is None else {self.base: students[self.base]}
         taught_by = [set(arms if one.arms is None else one.arms) for one in candidates.values()]
         if not any(teachers >= set(self.arms) for teachers in taught_by):
+            nobody = "no student learns" if self.base is None else f"no student {self.base} learns"
             raise ValueError(
-                f"primary.arms: no student {self.base or ''} learns from both {' and '.join(self.arms)};"
-                " name both in students.NAME.arms".replace("  ", " ")
+                f"primary.arms: {nobody} from both {' and '.join(self.arms)}; name both in students.NAME.arms"
             )
 
 
