@@ -265,7 +265,8 @@ def _finished_students(study: dict, seeds) -> dict[str, dict]:
                 if arm == "pooled":
                     source = {"source": "pooled"}
                 parts = [base, arm, budget, *([recipe] if recipe != "main" else []), f"s{seed}"]
-                facts = {"budget": budget, "recipe": recipe, "paradigm": "kd", "seed": seed}
+                facts = {"budget": budget, "recipe": recipe, "seed": seed}
+                facts["paradigm"] = "self" if base == arm else "kd"
                 students[".".join(parts)] = entry | source | facts
     return students
 

@@ -20,7 +20,7 @@ import typer
 
 import wcse_lib
 from wcse_lib.budget import unspent
-from wcse_lib.plan import expand, is_grid, limits, look_ahead, packages, pilot_study, try_study
+from wcse_lib.plan import expand, is_grid, limits, packages, pilot_study, previews, try_study
 from wcse_lib.store import StudyError, count_rows, is_complete, locked, read_json, write_json
 from wcse_lib.study import (
     STAGES,
@@ -342,10 +342,9 @@ class _Live:
 
 
 def look(params: str, machine: str, outputs: str) -> int:
-    """Print the plan of a study, or of all studies of a grid file; nothing is written or fetched. Returns the exit
-    status: 1 where a run here would stop for want of something."""
-    where = load_machine(machine)
-    looks = [look_ahead(study, where) for study in _studies(params, outputs)]
+    """Print the plan of a study, or of all studies of a grid file (`plan.previews`); nothing is written or fetched.
+    Returns the exit status: 1 where a run here would stop for want of something."""
+    looks = previews(_studies(params, outputs), load_machine(machine))
     print("\n\n".join(look.text for look in looks))
     return int(any(look.is_lacking for look in looks))
 

@@ -8,8 +8,9 @@ from studies import STUDY, finished_study
 from wcse_lib import intervals
 from wcse_lib.analyze import analyze, answer
 from wcse_lib.analyze.data_alone import CANNOT_TELL, data_headline, data_rows
+from wcse_lib.analyze.samples import read_arms
 from wcse_lib.analyze.significance import FAMILIES, with_holm
-from wcse_lib.analyze.words import ANSWERED
+from wcse_lib.analyze.words import ANSWERED, QUANTITY_WORDS
 from wcse_lib.store import read_parquet, write_parquet
 from wcse_lib.study import Run
 
@@ -37,6 +38,23 @@ def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
     assert "These are 24 comparisons" in said["paragraph"]
     row = data_rows(tables).query("arm_a == 'wc' and arm_b == 'se' and budget == 'low'").iloc[0]
     assert f"{100 * row['value']:+.1f} points" in said["paragraph"]
+
+
+def test_false_positives_rest_on_what_the_arm_that_solved_fewer_has(data_study):
+    run, tables, said = data_study
+    arms = read_arms(run)
+    n_solved = [(arms[arm].profiles["low"]["n_judged"] > 0).sum() for arm in ("wc", "se")]
+    assert n_solved[0] != n_solved[1]
+    rows = tables["arm_differences"].query("arm_a == 'wc' and arm_b == 'se' and budget == 'low'")
+    n_problems = rows.set_index("quantity")["n_problems"]
+    assert n_problems["false_positive_rate"] == min(n_solved) < n_problems["coverage"]
+    few = f"{min(n_solved)} problems in the arm that has fewer"
+    (sentence,) = [
+        part
+        for part in said["paragraph"].split(". ")
+        if "budget “low”" in part and "wc minus se" in part
+    ]
+    assert f"; {few}) in {QUANTITY_WORDS['false_positive_rate']}" in sentence
 
 
 def row(quantity, value, is_significant, budget="high"):

@@ -30,7 +30,8 @@ def planned(folder, n_seeds, looks=1, held_out="a", **changes) -> Run:
 
 def table(value=0.1, p=0.001):
     """One difference of all students, shown or not, as 06 has it after Holm's correction."""
-    row = {"base": "all students", "paradigm": None, "budget": "high", "arm_a": "wc", "arm_b": "se"}
+    row = {"base": "all students", "paradigm_a": "", "paradigm_b": "", "budget": "high"}
+    row |= {"arm_a": "wc", "arm_b": "se"}
     row |= PRIMARY_METRIC._asdict() | {"value": value, "p_holm": p, "p": p}
     return {"differences": pd.DataFrame([row | {"low": value - 0.05, "high": value + 0.05}])}
 

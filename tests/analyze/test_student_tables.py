@@ -106,6 +106,14 @@ def test_the_difference_of_all_students_is_the_mean_over_bases(synthetic_tables)
     assert row_of(table, "all students", "high")["value"] == pytest.approx(np.mean(of_bases))
 
 
+@pytest.mark.parametrize("base, of_wc", [("small", "kd"), ("wc", "self")])
+def test_a_difference_names_the_paradigm_of_either_side(synthetic_tables, base, of_wc):
+    """wc − se of the base that is wc's own model: self-improvement against distillation."""
+    for table, where in (("differences", {}), ("transfer", {"set": "far"})):
+        row = row_of(synthetic_tables[table], base, "high", **where)
+        assert (row["paradigm_a"], row["paradigm_b"]) == (of_wc, "kd")
+
+
 def test_transfer_is_the_difference_on_another_set(synthetic_tables, seeds_of_small):
     a, b = (scores[200:] for scores in seeds_of_small)
     row = row_of(synthetic_tables["transfer"], "small", "high", set="far")

@@ -188,7 +188,10 @@ def _add_student(rows: dict, student: dict, level: float, flops: float, rng) -> 
 
 def _add_comparisons(rows: dict, base: str, rng) -> None:
     between = dict(base=base, n_problems=N_HELD_OUT, n_seeds=1)
-    of_arms = between | dict(paradigm=PARADIGMS[base]["wc"], arm_a="wc", arm_b="se", p=0.3)
+    of_arms = between | dict(arm_a="wc", arm_b="se", p=0.3)
+    of_arms |= {
+        f"paradigm_{side}": PARADIGMS[base][arm] for side, arm in (("a", "wc"), ("b", "se"))
+    }
     for budget, metric in product(BUDGETS, METRICS):
         value = 0.012 + 0.02 * rng.normal()
         facts = dict(budget=budget, p_holm=0.04 if abs(value) > 0.04 else 1)

@@ -92,6 +92,8 @@ def test_differences_are_spelt_out_and_filled_where_they_are_settled():
     texts = " ".join(text.get_text() for text in ax.texts)
     for value in rows["value"]:
         assert f"{100 * value:+.1f}".replace("-", "−") in texts
+    rows_named = [label.get_text() for label in ax.get_yticklabels()]
+    assert {"small (kd), low", "wc (self − kd), low", "se (w2s − self), low"} <= set(rows_named)
     fills = {line.get_markerfacecolor() for line in ax.lines if line.get_marker() == "o"}
     assert fills == {"white", style.LOOKS[0].color}
 

@@ -13,6 +13,8 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -23,7 +25,8 @@ from transformers import (
 
 from wcse_lib.nano import MODELS, make_problems
 from wcse_lib.sample.engines import Decoding, Request
-from wcse_lib.sample.engines.continuous import decode, stepper, suits
+from wcse_lib.sample.engines.continuous import decode, reach, stepper, suits
+from wcse_lib.sample.engines.hf import HFEngine
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Prompt
 
@@ -34,6 +37,12 @@ FULL_ATTENTION = {
     "llama": (LlamaForCausalLM, LlamaConfig(**TINY)),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**TINY)),
     "mistral": (MistralForCausalLM, MistralConfig(**TINY, sliding_window=None)),
+}
+WINDOW = 40
+SLIDING = {
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**TINY, head_dim=8, sliding_window=WINDOW)),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**TINY, head_dim=8, sliding_window=WINDOW)),
+    "mistral": (MistralForCausalLM, MistralConfig(**TINY, sliding_window=WINDOW)),
 }
 GREEDY = Decoding(0.0, max_tokens=30)
 SAMPLED = Decoding(0.7, 3, 1.0, 30)
@@ -71,6 +80,22 @@ def greedy_by_generate(model, ids: list[int]) -> list[int]:
     mask = torch.ones_like(prompt)
     whole = model.generate(prompt, attention_mask=mask, do_sample=False, max_new_tokens=30)
     return whole[0, len(ids) :].tolist()
+
+
+class NoTokenizer:
+    eos_token_id, pad_token_id, added_tokens_decoder = 1, 0, {}
+
+
+def random_model(make, config):
+    torch.manual_seed(0)
+    return make(config).eval()
+
+
+def draws_as_generate_does(model) -> None:
+    prompts = [[2, 3, 4, 5, 6, 7], [9, 8], [11], [12, 13, 14]]
+    requests = [Request(("a", str(i), 0), ids, i) for i, ids in enumerate(prompts)]
+    for request, ids in decode(model, requests, GREEDY, {1}, 3):
+        assert ids == greedy_by_generate(model, request.prompt_ids)
 
 
 @pytest.mark.parametrize("n_rows", [2, 5, 64])
@@ -153,18 +178,27 @@ def test_the_first_token_has_the_models_distribution(nano):
 
 @pytest.mark.parametrize("kind", FULL_ATTENTION)
 def test_architectures_with_full_attention_suit_and_agree(kind):
-    torch.manual_seed(0)
-    make, config = FULL_ATTENTION[kind]
-    model = make(config).eval()
-    assert suits(model)
-    prompts = [[2, 3, 4, 5, 6, 7], [9, 8], [11], [12, 13, 14]]
-    requests = [Request(("a", str(i), 0), ids, i) for i, ids in enumerate(prompts)]
-    for request, ids in decode(model, requests, GREEDY, {1}, 3):
-        assert ids == greedy_by_generate(model, request.prompt_ids)
+    model = random_model(*FULL_ATTENTION[kind])
+    assert suits(model) and reach(model) == np.inf
+    draws_as_generate_does(model)
 
 
-def test_sliding_windows_do_not_suit():
-    assert not suits(Gemma2ForCausalLM(Gemma2Config(**TINY, head_dim=8, sliding_window=4)).eval())
+@pytest.mark.parametrize("kind", SLIDING)
+def test_sliding_windows_suit_as_long_as_texts_are_no_longer(kind, monkeypatch):
+    model = random_model(*SLIDING[kind])
+    assert suits(model) and reach(model) == WINDOW
+    draws_as_generate_does(model)
+
+    engine = HFEngine(model, tokenizer=NoTokenizer())
+    monkeypatch.setattr(engine, "_output", lambda request, ids, *_: ids)
+    steps, forward = [], engine.step
+    monkeypatch.setattr(engine, "step", lambda *args: steps.append(1) or forward(*args))
+    for n_prompt, is_continuous in ((WINDOW - 30, True), (WINDOW - 29, False)):
+        steps.clear()
+        prompt = [2 + i % 9 for i in range(n_prompt)]
+        (ids,) = engine.generate([Request(("a", "p", 0), prompt, 0)], GREEDY)
+        assert bool(steps) == is_continuous
+        assert ids == greedy_by_generate(model, prompt)
 
 
 def test_a_model_whose_steps_disagree_does_not_suit(nano):

@@ -70,7 +70,7 @@ def test_batches_of_generate_draw_what_continuous_batching_draws(engine, monkeyp
     requests, decoding = requests_of(engine, 3), Decoding(max_tokens=12, stop=stop)
     found = {}
     for continuous in (True, False):
-        monkeypatch.setattr(engine, "continuous", continuous)
+        monkeypatch.setattr(engine, "suits", continuous)
         found[continuous] = {o.key: o for o in engine.generate(requests, decoding)}
     same = sum(found[True][key] == found[False][key] for key in found[True])
     assert same >= len(requests) - 1
@@ -122,7 +122,7 @@ ERRORS = {
 def tight(request, tiny_model):
     """An engine that raises `tight.error` for more than `tight.most` rows."""
     engine = open_engine("hf", str(tiny_model), Machine(device="cpu", batch_size=8))
-    engine.continuous, engine.most = request.param, 2
+    engine.suits, engine.most = request.param, 2
     batch, step = engine._batch, engine.step
 
     def tight_batch(requests, *settings):

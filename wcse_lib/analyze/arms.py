@@ -298,6 +298,7 @@ def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
 def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
     """Paired differences between arms' samples over the problems, in every quantity that both have.
 
+    `n_problems`: those that tell of the quantity, in the arm that has fewer: false positives need solved problems.
     Of ANSWERED, by which a study without students is answered, also p (signs flipped over problems) and what is
     excluded. An adaptive arm has the generator of the arm that it is of, and so its pass@1: that difference is left
     out.
@@ -330,7 +331,8 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
         bounds = _bounds(quantity, of_a[0], of_b[0])
         estimate = intervals.paired_ratio_difference(of_a, of_b, seed=run.study.seed, bounds=bounds)
         row = {"quantity": quantity, "base": "", "unit": _unit(quantity)} | of_estimate(estimate)
-        row["n_problems"] = int(((of_a[1] > 0) | (of_b[1] > 0)).sum())
+        # a ratio of few problems in one arm is not better known by many in the other
+        row["n_problems"] = int(min((of_a[1] > 0).sum(), (of_b[1] > 0).sum()))
         if quantity in ANSWERED:
             row["p"] = intervals.paired_ratio_p(of_a, of_b)
             options = {"seed": run.study.seed, "bounds": bounds, "level": 0.9}

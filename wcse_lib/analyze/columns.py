@@ -128,6 +128,10 @@ def numbers(*names: str) -> Columns:
 METRIC = words("metric", "decoding") + numbers("k")
 
 
+# arm_a's students minus arm_b's, each with their own paradigm
+PAIR = words("base", "budget", "arm_a", "arm_b", "paradigm_a", "paradigm_b")
+
+
 def flag(name: str) -> Columns:
     return (Column(name, kind=Kind.FLAG),)
 

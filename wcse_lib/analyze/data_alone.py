@@ -75,10 +75,11 @@ def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     """A sentence for each pair of arms and budget with all its differences, and how they were tested and judged."""
     sentences, margin = [], run.study.power.equivalence_points
     for (arm_a, arm_b, budget), compared in rows.groupby(["arm_a", "arm_b", "budget"], sort=False):
-        numbers = [_numbers(row, margin) for row in compared.itertuples()]
+        n_problems = compared["n_problems"].max()
+        numbers = [_numbers(row, margin, n_problems) for row in compared.itertuples()]
         sentences.append(
             f"At the budget “{budget}” ({bought_words(run, arm_a, arm_b, budget)}) {arm_a} minus {arm_b} is"
-            f" {join_words(numbers)} (95 % intervals over {compared['n_problems'].max()} training problems)."
+            f" {join_words(numbers)} (95 % intervals over {n_problems} training problems)."
         )
     if len(rows) > 1:
         sentences.append(
@@ -88,8 +89,9 @@ def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
     return sentences + _judged(run, rows)
 
 
-def _numbers(row, margin: float | None) -> str:
-    """A difference with its interval, its quantity, and whether it is settled."""
+def _numbers(row, margin: float | None, n_problems: int) -> str:
+    """A difference with its interval, its quantity, whether it is settled, and how many problems it rests on where
+    that is fewer than `n_problems`."""
     doubt = ""
     if row.low <= 0 <= row.high:
         doubt = ", not settled"
@@ -98,6 +100,8 @@ def _numbers(row, margin: float | None) -> str:
             doubt += f", but {clause}"
     elif not row.is_significant:
         doubt = f", not settled: corrected p = {row.p_holm:.2f}"
+    if row.n_problems < n_problems:
+        doubt += f"; {row.n_problems} problems in the arm that has fewer"
     difference = difference_words(row, " ({low} to {high}" + doubt + ")")
     if row.quantity == Quantity.EXAMPLES_PER_PROBLEM:
         return f"{difference} a problem"

@@ -121,7 +121,8 @@ def described(run: Run, student: str, *more: str) -> dict:
 
 
 def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Rows:
-    """Paired differences between arms' students (main recipe) on a set of held-out problems, by base and budget."""
+    """Paired differences between arms' students (main recipe) on a set of held-out problems, by base and budget, each
+    with the paradigm of either side: of one base one arm may be its own model, and the other a larger one."""
     paradigms = {}
     for entry in run.plan.students.values():
         if entry.source == "arm":
@@ -130,8 +131,9 @@ def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Ro
         for budget in run.study.budget.samples:
             contrast = Contrast([Group(arm_a, budget, MAIN)], [Group(arm_b, budget, MAIN)])
             for row in _estimates(run, tested, contrast, set_name):
-                paradigm = paradigms.get((row["base"], arm_a), "")
-                facts = {"budget": budget, "arm_a": arm_a, "arm_b": arm_b, "paradigm": paradigm}
+                facts = {"budget": budget, "arm_a": arm_a, "arm_b": arm_b}
+                for side, arm in (("a", arm_a), ("b", arm_b)):
+                    facts[f"paradigm_{side}"] = paradigms.get((row["base"], arm), "")
                 yield facts | row
 
 

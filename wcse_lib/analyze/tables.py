@@ -15,6 +15,7 @@ from wcse_lib.analyze.columns import (
     DIFFERENCE,
     METRIC,
     P_VALUES,
+    PAIR,
     TESTED,
     UNIT,
     Column,
@@ -234,11 +235,7 @@ DECLARED = (
         "differences",
         Section.STUDENTS,
         "Paired differences between arms",
-        words("base", "paradigm", "budget", "arm_a", "arm_b")
-        + METRIC
-        + DIFFERENCE
-        + TESTED
-        + optional(flag("primary")),
+        PAIR + METRIC + DIFFERENCE + TESTED + optional(flag("primary")),
         (
             Figure(
                 "differences",
@@ -300,7 +297,7 @@ DECLARED = (
         "transfer",
         Section.STUDENTS,
         "Transfer",
-        words("set", "base", "paradigm", "budget", "arm_a", "arm_b") + METRIC + DIFFERENCE + TESTED,
+        words("set") + PAIR + METRIC + DIFFERENCE + TESTED,
         (Figure("transfer", "The same differences on other held-out sets."),),
         optional=True,
     ),

@@ -7,7 +7,7 @@ from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.pilot import pilot_study
 from wcse_lib.plan.planner import try_study
-from wcse_lib.plan.preview import look_ahead, preview
+from wcse_lib.plan.preview import preview, previews
 from wcse_lib.plan.stage import checks, limits, make_plan, study_from
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.tables import (
@@ -33,7 +33,6 @@ __all__ = [
     "is_grid",
     "left_out",
     "limits",
-    "look_ahead",
     "make_plan",
     "near_duplicates",
     "packages",
@@ -42,6 +41,7 @@ __all__ = [
     "power_sentences",
     "power_table",
     "preview",
+    "previews",
     "problems_table",
     "read_forecast",
     "shown_prompts",

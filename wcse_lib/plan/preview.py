@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from wcse_lib import budget
@@ -11,6 +13,7 @@ from wcse_lib.budget import unspent
 from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
+from wcse_lib.plan.speed import Speed, try_speed
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.trial import prompt_notes
 from wcse_lib.store import StudyError
@@ -54,12 +57,19 @@ def preview(study: Study, machine: Machine) -> str:
     return look_ahead(study, machine).text
 
 
-def look_ahead(study: Study, machine: Machine) -> Preview:
+def previews(studies: list[Study], machine: Machine) -> list[Preview]:
+    """Every study's preview; where the machine file has no `tflops`, this machine's speed is tried once for all."""
+    speed = cache(lambda: try_speed(studies, machine))
+    return [look_ahead(study, machine, speed) for study in studies]
+
+
+def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None = None) -> Preview:
     """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, limits, what is missing.
 
     Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts,
     pilot, judge and training by epochs are left out, which the text says. Time needs `tflops` in the machine file
-    (what the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the
+    (what the machine reaches, not what it is sold for), or `speed`, which is called where that is not given. Nothing is
+    written. Raises StudyError only where the
     params file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
     """
     gaps = Gaps(strict=False)
@@ -74,7 +84,7 @@ def look_ahead(study: Study, machine: Machine) -> Preview:
     lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
     lines += [f"note      {note}" for note in prompt_notes(draft.prompts)]
     if sampling.flops:  # else the lines above tell of the parts that are known
-        lines.append(_total(study, machine, sampling, learning))
+        lines.append(_total(study, machine, speed, sampling, learning))
     if _calls_an_endpoint(study):
         lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
         key = machine.api_key_variable
@@ -255,7 +265,13 @@ def _size(model: str, gaps: Gaps) -> ModelSize | None:
 # ---------------------------------------------------------------------- in all
 
 
-def _total(study: Study, machine: Machine, sampling: UpperBounds, learning: UpperBounds) -> str:
+def _total(
+    study: Study,
+    machine: Machine,
+    speed: Callable[[], Speed] | None,
+    sampling: UpperBounds,
+    learning: UpperBounds,
+) -> str:
     flops = sampling.flops + learning.flops
     left_out = ["prompts"]
     if study.pilot:
@@ -268,6 +284,13 @@ def _total(study: Study, machine: Machine, sampling: UpperBounds, learning: Uppe
     if machine.tflops:
         hours = _time(flops / machine.tflops / 1e12)
         time = f"at most {hours} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook"
+    elif speed:
+        tried = speed()
+        hours = _time(flops / tried.tflops / 1e12)
+        time = (
+            f"about {hours} if everything runs at the {tried.tflops:.2g} TFLOP/s that drawing with {tried.model} by hf"
+            f" reached here in {tried.seconds:.0f} s; tflops in the machine file takes the place of this figure"
+        )
     text = f"in all    at most {flops:.2g} FLOPs"
     if sampling.usd:
         text += f", {sampling.usd:,.2f} USD"

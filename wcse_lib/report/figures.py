@@ -262,8 +262,10 @@ def _holds_zero(rows: Frame) -> pd.Series:
 
 
 def _student_and_budget(row) -> str:
-    paradigm = f" ({row.paradigm})" if isinstance(row.paradigm, str) and row.paradigm else ""
-    return f"{row.base}{paradigm}, {row.budget}"
+    """The base with its students' paradigm, or with either side's where they differ: `wc (self − kd), low`."""
+    both = (row.paradigm_a, row.paradigm_b)
+    words = " − ".join(dict.fromkeys(name for name in both if isinstance(name, str) and name))
+    return f"{row.base} ({words}), {row.budget}" if words else f"{row.base}, {row.budget}"
 
 
 @sheet(rows=_single_samples)

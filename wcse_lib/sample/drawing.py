@@ -33,7 +33,15 @@ from wcse_lib.store import (
     read_samples,
     write_json,
 )
-from wcse_lib.study import Machine, Price, Prompt, resolve_model, sample_seed, weights_mark
+from wcse_lib.study import (
+    Machine,
+    Price,
+    Prompt,
+    resolve_model,
+    sample_seed,
+    tokenizer_mark,
+    weights_mark,
+)
 
 CHUNK = 50_000  # requests handed to the engine at once
 LOCK_SECONDS = 10  # an orphaned kernel of a killed run lives a moment longer
@@ -48,7 +56,9 @@ class Opened:
     engine: Engine
     engine_name: str
     tokenizer: Any = None  # None where an endpoint renders prompts itself
-    weights: str = ""  # a mark of the checkpoint's content; empty where it is not here
+    # marks of the content of its checkpoint and of its tokenizer; empty where they are not here
+    weights: str = ""
+    tokenizer_mark: str = ""
 
 
 @contextlib.contextmanager
@@ -71,7 +81,8 @@ def opened(
         checkpoint, name = resolve_model(model), machine.engine
         tokenizer = load_tokenizer(adapter or checkpoint)
         with contextlib.closing(cluster.open_engine(name, checkpoint, machine, adapter)) as engine:
-            yield Opened(engine, name, tokenizer, weights_mark(checkpoint))
+            marks = weights_mark(checkpoint), tokenizer_mark(adapter or checkpoint)
+            yield Opened(engine, name, tokenizer, *marks)
         return
 
     path = folder / "spending.json"
@@ -126,6 +137,7 @@ def draw(
     identity = {
         "model": model,
         "weights": weights,
+        "tokenizer": source.tokenizer_mark,
         "prompt_hash": digest,
         "seed": seed,
         "sampling": asdict(decoding) | {"stop": list(decoding.stop)},

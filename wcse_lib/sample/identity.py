@@ -11,20 +11,20 @@ from wcse_lib.study import fingerprint
 
 
 def claim(folder: Path, identity: dict) -> None:
-    """Tie a folder to what its samples are drawn from (model, weights, prompt, seed, decoding).
+    """Tie a folder to what its samples are drawn from (model, weights, tokenizer, prompt, seed, decoding).
 
-    Raises StudyError naming what differs when the folder holds samples of another identity.
+    Raises StudyError naming what differs when the folder holds samples of another identity. What an earlier version of
+    this package did not note there is noted now.
     """
     path = folder / "identity.json"
-    if not path.exists():
-        write_json(path, identity)
-        return
-    changes = differences(read_json(path), identity)
-    if changes:
+    there = read_json(path) if path.exists() else {}
+    if changes := differences(there, {key: identity.get(key) for key in there}):
         raise StudyError(
             f"{folder}: holds samples drawn otherwise ({changes}); give the study another name, "
             "or delete that folder to draw anew"
         )
+    if there != identity:
+        write_json(path, identity)
 
 
 def claim_questions(folder: Path, problems: pd.DataFrame) -> None:

@@ -21,7 +21,14 @@ from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import ENGINES, Endpoint, Machine
 from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
-from wcse_lib.study.paths import named_files, project_root, resolve, resolve_model, weights_mark
+from wcse_lib.study.paths import (
+    named_files,
+    project_root,
+    resolve,
+    resolve_model,
+    tokenizer_mark,
+    weights_mark,
+)
 from wcse_lib.study.plan import (
     MAIN,
     Crossing,
@@ -143,6 +150,7 @@ __all__ = [
     "shares_of",
     "sum_of",
     "validate",
+    "tokenizer_mark",
     "weights_mark",
     "write_yaml",
 ]

@@ -45,7 +45,8 @@ class Machine(Endpoint):
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
-    tflops: Positive | None = None  # TFLOP/s that this machine reaches: `wcse plan` says time by it
+    # TFLOP/s that this machine reaches: `wcse plan` says time by it; tried for some seconds when left out
+    tflops: Positive | None = None
     workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
     # vllm: share of a GPU that it takes
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None

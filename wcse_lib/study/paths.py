@@ -11,6 +11,16 @@ from wcse_lib.study.arms import ImportedArm
 from wcse_lib.study.params import Study
 from wcse_lib.study.seeds import fingerprint
 
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "generation_config.json",
+)
+
 
 def project_root() -> Path:
     """The nearest folder upward from here that holds `notebooks/` and `params/`; else the current folder."""
@@ -59,6 +69,18 @@ def weights_mark(model: str) -> str:
                 [path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()]
             )
     return fingerprint(marks) if marks else ""
+
+
+def tokenizer_mark(model: str) -> str:
+    """A short hash of a local folder's files that turn texts into tokens and say which end a sample; "" without one.
+
+    Chat templates in files of their own are left out: they count as part of the prompt.
+    """
+    folder, marks = Path(model), {}
+    for pattern in TOKENIZER_FILES if folder.is_dir() else ():
+        for path in folder.glob(pattern):
+            marks[path.name] = sha256(path)
+    return fingerprint(sorted(marks.items())) if marks else ""
 
 
 def bundled() -> list[str]:

