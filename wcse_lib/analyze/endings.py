@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals
-from wcse_lib.analyze.students import UNTRAINED, HeldOutScores, described
+from wcse_lib.analyze.students import UNTRAINED, HeldOutScores, described, luck_of
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import HELD_OUT, Ending
+from wcse_lib.luck import SeedLuck, nested
 from wcse_lib.store import parts, query
 from wcse_lib.study import MAIN, Run
 
@@ -71,23 +72,28 @@ def endings(run: Run, found: Endings) -> Rows:
 def stopping(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
     """Students (main recipe and controls) minus their untouched base: accuracy, share cut, accuracy of ended answers.
 
-    The last is about the problems to which both ended an answer, with any training seed, and there is no such row where
-    there are none: `n_problems` says how many.
+    Only where an answer of theirs was cut. The last is about the problems to which both ended an answer, with any
+    training seed, and there is no such row where there are none: `n_problems` says how many. Intervals count training
+    luck as those of `differences` do; that of the last is taken to be accuracy's.
     """
     is_wanted = _is_held_out(run)
-    for (base, group), students in tested.groups.items():
-        if group == UNTRAINED or group.recipe not in (None, MAIN):
-            continue
-        (untouched,) = tested.groups[base, UNTRAINED]
-        for decoding in DECODINGS:
-            if not all(decoding in found[student] for student in (untouched, *students)):
+    for decoding in DECODINGS:
+        counts = {s: by[decoding][is_wanted] for s, by in found.items() if decoding in by}
+        shares = {student: _shares(table) for student, table in counts.items()}
+        was_cut = {student for student, table in counts.items() if table["n_cut"].any()}
+        ended = HeldOutScores(shares, {}, tested.groups, np.full(is_wanted.sum(), HELD_OUT))
+        for (base, group), students in tested.groups.items():
+            (untouched,) = tested.groups[base, UNTRAINED]
+            compared = {untouched, *students}
+            is_shown = group != UNTRAINED and group.recipe in (None, MAIN)
+            if not is_shown or not compared <= counts.keys() or compared.isdisjoint(was_cut):
                 continue
-            after = [_shares(found[student][decoding][is_wanted]) for student in students]
-            before = _shares(found[untouched][decoding][is_wanted])
             facts = {"base": base, "taught_by": group.taught_by, "budget": group.budget}
             for quantity in Ending:
-                by_seed = [shares[quantity] - before[quantity] for shares in after]
-                estimate = _difference(np.column_stack(by_seed), run.study.seed)
+                lucky = Ending.CUT if quantity == Ending.CUT else Ending.ACCURACY
+                luck = luck_of(run, ended, [base], lucky, HELD_OUT).times(1 / len(students))
+                by_seed = [shares[s][quantity] - shares[untouched][quantity] for s in students]
+                estimate = _difference(np.column_stack(by_seed), luck, run.study.seed)
                 if estimate.n:
                     row = {"decoding": decoding, "quantity": quantity, "n_problems": estimate.n}
                     yield facts | row | of_estimate(estimate)
@@ -104,15 +110,14 @@ def _shares(counts: pd.DataFrame) -> dict[Ending, np.ndarray]:
     }
 
 
-def _difference(by_seed: np.ndarray, seed: int) -> intervals.Estimate:
+def _difference(by_seed: np.ndarray, luck: SeedLuck, seed: int) -> intervals.Estimate:
     """The mean of differences [problem, seed] over the problems that have one, with how many these are as n."""
     is_known = ~np.isnan(by_seed)
     n_seeds = is_known.sum(1)
     means = np.nansum(by_seed, axis=1)[n_seeds > 0] / n_seeds[n_seeds > 0]
     if not len(means):
         return intervals.Estimate(np.nan, *OF_DIFFERENCES, n=0)
-    estimate = intervals.bootstrap(means, seed=seed, bounds=OF_DIFFERENCES)
-    return replace(estimate, n=len(means))
+    return replace(nested(means, luck, seed=seed, bounds=OF_DIFFERENCES), n=len(means))
 
 
 def _is_held_out(run: Run) -> np.ndarray:
