@@ -122,7 +122,9 @@ def simulated(world, rng, n_seeds):
 def verdicts(run, tested, found):
     """Of a study, whether the fault was seen, what each arm's students learnt, and what the rule before says."""
     table = pd.DataFrame(controls(run, tested, {}))
-    tables = {"controls": table, "stopping": pd.DataFrame(stopping(run, tested, found))}
+    arms = {at: names for at, names in tested.groups.items() if at[1].taught_by in ("base", *ARMS)}
+    of_arms = dataclasses.replace(tested, groups=arms)
+    tables = {"controls": table, "stopping": pd.DataFrame(stopping(run, of_arms, found))}
     (is_seen,) = planted_faults(tables)["is_seen"]
     gains = gains_by_stopping(tables).set_index("taught_by")["learnt"]
     learnt = [gains.get(arm) for arm in ARMS]
