@@ -7,7 +7,7 @@ from studies import STUDY, finished_study
 
 from wcse_lib import intervals
 from wcse_lib.analyze import analyze, answer
-from wcse_lib.analyze.data_alone import CANNOT_TELL, data_headline, data_rows
+from wcse_lib.analyze.data_alone import CANNOT_TELL, data_headline, data_rows, data_sentences
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.analyze.significance import FAMILIES, with_holm
 from wcse_lib.analyze.words import ANSWERED, QUANTITY_WORDS
@@ -35,9 +35,31 @@ def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
     assert "At the budget “low” wc solves more by sound reasoning" in said["headline"]
     assert "gives more examples" in said["headline"]
     assert "pass@1" not in said["headline"] + said["paragraph"]
-    assert "These are 24 comparisons" in said["paragraph"]
-    row = data_rows(tables).query("arm_a == 'wc' and arm_b == 'se' and budget == 'low'").iloc[0]
-    assert f"{100 * row['value']:+.1f} points" in said["paragraph"]
+    assert "There were 24 comparisons" in said["paragraph"]
+
+
+def test_of_many_pairs_it_tells_what_was_shown_and_where_the_others_are(data_study):
+    _, tables, said = data_study
+    rows = data_rows(tables)
+    assert len(rows.groupby(["arm_a", "arm_b"])) > 1
+    in_points = rows[rows["quantity"] == "coverage"]
+    for row in in_points.to_dict("records"):
+        pair = f"{row['arm_a']} minus {row['arm_b']}"
+        told = [sentence for sentence in said["paragraph"].split(". ") if pair in sentence]
+        told = [sentence for sentence in told if f"“{row['budget']}”" in sentence]
+        is_told = any(f"{100 * row['value']:+.1f} points" in sentence for sentence in told)
+        assert is_told == row["is_significant"], row
+    assert "Those that are not settled are in the table" in said["paragraph"]
+
+
+def test_of_two_arms_every_difference_is_told(data_study):
+    run, tables, _ = data_study
+    rows = data_rows(tables)
+    rows = rows[(rows["arm_a"] == "wc") & (rows["arm_b"] == "se")]
+    text = " ".join(data_sentences(run, rows))
+    for row in rows[rows["quantity"] == "coverage"].to_dict("records"):
+        assert f"{100 * row['value']:+.1f} points".replace("-", "−") in text
+    assert "not settled are in the table" not in text
 
 
 def test_false_positives_rest_on_what_the_arm_that_solved_fewer_has(data_study):
@@ -72,6 +94,17 @@ def test_each_arm_gets_what_was_shown_for_it():
     assert data_headline(pd.DataFrame(rows)) == (
         "At the budget “high” wc covers more problems and gives more examples than se; se has fewer false positives"
         f" than wc; otherwise no difference could be shown. {CANNOT_TELL}"
+    )
+
+
+def test_arms_that_are_better_than_the_same_share_a_clause():
+    rows = []
+    for arm in ("wc", "mix"):
+        rows.append(row("coverage", 0.1, True) | {"arm_a": arm})
+        rows.append(row("false_positive_rate", 0.1, True) | {"arm_a": arm})
+    assert data_headline(pd.DataFrame(rows)) == (
+        "At the budget “high” wc and mix cover more problems than se; se has fewer false positives than wc and mix."
+        f" {CANNOT_TELL}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_significant
+from wcse_lib.analyze.tables import TABLES
 from wcse_lib.analyze.words import (
     ANSWERED,
     QUANTITY_WORDS,
@@ -18,11 +19,15 @@ from wcse_lib.study import Run
 from wcse_lib.verify import own_judge
 
 CANNOT_TELL = "Which of them trains a student better this study cannot tell: it has no students."
-ADVANTAGES = {  # what the better arm does, and whether more of the quantity is better
-    Quantity.COVERAGE: ("covers more problems", 1),
-    Quantity.SOUND_COVERAGE: ("solves more by sound reasoning", 1),
-    Quantity.EXAMPLES_PER_PROBLEM: ("gives more examples", 1),
-    Quantity.FALSE_POSITIVE_RATE: ("has fewer false positives", -1),
+ADVANTAGES = {  # what one better arm does, what several do, and whether more of the quantity is better
+    Quantity.COVERAGE: ("covers more problems", "cover more problems", 1),
+    Quantity.SOUND_COVERAGE: (
+        "solves more by sound reasoning",
+        "solve more by sound reasoning",
+        1,
+    ),
+    Quantity.EXAMPLES_PER_PROBLEM: ("gives more examples", "give more examples", 1),
+    Quantity.FALSE_POSITIVE_RATE: ("has fewer false positives", "have fewer false positives", -1),
 }
 
 
@@ -55,26 +60,38 @@ def data_headline(rows: pd.DataFrame) -> str:
 
 
 def _found(rows: pd.DataFrame) -> str:
-    """What was shown at one budget, arm by arm."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """What was shown at one budget: arms with the same advantages over the same others share a clause."""
+    of_pairs: dict[tuple[str, str], list[Quantity]] = {}
     for row in rows[rows["is_significant"]].itertuples():
-        words, sign = ADVANTAGES[row.quantity]
+        *_, sign = ADVANTAGES[row.quantity]
         pair = (row.arm_a, row.arm_b) if row.value * sign > 0 else (row.arm_b, row.arm_a)
-        found.setdefault(pair, []).append(words)
-    if not found:
+        of_pairs.setdefault(pair, []).append(row.quantity)
+    if not of_pairs:
         return "no difference between the arms' data could be shown"
+    worse_of: dict[tuple, list[str]] = {}
+    for (better, worse), quantities in of_pairs.items():
+        worse_of.setdefault((better, *quantities), []).append(worse)
+    better_of: dict[tuple, list[str]] = {}
+    for (better, *quantities), worse in worse_of.items():
+        better_of.setdefault((tuple(quantities), join_words(worse)), []).append(better)
     clauses = []
-    for (better, worse), words in found.items():
-        clauses.append(f"{better} {join_words(words)} than {worse}")
+    for (quantities, worse), better in better_of.items():
+        does = [ADVANTAGES[quantity][len(better) > 1] for quantity in quantities]
+        clauses.append(f"{join_words(better)} {join_words(does)} than {worse}")
     if not rows["is_significant"].all():
         clauses.append("otherwise no difference could be shown")
     return "; ".join(clauses)
 
 
 def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
-    """A sentence for each pair of arms and budget with all its differences, and how they were tested and judged."""
+    """A sentence for each pair of arms and budget with its differences, and how they were tested and judged.
+
+    Of two arms every difference is told; of more only what was shown, and where the others are.
+    """
     sentences, margin = [], run.study.power.equivalence_points
-    for (arm_a, arm_b, budget), compared in rows.groupby(["arm_a", "arm_b", "budget"], sort=False):
+    has_one_pair = len(rows.groupby(["arm_a", "arm_b"])) == 1
+    told = rows if has_one_pair else rows[rows["is_significant"]]
+    for (arm_a, arm_b, budget), compared in told.groupby(["arm_a", "arm_b", "budget"], sort=False):
         n_problems = compared["n_problems"].max()
         numbers = [_numbers(row, margin, n_problems) for row in compared.itertuples()]
         sentences.append(
@@ -83,9 +100,15 @@ def data_sentences(run: Run, rows: pd.DataFrame) -> list[str]:
         )
     if len(rows) > 1:
         sentences.append(
-            f"These are {len(rows)} comparisons: a difference counts as shown only where its p, corrected for all of"
-            " them (Holm), is below 0.05 too. Excluded is what two one-sided tests exclude, each at 5 %."
+            f"There were {len(rows)} comparisons: a difference counts as shown only where its p, corrected for all of"
+            " them (Holm), is below 0.05 too."
         )
+    if len(told) < len(rows):
+        heading = TABLES["arm_differences"].heading
+        sentences.append(f"Those that are not settled are in the table “{heading}”.")
+    holds_zero = (told["low"] <= 0) & (told["high"] >= 0)
+    if holds_zero.any():
+        sentences.append("Excluded is what two one-sided tests exclude, each at 5 %.")
     return sentences + _judged(run, rows)
 
 
