@@ -159,25 +159,60 @@ def test_other_errors_are_raised(tight):
         list(tight.generate(requests_of(tight, 2), Decoding(max_tokens=2)))
 
 
-@pytest.mark.parametrize("own_tokenizer", [True, False])
-def test_an_adapter_stands_on_its_base(engine, tiny_model, tmp_path, own_tokenizer):
-    """With the tokenizer of its folder, or its base's where that holds none."""
+def make_adapter(model, folder, seed: int, rank: int = 4, template: str = "") -> str:
+    """Random LoRA weights on a checkpoint; with a tokenizer of its own where a chat template is given."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.manual_seed(1)
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    settings = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-    get_peft_model(base, settings).save_pretrained(tmp_path)
-    if own_tokenizer:
-        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-        tokenizer.chat_template = "{{ messages[0].content }} my own"
-        tokenizer.save_pretrained(tmp_path)
-    student = open_engine("hf", str(tiny_model), Machine(device="cpu"), adapter=str(tmp_path))
-    assert ("my own" in student.tokenizer.chat_template) == own_tokenizer
-    ids = torch.tensor([[5, 6, 7]])
+    torch.manual_seed(seed)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    settings = LoraConfig(r=rank, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    get_peft_model(base, settings).save_pretrained(folder)
+    if template:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def logits(model) -> torch.Tensor:
     with torch.inference_mode():
-        difference = student.model(ids).logits - engine.model(ids).logits
-    assert difference.abs().max() > 0
+        return model(torch.tensor([[5, 6, 7]])).logits
+
+
+@pytest.mark.parametrize("own_tokenizer", [True, False])
+def test_an_adapter_stands_on_its_base(engine, tiny_model, tmp_path, own_tokenizer):
+    """With the tokenizer of its folder, or its base's where that holds none."""
+    template = "{{ messages[0].content }} my own" if own_tokenizer else ""
+    adapter = make_adapter(tiny_model, tmp_path, 1, template=template)
+    student = open_engine("hf", str(tiny_model), Machine(device="cpu"), [adapter])
+    student.use(adapter)
+    assert ("my own" in student.tokenizer.chat_template) == own_tokenizer
+    assert not torch.equal(logits(student.model), logits(engine.model))
     outputs = student.generate(requests_of(student, 1), Decoding(max_tokens=2))
     assert len(list(outputs)) == len(PROBLEMS)
+
+
+def test_adapters_are_swapped_on_one_loaded_base(engine, tiny_model, tmp_path, monkeypatch):
+    """Each draws what it would draw alone, in any order, and the base is what it was."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    one = make_adapter(tiny_model, tmp_path / "one", 1, template="{{ messages[0].content }} 1")
+    two = make_adapter(tiny_model, tmp_path / "two", 2, rank=8)
+    alone = {None: logits(engine.model)}
+    for adapter in (one, two):
+        base = AutoModelForCausalLM.from_pretrained(tiny_model)
+        alone[adapter] = logits(PeftModel.from_pretrained(base, adapter).eval())
+
+    shared = open_engine("hf", str(tiny_model), Machine(device="cpu"), [one, two])
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)  # it is not loaded again
+    decoding, requests = Decoding(max_tokens=6), requests_of(engine, 1)
+    drawn: dict[str | None, set] = {}
+    for adapter in (None, one, one, two, None, one):
+        shared.use(adapter)
+        assert torch.equal(logits(shared.model), alone[adapter])
+        texts = tuple(sorted(texts_of(shared.generate(requests, decoding)).items()))
+        drawn.setdefault(adapter, set()).add(texts)
+        assert ("1" in shared.tokenizer.chat_template) == (adapter == one)
+    assert len(set.union(*drawn.values())) == len(drawn) == 3

@@ -373,8 +373,8 @@ def test_bad_keys_of_the_machine_are_named(monkeypatch, keys, word):
 
 
 def test_an_endpoint_takes_no_adapter():
-    with pytest.raises(ValueError, match="adapter: there"):
-        open_engine("openai", "m", Machine(), adapter="there")
+    with pytest.raises(ValueError, match="adapters: there"):
+        open_engine("openai", "m", Machine(), adapters=["there"])
 
 
 def test_request_without_prompt(serve):

@@ -81,12 +81,12 @@ def opened(model):
     """Open an engine or take the open one; vLLM allows one at a time in a process, so another is closed first."""
     engines = {}
 
-    def start(adapter=None):
-        if adapter not in engines:
+    def start(*adapters):
+        if adapters not in engines:
             while engines:
                 engines.popitem()[1].close()
-            engines[adapter] = open_engine("vllm", model, MACHINE, adapter)
-        return engines[adapter]
+            engines[adapters] = open_engine("vllm", model, MACHINE, adapters)
+        return engines[adapters]
 
     yield start
     for engine in engines.values():
@@ -173,35 +173,59 @@ def test_stop_strings_and_prompts_longer_than_a_step(opened):
     assert len(by_key(engine.generate(requests, DECODING))) == 60
 
 
-@pytest.mark.engines
-@needs_vllm
-def test_adapter_and_base_agree_with_transformers(opened, model, tmp_path):
+def make_adapter(model: str, folder: Path, seed: int, rank: int) -> str:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(1)
-    config = LoraConfig(
-        r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
-    )
-    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(
-        tmp_path / "student"
-    )
-    greedy, texts = Decoding(temperature=0.0, max_tokens=16), {}
-    for adapter in (None, str(tmp_path / "student")):
-        outputs = by_key(opened(adapter=adapter).generate(wanted(10, 1), greedy))
-        reference = by_key(
-            open_engine("hf", model, Machine(), adapter).generate(wanted(10, 1), greedy)
-        )
-        for key, output in outputs.items():
-            other = reference[key]
+    torch.manual_seed(seed)
+    modules = ["q_proj", "v_proj", "down_proj"]
+    config = LoraConfig(r=rank, target_modules=modules, init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_adapters_and_base_of_one_engine_agree_with_transformers(opened, model, tmp_path):
+    """Adapters of unlike ranks, one with an end token of its own; the base among them is what it is without them."""
+    from transformers import AutoTokenizer
+
+    greedy, requests = Decoding(temperature=0.0, max_tokens=16), wanted(10, 1)
+    without = by_key(opened().generate(requests, greedy))
+    first = make_adapter(model, tmp_path / "first", 1, rank=4)
+    second = make_adapter(model, tmp_path / "second", 2, rank=20)
+    reference = open_engine("hf", model, Machine(), [first, second])
+    reference.use(first)
+    # what the first adapter writes somewhere becomes the end of its answers
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    answers = [output.text.split() for output in reference.generate(requests, greedy)]
+    tokenizer.eos_token = max(answers, key=len)[3]
+    tokenizer.save_pretrained(first)
+    reference.use(None)
+
+    engine, texts = opened(first, second), {}
+    for adapter in (first, None, second, first):
+        engine.use(adapter)
+        reference.use(adapter)
+        outputs = by_key(engine.generate(requests, greedy))
+        for other in reference.generate(requests, greedy):
+            output = outputs[other.key]
             assert output.text.split() == other.text.split()
             assert (output.n_tokens, output.finish_reason) == (other.n_tokens, other.finish_reason)
-        texts[adapter] = [output.text for _, output in sorted(outputs.items())]
-    assert len(set(map(tuple, texts.values()))) == 2
+        if adapter is None:
+            assert outputs == without
+        texts.setdefault(adapter, set()).add(tuple(sorted(o.text for o in outputs.values())))
+    assert [len(found) for found in texts.values()] == [1, 1, 1]
+    assert len(set.union(*texts.values())) == 3
+
+
+@pytest.mark.engines
+@needs_vllm
+def test_what_is_no_adapter_is_refused_before_vllm_starts(model, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="adapter"):
-        opened(adapter=str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="adapter: .*empty is no LoRA adapter"):
+        open_engine("vllm", model, MACHINE, [str(tmp_path / "empty")])
 
 
 WRITER = """

@@ -24,7 +24,7 @@ STUDY = {
 def echo(monkeypatch):
     """What adding an engine takes; the name goes to `study.ENGINES` in the source."""
     module = ModuleType("wcse_lib.sample.engines.echo")
-    module.open_engine = lambda model, machine, adapter, spending: FakeEngine()
+    module.open_engine = lambda model, machine, adapters, spending: FakeEngine()
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(engines.MODULES, "echo", module.__name__)
 

@@ -52,7 +52,7 @@ class Judge:
 
     opened, asked = 0, []
 
-    def __init__(self, engine, model, machine, adapter=None, spending=None):
+    def __init__(self, engine, model, machine, adapters=(), spending=None):
         Judge.opened += 1
         Judge.machine, Judge.price_out = machine, spending.price_out
         Judge.spent_before = spending.spent_usd

@@ -64,11 +64,13 @@ def ledger_table(run: Run) -> pd.DataFrame:
 
     Kinds of an arm, by `budget` (elsewhere empty): `sampling` (all its samples, failed and truncated ones too),
     `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of
-    students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. A mix or an adaptive
-    arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the plan's; where it knows no
-    length they take the reference arm's mean, which is the matching rule's own assumption and says nothing of that arm
-    itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample at its model's mean.
-    Where each training seed has a draw of its own, an arm's amounts at a budget are those of all draws.
+    students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. Of students' models
+    `engine`, in openings: those that their sets of weights need (adapters share their base's), and those that 05 made.
+    A mix or an adaptive arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the
+    plan's; where it knows no length they take the reference arm's mean, which is the matching rule's own assumption and
+    says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample
+    at its model's mean. Where each training seed has a draw of its own, an arm's amounts at a budget are those of all
+    draws.
     """
     samples = {arm: _samples_of(run, arm) for arm in run.plan.arms}
     entries: list[Entry] = []
@@ -82,7 +84,8 @@ def ledger_table(run: Run) -> pd.DataFrame:
     for student in run.plan.students:
         entries += _training(run, student)
         entries += _tests(run, student)
-    table = pd.DataFrame([row for entry in entries for row in entry.rows()], columns=COLUMNS)
+    rows = [row for entry in entries for row in entry.rows()]
+    table = pd.DataFrame([*rows, *_openings(run)], columns=COLUMNS)
     table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
     difference = (table["spent"] - table["planned"]).abs()
     is_matched = (difference <= MATCHED_WITHIN * table["planned"]).astype("boolean")
@@ -320,3 +323,15 @@ def _tests(run: Run, student: str) -> Iterator[Entry]:
         seconds = sum(part.get("seconds", 0) for part in decodings)
         spent = Amounts(tokens=n_tokens, flops=flops, seconds=seconds)
         yield Entry(student, "05_evaluate", "evaluation", Amounts(), spent)
+
+
+def _openings(run: Run) -> Iterator[tuple]:
+    """Rows of the engines that 05 opened, by the model that they were opened for: once for each set of weights is what
+    it takes, and more where a run was resumed or several workers shared the students."""
+    path = run.path("05", "openings.json")
+    weights: dict[str, list[str]] = {}
+    for opening in read_json(path) if path.exists() else []:
+        weights.setdefault(opening["model"], []).append(opening["weights"])
+    for model, opened in weights.items():
+        amounts = float(len(set(opened))), float(len(opened))
+        yield model, "05_evaluate", "engine", "", "openings", *amounts

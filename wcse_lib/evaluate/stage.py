@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from wcse_lib import intervals, sample, verify
 from wcse_lib.store import (
     KEY,
     iter_samples,
+    locked,
     parquet_writer,
     parts,
     problem_range_filter,
@@ -38,6 +41,7 @@ from wcse_lib.verdicts import (
     verifier,
 )
 
+LOCK_SECONDS = 60  # for the list of openings, which other workers write too
 GREEDY, SAMPLED = "greedy", "sampled"
 FALSE_POSITIVE_RATE = "false_positive_rate"
 SAMPLE_COLUMNS = [*KEY, "text", "finish_reason", "n_tokens", "n_prompt_tokens"]
@@ -47,10 +51,16 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     """Test the named students (all when empty); returns their `results`.
 
     Writes `05_evaluate/<student>/<decoding>/` (samples) and verdicts and judgements beside them. A finished student is
-    not tested again; an unfinished one resumes by key. With `workers` above 1 students are Ray tasks, so many at once.
+    not tested again; an unfinished one resumes by key. An engine is opened once for all students that are adapters on
+    one base, and for the base itself; other students have weights of their own, opened one after the other. With
+    `workers` above 1 so many Ray tasks share the students.
     """
     names = students or list(run.plan.students)
-    sample.each_student(run, "05", names, test_student, machine, "tested")
+
+    def weights_of(student: str) -> str:
+        return model_of(run, student)[0]
+
+    sample.each_student(run, "05", names, test_together, machine, "tested", together=weights_of)
     return results(run, names)
 
 
@@ -74,33 +84,64 @@ def decodings(run: Run) -> dict[str, tuple[int, sample.Decoding]]:
     return {GREEDY: (1, greedy), SAMPLED: (how.n_samples, sampled)}
 
 
-def test_student(folder: str, student: str, machine: Machine) -> None:
-    """Sample, verify and judge one student of the study in `folder` on all held-out problems, transfer sets too."""
+def test_together(folder: str, students: list[str], machine: Machine) -> None:
+    """Test students of the study in `folder` one after the other with one engine.
+
+    Its checkpoint, opened once, is one of them itself or the base of their adapters.
+    """
     run = Run(folder)
-    study, here = run.study, run.path("05", student)
-    problems = read_parquet(run.path("01", "held_out.parquet"))
-    _forget_other_weights(run, student)
-    model, adapter = model_of(run, student)
-    facts = {}
+    weights = {student: model_of(run, student) for student in students}
+    (model,) = {model for model, _ in weights.values()}
+    adapters = [adapter for _, adapter in weights.values() if adapter]
+    style, began = run.study.prompt.answer_style, time.monotonic()
     with (
-        sample.opened(here, model, machine, adapter=adapter) as source,
-        verifier(study.prompt.answer_style, machine.checkers, study.verification) as check,
+        sample.opened_once(model, machine, adapters) as take,
+        verifier(style, machine.checkers, run.study.verification) as check,
     ):
-        for name, (n_samples, decoding) in decodings(run).items():
-            start = time.monotonic()
-            sample.draw(
-                here / name,
-                student,
-                problems,
-                n_samples,
-                source,
-                prompt=study.prompt,
-                decoding=decoding,
-                seed=study.seed,
-                model=student,
-            )
-            seconds = time.monotonic() - start
-            facts[name] = verify_samples(run, student, name, check) | {"seconds": seconds}
+        _note_opening(run, students, model, time.monotonic() - began)
+        for student in students:
+            _forget_other_weights(run, student)
+            _test(run, student, take(weights[student][1]), check)
+
+
+def _note_opening(run: Run, students: list[str], model: str, seconds: float) -> None:
+    """Add an opened engine to `openings.json`, from which the ledger counts them."""
+    folder = run.path("05")
+    path = folder / "openings.json"
+    opening = {
+        "model": run.student(students[0]).model,
+        "weights": os.path.relpath(model, run.folder) if Path(model).is_dir() else model,
+        "students": students,
+        "seconds": seconds,
+    }
+    with locked(folder, ".lock-openings", LOCK_SECONDS):
+        before = read_json(path) if path.exists() else []
+        write_json(path, [*before, opening])
+
+
+def _test(run: Run, student: str, source: sample.Opened, check: Callable) -> None:
+    """Sample, verify and judge one student on all held-out problems, transfer sets too.
+
+    Args: source: what draws from its weights; check: what `verifier` gives.
+    """
+    here = run.path("05", student)
+    problems = read_parquet(run.path("01", "held_out.parquet"))
+    facts = {}
+    for name, (n_samples, decoding) in decodings(run).items():
+        start = time.monotonic()
+        sample.draw(
+            here / name,
+            student,
+            problems,
+            n_samples,
+            source,
+            prompt=run.study.prompt,
+            decoding=decoding,
+            seed=run.study.seed,
+            model=student,
+        )
+        seconds = time.monotonic() - start
+        facts[name] = verify_samples(run, student, name, check) | {"seconds": seconds}
     write_manifest(here, run.plan_id, facts)
 
 

@@ -395,7 +395,7 @@ def training(rows: Frame, ax):
 
 def _few_lines_of_ledger(rows: Frame) -> Frame:
     """What was planned or spent, its kind with its budget; where students are many, the sums over all of them."""
-    rows = rows[rows[["planned", "spent"]].gt(0).any(axis=1)]
+    rows = rows[rows[["planned", "spent"]].gt(0).any(axis=1) & (rows["unit"] != "openings")]
     if "budget" in rows:
         rows = rows.assign(kind=rows["kind"] + (" (" + rows["budget"] + ")").fillna(""))
     n_lines = rows.groupby(["stage", "unit"])["who"].nunique()

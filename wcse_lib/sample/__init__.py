@@ -2,7 +2,7 @@
 
 from wcse_lib.sample.chat import end_token, prints_today, template_text
 from wcse_lib.sample.cluster import each_student, open_engine
-from wcse_lib.sample.drawing import draw, opened, progress
+from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
 from wcse_lib.sample.engines import Decoding, Request
 from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
@@ -22,6 +22,7 @@ from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_
 __all__ = [
     "Decoding",
     "HFEngine",
+    "Opened",
     "Positions",
     "Request",
     "bos_fault",
@@ -37,6 +38,7 @@ __all__ = [
     "losses",
     "open_engine",
     "opened",
+    "opened_once",
     "prints_today",
     "progress",
     "check_shown",

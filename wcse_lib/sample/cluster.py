@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,14 +16,16 @@ CHUNKS_A_WORKER = 4  # at least, so that no worker waits long for the last one
 CHUNK = 256  # requests, where the machine file says nothing
 
 
-def open_engine(engine: str, model: str, machine: Machine, adapter: str | None = None) -> Engine:
+def open_engine(
+    engine: str, model: str, machine: Machine, adapters: Collection[str] = ()
+) -> Engine:
     """A local engine in this process or, with machine keys `workers` > 1 or `address`, one on each of Ray's workers.
 
     Arguments are those of `engines.open_engine`.
     """
     if not _is_spread(machine):
-        return engines.open_engine(engine, model, machine, adapter)
-    return RayEngine(engine, model, machine, adapter)
+        return engines.open_engine(engine, model, machine, adapters)
+    return RayEngine(engine, model, machine, adapters)
 
 
 class RayEngine:
@@ -33,12 +35,13 @@ class RayEngine:
     worker anew, on this machine or another, and draws its chunk again.
     """
 
-    def __init__(self, engine: str, model: str, machine: Machine, adapter: str | None = None):
+    def __init__(self, engine: str, model: str, machine: Machine, adapters: Collection[str] = ()):
+        self.adapter: str | None = None
         ray, resources = _start_ray(machine)
         self.chunk = machine.max_num_seqs or machine.batch_size or CHUNK
         worker = ray.remote(**resources, max_restarts=DEATHS, max_task_retries=DEATHS)(_Worker)
         self.workers = [
-            worker.remote(engine, model, machine, adapter) for _ in range(machine.workers)
+            worker.remote(engine, model, machine, adapters) for _ in range(machine.workers)
         ]
         try:
             self.pids = ray.get([worker.pid.remote() for worker in self.workers])
@@ -47,6 +50,10 @@ class RayEngine:
             raise ValueError(
                 f"engine {engine} cannot run {model!r} on {machine.workers} workers: {_cause(error)}"
             ) from error
+
+    def use(self, adapter: str | None) -> None:
+        """Every chunk says which adapter it is for: a worker that was started anew knows none."""
+        self.adapter = adapter
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request. Raises ValueError when a worker has died too often."""
@@ -57,7 +64,7 @@ class RayEngine:
         size = max(1, min(self.chunk, even_share))
         chunks = (requests[start : start + size] for start in range(0, len(requests), size))
         results = ActorPool(self.workers).map_unordered(
-            lambda worker, chunk: worker.draw.remote(chunk, decoding), chunks
+            lambda worker, chunk: worker.draw.remote(chunk, decoding, self.adapter), chunks
         )
         try:
             for outputs in results:
@@ -78,13 +85,16 @@ class RayEngine:
 class _Worker:
     """Lives on a Ray worker and holds one engine."""
 
-    def __init__(self, engine: str, model: str, machine: Machine, adapter: str | None):
-        self.engine = engines.open_engine(engine, model, machine, adapter)
+    def __init__(self, engine: str, model: str, machine: Machine, adapters: Collection[str]):
+        self.engine = engines.open_engine(engine, model, machine, adapters)
 
     def pid(self) -> int:
         return os.getpid()
 
-    def draw(self, requests: list[Request], decoding: Decoding) -> list[Output]:
+    def draw(
+        self, requests: list[Request], decoding: Decoding, adapter: str | None
+    ) -> list[Output]:
+        self.engine.use(adapter)
         return list(self.engine.generate(requests, decoding))
 
 
@@ -121,15 +131,37 @@ def map_tasks(function: Callable, items: Iterable, machine: Machine) -> Iterator
 
 
 def each_student(
-    run: Run, stage: str, names: list[str], work: Callable, machine: Machine, done: str
+    run: Run,
+    stage: str,
+    names: list[str],
+    work: Callable,
+    machine: Machine,
+    done: str,
+    together: Callable[[str], str] = str,
 ) -> None:
-    """Call `work(folder, name, machine)` for every named student whose `stage` is not complete, or is older than what
-    it reads. With several workers, `done` ("trained") is printed behind the name of each."""
+    """Call `work(folder, names, machine)` for the named students whose `stage` is not complete, or is older than what
+    it reads.
+
+    Args: together: students for whom it gives the same text go to one call, as many workers as there are sharing them;
+    by default each has its own. With several workers every call is a task that works alone, and `done` ("trained") is
+    printed behind the name of each student.
+    """
     folder = str(run.folder.resolve())
     undone = [name for name in names if not run.complete(stage, name)]
-    for student, _ in map_tasks(lambda name: work(folder, name, machine), undone, machine):
+    groups: dict[str, list[str]] = {}
+    for name in undone:
+        groups.setdefault(together(name), []).append(name)
+    n_parts = max(1, machine.workers // max(1, len(groups)))
+    tasks = [part for group in groups.values() for part in _dealt(group, n_parts)]
+    alone = machine.model_copy(update={"workers": 1, "address": None})
+    for students, _ in map_tasks(lambda some: work(folder, some, alone), tasks, machine):
         if machine.workers > 1:
-            print(f"{student}: {done}", flush=True)
+            print(f"{', '.join(students)}: {done}", flush=True)
+
+
+def _dealt(names: list[str], n_parts: int) -> list[list[str]]:
+    """Names in so many parts of about equal size, none of them empty."""
+    return [names[start::n_parts] for start in range(min(n_parts, len(names)))]
 
 
 def _is_spread(machine: Machine) -> bool:

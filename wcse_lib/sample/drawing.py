@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,27 +62,45 @@ class Opened:
 
 
 @contextlib.contextmanager
+def opened_once(
+    model: str, machine: Machine, adapters: Collection[str] = ()
+) -> Iterator[Callable[[str | None], Opened]]:
+    """A checkpoint, opened once by the machine's engine for itself and all LoRA adapters on top of it.
+
+    Yields a function that takes one of the `adapters` (folders with their tokenizers), or None for the checkpoint
+    itself, and gives what draws from it; what it gave before draws from there no more.
+    """
+    checkpoint, name = resolve_model(model), machine.engine
+    weights = weights_mark(checkpoint)
+    with contextlib.closing(cluster.open_engine(name, checkpoint, machine, adapters)) as engine:
+
+        def take(adapter: str | None) -> Opened:
+            if adapters:
+                engine.use(adapter)
+            folder = adapter or checkpoint
+            return Opened(engine, name, load_tokenizer(folder), weights, tokenizer_mark(folder))
+
+        yield take
+
+
+@contextlib.contextmanager
 def opened(
     folder: Path,
     model: str,
     machine: Machine,
     *,
-    adapter: str | None = None,
     is_endpoint: bool = False,
     price: Price | None = None,
 ) -> Iterator[Opened]:
     """A model that draws into a folder: a checkpoint, by the machine's engine, or an endpoint's.
 
-    Args: adapter: folder of a LoRA adapter with its tokenizer; price: an endpoint's, where known. What an endpoint has
-    spent on this folder before counts towards `machine.limit_usd`: as it counted itself, which is noted in
-    `spending.json` ahead of every call, but no less than what the rows cost.
+    Args: price: an endpoint's, where known. What an endpoint has spent on this folder before counts towards
+    `machine.limit_usd`: as it counted itself, which is noted in `spending.json` ahead of every call, but no less than
+    what the rows cost.
     """
     if not is_endpoint:
-        checkpoint, name = resolve_model(model), machine.engine
-        tokenizer = load_tokenizer(adapter or checkpoint)
-        with contextlib.closing(cluster.open_engine(name, checkpoint, machine, adapter)) as engine:
-            marks = weights_mark(checkpoint), tokenizer_mark(adapter or checkpoint)
-            yield Opened(engine, name, tokenizer, *marks)
+        with opened_once(model, machine) as take:
+            yield take(None)
         return
 
     path = folder / "spending.json"

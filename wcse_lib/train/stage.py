@@ -45,13 +45,18 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     are Ray tasks, so many at a time.
     """
     names = trained(run, students or list(run.plan.students))
-    sample.each_student(run, "04", names, train_student, machine, "trained")
+    sample.each_student(run, "04", names, _train_each, machine, "trained")
     return reports(run, names)
 
 
 def trained(run: Run, students: list[str]) -> list[str]:
     """Those of the students that are trained: all but the bases."""
     return [name for name in students if run.student(name).source != "base"]
+
+
+def _train_each(folder: str, students: list[str], machine: Machine) -> None:
+    for student in students:
+        train_student(folder, student, machine)
 
 
 def train_student(folder: str, student: str, machine: Machine) -> None:

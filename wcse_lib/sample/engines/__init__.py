@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -12,7 +12,7 @@ from wcse_lib.study import ENGINES, Machine
 
 Key = tuple[str, str, int]  # author, problem_id, sample_index
 
-# An engine's module is called like the engine, and has `open_engine(model, machine, adapter, spending)`.
+# An engine's module is called like the engine, and has `open_engine(model, machine, adapters, spending)`.
 MODULES = {name: f"{__name__}.{name}" for name in (*ENGINES, "openai")}
 
 
@@ -56,9 +56,12 @@ class Decoding:
 
 
 class Engine(Protocol):
-    """Draws samples from one model; yields each as soon as it is finished."""
+    """Draws samples from one model, or from adapters on top of it; yields each sample as soon as it is finished."""
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]: ...
+
+    def use(self, adapter: str | None) -> None:
+        """Draw from now on from this adapter, one of those that the engine was opened for; None: from the model."""
 
     def close(self) -> None: ...
 
@@ -67,15 +70,15 @@ def open_engine(
     engine: str,
     model: str,
     machine: Machine,
-    adapter: str | None = None,
+    adapters: Collection[str] = (),
     spending: Spending | None = None,
 ) -> Engine:
-    """Open an engine by its name.
+    """Open an engine by its name; it draws from the model until `use` names an adapter.
 
-    Args: model: a checkpoint folder, hub id or endpoint model name; adapter: folder of a LoRA adapter whose base is
-    `model` (local engines); spending: prices and limit (endpoints). Raises ValueError for an unknown engine, and where
-    the engine cannot run the model.
+    Args: model: a checkpoint folder, hub id or endpoint model name; adapters: folders of LoRA adapters whose base is
+    `model`, all that `use` will be given (local engines); spending: prices and limit (endpoints). Raises ValueError for
+    an unknown engine, and where the engine cannot run the model.
     """
     if engine not in MODULES:
         raise ValueError(f"engine: {engine!r} is not one of {', '.join(MODULES)}")
-    return import_module(MODULES[engine]).open_engine(model, machine, adapter, spending)
+    return import_module(MODULES[engine]).open_engine(model, machine, adapters, spending)

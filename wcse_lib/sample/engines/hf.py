@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +20,23 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def open_engine(
-    model: str, machine: Machine, adapter: str | None = None, spending: Spending | None = None
+    model: str,
+    machine: Machine,
+    adapters: Collection[str] = (),
+    spending: Spending | None = None,
 ) -> HFEngine:
-    """Load a checkpoint folder or hub id with its tokenizer (the adapter's own where its folder holds one).
+    """Load a checkpoint folder or hub id with its tokenizer; adapters are laid on it when they are used.
 
     Machine keys: dtype, device, device_map, batch_size, threads, compile. Without a batch_size it is found: what the
     model's cache leaves room for, or where batches of `generate` are drawn 256 at first, on a GPU doubled while memory
     lasts; halved when it does not. Raises ValueError for a GPU that is not there.
     """
     set_threads(machine.threads)
-    has_own_tokenizer = adapter and (Path(adapter) / "tokenizer_config.json").exists()
-    tokenizer = load_tokenizer(adapter if has_own_tokenizer else model)
-    live = _load_model(model, machine, adapter)
-    return HFEngine(live, tokenizer, machine.batch_size, machine.compile)
+    tokenizer = load_tokenizer(model)
+    return HFEngine(_load_model(model, machine), tokenizer, machine.batch_size, machine.compile)
 
 
-def _load_model(model: str, machine: Machine, adapter: str | None):
+def _load_model(model: str, machine: Machine):
     import torch
     from transformers import AutoModelForCausalLM, logging
 
@@ -55,10 +56,6 @@ def _load_model(model: str, machine: Machine, adapter: str | None):
     live = AutoModelForCausalLM.from_pretrained(model, **options)
     if not machine.device_map:
         live = live.to(device)
-    if adapter:
-        from peft import PeftModel
-
-        live = PeftModel.from_pretrained(live, adapter)
     return live.eval()
 
 
@@ -81,13 +78,36 @@ class HFEngine:
     """
 
     def __init__(self, model, tokenizer, batch_size: int | None = None, compiled: bool = False):
-        self.model, self.tokenizer = model, tokenizer
-        self.tags = thought_tags(tokenizer)
+        self.model, self.adapter = model, None
+        self.base_tokenizer = tokenizer
+        self._take(tokenizer)
+        self.compiled = compiled
         self.batch_size = batch_size
         self.n_rows = batch_size or FIRST_BATCH
         self.grows = batch_size is None
         self.suits: bool | None = None  # continuous batching; found out at the first call
         self.step = stepper(model, compiled)
+
+    def use(self, adapter: str | None) -> None:
+        """Lay this adapter on the loaded model in place of the one before, with the tokenizer of its folder if it holds
+        one; None: take it off."""
+        if adapter == self.adapter:
+            return
+        if self.adapter:
+            self.model = self.model.unload()
+        tokenizer = self.base_tokenizer
+        if adapter:
+            from peft import PeftModel
+
+            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
+            if (Path(adapter) / "tokenizer_config.json").exists():
+                tokenizer = load_tokenizer(adapter)
+        self._take(tokenizer)
+        self.adapter = adapter
+        self.step = stepper(self.model, self.compiled)
+
+    def _take(self, tokenizer) -> None:
+        self.tokenizer, self.tags = tokenizer, thought_tags(tokenizer)
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request, with fewer rows at a time when memory runs out."""

@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import NamedTuple
@@ -39,14 +39,20 @@ class EndpointRefused(ValueError):
 
 
 def open_engine(
-    model: str, machine: Machine, adapter: str | None = None, spending: Spending | None = None
+    model: str,
+    machine: Machine,
+    adapters: Collection[str] = (),
+    spending: Spending | None = None,
 ) -> OpenAIEngine:
     """Open an endpoint as the machine file says; without `spending` no price is known and nothing was spent before.
 
     Raises ValueError for a missing key, a limit without prices, an adapter.
     """
-    if adapter:
-        raise ValueError(f"adapter: {adapter}: an endpoint serves {model!r} as it is; leave it out")
+    if adapters:
+        named = ", ".join(adapters)
+        raise ValueError(
+            f"adapters: {named}: an endpoint serves {model!r} as it is; leave them out"
+        )
     return OpenAIEngine(model, machine, spending or Spending(limit_usd=machine.limit_usd))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.study import Machine
 
 MACHINE_KEYS = (  # that vLLM knows under the same name
@@ -27,15 +28,20 @@ CPU_CACHE_GIB = 2.0
 
 
 def open_engine(
-    model: str, machine: Machine, adapter: str | None = None, spending: Spending | None = None
+    model: str,
+    machine: Machine,
+    adapters: Collection[str] = (),
+    spending: Spending | None = None,
 ) -> VLLMEngine:
-    """Load a checkpoint folder or hub id. One engine at a time in a process; after a failed opening, start a new one.
+    """Load a checkpoint folder or hub id, ready for LoRA adapters of any rank among `adapters`.
+
+    One engine at a time in a process; after a failed opening, start a new one.
 
     Machine keys: dtype ("float32" on CPU, "auto" on GPU when left out), gpu_memory_utilization, tensor_parallel_size,
     max_model_len, max_num_seqs, enforce_eager, threads (CPU), kv_cache_gib (instead of a share of the memory; 2 on
     CPU). Raises ValueError when vLLM is missing or cannot run the model.
     """
-    return VLLMEngine(model, machine, adapter)
+    return VLLMEngine(model, machine, adapters)
 
 
 class VLLMEngine:
@@ -44,25 +50,24 @@ class VLLMEngine:
     A sample depends on its seed (on CPU: the seed's low 32 bits), not on its neighbours, up to the last bit of a logit.
     """
 
-    def __init__(self, model: str, machine: Machine, adapter: str | None = None):
+    def __init__(self, model: str, machine: Machine, adapters: Collection[str] = ()):
         is_cpu = _is_cpu_build()
         _set_environment(machine, is_cpu)
         from vllm import LLM, SamplingParams
 
         options = _options(machine, is_cpu)
-        self._lora, rank = _read_adapter(adapter)
-        if rank:
-            options |= {"enable_lora": True, "max_lora_rank": rank}
-        if adapter and (Path(adapter) / "tokenizer_config.json").exists():
-            options["tokenizer"] = adapter
+        # by folder, in the engine's own numbers, which begin at 1
+        self._ids = {adapter: place for place, adapter in enumerate(dict.fromkeys(adapters), 1)}
+        if self._ids:
+            options |= {"enable_lora": True, "max_lora_rank": max(map(_rank_limit, self._ids))}
+        self._lora, self._ends = None, []
         try:
             self._llm = LLM(model=model, **options)
-            # Kernels and adapters fail at first use: use them.
+            # Kernels fail at first use: use them.
             self._llm.generate(
                 {"prompt_token_ids": [0]},
                 SamplingParams(max_tokens=1, temperature=0.0),
                 use_tqdm=False,
-                lora_request=self._lora,
             )
         except Exception as error:
             keys = "gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
@@ -73,6 +78,22 @@ class VLLMEngine:
         config = self._llm.llm_engine.vllm_config
         self._max_len = config.model_config.max_model_len
         self._most_running = 2 * config.scheduler_config.max_num_seqs  # a full batch and the next
+
+    def use(self, adapter: str | None) -> None:
+        """Send requests to this adapter from now on; besides the model's own end tokens its tokenizer's ends them."""
+        from vllm.lora.request import LoRARequest
+
+        self._lora, self._ends = None, []
+        if adapter is None:
+            return
+        path = Path(adapter).absolute()
+        self._lora = LoRARequest(str(path), self._ids[adapter], str(path))
+        if (path / "tokenizer_config.json").exists():
+            self._ends = [load_tokenizer(str(path)).eos_token_id]
+        try:
+            self._llm.llm_engine.add_lora(self._lora)
+        except Exception as error:
+            raise ValueError(f"adapter: engine vllm cannot serve {path}: {error}") from error
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request in the order in which they finish; impossible requests come out as errors."""
@@ -117,8 +138,12 @@ class VLLMEngine:
         n_prompt, n_new = len(request.prompt_ids), decoding.max_tokens
         if n_prompt + n_new > self._max_len:
             return f"prompt ({n_prompt} tokens) + max_tokens ({n_new}) is over max_model_len ({self._max_len})"
-        settings = asdict(decoding) | {"stop": list(decoding.stop), "seed": request.seed}
-        params = SamplingParams(**settings, output_kind=RequestOutputKind.FINAL_ONLY)
+        params = SamplingParams(
+            **asdict(decoding) | {"stop": list(decoding.stop)},
+            seed=request.seed,
+            stop_token_ids=self._ends,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
         prompt = {"prompt_token_ids": request.prompt_ids}
         try:
             self._llm.llm_engine.add_request(request_id, prompt, params, lora_request=self._lora)
@@ -181,21 +206,16 @@ def _output(request: Request, completion) -> Output:
     )
 
 
-def _read_adapter(folder: str | None):
-    """The LoRA request of an adapter folder and the smallest rank limit that vLLM offers for it; (None, 0) without."""
-    if not folder:
-        return None, 0
-    path = Path(folder).absolute()
+def _rank_limit(adapter: str) -> int:
+    """The smallest rank limit that vLLM offers for an adapter folder. Raises ValueError where it is none."""
+    path = Path(adapter).absolute()
     try:
         rank = json.loads((path / "adapter_config.json").read_text())["r"]
-        limit = next(most for most in LORA_RANKS if most >= rank)
+        return next(most for most in LORA_RANKS if most >= rank)
     except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
         raise ValueError(
             f"adapter: {path} is no LoRA adapter of rank up to {LORA_RANKS[-1]}: {error!r}"
         ) from error
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest(path.name, 1, str(path)), limit
 
 
 def _cpu_head_sizes() -> str:
