@@ -135,7 +135,7 @@ def _test(run: Run, student: str, source: sample.Opened, check: Callable) -> Non
             problems,
             n_samples,
             source,
-            prompt=run.study.prompt,
+            prompt=run.prompt_of(student),
             decoding=decoding,
             seed=run.study.seed,
             model=student,

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from wcse_lib.nano.stories import make_stories
 from wcse_lib.nano.world import check, make_problems
 
 MODELS = Path(__file__).parent / "models"
 
-__all__ = ["MODELS", "check", "make_problems"]
+__all__ = ["MODELS", "check", "make_problems", "make_stories"]

@@ -6,15 +6,15 @@ import random
 
 import pandas as pd
 
-from wcse_lib.nano import make_problems
+from wcse_lib.nano import make_problems, make_stories
 from wcse_lib.plan import copies
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
 from wcse_lib.store import StudyError, folded
-from wcse_lib.study import Dataset, Study, Verification
+from wcse_lib.study import LEVELS, MADE_HERE, Dataset, Study, Verification
 from wcse_lib.verdicts import faults_of_solutions
 
 Splits = dict[str, pd.DataFrame]
-NANO_LEVELS = (1, 2, 3, 4)
+MAKERS = {"nano": make_problems, "stories": make_stories}
 
 
 def load_problems(
@@ -30,7 +30,7 @@ def load_problems(
     problems than asked for.
     """
     dropped: list[dict] = []
-    if dataset.name in ("nano", "reasoning_gym"):
+    if dataset.name in MADE_HERE:
         return _draw_splits(dataset, seed, dropped), dropped
     return _read_splits(dataset, seed, dropped, seconds), dropped
 
@@ -58,9 +58,9 @@ def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
     seen: frozenset[str] = frozenset()
     for split, n in sizes.items():
         own_seed = f"{seed}:{split}"
-        if dataset.name == "nano":
-            levels = tuple(map(int, dataset.levels or NANO_LEVELS))
-            rows = [{"tests": "", **row} for row in make_problems(n, own_seed, levels, seen)]
+        if make := MAKERS.get(dataset.name):
+            levels = tuple(map(int, dataset.levels or LEVELS[dataset.name]))
+            rows = [{"tests": "", **row} for row in make(n, own_seed, levels, seen)]
         else:
             rows = draw_tasks(dataset, own_seed, split, n, seen, dropped)
         splits[split] = pd.DataFrame(rows, columns=COLUMNS)

@@ -73,9 +73,12 @@ def authors(study: Study, splits: Splits) -> list[Author]:
     for name, arm in study.arms.items():
         if isinstance(arm, DrawnArm) and arm.engine == "local":
             found.append(Author(f"arms.{name}", arm.model, prompt, [sampled]))
+    own_prompt = study.prompt_of_students
     for name, student in study.students.items():
-        asked = _of_students(study, splits)
-        found.append(Author(f"students.{name}", student.model, prompt, asked, is_trained=True))
+        key, asked = f"students.{name}", _of_students(study, splits)
+        found.append(Author(key, student.model, own_prompt, asked, is_trained=True))
+        if own_prompt != prompt:  # its untouched base is tested with the arms' prompt
+            found.append(Author(f"{key}.base", student.model, prompt, asked[:1]))
     judge = study.verification.model_judge
     if judge and judge.engine == "local":
         cases = [case(question, "") for question in train["question"]]

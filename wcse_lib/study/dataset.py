@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from wcse_lib.study.fields import Count, Name, Strict, Style, Text
 
 ANY_OF = " ␞ "  # between gold answers of which any one is right
+MADE_HERE = ("nano", "stories", "reasoning_gym")  # datasets whose problems are drawn, not read
+LEVELS = {"nano": (1, 2, 3, 4), "stories": (1, 2)}  # of those that have levels of their own
 
 
 class Columns(Strict):
@@ -50,10 +52,11 @@ class Held(Strict):
 
 
 class Dataset(Strict):
-    """The problems: the nano lab's, rows of files, a datasets folder or hub id, or a reasoning-gym task."""
+    """The problems: the nano lab's, stories for small pretrained models, rows of files, a datasets folder or hub id,
+    or a reasoning-gym task."""
 
     # where the problems come from
-    name: Literal["nano", "files", "hub", "reasoning_gym"] = "nano"
+    name: Literal["nano", "stories", "files", "hub", "reasoning_gym"] = "nano"
     path: str | None = None  # hub: a hub id or a folder that `datasets.load_dataset` reads
     config: str | None = None  # hub: the dataset's configuration
     task: str | None = None  # reasoning_gym: the task's name
@@ -66,10 +69,10 @@ class Dataset(Strict):
     answer_style: Style = "auto"  # how the gold answer is read out of the answer field
     n_train: Count | None = None  # all when left out
     n_validation: Annotated[int, Field(ge=0)] = 0  # taken from the end of the training problems
-    # all when left out; nano and reasoning_gym: needed where there are students
+    # all when left out; nano, stories and reasoning_gym: needed where there are students
     n_held_out: Annotated[int, Field(ge=0)] | None = None
     shuffle: bool = False  # by the study's seed, before subsets are taken
-    # only these, as they stand in columns.level; nano: 1 to 4
+    # only these, as they stand in columns.level; nano: 1 to 4; stories: 1 and 2
     levels: list[int | float | str] | None = None
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
     ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
@@ -80,18 +83,17 @@ class Dataset(Strict):
             raise ValueError(
                 f"train: needed for name: {self.name} ({'a path' if self.name == 'files' else 'a split'})"
             )
-        if self.name in ("nano", "reasoning_gym") and (
-            self.train or self.held_out or self.transfer
-        ):
+        if self.name in MADE_HERE and (self.train or self.held_out or self.transfer):
             raise ValueError(
                 "train, held_out, transfer: only for name: files or hub; this dataset draws its own problems"
             )
-        if self.name in ("nano", "reasoning_gym") and self.n_train is None:
+        if self.name in MADE_HERE and self.n_train is None:
             raise ValueError(f"n_train: a number is needed for name: {self.name}")
         for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
             if (self.name == name) != bool(getattr(self, key)):
                 raise ValueError(f"{key}: needed for name: {name}, and only there")
-        if self.levels is not None and self.name != "nano" and not self.columns.level:
+        own_levels = LEVELS.get(self.name)
+        if self.levels is not None and not own_levels and not self.columns.level:
             raise ValueError("levels: need columns.level, the field that holds a problem's level")
         if reserved := {"train", "validation", "held_out"} & set(self.transfer):
             raise ValueError(f"transfer.{min(reserved)}: this name is taken; choose another")
@@ -102,6 +104,8 @@ class Dataset(Strict):
                 )
         if self.levels is not None and not self.levels:
             raise ValueError("levels: at least one level is needed; leave the key out to take all")
-        if self.name == "nano" and not set(self.levels or []) <= {1, 2, 3, 4}:
-            raise ValueError(f"levels = {self.levels}: the nano lab has levels 1 to 4")
+        if own_levels and not set(self.levels or []) <= set(own_levels):
+            raise ValueError(
+                f"levels = {self.levels}: name: {self.name} has levels {own_levels[0]} to {own_levels[-1]}"
+            )
         return self

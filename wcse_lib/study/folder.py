@@ -11,6 +11,7 @@ from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.paths import resolve
 from wcse_lib.study.plan import PlannedArm, PlannedStudent, read_plan
+from wcse_lib.study.stages import Prompt
 
 STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
 
@@ -93,6 +94,11 @@ class Run:
         if draw is not None:
             is_chosen &= own_draw == draw
         return rows[is_chosen]
+
+    def prompt_of(self, student: str) -> Prompt:
+        """What a student is shown; an untouched base is shown what arms are."""
+        is_base = self.student(student).source == "base"
+        return self.study.prompt if is_base else self.study.prompt_of_students
 
     def draw_of(self, student: str) -> int:
         """The draw that a trained student learns from."""

@@ -172,6 +172,13 @@ class Study(Strict):
         return self
 
     @property
+    def prompt_of_students(self) -> Prompt:
+        """What trained students are shown, in training, validation and tests."""
+        return (
+            self.prompt if self.training.shots else self.prompt.model_copy(update={"shots": None})
+        )
+
+    @property
     def n_draws(self) -> int:
         """How many times every arm's budgets are drawn: once for each training seed, or once for all."""
         is_own = self.students and self.training.draws == "own"

@@ -168,6 +168,9 @@ class Training(Strict):
     gradient_checkpointing: bool = False  # less memory, more time
     n_checkpoints: Count = 10  # equally spaced; validation chooses among them
     max_tokens: Count = 2048  # prompt and completion; longer rows are dropped and counted
+    # students are shown the prompt's worked examples, too; false: they learn the form from their rows, and only their
+    # untouched bases are tested with the examples
+    shots: bool = True
     # rows in memory at a time, a divisor of batch_size; 0: all of it
     micro_batch_size: Annotated[int, Field(ge=0)] = 0
     lora_rank: Count = 16  # of lora and qlora

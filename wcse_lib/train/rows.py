@@ -74,7 +74,8 @@ def encoded_rows(
     """
     questions = _questions(run, "train")
     leaks = {split: _leaked(questions, run, split) for split in ("held_out", "validation")}
-    end_id = end_token(tokenizer, run.study.prompt.style)
+    prompt = run.prompt_of(student)
+    end_id = end_token(tokenizer, prompt.style)
     max_tokens = row_limit(run, student)
     # where the prompt has opened a thought, the student learns to end it at once
     before = closed_thought(run.plan.opened_thought(student))
@@ -89,7 +90,7 @@ def encoded_rows(
                 )
         prompts = {}
         for problem_id in ids:
-            prompts[problem_id] = prompt_ids(tokenizer, questions[problem_id], run.study.prompt)
+            prompts[problem_id] = prompt_ids(tokenizer, questions[problem_id], prompt)
         rows, dropped = _encode_piece(examples, prompts, tokenizer, max_tokens, end_id, before)
         for number, row in enumerate(rows, n_rows):
             check_row(row, number, tokenizer, end_id)

@@ -89,7 +89,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
 def _train(
     run: Run, student: str, rows: TrainingRows, n_long: int, machine: Machine
 ) -> dict[str, Any]:
-    prompt, model = run.study.prompt, resolve_model(run.student(student).model)
+    prompt, model = run.prompt_of(student), resolve_model(run.student(student).model)
     with (
         sample.progress(student, 0) as bar,
         verifier(prompt.answer_style, 1, run.study.verification) as verify,
@@ -122,8 +122,8 @@ def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, 
     problems = read_parquet(run.path("01", "validation.parquet"))
     if problems.empty:
         return None
-    prompt, max_tokens = run.study.prompt, run.study.evaluation.max_tokens
-    stop = sample.stops(prompt, run.study.sampling.stop)
+    prompt, max_tokens = run.prompt_of(student), run.study.evaluation.max_tokens
+    stop = sample.stops(run.study.prompt, run.study.sampling.stop)
     greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=stop)
 
     opened = run.plan.opened_thought(student)
