@@ -138,7 +138,7 @@ BAD = {
     ),
     "level out of range": (
         changed(dataset__levels=[9]),
-        r"levels = \[9\]: the nano lab has levels 1 to 4",
+        r"levels = \[9\]: name: nano has levels 1 to 4",
     ),
     "list for a mapping": (changed(arms=["se"]), r"arms = \['se'\]"),
 }
