@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
+.PHONY: help setup nano nano-seeds real gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -31,6 +31,13 @@ nano: setup ## the main job: the nano study through all notebooks, to outputs/na
 
 nano-seeds: setup ## the nano study with three training seeds, each on a draw of its own
 	$(PY) -m wcse_lib.pipeline params/nano_seeds.yaml --machine params/machine/cpu.yaml
+
+# in half precision where the processor computes in it
+HALF := $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo _bf16)
+real: ## a study of two pretrained models, SmolLM2-135M and Gemma-3-270M, in .venv-engines, to outputs/real/report.html
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --collect-only -q
+	.venv-engines/bin/python -m tools.real_models
+	.venv-engines/bin/python -m wcse_lib.pipeline params/real.yaml --machine params/machine/two_cores$(HALF).yaml
 
 gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml

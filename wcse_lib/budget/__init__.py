@@ -20,6 +20,7 @@ from wcse_lib.budget.matching import (
     unspent,
 )
 from wcse_lib.budget.prices import read_price
+from wcse_lib.budget.whole import proposals
 
 __all__ = [
     "MATCHED_WITHIN",
@@ -41,6 +42,7 @@ __all__ = [
     "mix_counts",
     "mixed_arm",
     "planned_amounts",
+    "proposals",
     "read_model",
     "read_price",
     "sampling_flops",

@@ -9,7 +9,7 @@ from functools import cache
 from typing import NamedTuple
 
 from wcse_lib import budget
-from wcse_lib.budget import unspent
+from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
@@ -82,6 +82,7 @@ def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None
         _size(judge.model, gaps)
     lines += [*arm_lines, *student_lines]
     lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
+    lines += [f"advice    {sentence}" for sentence in proposals(draft.study, draft.arms)]
     lines += [f"note      {note}" for note in prompt_notes(draft.prompts)]
     if sampling.flops:  # else the lines above tell of the parts that are known
         lines.append(_total(study, machine, speed, sampling, learning))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.budget import unspent
+from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.advice import advise, crossings
 from wcse_lib.plan.detectable import power_sentences
 from wcse_lib.plan.expected import forecast_table
@@ -172,6 +172,7 @@ def limits(run: Run) -> list[str]:
         *power_sentences(run),
         *([draws] if draws else []),
         *unspent(run.plan.arms),
+        *proposals(run.study, run.plan.arms),
         *prompt_notes(run.plan.prompts),
     ]
 
