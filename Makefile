@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds real gsm8k lab test test-slow test-kill test-engines test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
+.PHONY: help setup nano nano-seeds real gsm8k lab test test-slow test-kill test-engines test-gpu test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -49,13 +49,19 @@ lab: setup ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab notebooks
 
 test: setup ## the whole test suite
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not engines and not browser"
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not engines and not browser and not gpu"
 
 test-slow: setup ## heavier proofs: simulations, full oracles, the nano twin of every params file (an hour or more)
-	$(PY) -m pytest -m "slow and not engines"
+	$(PY) -m pytest -m "slow and not engines and not gpu"
 
 test-engines: ## tests of vLLM (CPU build), endpoints, Unsloth, Ray and a real pretrained model, in .venv-engines (4 GB)
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh
+
+# On a machine with a GPU and no network, name its own Python: make test-gpu GPU_PYTHON=python3 (docs/one_gpu.md).
+GPU_PYTHON ?= $(PY)
+test-gpu: ## tests on a CUDA GPU: sampling, finetuning, Unsloth, a nano study (skipped without one; never run yet)
+	test $(GPU_PYTHON) != $(PY) || $(MAKE) setup
+	$(GPU_PYTHON) -m pytest -s -rs -m gpu tests/gpu
 
 test-real-model: ## three studies with SmolLM2-135M on GSM8K, in .venv-engines (half an hour or more)
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh -s tests/whole/test_real_model.py

@@ -15,7 +15,7 @@ TOP = {  # folders beside the package
     "docs/": "a page per kind of user, how to extend, every experiment and its file",
     "outputs/": "<study>/<NN_stage>/…: a path says who wrote it",
     "benchmarks/": "ratios against named baselines (`make benchmarks`)",
-    "tests/": "in folders like the package's; whole/ runs studies, kills them, damages their files",
+    "tests/": "in folders like the package's; whole/ runs, kills and damages studies; gpu/ waits for a GPU",
     "tools/": "statements.py sizes of statements, params_docs.py and tree.py what docs say, nano_models/ "
     "trains the bundled models",
     "wcse_lib/": "",
