@@ -124,7 +124,9 @@ def verdicts(run, tested, found):
     table = pd.DataFrame(controls(run, tested, {}))
     arms = {at: names for at, names in tested.groups.items() if at[1].taught_by in ("base", *ARMS)}
     of_arms = dataclasses.replace(tested, groups=arms)
-    tables = {"controls": table, "stopping": pd.DataFrame(stopping(run, of_arms, found))}
+    tables = {"controls": table}
+    if rows := list(stopping(run, of_arms, found)):
+        tables["stopping"] = pd.DataFrame(rows)
     (is_seen,) = planted_faults(tables)["is_seen"]
     gains = gains_by_stopping(tables).set_index("taught_by")["learnt"]
     learnt = [gains.get(arm) for arm in ARMS]
