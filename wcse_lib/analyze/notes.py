@@ -18,6 +18,7 @@ from wcse_lib.analyze.words import (
     judge_words,
 )
 from wcse_lib.budget import unspent
+from wcse_lib.intervals import Estimate
 from wcse_lib.luck import SeedLuck, smallest_found
 from wcse_lib.store import read_json
 from wcse_lib.study import Run, Study
@@ -212,16 +213,18 @@ def luck_sentences(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
         return
     rows = PRIMARY_METRIC.rows(tables["training_luck"])
     row = next(rows[rows["set"] == HELD_OUT].itertuples())
-    spread = f"{100 * row.value:.1f} points of spread between students that differ in their training seed alone"
+    luck = Estimate(row.value, row.low, row.high, unit="points")
+    start = "Intervals and p values of students' differences count the choice of problems, and"
+    between = "of spread between students that differ in their training seed alone"
     if row.assumed:
         yield (
-            f"Intervals and p values of students' differences count the choice of problems, and {spread}: assumed"
-            " (power.seed_sd_points), since one seed shows none. Where the true spread is larger they claim too much."
+            f"{start} {luck.text(signed=False, interval='')} {between}: assumed (power.seed_sd_points), since one seed"
+            " shows none. Where the true spread is larger they claim too much."
         )
     else:
         yield (
-            f"Intervals and p values of students' differences count the choice of problems, and {spread}, pooled over"
-            f" the study ({row.df:.0f} degrees of freedom; table “training_luck”)."
+            f"{start} {luck.text(signed=False, interval=' ({low} to {high})')} {between}, pooled over the study"
+            f" ({row.df:.0f} degrees of freedom; table “training_luck”)."
         )
 
 
