@@ -59,6 +59,14 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
 
 
+@pytest.mark.parametrize("model", ["./not-there", "outputs/models/not-there"])
+def test_a_model_s_folder_that_is_not_there_is_missing(model):
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["arms"]["wc"] = {"model": model}
+    text = preview(check_study(data, "f"), Machine())
+    assert f"missing   arms.wc: model '{model}': no such folder" in text
+
+
 def test_an_uneven_budget_at_an_endpoint_is_billed_as_its_parent_s():
     data = read_yaml(ROOT / "params/nano.yaml")
     data["arms"]["wc"] = {

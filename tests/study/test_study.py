@@ -184,6 +184,7 @@ def test_several_faults_are_told_at_once(tmp_path):
     "edit",
     [
         {"arms__wc__model": "./not-there"},
+        {"arms__wc__model": "models/of mine/not-there"},
         {"arms__wc__model": "nano-xl"},
         {"students__small__model": "nano-none"},
     ],

@@ -216,7 +216,9 @@ def _shares(draft: Draft, arm: MixedArm, spend: Spend) -> dict[str, float]:
 
 def add_students(draft: Draft, sizes: dict | None = None) -> None:
     """List the draft's students. Raises StudyError for a training that cannot be."""
-    n_parameters = {name: facts.n_parameters for name, facts in draft.known.items()}
+    n_parameters: dict[str, float | None] = dict.fromkeys(draft.study.plain_arms)
+    for name, facts in draft.known.items():
+        n_parameters[name] = facts.n_parameters
     draft.students = list_students(draft.study, n_parameters, sizes)
 
 

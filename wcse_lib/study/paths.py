@@ -42,15 +42,19 @@ def resolve(path: str | Path) -> Path:
 
 
 def resolve_model(model: str) -> str:
-    """The folder of a bundled nano model or of a local checkpoint; any other text is taken as a hub id."""
+    """The folder of a bundled nano model or of a local checkpoint; any other text is taken as a hub id.
+
+    Raises StudyError for what can be neither: a hub id is a name, or an owner and a name with one slash between.
+    """
     if (MODELS / model / "config.json").is_file():
         return str(MODELS / model)
     local = resolve(model)
     if local.is_dir():
         return str(local)
-    if model.startswith((".", "/", "~")) or model.startswith("nano-"):
+    if model.startswith((".", "/", "~", "nano-")) or model.count("/") > 1:
         raise StudyError(
-            f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())}"
+            f"model {model!r}: no such folder and no bundled model; bundled: {', '.join(bundled())};"
+            " `make real` makes those under outputs/models"
         )
     return model
 
