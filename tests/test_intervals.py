@@ -167,6 +167,17 @@ def test_few_events_are_covered_where_plain_percentiles_are_not():
     assert 100 * np.mean((plain[0] <= 0.03) & (0.03 <= plain[1])) < 85
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [10, 20, 30])
+@pytest.mark.parametrize(
+    "study",
+    [coverage, false_positives, paired_coverage, paired_false_positives],
+    ids=lambda f: f.__name__,
+)
+def test_few_problems_are_covered_at_least(study, n):
+    assert _covered(study, 1000, n=n) >= 93
+
+
 # --------------------------------------------------------------------------------------- seeds, order, closed forms
 
 
@@ -225,6 +236,13 @@ def test_binary_data_give_jeffreys_interval_and_normal_data_the_t_interval():
     expected = stats.t.interval(0.95, 24, y.mean(), y.std(ddof=1) / 5)
     assert ends(estimate) == pytest.approx(expected, abs=0.2)
     assert width(estimate) == pytest.approx(np.ptp(expected), rel=0.06)
+
+
+def test_few_binary_problems_give_jeffreys_interval_as_far_as_students_t_reaches():
+    tail = stats.norm.sf(stats.t.isf(0.025, 19))
+    expected = stats.beta.ppf([tail, 1 - tail], 8.5, 12.5)
+    estimate = intervals.bootstrap(np.arange(20) < 8, n_boot=100_000)
+    assert ends(estimate) == pytest.approx(expected, abs=0.003)
 
 
 def test_more_problems_are_narrower():
@@ -295,6 +313,15 @@ def test_what_the_data_cannot_tell_is_nan_or_everything_not_zero_width():
 def test_one_event_is_not_more_certain_than_none():
     none, one = intervals.bootstrap(np.zeros(50)), intervals.bootstrap(np.r_[1, np.zeros(49)])
     assert 0 < one.low < 0.02 < one.high and one.high > none.high
+
+
+def test_few_samples_of_one_arm_are_not_made_certain_by_the_other_arms_problems():
+    """5 of 5 in one arm, of 50 problems that the other has: no surer than 5 of 5 alone."""
+    few = (np.arange(50) < 5).astype(float)
+    alone = intervals.ratio(few, few)
+    other = np.arange(50) % 2, np.ones(50)
+    estimate = intervals.paired_ratio_difference((few, few), other)
+    assert estimate.value - estimate.low > alone.value - alone.low
 
 
 def test_problems_that_keep_nothing_do_not_count():

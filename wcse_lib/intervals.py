@@ -4,7 +4,8 @@ The bootstrap here is Rubin's (1981): each problem gets an exponential weight in
 rates, half a pseudo-problem stands at each end of the scale, so that 0/1 data give Jeffreys' binomial interval, where
 plain percentiles are [0, 0] when nothing was seen. Quantiles are widened as Student's t asks. When all problems agree
 there is no spread to resample: the interval is then the exact binomial "rule of three". Nominal 95 % intervals cover
-93 to 97 % in simulated studies of 50 to 300 problems, more for rates under 5 %, where plain percentiles fall to 78 %.
+93 to 97 % in simulated studies of 50 to 300 problems, and more where data are few (some ten problems or correct
+samples) or rates near 0 or 1, where plain percentiles fall to 78 %: read them as "at least 95 %".
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def ratio(
         raise ValueError(
             f"values lie outside bounds ({low}, {high}): give the range that the quantity can have"
         )
-    size = w.mean() if len(w) else 1.0
+    size = _mean_size(w)
     ends = [(low * size, size), (high * size, size)]
     return _interval(table, _ratio, ends, (low, high), n_boot, seed, shift)
 
@@ -178,7 +179,7 @@ def paired_ratio_difference(a, b, n_boot=2000, seed=0, bounds=(0.0, 1.0), level=
     table = table[(table[:, [1, 3]] > 0).any(1)]
     n = int((table[:, [1, 3]] > 0).sum(0).min())
     low, high = bounds
-    _, size_a, _, size_b = table.mean(0) if len(table) else np.zeros(4)
+    size_a, size_b = _mean_size(table[:, 1]), _mean_size(table[:, 3])
     least = (low * size_a, size_a, high * size_b, size_b)
     most = (high * size_a, size_a, low * size_b, size_b)
     limits = (low - high, high - low)
@@ -295,7 +296,7 @@ def _interval(
         return _without_spread(value, n, limits, level)
     rng = np.random.default_rng(seed)
     draws = _draws(table, statistic, ends if bounded else [], n_boot, rng) + shift
-    low, high = np.quantile(draws, _tails(n, level))
+    low, high = np.quantile(draws, _tails(n, level, bounded))
     least, most = limits
     low = max(min(low, value), least)
     high = min(max(high, value), most)
@@ -336,11 +337,19 @@ def _draws(table, statistic, ends, n_boot, rng) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _tails(n: int, level: float) -> np.ndarray:
+def _tails(n: int, level: float, has_ends: bool) -> np.ndarray:
     """Quantiles of the bootstrap over n rows that give a t interval for normal data (Hesterberg 2015)."""
-    wider = np.sqrt((n + 1) / (n - 1))
-    reach = wider * stats.t.isf((1 - level) / 2, n - 1)
+    reach = stats.t.isf((1 - level) / 2, n - 1)
+    # the bootstrap's spread is too small by this factor, which ends make up for
+    if not has_ends:
+        reach *= np.sqrt((n + 1) / (n - 1))
     return stats.norm.cdf([-reach, reach])
+
+
+def _mean_size(denominators: np.ndarray) -> float:
+    """Of the problems that have one: what half a problem at an end of the scale is half of."""
+    sizes = denominators[denominators > 0]
+    return float(sizes.mean()) if len(sizes) else 0.0
 
 
 def _range(values) -> tuple[float, float]:
