@@ -63,19 +63,16 @@ def test_an_arm_without_samples_is_named(tmp_path):
         analyze(Run(folder))
 
 
-def test_it_takes_seconds_and_no_model(tmp_path):
-    """No heavy package is loaded, and a study of this size takes a few CPU seconds."""
+def test_it_loads_no_heavy_package(tmp_path):
     folder = finished_study(tmp_path / "quick", seeds=(0,), recipes=False)
     heavy = "{'torch', 'transformers', 'matplotlib'}"
     code = (
-        "import sys, time\n"
+        "import sys\n"
         "from wcse_lib.analyze import analyze\n"
         "from wcse_lib.study import Run\n"
         f"analyze(Run({str(folder)!r}))\n"
-        f"print(time.process_time(), sorted({heavy} & set(sys.modules)))"
+        f"print(sorted({heavy} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    seconds, loaded = done.stdout.split(" ", 1)
-    assert loaded.strip() == "[]"
-    assert float(seconds) < 20
+    assert done.stdout.strip() == "[]"
