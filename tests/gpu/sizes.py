@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tiny import SHAPE, make_base, special_ids
 
 from wcse_lib.store import write_json
 from wcse_lib.train.encode import encode
@@ -50,16 +51,7 @@ FULL = Size(  # Qwen2.5-1.5B's configuration: 1.54 billion parameters
 TINY = Size(
     "cpu",
     "float32",
-    dict(
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        vocab_size=256,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-    ),
+    SHAPE | dict(num_key_value_heads=1, vocab_size=256, max_position_embeddings=256),
     n_tokens=24,
     n_samples=24,
     batches=(8, 24),
@@ -91,13 +83,10 @@ def free_memory() -> None:
 def make_model(folder: Path, size: Size) -> str:
     """A random model in a folder, with a tokenizer of one token a character."""
     import torch
-    from tiny import make_base
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     tokenizer = make_base(folder)
-    ids = {
-        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
-    }
+    ids = special_ids(tokenizer)
     config = Qwen2Config(**size.shape, **ids)
     torch.manual_seed(0)
     with torch.device(size.device):

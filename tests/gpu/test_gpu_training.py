@@ -17,6 +17,7 @@ from tiny import losses, settings, trained
 from wcse_lib.sample import load_tokenizer
 from wcse_lib.train.attempt import batches
 from wcse_lib.train.encode import MASKED
+from wcse_lib.train.models import suits_unsloth
 
 N_ROWS, N_STEPS, BATCH = 64, 8, 8
 
@@ -180,6 +181,8 @@ def test_a_killed_training_goes_on_to_the_same_losses(size, base, tmp_path):
 def test_unsloth_learns_what_trl_learns(size, base, tmp_path, method):
     if importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed")
+    if not suits_unsloth():
+        pytest.skip("no GPU, and a processor on which Unsloth's CPU back end dies")
     reports = {}
     for backend in ("trl", "unsloth"):
         process = in_a_process(size, backend, method, base, tmp_path / f"{backend}-{method}")

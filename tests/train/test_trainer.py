@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from tiny import BOS, EOS, losses, make_base, make_rows, settings, trained
 
+from wcse_lib.store import StudyError
 from wcse_lib.train.attempt import Diverged, batches
 from wcse_lib.train.encode import MASKED, check_row, encode
+from wcse_lib.train.models import open_backend, suits_unsloth
 from wcse_lib.train.trainer import RESUMING
 
 
@@ -517,10 +519,21 @@ Path(sys.argv[5]).write_text(json.dumps(reports))
 """
 
 
+def test_unsloth_is_refused_where_it_would_end_the_process(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.raises(StudyError, match="training.backend: unsloth: .* AVX-512"):
+        open_backend("unsloth")
+
+
 @pytest.mark.engines
 def test_unsloth_gives_the_losses_of_trl(tmp_path):
     if importlib.util.find_spec("unsloth") is None:
         pytest.skip("unsloth is not installed; `make test-engines` installs it")
+    if not suits_unsloth():
+        pytest.skip("no GPU, and a processor on which Unsloth's CPU back end dies")
     found = {}
     for backend in ("trl", "unsloth"):
         file = tmp_path / f"{backend}.json"

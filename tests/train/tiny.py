@@ -28,11 +28,15 @@ def make_llama(folder: Path, tokenizer, **changes) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE | special | changes)
+    config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE | special_ids(tokenizer) | changes)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def special_ids(tokenizer) -> dict[str, int]:
+    """A tokenizer's ids as a config names them."""
+    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
 
 
 def make_base(folder: Path):

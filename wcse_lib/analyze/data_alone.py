@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_significant
@@ -19,15 +21,25 @@ from wcse_lib.study import Run
 from wcse_lib.verify import own_judge
 
 CANNOT_TELL = "Which of them trains a student better this study cannot tell: it has no students."
-ADVANTAGES = {  # what one better arm does, what several do, and whether more of the quantity is better
-    Quantity.COVERAGE: ("covers more problems", "cover more problems", 1),
-    Quantity.SOUND_COVERAGE: (
-        "solves more by sound reasoning",
-        "solve more by sound reasoning",
-        1,
-    ),
-    Quantity.EXAMPLES_PER_PROBLEM: ("gives more examples", "give more examples", 1),
-    Quantity.FALSE_POSITIVE_RATE: ("has fewer false positives", "have fewer false positives", -1),
+
+
+class Advantage(NamedTuple):
+    """How arms with the better data are told of: "covers more problems" of one, "cover more problems" of several."""
+
+    of_one: str
+    of_several: str
+    what: str
+    sign: int  # -1 where less of the quantity is better
+
+    def words(self, n_arms: int) -> str:
+        return f"{self.of_one if n_arms == 1 else self.of_several} {self.what}"
+
+
+ADVANTAGES = {
+    Quantity.COVERAGE: Advantage("covers", "cover", "more problems", 1),
+    Quantity.SOUND_COVERAGE: Advantage("solves", "solve", "more by sound reasoning", 1),
+    Quantity.EXAMPLES_PER_PROBLEM: Advantage("gives", "give", "more examples", 1),
+    Quantity.FALSE_POSITIVE_RATE: Advantage("has", "have", "fewer false positives", -1),
 }
 
 
@@ -63,8 +75,8 @@ def _found(rows: pd.DataFrame) -> str:
     """What was shown at one budget: arms with the same advantages over the same others share a clause."""
     of_pairs: dict[tuple[str, str], list[Quantity]] = {}
     for row in rows[rows["is_significant"]].itertuples():
-        *_, sign = ADVANTAGES[row.quantity]
-        pair = (row.arm_a, row.arm_b) if row.value * sign > 0 else (row.arm_b, row.arm_a)
+        is_first = row.value * ADVANTAGES[row.quantity].sign > 0
+        pair = (row.arm_a, row.arm_b) if is_first else (row.arm_b, row.arm_a)
         of_pairs.setdefault(pair, []).append(row.quantity)
     if not of_pairs:
         return "no difference between the arms' data could be shown"
@@ -76,7 +88,7 @@ def _found(rows: pd.DataFrame) -> str:
         better_of.setdefault((tuple(quantities), join_words(worse)), []).append(better)
     clauses = []
     for (quantities, worse), better in better_of.items():
-        does = [ADVANTAGES[quantity][len(better) > 1] for quantity in quantities]
+        does = [ADVANTAGES[quantity].words(len(better)) for quantity in quantities]
         clauses.append(f"{join_words(better)} {join_words(does)} than {worse}")
     if not rows["is_significant"].all():
         clauses.append("otherwise no difference could be shown")

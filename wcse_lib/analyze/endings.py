@@ -82,6 +82,7 @@ def stopping(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
         shares = {student: _shares(table) for student, table in counts.items()}
         was_cut = {student for student, table in counts.items() if table["n_cut"].any()}
         ended = HeldOutScores(shares, {}, tested.groups, np.full(is_wanted.sum(), HELD_OUT))
+        luck = _luck_of_endings(run, ended)
         for (base, group), students in tested.groups.items():
             (untouched,) = tested.groups[base, UNTRAINED]
             compared = {untouched, *students}
@@ -90,13 +91,21 @@ def stopping(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
                 continue
             facts = {"base": base, "taught_by": group.taught_by, "budget": group.budget}
             for quantity in Ending:
-                lucky = Ending.CUT if quantity == Ending.CUT else Ending.ACCURACY
-                luck = luck_of(run, ended, [base], lucky, HELD_OUT).times(1 / len(students))
                 by_seed = [shares[s][quantity] - shares[untouched][quantity] for s in students]
-                estimate = _difference(np.column_stack(by_seed), luck, run.study.seed)
+                of_mean = luck[quantity].times(1 / len(students))
+                estimate = _difference(np.column_stack(by_seed), of_mean, run.study.seed)
                 if estimate.n:
                     row = {"decoding": decoding, "quantity": quantity, "n_problems": estimate.n}
                     yield facts | row | of_estimate(estimate)
+
+
+def _luck_of_endings(run: Run, ended: HeldOutScores) -> dict[Ending, SeedLuck]:
+    """The luck of a single base's student; of ended answers, which are not the same problems for all, accuracy's."""
+    any_base = [next(iter(run.study.students))]  # it is pooled over the bases
+    luck = {}
+    for quantity in (Ending.ACCURACY, Ending.CUT):
+        luck[quantity] = luck_of(run, ended, any_base, quantity, HELD_OUT)
+    return luck | {Ending.OF_ENDED: luck[Ending.ACCURACY]}
 
 
 def _shares(counts: pd.DataFrame) -> dict[Ending, np.ndarray]:

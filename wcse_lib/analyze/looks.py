@@ -12,9 +12,7 @@ from itertools import takewhile
 
 import pandas as pd
 
-from wcse_lib.analyze.columns import Kind
-from wcse_lib.analyze.significance import is_significant
-from wcse_lib.analyze.tables import TABLES
+from wcse_lib.analyze.significance import COMPARED, is_significant
 from wcse_lib.store import read_json, write_json
 from wcse_lib.study import Primary, Run, fingerprint
 
@@ -140,9 +138,8 @@ def _sizes(look: dict) -> str:
 
 def _identities(name: str, table: pd.DataFrame) -> pd.Series:
     """A text for each row that says what it compares and which side is ahead."""
-    columns = [column.name for column in TABLES[name].columns if column.kind == Kind.WORD]
     texts = pd.Series(name, table.index, dtype=object)
-    for column in [*columns, "k"]:
+    for column in ["base", *COMPARED]:
         if column in table:
             texts = texts + "|" + table[column].fillna("").astype(str)
     return texts + (table["value"] > 0).map({True: "|+", False: "|-"})

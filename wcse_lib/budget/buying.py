@@ -28,16 +28,16 @@ def matched_samples(se_samples: int, se_cost: float, wc_cost: float) -> int:
     check_count(se_samples=se_samples)
     check_positive(se_cost=se_cost, wc_cost=wc_cost)
     se, wc = Fraction(float(se_cost)), Fraction(float(wc_cost))
-    bought = _bought(int(se_samples) * se, wc)
-    if bought < 1:
+    n_bought = bought(int(se_samples) * se, wc)
+    if n_bought < 1:
         raise ValueError(
             f"the budget buys 0 samples: {se_samples} at {se_cost:g} each cost less than one at {wc_cost:g}; give the "
             f"reference arm at least {math.ceil(wc / se)} samples per problem"
         )
-    return bought
+    return n_bought
 
 
-def _bought(money: Fraction, each: Fraction) -> int:
+def bought(money: Fraction, each: Fraction) -> int:
     """How many at a cost of `each` the money buys; a float's rounding error (3 - 1e-15) does not lose one."""
     exact = money / each
     near = round(exact)
@@ -69,7 +69,7 @@ def match(
             # a prompt counted once comes first, and further samples cost the difference
             further = Fraction(two) - Fraction(one)
             spare = Fraction(aim) - (Fraction(one) - further)
-            k = _bought(spare, further)
+            k = bought(spare, further)
             if k < 1:
                 raise ValueError(f"{name}: the budget buys 0 samples; raise n_samples = {n}")
             ratio = cost(arms[reference], cost_model, 1, prompt) / one
@@ -126,10 +126,10 @@ def exchange(
                 try:
                     money = cost(arms[reference], cost_model, n_samples, way)
                     one, two = _first_two(name, arm, cost_model, way)
-                    bought = money / one
+                    n_bought = money / one
                     if money >= one:
-                        bought = 1 + (money - one) / (two - one)
-                    ratio = bought / n_samples
+                        n_bought = 1 + (money - one) / (two - one)
+                    ratio = n_bought / n_samples
                 except ValueError as error:
                     note = str(error)
                 if model.judged and arm.judge.get(model.unit):

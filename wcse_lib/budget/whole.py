@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
+from wcse_lib.budget.buying import bought
 from wcse_lib.study import PlannedArm, PlannedDrawn, Study
 
 MOST_UNUSED = 0.05  # of a budget, by any arm
@@ -33,7 +35,7 @@ def counts(costs: Mapping[str, float], reference: str, n: int) -> Counts:
     {'se': 4, 'wc': 8}
     """
     money = n * costs[reference]
-    samples = {name: math.floor(money / each * (1 + 1e-12)) for name, each in costs.items()}
+    samples = {name: bought(Fraction(money), Fraction(each)) for name, each in costs.items()}
     least = min(samples[name] * each for name, each in costs.items())
     return Counts(reference, samples, 1 - least / money, money)
 

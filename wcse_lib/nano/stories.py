@@ -10,6 +10,7 @@ sentence a step, each with an equation that the arithmetic judge can read, and t
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ THINGS = (
 ).split()
 LEVELS = (1, 2)  # a level is the number of steps
 LARGEST_GIVEN, LARGEST = 9, 30  # number in a question, number on the way to an answer
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 N_TRIES = 10_000  # drawn in a row without a new question, before it is said that there are no more
 
 
@@ -53,27 +55,15 @@ class Story:
 Step = Callable[[Story, str, int], Story]  # a story, another name, a number: the story one step on
 
 
-def _gains(told: str) -> Step:
+def _changes(told: str, sign: str, when: str) -> Step:
     def step(story: Story, other: str, n: int) -> Story:
-        who, thing, value = story.name, story.thing, story.value + n
+        who, thing = story.name, story.thing
+        value, equation = _reckoned(story, sign, n)
         return story.step(
             told.format(who=who, other=other, n=n, thing=thing),
-            f"{who} has {story.value} + {n} = {value} {thing}.",
+            f"{who} has {equation}",
             value=value,
-            ask=f"How many {thing} does {who} have now?",
-        )
-
-    return step
-
-
-def _loses(told: str) -> Step:
-    def step(story: Story, other: str, n: int) -> Story:
-        who, thing, value = story.name, story.thing, story.value - n
-        return story.step(
-            told.format(who=who, other=other, n=n, thing=thing),
-            f"{who} has {story.value} - {n} = {value} {thing}.",
-            value=value,
-            ask=f"How many {thing} does {who} have left?",
+            ask=f"How many {thing} does {who} have {when}?",
         )
 
     return step
@@ -84,10 +74,10 @@ def _compares(words: str, sign: str) -> Step:
 
     def step(story: Story, other: str, n: int) -> Story:
         who, thing = story.name, story.thing
-        value = {"+": story.value + n, "-": story.value - n, "*": story.value * n}[sign]
+        value, equation = _reckoned(story, sign, n)
         return story.step(
             f"{other} has {words.format(n=n, thing=thing)} {who}.",
-            f"{other} has {story.value} {sign} {n} = {value} {thing}.",
+            f"{other} has {equation}",
             name=other,
             value=value,
             ask=f"How many {thing} does {other} have?",
@@ -97,23 +87,30 @@ def _compares(words: str, sign: str) -> Step:
 
 
 def _together(story: Story, other: str, n: int) -> Story:
-    who, thing, value = story.name, story.thing, story.value + n
+    who, thing = story.name, story.thing
+    value, equation = _reckoned(story, "+", n)
     return story.step(
         f"{other} has {n} {thing}.",
-        f"Together they have {story.value} + {n} = {value} {thing}.",
+        f"Together they have {equation}",
         value=value,
         ask=f"How many {thing} do {who} and {other} have together?",
         is_over=True,
     )
 
 
+def _reckoned(story: Story, sign: str, n: int) -> tuple[int, str]:
+    """The number that comes out of the story's and n, and the equation with its thing."""
+    value = OPERATIONS[sign](story.value, n)
+    return value, f"{story.value} {sign} {n} = {value} {story.thing}."
+
+
 STEPS: tuple[Step, ...] = (
-    _gains("{who} buys {n} more {thing}."),
-    _gains("{other} gives {who} {n} {thing}."),
-    _gains("Then {who} finds {n} {thing}."),
-    _loses("{who} gives {n} {thing} to {other}."),
-    _loses("Then {who} loses {n} {thing}."),
-    _loses("{who} sells {n} {thing}."),
+    _changes("{who} buys {n} more {thing}.", "+", "now"),
+    _changes("{other} gives {who} {n} {thing}.", "+", "now"),
+    _changes("Then {who} finds {n} {thing}.", "+", "now"),
+    _changes("{who} gives {n} {thing} to {other}.", "-", "left"),
+    _changes("Then {who} loses {n} {thing}.", "-", "left"),
+    _changes("{who} sells {n} {thing}.", "-", "left"),
     _compares("{n} more {thing} than", "+"),
     _compares("{n} fewer {thing} than", "-"),
     _compares("{n} times as many {thing} as", "*"),

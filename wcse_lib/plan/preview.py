@@ -69,8 +69,8 @@ def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None
     Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts,
     pilot, judge and training by epochs are left out, which the text says. Time needs `tflops` in the machine file
     (what the machine reaches, not what it is sold for), or `speed`, which is called where that is not given. Nothing is
-    written. Raises StudyError only where the
-    params file itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
+    written. Raises StudyError only where the params file itself is wrong; what merely is not on this machine (models,
+    data, keys) is listed as missing.
     """
     gaps = Gaps(strict=False)
     draft = _draft(study, gaps)

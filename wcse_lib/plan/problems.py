@@ -6,11 +6,11 @@ import random
 
 import pandas as pd
 
-from wcse_lib.nano import make_problems, make_stories
+from wcse_lib.nano import LEVELS, make_problems, make_stories
 from wcse_lib.plan import copies
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
 from wcse_lib.store import StudyError, folded
-from wcse_lib.study import LEVELS, MADE_HERE, Dataset, Study, Verification
+from wcse_lib.study import MADE_HERE, Dataset, Study, Verification
 from wcse_lib.verdicts import faults_of_solutions
 
 Splits = dict[str, pd.DataFrame]

@@ -14,7 +14,7 @@ from wcse_lib.study.arms import (
     Power,
     SampleColumns,
 )
-from wcse_lib.study.dataset import ANY_OF, LEVELS, MADE_HERE, Columns, Dataset, Held
+from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
@@ -94,7 +94,6 @@ __all__ = [
     "Endpoint",
     "Evaluation",
     "Held",
-    "LEVELS",
     "MADE_HERE",
     "ImportedArm",
     "MAIN",

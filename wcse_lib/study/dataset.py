@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from wcse_lib.nano import LEVELS
 from wcse_lib.study.fields import Count, Name, Strict, Style, Text
 
 ANY_OF = " ␞ "  # between gold answers of which any one is right
 MADE_HERE = ("nano", "stories", "reasoning_gym")  # datasets whose problems are drawn, not read
-LEVELS = {"nano": (1, 2, 3, 4), "stories": (1, 2)}  # of those that have levels of their own
 
 
 class Columns(Strict):

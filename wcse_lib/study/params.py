@@ -174,9 +174,9 @@ class Study(Strict):
     @property
     def prompt_of_students(self) -> Prompt:
         """What trained students are shown, in training, validation and tests."""
-        return (
-            self.prompt if self.training.shots else self.prompt.model_copy(update={"shots": None})
-        )
+        if self.training.shots:
+            return self.prompt
+        return self.prompt.model_copy(update={"shots": None})
 
     @property
     def n_draws(self) -> int:

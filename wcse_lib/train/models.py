@@ -9,12 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wcse_lib.store import StudyError
 from wcse_lib.study import Settings
 
 
 def open_backend(backend: str) -> None:
-    """Import the backend. Unsloth patches what is imported after it, so call this first of all in the process."""
+    """Import the backend. Unsloth patches what is imported after it, so call this first of all in the process.
+
+    Raises StudyError where Unsloth would end the process.
+    """
     if backend == "unsloth":
+        if not suits_unsloth():
+            raise StudyError(
+                "training.backend: unsloth: on processors without AVX-512 and without a GPU it dies of an illegal "
+                "instruction; set training.backend: trl"
+            )
         os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
         os.environ.setdefault("UNSLOTH_DISABLE_AUTO_PADDING_FREE", "1")
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", tempfile.mkdtemp(prefix="unsloth-"))
@@ -23,6 +32,13 @@ def open_backend(backend: str) -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def suits_unsloth() -> bool:
+    """Whether this machine has a GPU, or a processor on which Unsloth's CPU back end was seen to run."""
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def with_dtype(settings: Settings) -> Settings:
