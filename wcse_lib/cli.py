@@ -15,6 +15,8 @@ from wcse_lib.study import Run, load_machine
 Folder = Annotated[Path, typer.Argument(help="A study's folder, such as outputs/nano.")]
 Folders = Annotated[list[Path], typer.Argument(help="Folders of finished studies.")]
 Out = Annotated[Path, typer.Option(help="Folder that is written.")]
+Page = Annotated[Path | None, typer.Option("--out", help="Another file than FOLDER/report.html.")]
+Notebooks = Annotated[bool, typer.Option(help="With the executed notebooks in the page.")]
 
 app = typer.Typer(
     help=__doc__,
@@ -62,11 +64,11 @@ def compare(folders: Folders, out: Out) -> None:
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Write a finished study's page anew, as FOLDER/report.html."""
+def report(folder: Folder, out: Page = None, notebooks: Notebooks = True) -> None:
+    """Write a finished study's page anew, as FOLDER/report.html; without the notebooks it is small enough to share."""
     from wcse_lib.report import write_report
 
-    print(write_report(folder))
+    print(write_report(folder, out, notebooks))
 
 
 @app.command()

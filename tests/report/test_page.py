@@ -221,6 +221,17 @@ def test_large_notebooks_are_left_out_with_a_note_and_the_file_stays_small(tmp_p
     assert text_of(path).count("Left out to keep this file") == 1
 
 
+def test_a_copy_without_notebooks_goes_elsewhere_and_says_where_they_are(tmp_path):
+    folder = make_study(tmp_path / "nano", **dict.fromkeys(TABLES))
+    nbformat.write(notebook(folder), folder / "03_verify" / "wc" / "executed.ipynb")
+    whole = report.write_report(folder)
+    path = report.write_report(folder, tmp_path / "results" / "nano.html", has_notebooks=False)
+    assert path == tmp_path / "results" / "nano.html"
+    words = text_of(path)
+    assert "Left out of this copy; they lie in the study's folder." in words
+    assert "executed.ipynb" not in words and "executed.ipynb" in text_of(whole)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/usr/bin/chromium").exists(), reason="no Chromium on this machine")
 @pytest.mark.skipif(

@@ -38,11 +38,14 @@ class PageFigure:
     n: str = ""
 
 
-def write_report(folder: str | Path) -> Path:
-    """Write `<folder>/report.html` from the plan, 06_analyze's tables and answer, and the executed notebooks.
+def write_report(
+    folder: str | Path, out: str | Path | None = None, has_notebooks: bool = True
+) -> Path:
+    """Write a study's page, as `<folder>/report.html` or `out`, from the plan, 06's tables and answer and notebooks.
 
-    The file is below 10 MB, loads nothing from elsewhere and shows all foreign text escaped. Missing or empty tables
-    leave their part out and are named. Raises StudyError for a missing plan or a table without its columns.
+    The file is below 10 MB (mostly below 2 without the notebooks), loads nothing from elsewhere and shows all foreign
+    text escaped. Missing or empty tables leave their part out and are named. Raises StudyError for a missing plan or a
+    table without its columns.
     """
     folder = resolve(folder).resolve()
     plan = without_paths(read_json(folder / "01_plan" / "plan.json"), folder)
@@ -76,14 +79,16 @@ def write_report(folder: str | Path) -> Path:
         "machines": _by_value(finished, "machine"),
         "commits": _by_value(finished, "commit"),
     }
-    books = list(read_books(folder, shortener(folder)))
+    books = list(read_books(folder, shortener(folder))) if has_notebooks else []
+    facts["has_notebooks"] = has_notebooks
     page = render("report.html.j2", facts | {"notebooks": books})
     while len(page.encode("utf-8", "replace")) > MOST_BYTES:
         # Tables and figures alone stay far below.
         _leave_out_largest(books)
         page = render("report.html.j2", facts | {"notebooks": books})
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
+    path = Path(out) if out else folder / "report.html"
+    write_text(path, page)
+    return path
 
 
 def _leave_out_largest(books: list[Book]) -> None:
