@@ -215,6 +215,7 @@ def test_packed_rows_do_not_see_each_other(plain, base, rows, tmp_path):
     assert losses(packed) == pytest.approx(losses(plain[0]), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler"
 )

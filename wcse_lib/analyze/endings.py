@@ -81,13 +81,15 @@ def stopping(run: Run, tested: HeldOutScores, found: Endings) -> Rows:
         counts = {s: by[decoding][is_wanted] for s, by in found.items() if decoding in by}
         shares = {student: _shares(table) for student, table in counts.items()}
         was_cut = {student for student, table in counts.items() if table["n_cut"].any()}
-        ended = HeldOutScores(shares, {}, tested.groups, np.full(is_wanted.sum(), HELD_OUT))
+        groups = {key: names for key, names in tested.groups.items() if counts.keys() >= {*names}}
+        ended = HeldOutScores(shares, {}, groups, np.full(is_wanted.sum(), HELD_OUT))
         luck = _luck_of_endings(run, ended)
-        for (base, group), students in tested.groups.items():
-            (untouched,) = tested.groups[base, UNTRAINED]
-            compared = {untouched, *students}
+        for (base, group), students in groups.items():
             is_shown = group != UNTRAINED and group.recipe in (None, MAIN)
-            if not is_shown or not compared <= counts.keys() or compared.isdisjoint(was_cut):
+            if not is_shown or (base, UNTRAINED) not in groups:
+                continue
+            (untouched,) = groups[base, UNTRAINED]
+            if was_cut.isdisjoint([untouched, *students]):
                 continue
             facts = {"base": base, "taught_by": group.taught_by, "budget": group.budget}
             for quantity in Ending:
