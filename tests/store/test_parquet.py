@@ -1,12 +1,15 @@
 """Parquet files are whole or not there, read whole, in pieces or by SQL; damage and missing columns are named."""
 
+import os
 import random
-import tempfile
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from wcse_lib import store
 from wcse_lib.store import StudyError, tables
@@ -152,12 +155,36 @@ def test_pieces_are_the_whole(part_files, monkeypatch):
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), ROWS)
 
 
-def test_an_abandoned_query_leaves_no_folder(part_files, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_a_query_sees_no_table_of_another_one(part_files, monkeypatch):
+    monkeypatch.setattr(tables, "PIECE", 16)
     pieces = store.query_pieces("SELECT * FROM samples", samples=part_files)
     next(pieces)
-    assert list(tmp_path.glob("wcse-sql-*"))
+    other = store.query("SELECT * FROM samples", samples=ROWS.head(3))
+    assert len(other) == 3 and len(next(pieces)) > 3, "two at a time, of one name"
     pieces.close()
+    for how in ("abandoned", "finished"):
+        with pytest.raises(duckdb.CatalogException, match="samples"):
+            store.query("SELECT * FROM samples")
+        assert len(store.query("SELECT * FROM rows", rows=ROWS)) == len(ROWS), how
+
+
+def test_what_queries_write_goes_with_their_process(part_files, tmp_path):
+    code = (
+        "import tempfile\n"
+        "from pathlib import Path\n"
+        "from wcse_lib import store\n"
+        f"print(len(store.query('SELECT * FROM samples', samples=Path({str(part_files[0])!r}))))\n"
+        "print(len(list(Path(tempfile.gettempdir()).glob('wcse-sql-*'))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.split()[1] == "1"
     assert not list(tmp_path.glob("wcse-sql-*"))
 
 
@@ -200,6 +227,7 @@ def test_a_query_over_a_flipped_file_says_so_or_needs_it_not(tmp_path, seed):
 
 def test_what_finds_no_room_names_the_temporary_folder(monkeypatch):
     monkeypatch.setitem(tables.SETTINGS, "memory_limit", "1MB")
+    tables._idle_databases.cache_clear()  # which have the limit of before
     with pytest.raises(
         StudyError, match="sorted or joined there .*; free that disk, or set TMPDIR"
     ):

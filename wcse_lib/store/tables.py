@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import glob
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -190,19 +193,54 @@ def query_pieces(sql: str, /, **tables: Table) -> Iterator[pd.DataFrame]:
 
 @contextlib.contextmanager
 def _database(tables: dict[str, Table]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty database in memory that sees `tables`, and no other file, frame or extension."""
+    """A database in memory that sees `tables`, and no other file, frame or extension.
+
+    Opening one takes as long as a small query: an emptied one is taken where this process has one.
+    """
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="wcse-sql-") as temporary:
-        settings = SETTINGS | {"temp_directory": temporary}
-        with duckdb.connect(config=settings) as database:
-            database.execute("SET enable_progress_bar = false")
-            try:
-                for name, table in tables.items():
-                    _add_view(database, name, table)
-                yield database
-            except duckdb.Error as error:
-                raise _explained(error, tables) from error
+    idle = _idle_databases(os.getpid())
+    database = idle.pop() if idle else _new_database()
+    try:
+        for name, table in tables.items():
+            _add_view(database, name, table)
+        yield database
+        for name in tables:
+            database.execute(f'DROP VIEW IF EXISTS "{name}"')
+            database.unregister(name)
+    except BaseException as error:
+        database.close()
+        if isinstance(error, duckdb.Error):
+            raise _explained(error, tables) from error
+        raise
+    idle.append(database)
+
+
+@lru_cache
+def _idle_databases(pid: int) -> list[duckdb.DuckDBPyConnection]:
+    """Databases that no query uses; a forked process does not share its parent's."""
+    return []
+
+
+def _new_database() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    database = duckdb.connect(config=SETTINGS | {"temp_directory": _temporary_folder(os.getpid())})
+    database.execute("SET enable_progress_bar = false")
+    return database
+
+
+@lru_cache
+def _temporary_folder(pid: int) -> str:
+    """Where this process's queries write what does not fit into memory; removed when it ends."""
+    folder = tempfile.mkdtemp(prefix="wcse-sql-")
+    atexit.register(_remove_own, folder, pid)
+    return folder
+
+
+def _remove_own(folder: str, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _add_view(database: duckdb.DuckDBPyConnection, name: str, table: Table) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from wcse_lib.answers import Policy, class_name, pooled
 from wcse_lib.store import query
 from wcse_lib.study import Verification
 
+POOLED_AMONG = ["problem_id", "is_right"]  # only answers that are alike in these vote together
 PIECE = 20_000  # samples whose answers are held at a time
 
 
@@ -162,8 +165,11 @@ def answer_lists(
     # whole problems, of PIECE samples or one more problem's
     piece = (votes["n"].cumsum() // PIECE).groupby(votes["problem_id"]).transform("min")
     for _, rows in votes.groupby(piece):
-        samples = rows.loc[rows.index.repeat(rows["n"])].groupby("problem_id")
-        yield list(samples["vote"].agg(list)), list(samples["correct"].agg(list))
+        samples = rows.loc[rows.index.repeat(rows["n"])]
+        ends = samples.groupby("problem_id").size().cumsum().tolist()
+        slices = [slice(start, end) for start, end in pairwise([0, *ends])]
+        answers, correct = samples["vote"].tolist(), samples["correct"].tolist()
+        yield [answers[one] for one in slices], [correct[one] for one in slices]
 
 
 def _pooled_votes(votes: pd.DataFrame, policy: Policy) -> pd.Series:
@@ -180,9 +186,11 @@ def _pooled_votes(votes: pd.DataFrame, policy: Policy) -> pd.Series:
     classes = np.full(len(votes), None, object)
     given = votes.assign(place=range(len(votes)), name=names).dropna(subset="name")
     given["is_right"] = given.groupby(["problem_id", "name"])["correct"].transform("any")
-    for _, rows in given.groupby(["problem_id", "is_right"]):
-        places = rows["place"].tolist()
-        answers, names, n = (rows[column].tolist() for column in ("extracted", "name", "n"))
+    given = given.sort_values(POOLED_AMONG, kind="stable").astype(object)
+    columns = [given[name].tolist() for name in (*POOLED_AMONG, "place", "extracted", "name", "n")]
+    # pandas takes 0.4 ms for a group of its own, and there are as many as problems
+    for _, rows in groupby(zip(*columns), key=itemgetter(0, 1)):
+        _, _, places, answers, names, n = map(list, zip(*rows))
         found = pooled(answers, names, n, policy)
         classes[places] = [places[place] for place in found]
     return pd.Series(classes, votes.index)
