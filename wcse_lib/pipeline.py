@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import psutil
 import typer
 
 import wcse_lib
-from wcse_lib.budget import unspent
 from wcse_lib.plan import expand, is_grid, limits, packages, pilot_study, previews, try_study
-from wcse_lib.store import StudyError, count_rows, is_complete, locked, read_json, write_json
+from wcse_lib.progress import Step, is_done, status, steps
+from wcse_lib.store import StudyError, locked, write_json
 from wcse_lib.study import (
     STAGES,
     Machine,
     Run,
     Study,
+    add_machine_time,
     load_machine,
     load_study,
-    named_files,
+    machine_time,
     read_yaml,
     resolve,
     write_yaml,
@@ -50,14 +49,6 @@ HINTS = {  # by a part of an error's name or message
         "Ray did not start in time: lower workers in the machine file, or run again on an idle machine"
     ),
 }
-SHOWN_FACTS = ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")  # of a manifest
-SPENT = {
-    "n_samples": "samples",
-    "n_tokens": "tokens",
-    "spent_flops": "FLOPs of training",
-    "seconds": "seconds of drawing and training",
-    "usd": "USD",
-}
 KERNEL_ARGUMENTS = [
     "--IPKernelApp.log_level=50",
     "--HistoryManager.hist_file=:memory:",
@@ -65,43 +56,6 @@ KERNEL_ARGUMENTS = [
     "--IPKernelApp.exec_lines=__import__('atexit').register(__import__('os')._exit, 0);",
 ]
 SLOWEST_START = 600  # seconds in which a kernel has to answer, also from a slow disk
-
-
-class Step(NamedTuple):
-    """One notebook to run: a stage, of one arm where the stage is run once per arm."""
-
-    stage: str
-    arm: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.stage} {self.arm}".strip()
-
-    def folder(self, study_folder: Path) -> Path:
-        return study_folder / self.stage / self.arm
-
-
-def steps(study: Study) -> list[Step]:
-    """The study's steps in order. Students share one kernel; a study without any skips 04 and 05."""
-    in_order = [Step("01_plan")]
-    for arm in study.order:
-        in_order += [Step("02_generate", arm), Step("03_verify", arm)]
-    if study.students:
-        in_order += [Step("04_finetune"), Step("05_evaluate")]
-    return [*in_order, Step("06_analyze")]
-
-
-def is_done(folder: Path, study: Study, step: Step) -> bool:
-    """Whether a step's manifest was written under this very study and its files as they are now, and not before a step
-    that it reads."""
-    path = folder / "01_plan" / "plan.json"
-    if not path.exists():
-        return False
-    planned = read_json(path)
-    if planned.get("study") != json.loads(study.model_dump_json()):
-        return False
-    if step.stage == "01_plan" and planned.get("files") != named_files(study):
-        return False
-    return Run(folder).complete(step.stage, step.arm)
 
 
 # ---------------------------------------------------------------------- a study, a grid of studies
@@ -188,7 +142,7 @@ def _written(study: Study, outputs: str) -> str:
 def _parameters(study: Study, step: Step, params: str, machine: str, outputs: str) -> dict:
     """What a step's notebook is given."""
     if step.stage == "01_plan":
-        return {"params": params, "outputs": outputs}
+        return {"params": params, "outputs": outputs, "machine": machine}
     given = {"folder": str(Path(outputs) / study.study)}
     if step.stage != "06_analyze":
         given["machine"] = machine
@@ -217,7 +171,7 @@ def _execute(study_folder: Path, step: Step, parameters: dict, machine: str) -> 
     if load_machine(machine).device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before an import in the kernel looks for a GPU
     notebook = folder / f"{step.stage}.ipynb"
-    stop = _Stop()
+    stop, began, before = _Stop(), time.monotonic(), _seconds_noted(folder)
     try:
         _execute_notebook(NOTEBOOKS / notebook.name, notebook, parameters)
     except Exception as error:  # papermill's, jupyter's and the disk's: each has its own sentence
@@ -226,8 +180,17 @@ def _execute(study_folder: Path, step: Step, parameters: dict, machine: str) -> 
         _fail(folder, step, error)
     finally:
         stop.done()
+        # the stage has noted its work itself; what remains is the kernel's start and end, and looking at tables
+        rest = time.monotonic() - began - (_seconds_noted(folder) - before)
+        add_machine_time(folder, load_machine(machine), max(0.0, rest))
     if not (folder / "manifest.json").exists():
         raise StudyError(f"{step}: the notebook ended without a manifest; see {notebook}")
+
+
+def _seconds_noted(folder: Path) -> float:
+    """Machine time that a step has noted so far; a notebook of several arms is run for one of them here."""
+    noted = machine_time(folder)
+    return noted.seconds if noted else 0.0
 
 
 def _execute_notebook(source: Path, target: Path, parameters: dict) -> None:
@@ -370,71 +333,6 @@ def status_of(folder: Path, study: Study) -> str:
         changed = "planned with other parameters or files than there are now; next: 01_plan"
         return f"{folder}: {changed}\n{text}"
     return f"{folder}\n{text}"
-
-
-def status(folder: Path) -> str:
-    """What is done, what it took, what failed and what is next, as text."""
-    opened = Run(folder)
-    lines, waiting, spent = [], [], Counter()
-    for step in steps(opened.study):
-        state = _state(opened, step)
-        if state.startswith("complete"):
-            spent.update(_spent(step, step.folder(folder)))
-        else:
-            waiting.append(step)
-        lines.append(f"{step!s:<28} {state}")
-    amounts = []
-    for key, words in SPENT.items():
-        if spent[key]:
-            shown = f"{spent[key]:,.4g}" if key == "spent_flops" else f"{spent[key]:,.0f}"
-            amounts.append(f"{shown} {words}")
-    if amounts:
-        lines.append(f"spent so far: {', '.join(amounts)}")
-    lines += [f"limit: {sentence}" for sentence in unspent(opened.plan.arms)]
-    report = folder / "report.html"
-    lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {report}")
-    return "\n".join(lines)
-
-
-def _state(opened: Run, step: Step) -> str:
-    """A step's state in words."""
-    folder = step.folder(opened.folder)
-    if (folder / "failed.json").exists():
-        failed = read_json(folder / "failed.json")
-        hint = f" ({failed['hint']})" if failed.get("hint") else ""
-        return f"failed: {failed['error']}: {failed['message']}{hint}"
-    if opened.complete(step.stage, step.arm):
-        manifest = read_json(folder / "manifest.json")
-        facts = []
-        for key, value in manifest.items():
-            if key in SHOWN_FACTS:
-                shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
-                facts.append(f"{shown} {key}")
-        return f"complete {', '.join(facts)}"
-    if is_complete(folder, opened.plan_id):
-        return "out of date: what it reads was made anew after it, or some of its files are gone"
-    n_rows = count_rows(folder)
-    return f"under way: {n_rows:,} samples on disk" if n_rows else "not yet"
-
-
-def _spent(step: Step, folder: Path) -> Counter:
-    """What the manifests of a complete step say was spent; its students have manifests of their own."""
-    manifests = [folder / "manifest.json"]
-    if not step.arm:
-        manifests += folder.glob("*/manifest.json")
-    spent = Counter()
-    for manifest in manifests:
-        spent.update(_amounts(read_json(manifest)))
-    return spent
-
-
-def _amounts(facts: dict) -> Counter:
-    """What a manifest says was spent, those of its parts (a student's greedy and drawn samples) added up."""
-    amounts = Counter({key: facts[key] for key in SPENT if isinstance(facts.get(key), int | float)})
-    for part in facts.values():
-        if isinstance(part, dict):
-            amounts += _amounts(part)
-    return amounts
 
 
 # ---------------------------------------------------------------------- the command

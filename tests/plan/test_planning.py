@@ -12,7 +12,7 @@ from conftest import ROOT
 from mixed_study import chance, fill, study_of
 from test_checkpoints import checkpoint as write_checkpoint
 
-from wcse_lib import forecast, report
+from wcse_lib import budget, forecast, report
 from wcse_lib import plan as planning
 from wcse_lib.analyze import outcome
 from wcse_lib.analyze.samples import read_arms
@@ -371,9 +371,7 @@ def test_the_pilot_measures_what_budgets_need(tmp_path):
         "attention": {"attention": True},
     }.items():
         asked = study_of("fore", budget=b, pilot={"n_problems": 40})
-        known = {
-            a: matching.describe(asked, a).model_copy(update=found[a].measured()) for a in found
-        }
+        known = {a: budget.describe(asked, a).model_copy(update=found[a].measured()) for a in found}
         curves = expected.matching_curves(asked, found)
         arms, _ = matching.match_arms(asked, known, 40, curves)
         by[name], p = arms["wc"].samples["high"], {a: known[a].n_parameters for a in known}
@@ -481,7 +479,7 @@ def test_what_a_model_judge_cost_in_the_pilot_counts(tmp_path):
     plans = {}
     for name, study in {"judged": asked, "plain": plain}.items():
         arms = {
-            a: matching.describe(study, a).model_copy(update=found.measured())
+            a: budget.describe(study, a).model_copy(update=found.measured())
             for a, found in known.items()
         }
         if name == "plain":

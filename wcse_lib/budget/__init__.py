@@ -4,13 +4,13 @@ from wcse_lib.budget.allocate import decide, mix_counts
 from wcse_lib.budget.buying import exchange, matched_samples
 from wcse_lib.budget.checkpoints import check_tokenizer, read_model
 from wcse_lib.budget.costs import SampleCost, cost, sampling_flops, training_flops
+from wcse_lib.budget.facts import describe
 from wcse_lib.budget.ledger import ledger_table
 from wcse_lib.budget.matching import (
     MATCHED_WITHIN,
     Spend,
     adaptive_arm,
     cost_of,
-    describe,
     flops_cost_model,
     held_arm,
     match_arms,

@@ -65,14 +65,19 @@ def training_flops(n_parameters: float, n_tokens: float, n_trainable: float | No
 
 @dataclass(frozen=True)
 class SampleCost:
-    """What one sample of an arm takes: mean lengths in tokens; `size`: a ModelSize or a number of parameters; measured
-    device-seconds; a row of the price table; `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
+    """What one sample of an arm takes: mean lengths in tokens; `size`: a ModelSize or a number of parameters, and of a
+    mixture of experts those that a token uses, `active`, where `size` does not say them; measured device-seconds, and
+    `machine_usd`, what the machine costs meanwhile; a row of the price table, by which an endpoint's arm is billed;
+    `judge`: the cost of checking a sample, by unit ({"usd": 0.001})."""
 
     n_tokens: float
     n_prompt_tokens: float = 0.0
     size: ModelSize | float | None = None
+    active: float | None = None
     device_seconds: float | None = None
+    machine_usd: float | None = None
     price: Price | None = None
+    is_billed: bool = False
     batch: bool = False
     judge: Mapping[str, float] = field(default_factory=dict)
 
@@ -82,8 +87,9 @@ class SampleCost:
         check_not_negative(**{f"judge.{unit}": amount for unit, amount in self.judge.items()})
         if self.size is not None and self.checkpoint is None:
             check_positive(size=self.size)
-        if self.device_seconds is not None:
-            check_positive(device_seconds=self.device_seconds)
+        for name in ("active", "device_seconds", "machine_usd"):
+            if getattr(self, name) is not None:
+                check_positive(**{name: getattr(self, name)})
 
     @property
     def checkpoint(self) -> ModelSize | None:
@@ -96,7 +102,14 @@ class SampleCost:
 
     @property
     def n_active(self) -> float:
+        if self.active is not None:
+            return self.active
         return self.checkpoint.n_active if self.checkpoint else self.size
+
+    @property
+    def paid(self) -> Price | float | None:
+        """By what a sample is paid: an endpoint's price, else the machine's USD; None where that is not known."""
+        return self.price if self.is_billed else self.machine_usd
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,11 @@ class CostModel:
 
 
 COST_MODELS: dict[str, CostModel] = {}
-IN_WORDS = {"size": "n_parameters", "checkpoint": "size read from a checkpoint"}
+IN_WORDS = {
+    "size": "n_parameters",
+    "checkpoint": "size read from a checkpoint",
+    "paid": "machine time with a price (a pilot, and usd_per_hour in the machine file), nor an endpoint's bill",
+}
 
 
 def _counted_in(unit: str, leaves_out: str, needs="", judged=False) -> Callable:
@@ -189,6 +206,16 @@ def _by_price(arm: SampleCost, n: float, prompt: str) -> float:
     n_prompt_tokens = arm.n_prompt_tokens * n_prompts
     n_cached_tokens = arm.n_prompt_tokens * n_cached
     return usd(arm.price, n * arm.n_tokens, n_prompt_tokens, n_cached_tokens, arm.batch)
+
+
+@_counted_in(
+    "usd", "other machines: what is paid, machine time or an endpoint's bill", "paid", True
+)
+def _by_usd(arm: SampleCost, n: float, prompt: str) -> float:
+    if not arm.is_billed:
+        return n * arm.machine_usd
+    # an endpoint bills every prompt, whatever the budget counts
+    return _by_price(arm, n, "cached" if prompt == "cached" else "each")
 
 
 def cost(arm: SampleCost, cost_model: str, n_samples: float = 1, prompt: str = "each") -> float:

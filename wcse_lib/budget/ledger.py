@@ -12,7 +12,16 @@ from wcse_lib import store
 from wcse_lib.budget.costs import sampling_flops
 from wcse_lib.budget.matching import MATCHED_WITHIN, planned_amounts
 from wcse_lib.store import read_json
-from wcse_lib.study import UNITS, Amounts, ModelFacts, Run
+from wcse_lib.study import (
+    UNITS,
+    Amounts,
+    MachinePrice,
+    ModelFacts,
+    PlannedAdaptive,
+    PlannedDrawn,
+    Run,
+    machine_time,
+)
 
 COLUMNS = ["who", "stage", "kind", "budget", "unit", "planned", "spent"]
 SHOWN_UNITS = tuple(
@@ -66,6 +75,9 @@ def ledger_table(run: Run) -> pd.DataFrame:
     `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of
     students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. Of students' models
     `engine`, in openings: those that their sets of weights need (adapters share their base's), and those that 05 made.
+    Of every stage before this one `machine`: how long it held its machine (an arm, "all students", "study" of 01), and
+    USD and kWh of that time where the machine file has `usd_per_hour` and `watts`; planned are a drawn arm's samples,
+    as fast as the pilot's, at the price that 01 was told.
     A mix or an adaptive arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the
     plan's; where it knows no length they take the reference arm's mean, which is the matching rule's own assumption and
     says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample
@@ -84,6 +96,7 @@ def ledger_table(run: Run) -> pd.DataFrame:
     for student in run.plan.students:
         entries += _training(run, student)
         entries += _tests(run, student)
+    entries += _machine_time(run)
     rows = [row for entry in entries for row in entry.rows()]
     table = pd.DataFrame([*rows, *_openings(run)], columns=COLUMNS)
     table["ratio"] = table["spent"] / table["planned"].where(table["planned"] > 0)
@@ -259,18 +272,46 @@ def _spent_on_prompts(run: Run, rows: pd.DataFrame) -> Amounts:
 def _seconds(run: Run, arm: str, rows: pd.DataFrame) -> Iterator[Entry]:
     """What all samples of the largest budget took, at their models' means."""
     largest = run.arm(arm).largest_budget
+    planned = _planned_seconds(run, arm)
     rows = rows[rows["budget"] == largest]
     seconds = rows["n"] * rows["model"].map(_seconds_per_sample(run)).astype(float)
     spent = float(seconds.sum()) if len(seconds) and seconds.notna().all() else None
-    planned: float | None = 0.0
-    for part, n_samples in run.plan.shares(arm, largest).items():
-        each = run.arm(part).seconds_per_sample
-        if planned is not None:
-            planned = planned + n_samples * each if each else None
-    if planned is not None:
-        planned *= run.plan.n_problems["train"] * run.plan.n_draws
     amounts = Amounts(seconds=planned), Amounts(seconds=spent)
     yield Entry(arm, "02_generate", "sampling", *amounts, budget=largest)
+
+
+def _planned_seconds(run: Run, arm: str) -> float | None:
+    """Device-seconds of all samples of the largest budget, each as long as its model's in the pilot."""
+    planned = 0.0
+    for part, n_samples in run.plan.shares(arm, run.arm(arm).largest_budget).items():
+        each = run.arm(part).seconds_per_sample
+        if not each:
+            return None
+        planned += n_samples * each
+    return planned * run.plan.n_problems["train"] * run.plan.n_draws
+
+
+def _machine_time(run: Run) -> Iterator[Entry]:
+    """What every stage before 06 took of its machine; 02 is planned where a pilot has measured the arm."""
+    for arm in run.plan.arms:
+        is_drawn = isinstance(run.arm(arm), PlannedDrawn | PlannedAdaptive)
+        seconds, machine = _planned_seconds(run, arm), run.plan.machine or MachinePrice()
+        planned = Amounts()
+        if is_drawn and seconds:
+            planned = machine.amounts(seconds / machine.n_devices)
+        yield from _held(run, "02_generate", arm, arm, planned)
+        yield from _held(run, "03_verify", arm, arm)
+    yield from _held(run, "01_plan", "", "study")
+    for stage in ("04_finetune", "05_evaluate"):
+        yield from _held(run, stage, "", "all students")
+
+
+def _held(
+    run: Run, stage: str, folder: str, who: str, planned: Amounts | None = None
+) -> Iterator[Entry]:
+    spent = machine_time(run.path(stage, folder))
+    if spent is not None:
+        yield Entry(who, stage, "machine", planned or Amounts(), spent)
 
 
 def _seconds_per_sample(run: Run) -> dict[str, float]:

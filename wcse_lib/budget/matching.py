@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from wcse_lib.budget.allocate import mix_counts
 from wcse_lib.budget.buying import match, match_by_curves
-from wcse_lib.budget.checkpoints import Uncounted, read_model
 from wcse_lib.budget.costs import COST_MODELS, SampleCost, cost
-from wcse_lib.budget.prices import read_price
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     Amounts,
     ImportedArm,
+    MachinePrice,
     ModelFacts,
-    ModelSize,
     PlannedAdaptive,
     PlannedArm,
     PlannedDrawn,
     PlannedImported,
     PlannedMixed,
-    Price,
     Study,
-    resolve,
-    resolve_model,
     sum_of,
 )
 
@@ -36,125 +30,28 @@ PlainArm = PlannedDrawn | PlannedImported
 MATCHED_WITHIN = 0.01  # of the reference arm's budget
 
 
-# ---------------------------------------------------------------------- what is known of an arm
-
-
-def describe(study: Study, name: str) -> ModelFacts:
-    """What is known of an arm's model: sizes, price and, where the params file gives it, its length.
-
-    Raises StudyError naming the key of a size or price that the budget needs and that is not known.
-    """
-    arm = study.arms[name]
-    size = _checkpoint_size(study, name) if arm.engine == "local" else None
-    n_parameters, n_active = _counted_parameters(study, name, size)
-    return ModelFacts(
-        model=arm.model,
-        engine=arm.engine,
-        n_parameters=n_parameters,
-        n_active_parameters=n_active,
-        size=size,
-        price=_price(study, name),
-        tokens_per_sample=arm.tokens_per_sample,
-        prompt_tokens=None,
-        seconds_per_sample=None,
-        judge=None,
-    )
-
-
-def _counted_parameters(
-    study: Study, name: str, size: ModelSize | None
-) -> tuple[float | None, float | None]:
-    """Parameters of an arm as the budget counts them, and those that a token uses where these are fewer."""
-    arm = study.arms[name]
-    embedding = _embedding(study, size)
-    n_parameters, n_active = arm.n_parameters, arm.n_active_parameters
-    if n_parameters is None and size is not None:
-        n_parameters = size.n_parameters - embedding
-    if n_active is None and size is not None and size.n_active < size.n_parameters:
-        n_active = size.n_active - embedding
-    if n_parameters is None and study.budget.match == "flops":
-        raise StudyError(
-            f"arms.{name}.n_parameters: needed for budget.match: flops, "
-            f"since no checkpoint of {arm.model!r} can be read"
-        )
-    if n_active and n_parameters and n_active > n_parameters:
-        raise StudyError(
-            f"arms.{name}.n_active_parameters: {n_active:,.0f} are more than its "
-            f"{n_parameters:,.0f} parameters; a token cannot use more than there are"
-        )
-    return n_parameters, n_active
-
-
-def _embedding(study: Study, size: ModelSize | None) -> int:
-    """Parameters that the budget does not count."""
-    if size is None or study.budget.parameters == "all":
-        return 0
-    return size.n_parameters - size.n_non_embedding
-
-
-def _checkpoint_size(study: Study, name: str) -> ModelSize | None:
-    """The size that an arm's checkpoint tells; None where only the params file gives one.
-
-    A typed size must agree with the checkpoint within a tenth, and a damaged folder is refused whatever is typed. The
-    hub is asked only where nothing is typed.
-    """
-    arm = study.arms[name]
-    checkpoint = resolve_model(arm.model)
-    typed_is_enough = bool(arm.n_parameters) and not study.budget.attention
-    if typed_is_enough and not Path(checkpoint).is_dir():
-        return None
-    try:
-        size = read_model(checkpoint)
-    except Uncounted:  # packed, or of a kind that is not known
-        if typed_is_enough:
-            return None
-        raise
-    embedding = _embedding(study, size)
-    _check_typed(name, "n_parameters", arm.n_parameters, size.n_parameters - embedding, checkpoint)
-    _check_typed(
-        name, "n_active_parameters", arm.n_active_parameters, size.n_active - embedding, checkpoint
-    )
-    return size
-
-
-def _check_typed(name: str, key: str, typed: float | None, read: int, checkpoint: str) -> None:
-    if typed and abs(typed / read - 1) > 0.1:
-        raise StudyError(
-            f"arms.{name}.{key} = {typed:,.0f}: the checkpoint {checkpoint} holds {read:,}; leave the "
-            "key out, or name the checkpoint that it belongs to"
-        )
-
-
-def _price(study: Study, name: str) -> Price | None:
-    """An arm's price: its own, else the price table's; None where there is none and none is needed."""
-    arm, terms = study.arms[name], study.budget
-    if arm.usd_per_million_tokens:
-        return Price(
-            model=arm.model,
-            output=arm.usd_per_million_tokens,
-            input=arm.usd_per_million_prompt_tokens,
-        )
-    try:
-        return read_price(resolve(terms.prices), arm.model, terms.price_date)
-    except StudyError as error:
-        if terms.match != "price":
-            return None
-        raise StudyError(
-            f"arms.{name}.usd_per_million_tokens: needed for budget.match: price ({error})"
-        ) from None
-
-
 # ---------------------------------------------------------------------- what a sample costs
 
 
-def cost_of(facts: ModelFacts, batch: bool = False, **changes) -> SampleCost:
-    """What a sample of an arm costs, as the budget module counts it; unknown lengths count as one token."""
+def cost_of(
+    facts: ModelFacts, batch: bool = False, machine: MachinePrice | None = None, **changes
+) -> SampleCost:
+    """What a sample of an arm costs, as the budget module counts it; unknown lengths count as one token.
+
+    Args: machine: what an hour of the machine costs that draws, where that is known.
+    """
+    machine_usd = None
+    if machine and facts.seconds_per_sample:
+        machine_usd = machine.amounts(facts.seconds_per_sample / machine.n_devices).usd
     known = {
         "n_tokens": facts.tokens_per_sample or 1.0,
         "n_prompt_tokens": facts.prompt_tokens or 0.0,
         "size": facts.size or facts.n_parameters,
+        "active": None if facts.size else facts.n_active_parameters,
         "device_seconds": facts.seconds_per_sample,
+        "machine_usd": machine_usd,
         "price": facts.price,
+        "is_billed": facts.engine == "openai",
         "judge": facts.judge or {},
         "batch": batch,
     }
@@ -167,11 +64,9 @@ def matched_costs(study: Study, known: Mapping[str, ModelFacts]) -> dict[str, Sa
     for name, facts in known.items():
         lengths_of = facts if terms.lengths == "measured" else known[terms.reference]
         _check_known(study, name, facts, lengths_of)
-        size = facts.n_active_parameters or facts.n_parameters
-        if facts.size is not None:
-            size = replace(facts.size, n_active=size)
+        n_active = facts.n_active_parameters or facts.n_parameters
         n_tokens = lengths_of.tokens_per_sample or 1.0
-        counted[name] = cost_of(facts, terms.batch, n_tokens=n_tokens, size=size)
+        counted[name] = cost_of(facts, terms.batch, n_tokens=n_tokens, active=n_active)
     return counted
 
 

@@ -28,7 +28,7 @@ from wcse_lib.store import (
     write_json,
     write_manifest,
 )
-from wcse_lib.study import Machine, Run, resolve_model
+from wcse_lib.study import Machine, Run, on_machine, resolve_model
 from wcse_lib.verdicts import (
     JUDGEMENTS,
     PRIMARY_METRIC,
@@ -60,7 +60,8 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
     def weights_of(student: str) -> str:
         return model_of(run, student)[0]
 
-    sample.each_student(run, "05", names, test_together, machine, "tested", together=weights_of)
+    with on_machine(run.path("05"), machine):
+        sample.each_student(run, "05", names, test_together, machine, "tested", together=weights_of)
     return results(run, names)
 
 

@@ -20,12 +20,14 @@ from wcse_lib.plan.tables import (
     students_table,
 )
 from wcse_lib.plan.trial import shown_prompts
+from wcse_lib.plan.true_cost import disagreements, opening, true_cost_table
 from wcse_lib.study import MAIN
 
 __all__ = [
     "MAIN",
     "arms_table",
     "checks",
+    "disagreements",
     "exchange_table",
     "expand",
     "explore",
@@ -35,6 +37,7 @@ __all__ = [
     "limits",
     "make_plan",
     "near_duplicates",
+    "opening",
     "packages",
     "paper_curves",
     "pilot_study",
@@ -47,6 +50,7 @@ __all__ = [
     "shown_prompts",
     "students_table",
     "study_from",
+    "true_cost_table",
     "try_study",
     "what_draws_cost",
 ]

@@ -13,7 +13,7 @@ import pandas as pd
 from wcse_lib import budget, forecast
 from wcse_lib.budget import SampleCost, flops_cost_model, matched_costs
 from wcse_lib.store import read_parquet
-from wcse_lib.study import ModelSize, Run
+from wcse_lib.study import Run
 
 # The paper's coverage@1 … 4 on MATH: of the reference arm's model (27B), and of others (9B).
 PAPER_REFERENCE, PAPER_OTHER = [0.327, 0.434, 0.495, 0.534], [0.270, 0.373, 0.432, 0.472]
@@ -169,10 +169,7 @@ class Explorer:
             return replace(cost, price=cost.price.model_copy(update={"output": rate}))
         if unit == "tokens":
             return cost
-        size = rate * self.parameter_scale
-        if isinstance(cost.size, ModelSize):
-            size = replace(cost.size, n_active=size)
-        return replace(cost, size=size)
+        return replace(cost, active=rate * self.parameter_scale)
 
     def picture(self, samples: float, k: int, unit: str = "", **moved: float) -> str:
         """HTML: curves of coverage against cost with the budget marked, and what it buys of every arm."""

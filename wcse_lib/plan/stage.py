@@ -20,6 +20,7 @@ from wcse_lib.plan.trial import opened_thoughts, prompt_notes
 from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
+    Machine,
     Plan,
     Run,
     Study,
@@ -47,6 +48,7 @@ PACKAGES = (
 OWN = (  # variables of notebook 01 that are no keys of a params file
     "params",
     "outputs",
+    "machine",
     "interactive",
     "In",
     "Out",
@@ -77,9 +79,10 @@ def study_from(namespace: dict, params: str) -> Study:
     return check_study(data, f"{params} with parameters {', '.join(given)}")
 
 
-def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
+def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | None = None) -> Run:
     """Check models and data, match the budgets, forecast from the pilot, list the students, and write `01_plan`.
 
+    Args: machine: where the study will run, for what an hour costs there; no sample depends on it.
     Raises StudyError, before anything is written, for missing models, prices, lengths or pilots and unusable data; and
     when the folder holds a study of the same name whose samples would not fit this plan.
     """
@@ -88,7 +91,7 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
     run_folder = resolve(outputs) / study.study
     folder = run_folder / "01_plan"
     refuse_other(folder / "plan.json", study)
-    plan = _plan_of(draft)
+    plan = _plan_of(draft, machine)
     if draft.pilot:
         _write_forecasts(draft, folder)
     for split in SPLITS:
@@ -100,7 +103,7 @@ def make_plan(study: Study, outputs: str | Path = "outputs") -> Run:
     return Run(run_folder)
 
 
-def _plan_of(draft: Draft) -> Plan:
+def _plan_of(draft: Draft, machine: Machine | None) -> Plan:
     """The typed plan of a draft. Its id changes with whatever decides a row of a later stage."""
     study, splits = draft.study, draft.splits
     held_out = splits["held_out"].get("set", pd.Series("held_out", splits["held_out"].index))
@@ -120,6 +123,7 @@ def _plan_of(draft: Draft) -> Plan:
         versions=versions(),
         opens_thought=opened_thoughts(study, first_question, draft.prompts),
         prompts=draft.prompts,
+        machine=machine.price() if machine else None,
     )
     if draft.pilot:
         plan = plan.model_copy(update=_pilot_parts(draft))

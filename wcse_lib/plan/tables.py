@@ -72,7 +72,7 @@ def exchange_table(run: Run) -> pd.DataFrame:
     """Samples of each arm for one of the reference's (at the largest budget) under every cost model, side by side, and
     what each leaves out."""
     arms, terms = run.plan.plain_arms(), run.study.budget
-    costs = {name: cost_of(arm, terms.batch) for name, arm in arms.items()}
+    costs = {name: cost_of(arm, terms.batch, run.plan.machine) for name, arm in arms.items()}
     most = max(terms.samples.values())
     table = budget.exchange(terms.reference, costs, most, terms.prompt_tokens)
     ratios = table.pivot(index="cost_model", columns="arm", values="exchange_ratio")[list(arms)]

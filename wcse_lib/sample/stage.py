@@ -32,6 +32,7 @@ from wcse_lib.study import (
     MixedArm,
     Run,
     load_machine,
+    on_machine,
     resolve_model,
 )
 from wcse_lib.verdicts import spoken
@@ -47,6 +48,11 @@ def generate(
     Failed samples stay as rows with a reason, and are tried again by the next call. Raises EndpointDown and
     SpendingLimit (both ValueError) when an endpoint is dead or the limit is reached: what came before is on disk.
     """
+    with on_machine(run.path("02", arm), machine):
+        return _generate(run, arm, machine, shard)
+
+
+def _generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | None) -> pd.DataFrame:
     spec = run.study.arms[arm]
     rule = run.study.rule_of(arm)
     if shard and (rule or arm not in run.study.plain_arms):

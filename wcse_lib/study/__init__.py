@@ -18,7 +18,8 @@ from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
-from wcse_lib.study.machine import ENGINES, Endpoint, Machine
+from wcse_lib.study.machine import ENGINES, Endpoint, Machine, MachinePrice
+from wcse_lib.study.machine_time import add_machine_time, machine_time, on_machine
 from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import (
@@ -98,6 +99,7 @@ __all__ = [
     "ImportedArm",
     "MAIN",
     "Machine",
+    "MachinePrice",
     "MixedArm",
     "ModelFacts",
     "ModelJudge",
@@ -132,14 +134,17 @@ __all__ = [
     "TriedPrompts",
     "UNITS",
     "Verification",
+    "add_machine_time",
     "check_machine",
     "check_parameters",
     "check_study",
     "fingerprint",
     "load_machine",
     "load_study",
+    "machine_time",
     "named_files",
     "number_of",
+    "on_machine",
     "project_root",
     "rank",
     "read_plan",

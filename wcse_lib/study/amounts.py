@@ -1,4 +1,4 @@
-"""Amounts that are planned or spent: tokens, FLOPs, seconds and USD, each of which may be unknown."""
+"""Amounts that are planned or spent: tokens, FLOPs, seconds, USD and kWh, each of which may be unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict
 
-UNITS = ("tokens", "prompt_tokens", "flops", "seconds", "usd")
+UNITS = ("tokens", "prompt_tokens", "flops", "seconds", "usd", "kwh")
 
 
 class Amounts(BaseModel):
@@ -22,6 +22,7 @@ class Amounts(BaseModel):
     flops: float | None = None
     seconds: float | None = None  # of devices
     usd: float | None = None
+    kwh: float | None = None
 
     @classmethod
     def zero(cls) -> Amounts:

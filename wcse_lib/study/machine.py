@@ -6,11 +6,14 @@ import os
 import shutil
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.fields import Count, Positive, Strict
 
 ENGINES = ("hf", "vllm")  # of local models; each is a module of its name in sample/engines
+
+SECONDS_PER_HOUR = 3600.0
 
 
 class Endpoint(Strict):
@@ -34,6 +37,26 @@ class Endpoint(Strict):
     limit_usd: Positive | None = None
 
 
+class MachinePrice(BaseModel):
+    """What an hour of a whole machine costs, in USD and in power; None where nobody said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    usd_per_hour: float | None = None
+    watts: float | None = None
+    n_devices: float = 1.0  # that draw at the same time
+
+    def amounts(self, seconds: float) -> Amounts:
+        """Seconds of the machine, and what they cost.
+
+        >>> MachinePrice(usd_per_hour=3.6, watts=1000).amounts(60).usd
+        0.06
+        """
+        usd = None if self.usd_per_hour is None else self.usd_per_hour * seconds / SECONDS_PER_HOUR
+        kwh = None if self.watts is None else self.watts / 1000 * seconds / SECONDS_PER_HOUR
+        return Amounts(seconds=seconds, usd=usd, kwh=kwh)
+
+
 class Machine(Endpoint):
     """Where a stage runs; never part of a study's identity."""
 
@@ -47,6 +70,10 @@ class Machine(Endpoint):
     compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
     # TFLOP/s that this machine reaches: `wcse plan` says time by it; tried for some seconds when left out
     tflops: Positive | None = None
+    # what the whole machine costs for an hour: USD of machine time in 01, in `wcse plan` and on the ledger
+    usd_per_hour: Positive | None = None
+    # what the whole machine draws at work: kWh on the ledger; no price is made of it
+    watts: Positive | None = None
     workers: Count = 1  # engines that draw, and students in training, at a time; above 1 by Ray
     # vllm: share of a GPU that it takes
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -67,6 +94,12 @@ class Machine(Endpoint):
     def devices(self) -> float:
         """GPUs that are held while samples are drawn (on CPUs: workers)."""
         return self.workers * (self.gpus_per_worker or self.tensor_parallel_size or 1)
+
+    def price(self) -> MachinePrice:
+        """What an hour here costs, and how many devices it pays for."""
+        return MachinePrice(
+            usd_per_hour=self.usd_per_hour, watts=self.watts, n_devices=self.devices
+        )
 
     @field_validator("compile")
     @classmethod

@@ -12,6 +12,7 @@ from wcse_lib.store import StudyError, read_json
 from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.arms import Adaptive
 from wcse_lib.study.draws import Draws
+from wcse_lib.study.machine import MachinePrice
 from wcse_lib.study.params import Study
 
 MAIN = "main"  # the recipe that is study.curation
@@ -193,6 +194,8 @@ class Plan(Record):
     # the tag with which a local model's prompts end where they open a thought, by its key such as arms.wc
     opens_thought: dict[str, str] = {}
     prompts: dict[str, TriedPrompts] = {}  # by the model's key, such as arms.wc
+    # what an hour costs where it will run, as 01 was told; no row depends on it
+    machine: MachinePrice | None = None
     pilot: dict[str, PilotFacts] | None = None
     pilot_correlation: float | None = None
     forecast: list[str] | None = None  # what the pilot lets expect, in sentences

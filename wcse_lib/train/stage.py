@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from wcse_lib import sample
 from wcse_lib.store import KEY, parquet_writer, read_json, read_parquet, write_manifest
-from wcse_lib.study import MAIN, Machine, Run, resolve_model, settings_of
+from wcse_lib.study import MAIN, Machine, Run, on_machine, resolve_model, settings_of
 from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import coloured
 from wcse_lib.train.likelihood import write_likelihoods
@@ -45,7 +45,8 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     are Ray tasks, so many at a time.
     """
     names = trained(run, students or list(run.plan.students))
-    sample.each_student(run, "04", names, _train_each, machine, "trained")
+    with on_machine(run.path("04"), machine):
+        sample.each_student(run, "04", names, _train_each, machine, "trained")
     return reports(run, names)
 
 

@@ -18,7 +18,7 @@ from wcse_lib.store import (
     read_pieces,
     write_parquet,
 )
-from wcse_lib.study import Machine, Run, Study
+from wcse_lib.study import Machine, Run, Study, on_machine
 from wcse_lib.verdicts import (
     JUDGED,
     JUDGEMENTS,
@@ -66,10 +66,11 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
     Samples are held a few problems at a time, but for those that a model judges. Raises StudyError when there are no
     samples or a recipe cannot be followed.
     """
-    verdicts = _write_judged(run, arm, machine)
-    flow = write_examples(run, arm)
-    table = false_positives(run, arm)
-    write_parquet(run.path("03", arm, "false_positives.parquet"), table)
+    with on_machine(run.path("03", arm), machine):
+        verdicts = _write_judged(run, arm, machine)
+        flow = write_examples(run, arm)
+        table = false_positives(run, arm)
+        write_parquet(run.path("03", arm, "false_positives.parquet"), table)
     return Verified(verdicts, table, flow)
 
 

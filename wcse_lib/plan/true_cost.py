@@ -1,0 +1,110 @@
+"""What a sample of every arm costs by FLOPs, price, seconds and USD, and where these disagree about who is cheaper."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from wcse_lib import budget
+from wcse_lib.budget import MATCHED_WITHIN, SampleCost, cost_of, flops_cost_model
+from wcse_lib.study import Run
+
+APART = 1.2  # exchange ratios that differ by more are told
+
+
+def cost_models(run: Run) -> dict[str, str]:
+    """The cost models that stand side by side, by what they are called: FLOPs as the budget counts them, price as a
+    list says it, the device-seconds of the pilot, and USD as they are paid."""
+    flops = flops_cost_model(run.study)
+    return {"FLOPs": flops, "price": "price", "seconds": "seconds", "USD": "usd"}
+
+
+def exchange_ratios(run: Run) -> pd.DataFrame:
+    """Samples of each arm (columns) for one of the reference's, by each of `cost_models` (rows); NaN where an arm lacks
+    what a cost model needs. Lengths are the pilot's; without one they are taken as equal, and prompts as free."""
+    terms, costs = run.study.budget, _costs(run)
+    ratios = {}
+    for name, cost_model in cost_models(run).items():
+        each = {
+            arm: _cost(of_arm, cost_model, terms.prompt_tokens) for arm, of_arm in costs.items()
+        }
+        reference = each[terms.reference]
+        ratios[name] = {arm: reference / one for arm, one in each.items()}
+    return pd.DataFrame.from_dict(ratios, orient="index", columns=list(costs))
+
+
+def true_cost_table(run: Run) -> pd.DataFrame:
+    """One row per arm with a model: what was measured of it (tokens of a sample and its prompt, tokens per second),
+    what a sample costs in FLOPs and USD, USD per million tokens of answers by list and as paid, and how many of its
+    samples cost as much as one of the reference's by each cost model. What is not known of any arm is left out."""
+    ratios, prompt = exchange_ratios(run), run.study.budget.prompt_tokens
+    flops = cost_models(run)["FLOPs"]
+    n_devices = run.plan.machine.n_devices if run.plan.machine else 1.0
+    rows = []
+    for name, of_arm in _costs(run).items():
+        facts = run.plan.arms[name]
+        length = facts.tokens_per_sample
+        row = {
+            "arm": name,
+            "tokens_per_sample": length,
+            "prompt_tokens": facts.prompt_tokens,
+            "tokens_per_second": _per(length, facts.seconds_per_sample, n_devices),
+            "flops_per_sample": _cost(of_arm, flops, prompt) if length else None,
+            "usd_per_sample": _cost(of_arm, "usd", prompt) if length else None,
+            "price_per_million_tokens": facts.price.output if facts.price else None,
+        }
+        row["usd_per_million_tokens"] = _per(row["usd_per_sample"], length, 1e6)
+        by_model = {
+            f"samples for one, by {model}": ratios.loc[model, name] for model in ratios.index
+        }
+        rows.append(row | by_model)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def disagreements(run: Run) -> list[str]:
+    """A sentence for every arm that one cost model calls cheaper than the reference arm and another dearer, or whose
+    exchange ratios differ by more than APART."""
+    ratios, reference = exchange_ratios(run), run.study.budget.reference
+    sentences = []
+    for arm in ratios.columns.drop(reference):
+        known = ratios[arm].dropna()
+        if len(known) < 2:
+            continue
+        least, most = known.min(), known.max()
+        shown = ", ".join(f"{ratio:.3g} by {model}" for model, ratio in known.items())
+        if least < 1 - MATCHED_WITHIN and most > 1 + MATCHED_WITHIN:
+            conclusion = (
+                "they name different winners: which of the two gets more samples depends on them"
+            )
+        elif most > APART * least:
+            conclusion = f"their exchange ratios differ by {100 * (most / least - 1):.0f} %"
+        else:
+            continue
+        sentences.append(
+            f"The cost models disagree about {arm}: one sample of {reference} is worth {shown} of its samples, so "
+            f"{conclusion}. This study counts by {run.study.budget.match}."
+        )
+    return sentences
+
+
+def opening(run: Run) -> list[str]:
+    """The first sentences of 01, as Markdown: where cost models disagree, and which study this is."""
+    study = run.study
+    warnings = [f"**{sentence}**" for sentence in disagreements(run)]
+    return [*warnings, f"**{study.study}**: {study.title} Plan `{run.plan_id}`, seed {study.seed}."]
+
+
+def _costs(run: Run) -> dict[str, SampleCost]:
+    batch, machine = run.study.budget.batch, run.plan.machine
+    return {name: cost_of(arm, batch, machine) for name, arm in run.plan.plain_arms().items()}
+
+
+def _cost(of_arm: SampleCost, cost_model: str, prompt: str) -> float:
+    """What a sample costs; NaN where the arm lacks what the cost model needs."""
+    try:
+        return budget.cost(of_arm, cost_model, 1, prompt)
+    except ValueError:
+        return float("nan")
+
+
+def _per(amount: float | None, of: float | None, times: float = 1.0) -> float | None:
+    return times * amount / of if amount is not None and of else None
