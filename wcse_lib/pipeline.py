@@ -17,7 +17,16 @@ import psutil
 import typer
 
 import wcse_lib
-from wcse_lib.plan import expand, is_grid, limits, packages, pilot_study, previews, try_study
+from wcse_lib.plan import (
+    expand,
+    in_all,
+    is_grid,
+    limits,
+    packages,
+    pilot_study,
+    previews,
+    try_study,
+)
 from wcse_lib.progress import Step, is_done, status, steps
 from wcse_lib.store import StudyError, locked, write_json
 from wcse_lib.study import (
@@ -305,10 +314,18 @@ class _Live:
 
 
 def look(params: str, machine: str, outputs: str) -> int:
-    """Print the plan of a study, or of all studies of a grid file (`plan.previews`); nothing is written or fetched.
-    Returns the exit status: 1 where a run here would stop for want of something."""
-    looks = previews(_studies(params, outputs), load_machine(machine))
+    """Print the plan of a study, or of all studies of a grid file (`plan.previews`), and last what they take in all.
+
+    Nothing is written or fetched. Returns the exit status: 1 where a run here would stop for want of something.
+    """
+    from wcse_lib.train import try_training
+
+    where = load_machine(machine)
+    if where.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    looks = previews(_studies(params, outputs), where, outputs, try_training)
     print("\n\n".join(look.text for look in looks))
+    print(in_all([look.outlook for look in looks], where))
     return int(any(look.is_lacking for look in looks))
 
 

@@ -8,7 +8,6 @@ import pytest
 from conftest import ROOT
 
 from wcse_lib import pipeline
-from wcse_lib.plan import speed
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.preview import preview, previews
 from wcse_lib.study import Machine, check_study, load_study, read_yaml
@@ -27,7 +26,7 @@ def test_numbers_are_the_plan_s():
     tokens = 240 * 30 * 80
     assert f"at most {tokens:,} tokens, {tokens * 2 * 484320:.2g} FLOPs" in text
     assert "18 trained, 21 tested" in text and "missing   nothing" in text
-    assert re.search(r"at most [\d.]+ (h|min) at 0.01 TFLOP/s", text)
+    assert re.search(r"time .* [\d.]+ (h|min), .*\(at 0.01 TFLOP/s\)", text)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: str(p.relative_to(ROOT / "params")))
@@ -100,27 +99,19 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     assert pipeline.main(["params/smoke.yaml", "--dry-run", "--outputs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "arm       se" in out and not list(tmp_path.iterdir())
-    assert re.search(r"time about \d+ min if .* TFLOP/s that drawing with nano-student by hf", out)
+    assert re.search(
+        r"\n(in all    about .* core-hours, USD unknown .*, about .* hours on this machine)\n$", out
+    )
+    assert re.search(r"time      02 .*, 03 .*, 04 .*, 05 .*, notebooks .*nano-wc by hf", out)
     assert pipeline.main(["params/smoke.yaml", "--status", "--outputs", str(tmp_path)]) == 0
     assert "nothing planned yet" in capsys.readouterr().out
 
 
-def test_speed_is_that_of_drawing_with_the_smallest_model_that_is_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "SECONDS", 0.5)
-    studies = [load_study(f"params/nano/{name}.yaml") for name in ("llama", "student_size")]
-    tried = speed.try_speed(studies, Machine(device="cpu", threads=1))
-    assert tried.model == "nano-student" and tried.seconds >= 0.5
-    # 2·P FLOPs a token: more than a token and fewer than a million in a second
-    assert 2 * 240_960 < 1e12 * tried.tflops < 2e6 * 240_960
-    nothing_here = load_study("params/math_gemma2.yaml")
-    assert speed.try_speed([nothing_here], Machine(device="cpu", threads=1)).model == "nano-se"
-
-
 def test_a_figure_in_the_machine_file_is_taken_and_nothing_tried(monkeypatch):
     module = import_module("wcse_lib.plan.preview")  # whose name in the package is its function
-    monkeypatch.setattr(module, "try_speed", None)  # a call would fail
+    monkeypatch.setattr(module, "Trials", None)  # a call would fail
     (look,) = previews([load_study("params/smoke.yaml")], Machine(tflops=0.01))
-    assert "at 0.01 TFLOP/s" in look.text
+    assert "at 0.01 TFLOP/s" in look.text and look.outlook.is_most
 
 
 def test_what_the_plan_would_refuse_or_leave_out_is_told_before(tmp_path):

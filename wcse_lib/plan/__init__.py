@@ -5,6 +5,7 @@ from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.headline import headline_sentences
+from wcse_lib.plan.outlook import in_all
 from wcse_lib.plan.pilot import pilot_study
 from wcse_lib.plan.planner import try_study
 from wcse_lib.plan.preview import preview, previews
@@ -32,6 +33,7 @@ __all__ = [
     "expand",
     "explore",
     "headline_sentences",
+    "in_all",
     "is_grid",
     "left_out",
     "limits",

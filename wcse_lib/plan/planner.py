@@ -124,8 +124,8 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
             with gaps.allowed(lambda error, name=name: f"arms.{name}.path: {short(error)}"):
                 draft.in_file[name] = samples_in_file(name, arm, problems, most_lost)
     try_prompts(draft, gaps)
-    if study.pilot and gaps.strict:
-        draft.pilot = read_pilot(pilot_folder(study, outputs), study)
+    if study.pilot:
+        draft.pilot = _read_pilot(study, outputs, gaps)
         for name, counts in draft.pilot.items():
             draft.known[name] = draft.known[name].model_copy(update=counts.measured())
     if gaps.strict:
@@ -139,6 +139,16 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         except StudyError as error:  # lengths or prices that only a pilot tells
             draft.unmatched = short(error)
     return draft
+
+
+def _read_pilot(study: Study, outputs: str | Path, gaps: Gaps) -> dict[str, PilotCounts]:
+    """The pilot's counts; none in a dry run before it."""
+    try:
+        return read_pilot(pilot_folder(study, outputs), study)
+    except StudyError:
+        if gaps.strict:
+            raise
+        return {}
 
 
 def _look_for_tokenizers(study: Study, gaps: Gaps) -> None:
@@ -164,10 +174,10 @@ def try_prompts(draft: Draft, gaps: Gaps) -> None:
 
 
 def _can_be_matched(draft: Draft) -> bool:
-    """Whether a dry run knows enough to match the arms: what the pilot measures is not known before it."""
+    """Whether a dry run knows enough to match the arms; what the pilot measures is not known before it."""
     arms, match = draft.study.arms.values(), draft.study.budget.match
     mixes = [arm.mix for arm in arms if isinstance(arm, MixedArm)]
-    if match in ("examples", "coverage") or "best" in mixes:
+    if not draft.pilot and (match in ("examples", "coverage") or "best" in mixes):
         return False
     return set(draft.study.plain_arms) <= set(draft.known)
 

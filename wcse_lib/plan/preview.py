@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from wcse_lib import budget
 from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
+from wcse_lib.plan.outlook import Outlook, bounded, expected
+from wcse_lib.plan.paces import Paces
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
-from wcse_lib.plan.speed import Speed, try_speed
+from wcse_lib.plan.speed import Trials, TryTraining
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.trial import prompt_notes
 from wcse_lib.store import StudyError
@@ -46,10 +47,11 @@ class UpperBounds:
 
 
 class Preview(NamedTuple):
-    """What a study would do, as text, and whether a run here would stop for want of something."""
+    """What a study would do, as text, whether a run here would stop for want of something, and what it will take."""
 
     text: str
     is_lacking: bool
+    outlook: Outlook
 
 
 def preview(study: Study, machine: Machine) -> str:
@@ -57,23 +59,34 @@ def preview(study: Study, machine: Machine) -> str:
     return look_ahead(study, machine).text
 
 
-def previews(studies: list[Study], machine: Machine) -> list[Preview]:
-    """Every study's preview; where the machine file has no `tflops`, this machine's speed is tried once for all."""
-    speed = cache(lambda: try_speed(studies, machine))
-    return [look_ahead(study, machine, speed) for study in studies]
+def previews(
+    studies: list[Study],
+    machine: Machine,
+    outputs: str | Path = "outputs",
+    try_training: TryTraining | None = None,
+) -> list[Preview]:
+    """Every study's preview; what was not measured in `outputs` is tried here once for all, unless the machine file has
+    `tflops`.
+
+    Args: try_training: trains for some steps (`train.try_training`, which lies above this folder).
+    """
+    trials = None if machine.tflops else Trials(machine, try_training)
+    return [look_ahead(study, machine, trials, outputs) for study in studies]
 
 
-def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None = None) -> Preview:
-    """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, time, limits, what is missing.
+def look_ahead(
+    study: Study, machine: Machine, trials: Trials | None = None, outputs: str | Path = "outputs"
+) -> Preview:
+    """The plan as text: problems, samples, students, most tokens, FLOPs, USD, memory, limits, time, what is missing.
 
     Lengths are bounded by max_tokens, so tokens, FLOPs and USD are upper bounds of what they count: prompts,
-    pilot, judge and training by epochs are left out, which the text says. Time needs `tflops` in the machine file
-    (what the machine reaches, not what it is sold for), or `speed`, which is called where that is not given. Nothing is
-    written. Raises StudyError only where the params file itself is wrong; what merely is not on this machine (models,
-    data, keys) is listed as missing.
+    pilot, judge and training by epochs are left out, which the text says. Time is as the study's own 02 or its pilot
+    measured it, where they lie in `outputs`; else as `trials` show; else bounded by `tflops` of the machine file (what
+    the machine reaches, not what it is sold for). Nothing is written. Raises StudyError only where the params file
+    itself is wrong; what merely is not on this machine (models, data, keys) is listed as missing.
     """
     gaps = Gaps(strict=False)
-    draft = _draft(study, gaps)
+    draft = _draft(study, outputs, gaps)
     lines = _head(draft)
     arm_lines, sampling = _arms(draft, machine, gaps)
     student_lines, learning = _students(draft, machine, gaps, sampling)
@@ -85,7 +98,9 @@ def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None
     lines += [f"advice    {sentence}" for sentence in proposals(draft.study, draft.arms)]
     lines += [f"note      {note}" for note in prompt_notes(draft.prompts)]
     if sampling.flops:  # else the lines above tell of the parts that are known
-        lines.append(_total(study, machine, speed, sampling, learning))
+        lines.append(_bounds(study, sampling, learning))
+    outlook = _outlook(draft, machine, trials, outputs, sampling.flops + learning.flops)
+    lines.append(f"time      {outlook.by_stage()}")
     if _calls_an_endpoint(study):
         lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
         key = machine.api_key_variable
@@ -93,15 +108,24 @@ def look_ahead(study: Study, machine: Machine, speed: Callable[[], Speed] | None
             gaps.missing.append(f"the environment variable {key}")
     missing = dict.fromkeys([*gaps.missing, *gaps.fetched]) or ["nothing"]
     lines += [f"missing   {what}" for what in missing]
-    return Preview("\n".join(lines), bool(gaps.missing))
+    return Preview("\n".join(lines), bool(gaps.missing), outlook)
 
 
-def _draft(study: Study, gaps: Gaps) -> Draft:
+def _outlook(
+    draft: Draft, machine: Machine, trials: Trials | None, outputs: str | Path, most_flops: float
+) -> Outlook:
+    paces = Paces(draft, machine, trials, outputs)
+    if machine.tflops and most_flops and not paces.measured:
+        return bounded(draft, machine, most_flops)
+    return expected(draft, paces)
+
+
+def _draft(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     """The planner's draft; models that the arms name are looked for even where a size is typed."""
     for arm in study.plain_arms.values():
         if arm.engine == "local":
             _size(arm.model, gaps)
-    return draft_plan(study, "", gaps)
+    return draft_plan(study, outputs, gaps)
 
 
 def _head(draft: Draft) -> list[str]:
@@ -266,13 +290,7 @@ def _size(model: str, gaps: Gaps) -> ModelSize | None:
 # ---------------------------------------------------------------------- in all
 
 
-def _total(
-    study: Study,
-    machine: Machine,
-    speed: Callable[[], Speed] | None,
-    sampling: UpperBounds,
-    learning: UpperBounds,
-) -> str:
+def _bounds(study: Study, sampling: UpperBounds, learning: UpperBounds) -> str:
     flops = sampling.flops + learning.flops
     left_out = ["prompts"]
     if study.pilot:
@@ -281,30 +299,13 @@ def _total(
         left_out.append("the judge")
     if study.students and study.training.mode == "epochs":
         left_out.append("training, whose epochs depend on how many samples are right")
-    time = "unknown: give the machine file tflops, the TFLOP/s that it reaches"
-    if machine.tflops:
-        hours = _time(flops / machine.tflops / 1e12)
-        time = f"at most {hours} at {machine.tflops:g} TFLOP/s, and some seconds for every notebook"
-    elif speed:
-        tried = speed()
-        hours = _time(flops / tried.tflops / 1e12)
-        time = (
-            f"about {hours} if everything runs at the {tried.tflops:.2g} TFLOP/s that drawing with {tried.model} by hf"
-            f" reached here in {tried.seconds:.0f} s; tflops in the machine file takes the place of this figure"
-        )
-    text = f"in all    at most {flops:.2g} FLOPs"
+    text = f"bounds    at most {flops:.2g} FLOPs"
     if sampling.usd:
         text += f", {sampling.usd:,.2f} USD"
-    return f"{text}, without {', '.join(left_out)}; time {time}"
+    return f"{text}, without {', '.join(left_out)}"
 
 
 def _calls_an_endpoint(study: Study) -> bool:
     judge = study.verification.model_judge
     engines = [arm.engine for arm in study.plain_arms.values()]
     return "openai" in [*engines, judge.engine if judge else None]
-
-
-def _time(seconds: float) -> str:
-    if seconds > 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{max(1, round(seconds / 60))} min"

@@ -1,61 +1,156 @@
-"""How fast this machine draws samples, tried for some seconds: a dry run says time by it where nobody gave a figure."""
+"""How fast this machine draws, checks and trains with a study's own models, tried for some seconds each."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.sample import Decoding, Request, open_engine, prompt_ids
-from wcse_lib.store import StudyError
-from wcse_lib.study import Machine, Prompt, Study, resolve_model
+from wcse_lib.sample import Decoding, Request, open_engine, prompt_ids, stops
+from wcse_lib.store import KEY, StudyError
+from wcse_lib.study import Machine, PlannedStudent, Study, TrainingPace, resolve_model
+from wcse_lib.verdicts import verifier
 
-SECONDS = 3.0
+SECONDS = 2.0  # a trial's last round takes at least half of it, so that nothing of the start counts
 LARGEST = 1e9  # parameters: a larger model takes longer to load than a dry run should
-BUNDLED = "nano-se"  # drawn with where the study has no smaller model on this machine
-FIRST, NEW_TOKENS = 8, 16  # samples at a time, doubled while time lasts; tokens of each
-QUESTION = "Ann has 12 pens. Tom has 7 more pens than Ann. How many pens does Tom have?"
+FIRST, FACTOR = 64, 4  # samples of the first round, and how many times more the next one draws
+MOST_TEXTS = 256  # samples that training is tried on
 
 
-class Speed(NamedTuple):
-    """TFLOP/s that drawing reached (2·P per new token, as plans count), with which model, in how many seconds."""
+@dataclass(frozen=True)
+class Tried:
+    """What some seconds with a model showed, one worker at work; seconds are of that worker.
 
-    tflops: float
+    `texts` are some of the drawn samples with their questions; `start_seconds` is what loading the engine's packages
+    took, `open_seconds` opening the model once they are there.
+    """
+
     model: str
-    seconds: float
+    seconds_per_sample: float
+    tokens_per_sample: float
+    seconds_per_verdict: float
+    rate_correct: float
+    start_seconds: float
+    open_seconds: float
+    texts: list[tuple[str, str]] = field(repr=False, default_factory=list)
 
 
-def try_speed(studies: list[Study], machine: Machine) -> Speed:
-    """Draw for a few seconds with the smallest model of the studies that lies here, by the engine `hf`, whatever the
-    machine file names: opening vLLM takes longer than that. Nothing is written."""
-    model, n_parameters = _smallest(studies)
-    alone = machine.model_copy(update={"workers": 1, "address": None, "compile": False})
-    decoding, n, best = Decoding(temperature=1.0, max_tokens=NEW_TOKENS), FIRST, 0.0
-    with contextlib.closing(open_engine("hf", model, alone)) as engine:
-        ids = prompt_ids(engine.tokenizer, QUESTION, Prompt(style="plain"))
+TryTraining = Callable[[Study, PlannedStudent, list[tuple[str, str]], Machine], TrainingPace]
+
+
+class Trials:
+    """Trials of models on this machine, each made once, when somebody asks for it."""
+
+    def __init__(self, machine: Machine, try_training: TryTraining | None = None):
+        # workers are copies of what is tried here
+        self.machine = machine.model_copy(update={"workers": 1, "address": None})
+        self.try_training = try_training
+        self.seconds = 0.0  # that all trials took
+        self._drawn: dict[str, Tried | None] = {}
+        self._trained: dict[str, TrainingPace | None] = {}
+
+    def drawing(self, study: Study, problems: pd.DataFrame, model: str) -> Tried | None:
+        """What drawing with a model takes; None where it is not here, too large, or cannot be opened."""
+        key = f"{study.prompt} {study.sampling} {study.verification.by} {model}"
+        if key not in self._drawn:
+            with self._timed():
+                self._drawn[key] = self._draw(study, problems, model)
+        return self._drawn[key]
+
+    def training(
+        self, study: Study, student: PlannedStudent, texts: list[tuple[str, str]]
+    ) -> TrainingPace | None:
+        """What training a student takes on such texts; None where that cannot be tried."""
+        key = f"{study.prompt_of_students} {study.training} {student.model}"
+        if key not in self._trained:
+            with self._timed():
+                self._trained[key] = self._train(study, student, texts)
+        return self._trained[key]
+
+    @contextlib.contextmanager
+    def _timed(self):
         began = time.monotonic()
-        while time.monotonic() - began < SECONDS:
-            requests = [Request(("", "", i), ids, i) for i in range(n)]
-            start = time.monotonic()
-            n_tokens = sum(output.n_tokens for output in engine.generate(requests, decoding))
-            best = max(best, n_tokens / (time.monotonic() - start))
-            n *= 2
+        yield
+        self.seconds += time.monotonic() - began
+
+    def _draw(self, study: Study, problems: pd.DataFrame, model: str) -> Tried | None:
+        folder = resolve_model(model)
+        try:
+            if problems.empty or budget.read_model(folder).n_parameters > LARGEST:
+                return None
+            return try_drawing(study, problems, folder, self.machine)
+        except (StudyError, ImportError):  # what a run would need is told elsewhere
+            return None
+
+    def _train(
+        self, study: Study, student: PlannedStudent, texts: list[tuple[str, str]]
+    ) -> TrainingPace | None:
+        if self.try_training is None or not texts or student.n_parameters > LARGEST:
+            return None
+        try:
+            return self.try_training(study, student, texts, self.machine)
+        except (StudyError, ImportError):
+            return None
+
+
+def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machine) -> Tried:
+    """Draw and check samples of the problems, ever more until a round takes long enough to say how fast that is.
+
+    Args: model: a checkpoint folder; machine: its engine draws. Nothing is written.
+    """
+    began = time.monotonic()
+    open_engine(machine.engine, model, machine).close()
+    first_seconds = time.monotonic() - began
+    began = time.monotonic()
+    with contextlib.closing(open_engine(machine.engine, model, machine)) as engine:
+        open_seconds = time.monotonic() - began
+        sampling, n, seconds = study.sampling, FIRST, 0.0
+        decoding = Decoding(
+            sampling.temperature,
+            sampling.local_top_k,
+            sampling.top_p,
+            sampling.max_tokens,
+            stops(study.prompt, sampling.stop),
+        )
+        while seconds < SECONDS / 2:
+            asked = problems.iloc[[i % len(problems) for i in range(n)]]
+            ids = [prompt_ids(engine.tokenizer, q, study.prompt) for q in asked["question"]]
+            keys = [("", problem, i) for i, problem in enumerate(asked["problem_id"])]
+            requests = [Request(key, own, i) for i, (key, own) in enumerate(zip(keys, ids))]
+            began = time.monotonic()
+            outputs = list(engine.generate(requests, decoding))
+            seconds, n = time.monotonic() - began, n * FACTOR
+    rows = pd.DataFrame(
+        [(*output.key, output.text, output.finish_reason) for output in outputs],
+        columns=[*KEY, "text", "finish_reason"],
+    )
+    seconds_per_verdict, rate_correct = _checked(study, rows, problems, machine)
+    questions = problems.set_index("problem_id")["question"]
+    some = rows[rows["finish_reason"] == "stop"].head(MOST_TEXTS)
+    return Tried(
+        model=model.rsplit("/", 1)[-1],
+        seconds_per_sample=seconds / len(outputs),
+        tokens_per_sample=sum(output.n_tokens for output in outputs) / len(outputs),
+        seconds_per_verdict=seconds_per_verdict,
+        rate_correct=rate_correct,
+        start_seconds=max(0.0, first_seconds - open_seconds),
+        open_seconds=open_seconds,
+        texts=list(zip(questions.loc[some["problem_id"]], some["text"])),
+    )
+
+
+def _checked(
+    study: Study, rows: pd.DataFrame, problems: pd.DataFrame, machine: Machine
+) -> tuple[float, float]:
+    """Seconds of a verdict, and the share of correct samples; the first rows only start the processes."""
+    style = study.prompt.answer_style
+    with verifier(style, machine.checkers, study.verification) as check:
+        check(rows.iloc[: machine.checkers].reset_index(drop=True), problems)
+        began = time.monotonic()
+        verdicts = check(rows, problems)
         seconds = time.monotonic() - began
-    flops = budget.sampling_flops(n_parameters, best)
-    return Speed(flops / 1e12, model.rsplit("/", 1)[-1], seconds)
-
-
-def _smallest(studies: list[Study]) -> tuple[str, int]:
-    """The folder of the smallest of the studies' models, and its parameters; a bundled one where none is small."""
-    named = {
-        arm.model for study in studies for arm in study.plain_arms.values() if arm.engine == "local"
-    }
-    named |= {student.model for study in studies for student in study.students.values()}
-    sizes = {}
-    for model in sorted({*named, BUNDLED}):
-        with contextlib.suppress(StudyError):
-            sizes[model] = budget.read_model(resolve_model(model)).n_parameters
-    here = [model for model in sorted(named & set(sizes), key=sizes.get) if sizes[model] <= LARGEST]
-    model = here[0] if here else BUNDLED
-    return resolve_model(model), sizes[model]
+    return seconds / len(rows), float((verdicts["verdict"] == "correct").mean())

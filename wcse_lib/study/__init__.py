@@ -61,7 +61,7 @@ from wcse_lib.study.reading import (
     write_yaml,
 )
 from wcse_lib.study.seeds import fingerprint, number_of, rank, sample_seed
-from wcse_lib.study.settings import Settings, settings_of
+from wcse_lib.study.settings import Settings, TrainingPace, settings_of
 from wcse_lib.study.stages import (
     Controls,
     Curation,
@@ -131,6 +131,7 @@ __all__ = [
     "Study",
     "Text",
     "Training",
+    "TrainingPace",
     "TriedPrompts",
     "UNITS",
     "Verification",

@@ -1,9 +1,10 @@
-"""How one student is trained: every setting, checked."""
+"""How one student is trained: every setting, checked; and how fast that was seen to be."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wcse_lib.store import StudyError
 from wcse_lib.study.machine import Machine
@@ -110,6 +111,16 @@ class Settings:
         if self.method == "qlora":
             needed.append("bitsandbytes")
         return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+class TrainingPace(NamedTuple):
+    """What training takes: seconds of a token, tokens of a row, and seconds beside the steps: once for the packages
+    (`start`), and for each student (`beside`: loading, the trainer, a checkpoint)."""
+
+    seconds_per_token: float
+    tokens_per_row: float
+    start_seconds: float
+    beside_seconds: float
 
 
 def settings_of(study: Study, student: PlannedStudent, machine: Machine) -> Settings:

@@ -1,6 +1,7 @@
 """04: finetune students."""
 
 from wcse_lib.train.card import export
+from wcse_lib.train.pace import try_training
 from wcse_lib.train.stage import checks, curves, reports, shown_rows, train_students, trained
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "shown_rows",
     "train_students",
     "trained",
+    "try_training",
 ]
