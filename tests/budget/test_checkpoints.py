@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import struct
 import sys
 import types
@@ -80,6 +81,64 @@ def test_shards_and_experts(tmp_path):
     (folder / "model-2.safetensors").unlink()
     with pytest.raises(ValueError, match="model-2.safetensors: not there"):
         read_model(folder)
+
+
+def moe_of(family, rng):
+    """A random small checkpoint in the form of a family: config, tensors and how many of their weights a token uses,
+    counted by hand from the sizes."""
+    h, m, n, k, layers, v = (rng.randint(2, 6) for _ in range(6))
+    n, layers = max(n, k), layers + 1
+    attention, vocabulary = 4 * h * h, v * h
+    sizes = {"hidden_size": h, "num_attention_heads": 1, "num_hidden_layers": layers}
+    shapes = {"model.embed_tokens.weight": [v, h], "lm_head.weight": [v, h]}
+    active = 2 * vocabulary
+    for layer in range(layers):
+        at = f"model.layers.{layer}"
+        shapes |= {f"{at}.self_attn.{part}_proj.weight": [h, h] for part in "qkvo"}
+        active += attention
+        if family == "gpt_oss":  # experts with biases, a router with one
+            config = {**sizes, "num_local_experts": n, "num_experts_per_tok": k}
+            shapes |= {f"{at}.mlp.router.weight": [n, h], f"{at}.mlp.router.bias": [n]}
+            shapes |= {f"{at}.mlp.experts.gate_up_proj": [n, h, 2 * m]}
+            shapes |= {f"{at}.mlp.experts.gate_up_proj_bias": [n, 2 * m]}
+            shapes |= {f"{at}.mlp.experts.down_proj": [n, m, h]}
+            shapes |= {f"{at}.mlp.experts.down_proj_bias": [n, h]}
+            active += n * h + n + k * (2 * h * m + 2 * m + m * h + h)
+        elif family == "qwen3_5_moe":  # a shared expert with a gate; a first layer that is dense
+            config = {"text_config": {**sizes, "num_experts": n, "num_experts_per_tok": k}}
+            if layer == 0:
+                shapes |= {f"{at}.mlp.gate_proj.weight": [3 * m, h]}
+                active += 3 * m * h
+                continue
+            shapes |= {
+                f"{at}.mlp.gate.weight": [n, h],
+                f"{at}.mlp.shared_expert_gate.weight": [1, h],
+            }
+            shapes |= {f"{at}.mlp.shared_expert.up_proj.weight": [2 * m, h]}
+            shapes |= {f"{at}.mlp.experts.gate_up_proj": [n, 2 * m, h]}
+            shapes |= {f"{at}.mlp.experts.down_proj": [n, h, m]}
+            active += n * h + h + 2 * m * h + k * 3 * m * h
+        else:  # gemma4: experts beside a dense layer
+            config = {"text_config": {**sizes, "num_experts": n, "top_k_experts": k}}
+            shapes |= {f"{at}.mlp.up_proj.weight": [2 * m, h]}
+            shapes |= {f"{at}.router.proj.weight": [n, h], f"{at}.router.per_expert_scale": [n]}
+            shapes |= {f"{at}.experts.gate_up_proj": [n, 2 * m, h]}
+            shapes |= {f"{at}.experts.down_proj": [n, h, m]}
+            active += 2 * m * h + n * h + n + k * 3 * m * h
+    if family == "qwen3_5_moe":  # layers that guess further tokens are on disk, and unused
+        shapes |= {"mtp.layers.0.mlp.experts.gate_up_proj": [n, 2 * m, h]}
+    total = sum(math.prod(s) for name, s in shapes.items() if not name.startswith("mtp."))
+    return config, shapes, total, active
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "qwen3_5_moe", "gemma4"])
+def test_active_parameters_of_mixtures_are_those_counted_by_hand(tmp_path, family):
+    rng = random.Random(family)
+    for number in range(20):
+        config, shapes, total, active = moe_of(family, rng)
+        size = read_model(checkpoint(tmp_path / str(number), config, shapes))
+        assert (size.n_parameters, size.n_active) == (total, active)
+        assert size.n_active <= size.n_parameters
 
 
 def test_header_is_read_as_safetensors_writes_it(tmp_path):

@@ -17,11 +17,11 @@ from wcse_lib.analyze.words import (
     join_words,
     judge_words,
 )
-from wcse_lib.budget import unspent
+from wcse_lib.budget import charged_prompts, unspent
 from wcse_lib.intervals import Estimate
 from wcse_lib.luck import SeedLuck, smallest_found
 from wcse_lib.store import read_json
-from wcse_lib.study import Run, Study
+from wcse_lib.study import Run
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 MATCHED_BY = {  # rules of `budget.match` other than by cost
@@ -45,7 +45,7 @@ def notes(
 
     `shown`: the headline's rows that the answer names; `n_comparisons`: how many it makes.
     """
-    found = [_matching(run.study), *unspent(run.plan.arms)]
+    found = [_matching(run), *unspent(run.plan.arms)]
     found += _power(tables, shown, n_comparisons, 0.05 / run.study.training.looks)
     found += _false_positives(tables)
     found += _controls(tables)
@@ -58,9 +58,9 @@ def notes(
     return found
 
 
-def _matching(study: Study) -> str:
+def _matching(run: Run) -> str:
     """By what the arms' budgets are equal, and what that leaves out."""
-    budget = study.budget
+    budget = run.study.budget
     if budget.match in MATCHED_BY:
         rule = MATCHED_BY[budget.match]
         return f"Arms are matched by {rule}; verification is left out of the match."
@@ -70,10 +70,11 @@ def _matching(study: Study) -> str:
     if budget.lengths == "measured":
         counted = ["at each arm's measured lengths"]
     left_out = []
-    if budget.prompt_tokens == "none":
+    prompts = charged_prompts(run.study, run.plan.plain_arms())
+    if prompts == "none":
         left_out.append("prompt tokens")
     else:
-        counted.append(f"prompts counted {PROMPTS_COUNTED[budget.prompt_tokens]}")
+        counted.append(f"prompts counted {PROMPTS_COUNTED[prompts]}")
     if by_flops and budget.attention:
         counted.append("attention counted")
     elif by_flops:

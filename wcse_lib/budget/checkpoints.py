@@ -16,6 +16,9 @@ from wcse_lib.study import ModelSize
 BUFFER = re.compile(r"inv_freq$|masked_bias$")
 ATTENTION_MASK = re.compile(r"att(ntio)?n\.bias$")  # a mask where it has more than one dimension
 EMBEDDING = re.compile(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$")
+UNUSED = re.compile(
+    r"^(model\.)?mtp\."
+)  # layers that guess further tokens: engines leave them aside
 WEIGHT_TYPE = re.compile(r"F|BF|I8")
 TOKENIZERS = (
     "tokenizer.json",
@@ -112,7 +115,10 @@ def _read_header(path: Path) -> dict[str, tuple]:
 
 
 def _count(config: dict, tensors: Mapping[str, tuple], name: str) -> ModelSize:
-    """Sizes from tensors {name: (dtype, shape)}; see `read_model`."""
+    """Sizes from tensors {name: (dtype, shape)}; see `read_model`.
+
+    Of routed experts a token passes as many as the config says; shared experts, routers and dense layers always.
+    """
     text = config.get("text_config") or config
     tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
     total = n_embedding = n_expert = 0
@@ -137,7 +143,7 @@ def _count(config: dict, tensors: Mapping[str, tuple], name: str) -> ModelSize:
     n_active = total - n_expert
     if n_expert:
         n_experts = _needed(text, name, "num_local_experts", "num_experts", "n_routed_experts")
-        n_passed = _needed(text, name, "num_experts_per_tok", "moe_top_k")
+        n_passed = _needed(text, name, "num_experts_per_tok", "top_k_experts", "moe_top_k")
         n_active += round(n_expert * n_passed / n_experts)
     hidden = _needed(text, name, "hidden_size", "n_embd", "d_model")
     n_heads = _needed(text, name, "num_attention_heads", "n_head", "num_heads")
@@ -152,7 +158,7 @@ def _count(config: dict, tensors: Mapping[str, tuple], name: str) -> ModelSize:
 
 def _is_weight(tensor: str, dtype: str, shape: list[int]) -> bool:
     is_mask = ATTENTION_MASK.search(tensor) and len(shape) > 1
-    if is_mask or BUFFER.search(tensor):
+    if is_mask or BUFFER.search(tensor) or UNUSED.match(tensor):
         return False
     return WEIGHT_TYPE.match(dtype) is not None
 

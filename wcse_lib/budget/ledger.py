@@ -10,7 +10,7 @@ import pandas as pd
 
 from wcse_lib import store
 from wcse_lib.budget.costs import sampling_flops
-from wcse_lib.budget.matching import MATCHED_WITHIN, planned_amounts
+from wcse_lib.budget.matching import MATCHED_WITHIN, charged_prompts, planned_amounts
 from wcse_lib.store import read_json
 from wcse_lib.study import (
     UNITS,
@@ -210,7 +210,11 @@ def _planned_prompts(run: Run, arm: str, budget_name: str) -> Amounts:
 
 def _where_uncharged(run: Run, flops: float | None) -> float | None:
     """FLOPs of prompts stand by themselves only where the budget does not count them among the samples'."""
-    return flops if run.study.budget.prompt_tokens == "none" else None
+    return flops if _charged_prompts(run) == "none" else None
+
+
+def _charged_prompts(run: Run) -> str:
+    return charged_prompts(run.study, run.plan.plain_arms())
 
 
 def flops_per_token(run: Run) -> dict[str, float]:
@@ -232,7 +236,7 @@ def _flops(run: Run, rows: pd.DataFrame) -> float | None:
     per_token = rows["model"].map(flops_per_token(run)).astype(float)
     if per_token.isna().any():
         return None
-    prompts = run.study.budget.prompt_tokens
+    prompts = _charged_prompts(run)
     charged = {"none": None, "each": ("n_prompt_tokens", "prompt_positions")}
     columns = charged.get(prompts, ("first_prompts", "first_prompt_positions"))
     amounts = rows.fillna(0)

@@ -58,21 +58,42 @@ def cost_of(
     return SampleCost(**(known | changes))
 
 
+def charged_prompts(study: Study, known: Mapping[str, ModelFacts]) -> str:
+    """How a study's budget charges prompts, one of `costs.PROMPTS`.
+
+    As `budget.prompt_tokens` says; `known` is "each" where the prompts of all arms, and the answers' lengths that the
+    budget takes, are known (matched by price, prices of prompts too), else "none".
+    """
+    terms = study.budget
+    if terms.prompt_tokens != "known":
+        return terms.prompt_tokens
+    arms = known.values()
+    lengths_of = arms if terms.lengths == "measured" else [known[terms.reference]]
+    are_known = all(facts.tokens_per_sample is not None for facts in lengths_of)
+    are_known = are_known and all(facts.prompt_tokens is not None for facts in arms)
+    if terms.match == "price":
+        has_price = all(facts.price and facts.price.input is not None for facts in arms)
+        are_known = are_known and has_price
+    return "each" if are_known else "none"
+
+
 def matched_costs(study: Study, known: Mapping[str, ModelFacts]) -> dict[str, SampleCost]:
     """Every arm's cost as the study's budget says it is counted. Raises StudyError naming what is not known for it."""
     terms, counted = study.budget, {}
+    counts_prompts = terms.attention or charged_prompts(study, known) != "none"
     for name, facts in known.items():
         lengths_of = facts if terms.lengths == "measured" else known[terms.reference]
-        _check_known(study, name, facts, lengths_of)
+        _check_known(study, name, facts, lengths_of, counts_prompts)
         n_active = facts.n_active_parameters or facts.n_parameters
         n_tokens = lengths_of.tokens_per_sample or 1.0
         counted[name] = cost_of(facts, terms.batch, n_tokens=n_tokens, active=n_active)
     return counted
 
 
-def _check_known(study: Study, name: str, facts: ModelFacts, lengths_of: ModelFacts) -> None:
+def _check_known(
+    study: Study, name: str, facts: ModelFacts, lengths_of: ModelFacts, counts_prompts: bool
+) -> None:
     terms = study.budget
-    counts_prompts = terms.prompt_tokens != "none" or terms.attention
     needs_lengths = counts_prompts or terms.lengths == "measured"
     if needs_lengths and lengths_of.tokens_per_sample is None:
         raise StudyError(
@@ -91,11 +112,11 @@ def _check_known(study: Study, name: str, facts: ModelFacts, lengths_of: ModelFa
         )
 
 
-def flops_cost_model(study: Study) -> str:
+def flops_cost_model(study: Study, known: Mapping[str, ModelFacts]) -> str:
     """The cost model by which the study's budget counts FLOPs."""
     if study.budget.attention:
         return "attention"
-    return "active" if study.budget.prompt_tokens == "none" else "prompt"
+    return "active" if charged_prompts(study, known) == "none" else "prompt"
 
 
 # ---------------------------------------------------------------------- what a budget buys
@@ -147,10 +168,11 @@ def match_arms(
     """
     terms = study.budget
     costs = matched_costs(study, known)
-    by = flops_cost_model(study) if terms.match == "flops" else terms.match
+    by = flops_cost_model(study, known) if terms.match == "flops" else terms.match
+    prompts = charged_prompts(study, known)
     try:
         if curves is None:
-            table = match(by, terms.reference, costs, terms.samples, terms.prompt_tokens)
+            table = match(by, terms.reference, costs, terms.samples, prompts)
         else:
             table = match_by_curves(terms.match, terms.reference, curves, terms.samples)
         spend = _spend(study, known, costs, by)
@@ -184,10 +206,10 @@ def _spend(study: Study, known: Mapping, costs: Mapping[str, SampleCost], by: st
     terms = study.budget
     if terms.match in ("examples", "coverage"):
         by = "active" if all(facts.n_parameters for facts in known.values()) else "count"
-    first, more = {}, {}
+    prompts, first, more = charged_prompts(study, known), {}, {}
     for name, of_sample in costs.items():
-        first[name] = cost(of_sample, by, 1, terms.prompt_tokens)
-        more[name] = cost(of_sample, by, 2, terms.prompt_tokens) - first[name]
+        first[name] = cost(of_sample, by, 1, prompts)
+        more[name] = cost(of_sample, by, 2, prompts) - first[name]
     reference = terms.reference
     budgets = {
         budget_name: first[reference] + (n - 1) * more[reference]
@@ -210,19 +232,21 @@ def planned_amounts(
     if any(known[arm].tokens_per_sample is None for arm in parts):
         return Amounts()
     costs = matched_costs(study, known)
-    each = [_amounts_of(study, known[arm], costs[arm], n) for arm, n in parts.items()]
+    by, prompts = flops_cost_model(study, known), charged_prompts(study, known)
+    each = [_amounts_of(known[arm], costs[arm], n, by, prompts) for arm, n in parts.items()]
     return sum_of(each).times(n_problems * study.n_draws)
 
 
-def _amounts_of(study: Study, facts: ModelFacts, of_sample: SampleCost, n: float) -> Amounts:
-    """What n samples of a problem cost."""
-    prompts = study.budget.prompt_tokens
+def _amounts_of(
+    facts: ModelFacts, of_sample: SampleCost, n: float, by: str, prompts: str
+) -> Amounts:
+    """What n samples of a problem cost, FLOPs by the cost model `by`."""
     is_billed = facts.engine == "openai" and prompts in ("none", "once")
     of_sample = replace(of_sample, judge={})
     return Amounts(
         tokens=n * of_sample.n_tokens,
         prompt_tokens=None if facts.prompt_tokens is None else n * facts.prompt_tokens,
-        flops=_cost_or_none(of_sample, flops_cost_model(study), n, prompts),
+        flops=_cost_or_none(of_sample, by, n, prompts),
         seconds=_cost_or_none(of_sample, "seconds", n, prompts),
         usd=_cost_or_none(of_sample, "price", n, "each" if is_billed else prompts),
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget, forecast
-from wcse_lib.budget import SampleCost, flops_cost_model, matched_costs
+from wcse_lib.budget import SampleCost, charged_prompts, flops_cost_model, matched_costs
 from wcse_lib.store import read_parquet
 from wcse_lib.study import Run
 
@@ -100,6 +100,7 @@ class Explorer:
         self.arms = run.plan.plain_arms()
         self.curves = read_curves(run)
         self.costs = matched_costs(run.study, self.arms)
+        self.prompts = charged_prompts(run.study, self.arms)
         self.parameter_scale = self._parameter_scale()
         self.units = self._units()
         self.first_unit = "USD" if run.study.budget.match == "price" else next(iter(self.units))
@@ -113,7 +114,7 @@ class Explorer:
     def _units(self) -> dict[str, Unit]:
         """The units in which every arm's samples have a cost; relative tokens where there is none."""
         size = "million parameters" if self.parameter_scale == 1e6 else "billion parameters"
-        flops = flops_cost_model(self.run.study)
+        flops = flops_cost_model(self.run.study, self.arms)
         units = {}
         if self._have_cost(flops):
             sizes = {
@@ -129,7 +130,7 @@ class Explorer:
         return units
 
     def _have_cost(self, cost_model: str) -> bool:
-        prompts = self.run.study.budget.prompt_tokens
+        prompts = self.prompts
         try:
             for cost in self.costs.values():
                 one = budget.cost(cost, cost_model, 1, prompts)
@@ -159,7 +160,7 @@ class Explorer:
         cost = replace(cost, n_tokens=moved.get(f"length_{arm}", cost.n_tokens))
         cost = self._at_rate(cost, unit, rate)
         factor = rate if unit == "tokens" else 1
-        prompts, by = self.run.study.budget.prompt_tokens, self.units[unit].cost_model
+        prompts, by = self.prompts, self.units[unit].cost_model
         one = factor * budget.cost(cost, by, 1, prompts)
         two = factor * budget.cost(cost, by, 2, prompts)
         return one, two - one

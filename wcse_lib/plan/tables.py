@@ -68,13 +68,22 @@ def arms_table(run: Run) -> pd.DataFrame:
     return table.assign(matched=(table["part_of_budget"] - 1).abs() <= MATCHED_WITHIN)
 
 
+def matched_by(run: Run) -> str:
+    """How the study's budget counts, in a line: what is equal, whose lengths, and how prompts are charged."""
+    terms, arms = run.study.budget, run.plan.plain_arms()
+    prompts = budget.charged_prompts(run.study, arms)
+    asked = f" (prompt_tokens: {terms.prompt_tokens})" if prompts != terms.prompt_tokens else ""
+    return f"matched by: {terms.match} | lengths: {terms.lengths} | prompts: {prompts}{asked}"
+
+
 def exchange_table(run: Run) -> pd.DataFrame:
     """Samples of each arm for one of the reference's (at the largest budget) under every cost model, side by side, and
     what each leaves out."""
     arms, terms = run.plan.plain_arms(), run.study.budget
     costs = {name: cost_of(arm, terms.batch, run.plan.machine) for name, arm in arms.items()}
     most = max(terms.samples.values())
-    table = budget.exchange(terms.reference, costs, most, terms.prompt_tokens)
+    prompts = budget.charged_prompts(run.study, arms)
+    table = budget.exchange(terms.reference, costs, most, prompts)
     ratios = table.pivot(index="cost_model", columns="arm", values="exchange_ratio")[list(arms)]
     is_other = (table["arm"] != terms.reference) | (len(arms) == 1)
     notes = table[is_other].groupby("cost_model")["leaves_out"].last()

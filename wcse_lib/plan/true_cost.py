@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.budget import MATCHED_WITHIN, SampleCost, cost_of, flops_cost_model
+from wcse_lib.budget import MATCHED_WITHIN, SampleCost, charged_prompts, cost_of, flops_cost_model
 from wcse_lib.study import Run
 
 APART = 1.2  # exchange ratios that differ by more are told
@@ -14,21 +14,18 @@ APART = 1.2  # exchange ratios that differ by more are told
 def cost_models(run: Run) -> dict[str, str]:
     """The cost models that stand side by side, by what they are called: FLOPs as the budget counts them, price as a
     list says it, the device-seconds of the pilot, and USD as they are paid."""
-    flops = flops_cost_model(run.study)
+    flops = flops_cost_model(run.study, run.plan.plain_arms())
     return {"FLOPs": flops, "price": "price", "seconds": "seconds", "USD": "usd"}
 
 
 def exchange_ratios(run: Run) -> pd.DataFrame:
     """Samples of each arm (columns) for one of the reference's, by each of `cost_models` (rows); NaN where an arm lacks
     what a cost model needs. Lengths are the pilot's; without one they are taken as equal, and prompts as free."""
-    terms, costs = run.study.budget, _costs(run)
+    reference, costs, prompts = run.study.budget.reference, _costs(run), _prompts(run)
     ratios = {}
     for name, cost_model in cost_models(run).items():
-        each = {
-            arm: _cost(of_arm, cost_model, terms.prompt_tokens) for arm, of_arm in costs.items()
-        }
-        reference = each[terms.reference]
-        ratios[name] = {arm: reference / one for arm, one in each.items()}
+        each = {arm: _cost(of_arm, cost_model, prompts) for arm, of_arm in costs.items()}
+        ratios[name] = {arm: each[reference] / one for arm, one in each.items()}
     return pd.DataFrame.from_dict(ratios, orient="index", columns=list(costs))
 
 
@@ -36,7 +33,7 @@ def true_cost_table(run: Run) -> pd.DataFrame:
     """One row per arm with a model: what was measured of it (tokens of a sample and its prompt, tokens per second),
     what a sample costs in FLOPs and USD, USD per million tokens of answers by list and as paid, and how many of its
     samples cost as much as one of the reference's by each cost model. What is not known of any arm is left out."""
-    ratios, prompt = exchange_ratios(run), run.study.budget.prompt_tokens
+    ratios, prompt = exchange_ratios(run), _prompts(run)
     flops = cost_models(run)["FLOPs"]
     n_devices = run.plan.machine.n_devices if run.plan.machine else 1.0
     rows = []
@@ -96,6 +93,10 @@ def opening(run: Run) -> list[str]:
 def _costs(run: Run) -> dict[str, SampleCost]:
     batch, machine = run.study.budget.batch, run.plan.machine
     return {name: cost_of(arm, batch, machine) for name, arm in run.plan.plain_arms().items()}
+
+
+def _prompts(run: Run) -> str:
+    return charged_prompts(run.study, run.plan.plain_arms())
 
 
 def _cost(of_arm: SampleCost, cost_model: str, prompt: str) -> float:

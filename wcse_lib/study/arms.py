@@ -148,8 +148,9 @@ class Budget(Strict):
     parameters: Literal["all", "non_embedding"] = "all"
     # the paper's rule | the pilot's mean tokens of each arm
     lengths: Literal["equal", "measured"] = "equal"
-    # charge prompts: not | once a problem | with every sample | in full once and then from a cache (USD: at that price)
-    prompt_tokens: Literal["none", "once", "each", "cached"] = "none"
+    # charge prompts: with every sample where a pilot tells all lengths (by price: and prompts have prices), else not |
+    # not (the paper) | once a problem | with every sample | in full once, then from a cache (USD: at that price)
+    prompt_tokens: Literal["known", "none", "once", "each", "cached"] = "known"
     attention: bool = False  # add attention FLOPs
     prices: str = "params/prices.yaml"  # a dated price table, for arms without a price of their own
     # as of then; newest when left out
