@@ -13,10 +13,10 @@ LIBRARY = ROOT / "wcse_lib"
 MOST_FLOORS, MOST_LINES = 9, 500
 HEAVY = {  # heavy package: the only modules that may import it, inside functions
     "vllm": {"sample.engines.vllm"},
-    "openai": {"sample.engines.openai"},
+    "openai": {"sample.engines.client"},
     "ray": {"sample.cluster"},
     "torch": {
-        "sample.engines.batches",
+        "sample.engines.padded",
         "sample.engines.continuous",
         "sample.engines.hf",
         "sample.engines.picking",
@@ -26,7 +26,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "train.trainer",
     },
     "transformers": {
-        "sample.engines.batches",
+        "sample.engines.padded",
         "sample.engines.continuous",
         "sample.engines.hf",
         "sample.engines.picking",

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from wcse_lib import study
 from wcse_lib.study import (
     AdaptiveArm,
+    Batches,
     Budget,
     Columns,
     Controls,
@@ -70,6 +71,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "evaluation": Evaluation,
     "controls": Controls,
     "The machine file": Machine,
+    "The machine file's batch": Batches,
 }
 HEAD = """# Every key
 

@@ -58,6 +58,28 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
 
 
+def test_an_arm_in_batches_is_told_at_their_price_and_in_their_number(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["arms"]["se"] = {
+        "model": "big",
+        "engine": "batch",
+        "n_parameters": 3.0e9,
+        "usd_per_million_tokens": 10.0,
+        "batch_discount": 0.5,
+    }
+    machine = Machine(batch={"requests": 1000}, n_per_call=2)
+    text = preview(check_study(data, "f"), machine)
+    (arm,) = [line for line in text.splitlines() if line.startswith("arm       se")]
+    usd = 240 * 10 * 80 * 10 / 1e6 / 2
+    assert f"{usd:,.4g} USD without prompts at the batch price, 2,400 requests in 3 batches" in arm
+    assert (
+        "batches   https://api.openai.com/v1: of 1,000 requests and 90 MB at most, 8 at a" in text
+    )
+    assert "environment variable OPENAI_API_KEY" in text
+    assert "missing   machine file, n_per_call: 2: each request of a batch is one sample" in text
+
+
 @pytest.mark.parametrize("model", ["./not-there", "outputs/models/not-there"])
 def test_a_model_s_folder_that_is_not_there_is_missing(model):
     data = read_yaml(ROOT / "params/nano.yaml")

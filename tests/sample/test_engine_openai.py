@@ -9,7 +9,7 @@ import pytest
 from endpoint_server import USAGE, Server, answer, answering
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
-from wcse_lib.sample.engines.openai import EndpointDown, EndpointRefused
+from wcse_lib.sample.engines.failures import EndpointDown, EndpointRefused
 from wcse_lib.sample.engines.spending import Spending, SpendingLimit
 from wcse_lib.study import Machine
 

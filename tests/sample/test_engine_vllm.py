@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from wcse_lib.sample.engines import Decoding, Request, open_engine
-from wcse_lib.sample.engines.openai import EndpointRefused
+from wcse_lib.sample.engines.failures import EndpointRefused
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.study import Machine
 

@@ -98,12 +98,27 @@ def _check_typed(name: str, key: str, typed: float | None, read: int, checkpoint
 
 def _price(study: Study, name: str) -> Price | None:
     """An arm's price: its own, else the price table's; None where there is none and none is needed."""
+    price = _listed_price(study, name)
+    if price and study.arms[name].engine == "batch":
+        try:
+            price.of_batches()
+        except ValueError as error:
+            raise StudyError(
+                f"arms.{name}.batch_discount: needed for engine: batch ({error}); where the arm names its own "
+                "prices, write it beside them: 0 where batches cost as much"
+            ) from None
+    return price
+
+
+def _listed_price(study: Study, name: str) -> Price | None:
+    """The price of what is bought one by one."""
     arm, terms = study.arms[name], study.budget
     if arm.usd_per_million_tokens:
         return Price(
             model=arm.model,
             output=arm.usd_per_million_tokens,
             input=arm.usd_per_million_prompt_tokens,
+            batch_discount=arm.batch_discount,
         )
     try:
         return read_price(resolve(terms.prices), arm.model, terms.price_date)

@@ -174,7 +174,7 @@ def _planned(run: Run, arm: str, budget_name: str, samples: dict) -> Amounts:
 def _is_billed_unknown_prompts(run: Run, arm: str, budget_name: str) -> bool:
     """Whether an endpoint's bill will hold prompts of a length that the plan does not know."""
     parts = [run.arm(part) for part in run.plan.shares(arm, budget_name)]
-    return any(part.engine == "openai" and part.prompt_tokens is None for part in parts)
+    return any(part.is_billed and part.prompt_tokens is None for part in parts)
 
 
 def _with_length(

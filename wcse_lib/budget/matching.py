@@ -38,7 +38,8 @@ def cost_of(
 ) -> SampleCost:
     """What a sample of an arm costs, as the budget module counts it; unknown lengths count as one token.
 
-    Args: machine: what an hour of the machine costs that draws, where that is known.
+    Args: batch: whether the budget counts all arms at the batch price; those that are bought so are in any case;
+    machine: what an hour of the machine costs that draws, where that is known.
     """
     machine_usd = None
     if machine and facts.seconds_per_sample:
@@ -51,9 +52,9 @@ def cost_of(
         "device_seconds": facts.seconds_per_sample,
         "machine_usd": machine_usd,
         "price": facts.price,
-        "is_billed": facts.engine == "openai",
+        "is_billed": facts.is_billed,
         "judge": facts.judge or {},
-        "batch": batch,
+        "batch": batch or facts.engine == "batch",
     }
     return SampleCost(**(known | changes))
 
@@ -241,14 +242,14 @@ def _amounts_of(
     facts: ModelFacts, of_sample: SampleCost, n: float, by: str, prompts: str
 ) -> Amounts:
     """What n samples of a problem cost, FLOPs by the cost model `by`."""
-    is_billed = facts.engine == "openai" and prompts in ("none", "once")
+    has_prompts_in_bill = facts.is_billed and prompts in ("none", "once")
     of_sample = replace(of_sample, judge={})
     return Amounts(
         tokens=n * of_sample.n_tokens,
         prompt_tokens=None if facts.prompt_tokens is None else n * facts.prompt_tokens,
         flops=_cost_or_none(of_sample, by, n, prompts),
         seconds=_cost_or_none(of_sample, "seconds", n, prompts),
-        usd=_cost_or_none(of_sample, "price", n, "each" if is_billed else prompts),
+        usd=_cost_or_none(of_sample, "price", n, "each" if has_prompts_in_bill else prompts),
     )
 
 

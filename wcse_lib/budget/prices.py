@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from wcse_lib.budget.numbers import check_not_negative
 from wcse_lib.store import StudyError
-from wcse_lib.study import Price, Strict, Text, read_yaml, validate
+from wcse_lib.study import Price, Share, Strict, Text, read_yaml, validate
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -30,12 +30,12 @@ def usd(
         n_tokens=n_tokens, n_cached_tokens=n_cached_tokens, uncached_prompt_tokens=n_uncached
     )
     bought = {"output": n_tokens, "input": n_uncached, "cached": n_cached_tokens}
+    price = price.of_batches() if batch else price
     total = 0.0
     for key, n in bought.items():
         if n:
             total += n * _price(price, key)
-    discount = _price(price, "batch_discount") if batch else 0.0
-    return total / 1e6 * (1 - discount)
+    return total / 1e6
 
 
 def _price(price: Price, key: str) -> float:
@@ -56,7 +56,7 @@ class _Row(Strict):
     output: NotNegative
     input: NotNegative | None = None
     cached: NotNegative | None = None
-    batch_discount: Annotated[float, Field(ge=0, lt=1)] | None = None
+    batch_discount: Share | None = None
 
 
 def read_price(path: str | Path, model: str, date: str | None = None) -> Price:

@@ -100,7 +100,11 @@ def _add_sampling(outlook: Outlook, draft: Draft, paces: Paces) -> None:
     for name, arm in draft.arms.items():
         n_samples = _n_samples(draft, name, arm.largest_budget) * draft.study.n_draws
         n_verdicts += n_samples
-        if isinstance(arm, PlannedDrawn | PlannedAdaptive):
+        if isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.engine == "batch":
+            outlook.unknown.append(
+                f"batches of {arm.model} wait in a server's queue, mostly up to a day"
+            )
+        elif isinstance(arm, PlannedDrawn | PlannedAdaptive):
             drawn_by = arm.rule.of if isinstance(arm, PlannedAdaptive) else name
             outlook.add("02", n_samples * outlook.take(paces.of_arm(drawn_by), arm.model).seconds)
     for tried in paces.tried:
@@ -190,7 +194,7 @@ def _notebook_seconds(draft: Draft) -> float:
 def _add_bills(outlook: Outlook, draft: Draft) -> None:
     """USD that endpoints will bill for samples: at known lengths, else at most, and then without prompts."""
     for name, arm in draft.arms.items():
-        is_billed = isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.engine == "openai"
+        is_billed = isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.is_billed
         if not is_billed or outlook.bill_usd is None:
             continue
         usd = arm.planned[arm.largest_budget].usd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,11 +102,7 @@ def look_ahead(
         lines.append(_bounds(study, sampling, learning))
     outlook = _outlook(draft, machine, trials, outputs, sampling.flops + learning.flops)
     lines.append(f"time      {outlook.by_stage()}")
-    if _calls_an_endpoint(study):
-        lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
-        key = machine.api_key_variable
-        if key and not os.environ.get(key):
-            gaps.missing.append(f"the environment variable {key}")
+    lines += _endpoint_lines(study, machine, gaps)
     missing = dict.fromkeys([*gaps.missing, *gaps.fetched]) or ["nothing"]
     lines += [f"missing   {what}" for what in missing]
     return Preview("\n".join(lines), bool(gaps.missing), outlook)
@@ -196,15 +193,27 @@ def _arm(draft: Draft, name: str, arm: PlannedArm, machine: Machine) -> tuple[st
     text += f", at most {most.tokens:,.0f} tokens{each}"
     if most.flops:
         text += f", {most.flops:.2g} FLOPs{each}"
-    is_billed = isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.engine == "openai"
+    is_billed = isinstance(arm, PlannedDrawn | PlannedAdaptive) and arm.is_billed
     if most.usd and is_billed:
         text += f", {most.usd:,.4g} USD{each} without prompts"
+    if is_billed and arm.engine == "batch":
+        text += f" at the batch price, {_n_batches(draft, arm, machine)}"
     if isinstance(arm, PlannedDrawn) and arm.engine == "local" and arm.n_parameters:
         gigabytes = arm.n_parameters * BYTES[machine.dtype] / 1e9
         text += f"; weights {gigabytes:.3g} GB"
     if not is_billed:
         most = most.model_copy(update={"usd": None})
     return text, most if is_known else Amounts()
+
+
+def _n_batches(draft: Draft, arm: PlannedArm, machine: Machine) -> str:
+    """Into how many batches an arm's requests go, as far as their number decides it."""
+    if "train" not in draft.n_problems:
+        return f"batches of at most {machine.batch.requests:,} requests"
+    n_samples = arm.samples[arm.largest_budget] * draft.study.n_draws
+    n_requests = draft.n_problems["train"] * n_samples
+    n = math.ceil(n_requests / machine.batch.requests)
+    return f"{n_requests:,} requests in {n:,} {'batch' if n == 1 else 'batches'} or more"
 
 
 # ---------------------------------------------------------------------- students
@@ -305,7 +314,22 @@ def _bounds(study: Study, sampling: UpperBounds, learning: UpperBounds) -> str:
     return f"{text}, without {', '.join(left_out)}"
 
 
-def _calls_an_endpoint(study: Study) -> bool:
-    judge = study.verification.model_judge
-    engines = [arm.engine for arm in study.plain_arms.values()]
-    return "openai" in [*engines, judge.engine if judge else None]
+def _endpoint_lines(study: Study, machine: Machine, gaps: Gaps) -> list[str]:
+    """How servers are called that bill; what they lack here is entered among what is missing."""
+    judge, lines, terms = study.verification.model_judge, [], machine.batch
+    engines = {arm.engine for arm in study.plain_arms.values()}
+    if judge:
+        engines.add(judge.engine)
+    if "openai" in engines:
+        lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
+    if "batch" in engines:
+        lines.append(
+            f"batches   {machine.base_url}: of {terms.requests:,} requests and {terms.megabytes:g} MB at most, "
+            f"{terms.at_once} at a time, waited for {terms.hours:g} h; servers take up to a day for each"
+        )
+        if fault := machine.unfit_for_batches:
+            gaps.missing.append(f"machine file, {fault}")
+    key = machine.api_key_variable
+    if lines and key and not os.environ.get(key):
+        gaps.missing.append(f"the environment variable {key}")
+    return lines

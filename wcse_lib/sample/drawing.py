@@ -34,6 +34,7 @@ from wcse_lib.store import (
     write_json,
 )
 from wcse_lib.study import (
+    ENDPOINTS,
     Machine,
     Price,
     Prompt,
@@ -43,7 +44,7 @@ from wcse_lib.study import (
     weights_mark,
 )
 
-CHUNK = 50_000  # requests handed to the engine at once
+CHUNK = 50_000  # requests handed to a local engine at once
 LOCK_SECONDS = 10  # an orphaned kernel of a killed run lives a moment longer
 FLUSH_SECONDS = 15.0  # between files; of an endpoint, whose samples are paid for one by one …
 FLUSH_SECONDS_ENDPOINT = 2.0  # … so that none is lost
@@ -89,20 +90,37 @@ def opened(
     model: str,
     machine: Machine,
     *,
-    is_endpoint: bool = False,
+    engine: str = "local",
     price: Price | None = None,
 ) -> Iterator[Opened]:
-    """A model that draws into a folder: a checkpoint, by the machine's engine, or an endpoint's.
+    """A model that draws into a folder.
 
-    Args: price: an endpoint's, where known. What an endpoint has spent on this folder before counts towards
-    `machine.limit_usd`: as it counted itself, which is noted in `spending.json` ahead of every call, but no less than
-    what the rows cost.
+    Args: engine: as the params file names it: local (a checkpoint, by the machine's engine) or one of ENDPOINTS; price:
+    an endpoint's for single calls, where known. What it has spent on this folder before counts towards
+    `machine.limit_usd`.
     """
-    if not is_endpoint:
+    if engine == "local":
         with opened_once(model, machine) as take:
             yield take(None)
-        return
+    elif engine == "batch":
+        spending = _spending(price.of_batches() if price else None, machine.limit_usd)
+        batches = engines.open_batches(model, machine, spending, folder / "batches")
+        with contextlib.closing(batches):
+            yield Opened(batches, engine)
+    else:
+        with _calls(folder, model, machine, price) as calls:
+            yield Opened(calls, engine)
 
+
+def _spending(price: Price | None, limit_usd: float | None, **amounts) -> Spending:
+    price_in, price_out = (price.input, price.output) if price else (None, None)
+    return Spending(price_in, price_out, limit_usd, **amounts)
+
+
+@contextlib.contextmanager
+def _calls(folder: Path, model: str, machine: Machine, price: Price | None) -> Iterator[Engine]:
+    """An endpoint that is called sample by sample. What it has spent is noted in `spending.json` ahead of every call;
+    it is no less than what the rows cost."""
     path = folder / "spending.json"
 
     def note(usd: float) -> None:
@@ -110,17 +128,12 @@ def opened(
 
     noted = read_json(path)["usd"] if path.exists() else 0.0
     cost_of_rows = float(read_samples(folder, [*KEY, "usd"])["usd"].sum())
-    spending = Spending(
-        price_in=price.input if price else None,
-        price_out=price.output if price else None,
-        limit_usd=machine.limit_usd,
-        spent_usd=max(noted, cost_of_rows),
-        note=note,
-    )
+    spent_usd = max(noted, cost_of_rows)
+    spending = _spending(price, machine.limit_usd, spent_usd=spent_usd, note=note)
     # Called from this process: `concurrency`, not `workers`, spreads the calls of an endpoint.
     engine = engines.open_engine("openai", model, machine, spending=spending)
     try:
-        yield Opened(engine, "openai")
+        yield engine
     finally:
         note(spending.spent_usd)
         engine.close()
@@ -171,11 +184,13 @@ def draw(
         requests = _requests(author, mine, missing, source.tokenizer, prompt, seed, model)
 
         # A row is written as soon as its sample is finished.
-        seconds = FLUSH_SECONDS_ENDPOINT if source.engine_name == "openai" else FLUSH_SECONDS
+        is_paid = source.engine_name in ENDPOINTS
+        seconds = FLUSH_SECONDS_ENDPOINT if is_paid else FLUSH_SECONDS
+        at_once = max(1, len(requests)) if is_paid else CHUNK
         seeds = {request.key: request.seed for request in requests}
         with SampleWriter(folder, every_seconds=seconds, shard=shard_name) as writer:
             total = sum(map(len, wanted.values()))
-            for output in _drawn(source.engine, requests, decoding, author, total):
+            for output in _drawn(source.engine, requests, decoding, author, total, at_once):
                 row = row_of(output, seeds[output.key], source.engine_name, model, digest)
                 writer.add(row, output.is_kept)
         if shard:
@@ -239,13 +254,23 @@ def _shown(tokenizer, question: str, prompt: Prompt) -> dict:
 
 
 def _drawn(
-    engine: Engine, requests: list[Request], decoding: Decoding, author: str, total: int
+    engine: Engine,
+    requests: list[Request],
+    decoding: Decoding,
+    author: str,
+    total: int,
+    at_once: int,
 ) -> Iterator[Output]:
-    """The engine's outputs, under a progress bar that shows the speed."""
+    """The engine's outputs, under a progress bar that shows the speed, or what an engine is waiting for.
+
+    Args: at_once: requests handed to the engine together.
+    """
     n_tokens = 0
     with progress(author, total, total - len(requests)) as bar:
-        for start in range(0, len(requests), CHUNK):
-            for output in engine.generate(requests[start : start + CHUNK], decoding):
+        if hasattr(engine, "tell"):  # batches, for which one may wait hours
+            engine.tell = bar.set_postfix_str
+        for start in range(0, len(requests), at_once):
+            for output in engine.generate(requests[start : start + at_once], decoding):
                 yield output
                 n_tokens += max(0, output.n_tokens)
                 bar.update(1)

@@ -26,6 +26,7 @@ from wcse_lib.sample.prompts import (
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
 from wcse_lib.study import (
+    ENDPOINTS,
     AdaptiveArm,
     ImportedArm,
     Machine,
@@ -45,8 +46,9 @@ def generate(
 ) -> pd.DataFrame:
     """Draw (or import) every sample that the plan gives this arm; returns all its rows. Resumes by key.
 
-    Failed samples stay as rows with a reason, and are tried again by the next call. Raises EndpointDown and
-    SpendingLimit (both ValueError) when an endpoint is dead or the limit is reached: what came before is on disk.
+    Failed samples stay as rows with a reason, and are tried again by the next call. Raises EndpointDown, BatchesStopped
+    and SpendingLimit (all ValueError) when an endpoint is dead, batches have not ended in time or the limit is reached:
+    what came before is on disk.
     """
     with on_machine(run.path("02", arm), machine):
         return _generate(run, arm, machine, shard)
@@ -87,16 +89,19 @@ def draw_arm(
     """
     spec, author = run.study.arms[arm], author or arm
     folder = run.path("02", author)
-    is_endpoint = spec.engine == "openai"
-    if is_endpoint and shard and machine.limit_usd:
+    if shard and spec.engine == "batch":
+        raise StudyError(
+            "--shard: batches are sent and noted by one process; leave it out for engine: batch"
+        )
+    if shard and spec.engine == "openai" and machine.limit_usd:
         raise StudyError(
             "limit_usd: shards cannot keep one limit together; leave --shard out, or limit_usd"
         )
     price = run.arm(arm).price
     timed = contextlib.nullcontext()
-    if not shard:
-        timed = _timed(folder, n_devices=1 if is_endpoint else machine.devices)
-    with opened(folder, spec.model, machine, is_endpoint=is_endpoint, price=price) as source, timed:
+    if not (shard or spec.engine == "batch"):  # a batch's time is the server's queue
+        timed = _timed(folder, n_devices=1 if spec.engine == "openai" else machine.devices)
+    with opened(folder, spec.model, machine, engine=spec.engine, price=price) as source, timed:
         return draw(
             folder,
             author,
@@ -183,7 +188,7 @@ def first_prompt(run: Run, arm: str) -> str:
         spec = run.study.arms[spec.adaptive.of]
     if isinstance(spec, ImportedArm):
         return f"(imported from {spec.path}: how these samples were asked for is not known here)\n\n{question}"
-    if spec.engine == "openai":
+    if spec.engine in ENDPOINTS:
         text = prompt_text(question, prompt)
         if prompt.style == "chat":
             text = json.dumps(messages(question, prompt), indent=1, ensure_ascii=False)

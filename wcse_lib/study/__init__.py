@@ -16,9 +16,9 @@ from wcse_lib.study.arms import (
 )
 from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held
 from wcse_lib.study.draws import Draws
-from wcse_lib.study.fields import Count, Name, Strict, Text
+from wcse_lib.study.fields import Count, Name, Share, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
-from wcse_lib.study.machine import ENGINES, Endpoint, Machine, MachinePrice
+from wcse_lib.study.machine import ENDPOINTS, ENGINES, Batches, Endpoint, Machine, MachinePrice
 from wcse_lib.study.machine_time import add_machine_time, machine_time, on_machine
 from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
@@ -92,6 +92,8 @@ __all__ = [
     "DrawnArm",
     "Draws",
     "ENGINES",
+    "ENDPOINTS",
+    "Batches",
     "Endpoint",
     "Evaluation",
     "Held",
@@ -125,6 +127,7 @@ __all__ = [
     "SampleColumns",
     "Sampling",
     "Settings",
+    "Share",
     "Source",
     "Strict",
     "Student",

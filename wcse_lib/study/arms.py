@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from wcse_lib.study.fields import Count, Name, Positive, Strict, Temperature, Text
+from wcse_lib.study.fields import Count, Name, Positive, Share, Strict, Temperature, Text
+from wcse_lib.study.machine import ENDPOINTS
 
 
 class SampleColumns(Strict):
@@ -51,23 +52,29 @@ class ArmOfModel(Strict):
     usd_per_million_tokens: Positive | None = None
     # input price; goes with the key above
     usd_per_million_prompt_tokens: Annotated[float, Field(ge=0)] | None = None
+    # what batches are cheaper by, a share: 0.5 is half the price; goes with these prices
+    batch_discount: Share | None = None
     # for budget.lengths: measured, where there is no pilot
     tokens_per_sample: Positive | None = None
 
     @model_validator(mode="after")
     def _prices_go_together(self):
-        if self.usd_per_million_prompt_tokens is not None and self.usd_per_million_tokens is None:
-            raise ValueError(
-                "usd_per_million_prompt_tokens: goes with usd_per_million_tokens; give both, "
-                "or neither to take the price table's"
-            )
+        if self.usd_per_million_tokens is not None:
+            return self
+        for key in ("usd_per_million_prompt_tokens", "batch_discount"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}: goes with usd_per_million_tokens; give both, "
+                    "or neither to take the price table's"
+                )
         return self
 
 
 class DrawnArm(ArmOfModel):
     """One generator at its share of the budget."""
 
-    engine: Literal["local", "openai"] = "local"  # local: the machine file says which engine
+    # local: the machine file says which engine | openai: call by call | batch: files of many, at the batch price
+    engine: Literal["local", *ENDPOINTS] = "local"
 
 
 class ImportedArm(ArmOfModel):

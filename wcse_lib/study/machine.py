@@ -12,12 +12,26 @@ from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.fields import Count, Positive, Strict
 
 ENGINES = ("hf", "vllm")  # of local models; each is a module of its name in sample/engines
-
+ENDPOINTS = ("openai", "batch")  # of servers, which bill: one call a sample, or files of many
 SECONDS_PER_HOUR = 3600.0
 
 
+class Batches(Strict):
+    """How batches are sent and waited for (arms with `engine: batch`)."""
+
+    requests: Count = 10_000  # in a batch, at most; OpenAI takes 50,000
+    megabytes: Positive = 90.0  # of a batch's file, at most; OpenAI takes 200, others 100
+    # at the server at a time; fewer where it limits the tokens in its queue
+    at_once: Count = 8
+    # between two looks at first; up to tenfold while nothing ends
+    poll_seconds: Positive = 30.0
+    # a batch that the server's list lacks so long after it was asked to start it was not accepted
+    settle_seconds: Annotated[float, Field(ge=0)] = 60.0
+    hours: Positive = 26.0  # that one run waits; it then stops, and the next one goes on waiting
+
+
 class Endpoint(Strict):
-    """How an endpoint is called (arms and judges with `engine: openai`)."""
+    """How an endpoint is called (arms with `engine: openai` or `batch`, judges with `engine: openai`)."""
 
     base_url: str = "https://api.openai.com/v1"  # of any OpenAI-compatible server
     # name of the environment variable, which must be set; null: the server needs no key
@@ -33,8 +47,22 @@ class Endpoint(Strict):
     max_tokens_name: str = "max_tokens"  # newer OpenAI models want max_completion_tokens
     # sent along with every call; a null leaves that field out, as of servers that know no seed
     extra_body: dict[str, Any] = {}
+    batch: Batches = Batches()  # engine: batch
     # hard stop of one arm's spending, over all its runs; a judge's likewise
     limit_usd: Positive | None = None
+
+    @property
+    def unfit_for_batches(self) -> str:
+        """What of these keys does not go with `engine: batch`, and what to write; empty where all do."""
+        if self.n_per_call > 1:
+            return (
+                f"n_per_call: {self.n_per_call}: each request of a batch is one sample, whose length and bill are "
+                "known; write n_per_call: 1 for engine: batch"
+            )
+        for field in ("n", "stream"):
+            if self.extra_body.get(field):
+                return f"extra_body.{field}: a batch's request is one whole answer; leave it out for engine: batch"
+        return ""
 
 
 class MachinePrice(BaseModel):

@@ -20,6 +20,7 @@ from wcse_lib.study.arms import (
 )
 from wcse_lib.study.dataset import Dataset
 from wcse_lib.study.fields import Name, Seed, Strict
+from wcse_lib.study.machine import ENDPOINTS
 from wcse_lib.study.primary import Primary, known
 from wcse_lib.study.stages import (
     Controls,
@@ -120,11 +121,8 @@ class Study(Strict):
                 raise ValueError(f"budget.reference: {name!r} has no model of its own")
             if isinstance(arm, DrawnArm | AdaptiveArm) and self.temperature(arm) == 0:
                 self._check_greedy(name)
-            if self.budget.batch and isinstance(arm, DrawnArm) and arm.engine == "openai":
-                raise ValueError(
-                    f"budget.batch: {name} is drawn call by call, at the full price; "
-                    "only imported samples can have been bought in batches"
-                )
+            if isinstance(arm, DrawnArm):
+                self._check_batches(name, arm)
         return self
 
     @model_validator(mode="after")
@@ -213,7 +211,7 @@ class Study(Strict):
 
     def top_k(self, arm: ArmParams) -> int:
         """As the params file says; else as in the paper, but off for endpoints, of which many refuse the name."""
-        is_endpoint = isinstance(arm, DrawnArm) and arm.engine == "openai"
+        is_endpoint = isinstance(arm, DrawnArm) and arm.engine in ENDPOINTS
         is_off = is_endpoint and self.sampling.top_k is None
         return 0 if is_off else self.sampling.local_top_k
 
@@ -233,6 +231,18 @@ class Study(Strict):
         if isinstance(arm, AdaptiveArm) and isinstance(self.arms[arm.adaptive.of], ImportedArm):
             raise ValueError(
                 f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
+            )
+
+    def _check_batches(self, name: str, arm: DrawnArm) -> None:
+        if self.budget.batch and arm.engine == "openai":
+            raise ValueError(
+                f"budget.batch: {name} is drawn call by call, at the full price; write engine: batch "
+                "for it, or leave budget.batch out"
+            )
+        if self.budget.match == "seconds" and arm.engine == "batch":
+            raise ValueError(
+                f"budget.match: seconds: {name} is drawn in batches, whose waiting says nothing of "
+                "the machine; write engine: openai, or match otherwise"
             )
 
     def _check_greedy(self, name: str) -> None:

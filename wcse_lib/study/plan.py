@@ -12,7 +12,7 @@ from wcse_lib.store import StudyError, read_json
 from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.arms import Adaptive
 from wcse_lib.study.draws import Draws
-from wcse_lib.study.machine import MachinePrice
+from wcse_lib.study.machine import ENDPOINTS, MachinePrice
 from wcse_lib.study.params import Study
 
 MAIN = "main"  # the recipe that is study.curation
@@ -48,6 +48,18 @@ class Price(Record):
     date: str | None = None
     source: str | None = None
 
+    def of_batches(self) -> Price:
+        """The price of what is bought in batches. Raises ValueError where it is not known by what it is lower."""
+        if self.batch_discount is None:
+            raise ValueError(
+                f"{self.model}: its price row has no 'batch_discount'; add it, with its source"
+            )
+        lower = {}
+        for key in ("output", "input", "cached"):
+            amount = getattr(self, key)
+            lower[key] = None if amount is None else amount * (1 - self.batch_discount)
+        return self.model_copy(update=lower | {"batch_discount": None})
+
 
 class PlannedArm(Record):
     """What every kind of arm has in the plan."""
@@ -69,7 +81,7 @@ class ModelFacts(Record):
     """What is known of the model of an arm, and of its samples' lengths."""
 
     model: str
-    engine: Literal["local", "openai", "import"]
+    engine: Literal["local", *ENDPOINTS, "import"]
     n_parameters: float | None
     n_active_parameters: float | None  # of a mixture of experts
     size: ModelSize | None  # where a checkpoint can be read
@@ -78,6 +90,11 @@ class ModelFacts(Record):
     prompt_tokens: float | None
     seconds_per_sample: float | None
     judge: dict[str, float] | None  # what judging a sample costs, by unit
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether a server draws its samples and bills them, prompts too."""
+        return self.engine in ENDPOINTS
 
 
 class PlannedDrawn(PlannedArm, ModelFacts):

@@ -123,7 +123,7 @@ def _draw(
     judge = study.verification.model_judge
     is_endpoint = judge.engine == "openai"
     price = _price(study) if is_endpoint else None
-    with opened(folder, judge.model, machine, is_endpoint=is_endpoint, price=price) as source:
+    with opened(folder, judge.model, machine, engine=judge.engine, price=price) as source:
         has_template = is_endpoint or bool(source.tokenizer.chat_template)
         draw(
             folder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 from wcse_lib.sample.engines.spending import Spending
@@ -82,3 +83,11 @@ def open_engine(
     if engine not in MODULES:
         raise ValueError(f"engine: {engine!r} is not one of {', '.join(MODULES)}")
     return import_module(MODULES[engine]).open_engine(model, machine, adapters, spending)
+
+
+def open_batches(model: str, machine: Machine, spending: Spending, folder: Path) -> Engine:
+    """Open a server's batch service; what is sent to it is noted in a folder, by which another run goes on.
+
+    Raises ValueError for a missing key, a limit without prices, machine keys that do not go with batches.
+    """
+    return import_module(f"{__name__}.batch").BatchEngine(model, machine, spending, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import html
 import json
+import random
 import re
 import time
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ ERROR_LINE = re.compile(
     r"(?!data:|event:)[A-Za-z0-9][^\n<>{}\[\]]{0,200}"
 )  # an answer that is no JSON
 HTTP_STATUS = re.compile(r"[345]\d\d$")
+MOST_DOUBLINGS = 6  # of the pause between tries
 NEVER_STOOD = ("ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol", "PoolTimeout")
 
 QUOTA = re.compile(
@@ -48,6 +50,18 @@ STATUS_OF_WORDS = {
 SECRETS = re.compile(
     r"(?i)\b(bearer\s+|(sk|pk|gsk|hf|xai|nvapi|r8)[-_]|AIza)(?=[\w*-]*[\d*])[\w*-]{6,}"
 )
+
+
+class EndpointDown(ValueError):
+    """`max_failures` calls in a row failed; their samples are error rows, the rest is undone."""
+
+
+class EndpointRefused(ValueError):
+    """A call was refused as every other would be (a wrong key, model, address or argument); the rest is undone."""
+
+    def __init__(self, words: str, status: int | None = None):
+        super().__init__(words)
+        self.status = status
 
 
 class Unreadable(ValueError):
@@ -118,6 +132,21 @@ def read_failure(error: Exception, api_key: str, timeout_seconds: float) -> Fail
     return Failure(_short(_scrubbed(words, api_key)), maybe_billed=True, is_page=is_web_page)
 
 
+def failure_of_line(said: Any, status: int | None, api_key: str) -> Failure:
+    """What a line of a batch's results says of a request that has no sample; such are not billed.
+
+    Args: said: the body of its answer, or its error; status: HTTP's, None where no answer came.
+    """
+    words = _short(_scrubbed(_said(error_in(said) or said), api_key))
+    return Failure(words, status or _status_of_words(words))
+
+
+def pause_after(failure: Failure, n_tries: int, backoff_seconds: float) -> float:
+    """Seconds until the next try: doubled at each, with jitter, and no less than the server asks for."""
+    doubled = backoff_seconds * 2 ** min(n_tries - 1, MOST_DOUBLINGS)
+    return max(failure.retry_after, doubled * random.uniform(0.5, 1.5))
+
+
 def read_body(text: str, api_key: str) -> Any:
     """The JSON of an answer with status 200. Raises Unreadable with what stands there instead, ErrorInReply where that
     is a line of an error's words, such as "Too Many Requests"."""
@@ -141,7 +170,7 @@ def _read_response(response: Any, api_key: str) -> Failure:
     words = server_words(text) or response.reason_phrase
     if location := response.headers.get("location"):
         words += f" (it points to {without_user(location)})"
-    asked_for = _retry_after(response.headers)
+    asked_for = retry_after(response.headers)
     if asked_for:
         words += f" (it asks for a pause of {asked_for:,.0f} seconds)"
     return Failure(words, response.status_code, asked_for, is_page=is_page(text))
@@ -255,7 +284,7 @@ def _scrubbed(text: str, api_key: str) -> str:
     return SECRETS.sub("***", without_user(text))
 
 
-def _retry_after(headers: Any) -> float:
+def retry_after(headers: Any) -> float:
     """Seconds that the server asks for, as a number or an HTTP date; 0 when it does not say."""
     asked_for = headers.get("retry-after") or ""
     try:

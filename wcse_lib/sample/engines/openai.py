@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import time
 from collections import deque
@@ -12,30 +11,27 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
 
 from wcse_lib.sample.engines import Decoding, Output, Request
-from wcse_lib.sample.engines.failures import Failure, read_body, read_failure
-from wcse_lib.sample.engines.proxies import is_loopback, proxy_for, without_user
+from wcse_lib.sample.engines.client import open_client, read_key
+from wcse_lib.sample.engines.failures import (
+    EndpointDown,
+    EndpointRefused,
+    Failure,
+    pause_after,
+    read_body,
+    read_failure,
+)
 from wcse_lib.sample.engines.remedies import remedy
 from wcse_lib.sample.engines.replies import (
     call_arguments,
     calls_of,
-    most_prompt_tokens,
+    error_rows,
+    highest_price,
     read_reply,
 )
 from wcse_lib.sample.engines.spending import Spending, SpendingLimit
 from wcse_lib.study import Endpoint, Machine
-
-MOST_DOUBLINGS = 6  # of the pause between tries
-
-
-class EndpointDown(ValueError):
-    """`max_failures` calls in a row failed; their samples are error rows, the rest is undone."""
-
-
-class EndpointRefused(ValueError):
-    """A call was refused as every other would be (a wrong key, model, address or argument); the rest is undone."""
 
 
 def open_engine(
@@ -74,15 +70,10 @@ class OpenAIEngine:
     """
 
     def __init__(self, model: str, endpoint: Endpoint, spending: Spending):
-        if spending.limit_usd is not None and not spending.has_prices:
-            raise ValueError(
-                f"limit_usd: {spending.limit_usd} needs both prices: write arms.<name>.usd_per_million_tokens and "
-                f"usd_per_million_prompt_tokens into the params file, or a row for {model!r} with input and output "
-                "into the price table (budget.prices)"
-            )
+        spending.check(model)
         self.spending = spending
         self._model, self._endpoint = model, endpoint
-        self._api_key = _read_key(endpoint)
+        self._api_key = read_key(endpoint)
         self._quiet_until = 0.0  # no call starts before: a server asked all of them to wait
         self._refusal = ""  # what is said once a call is refused as all others would be
         self._refused = asyncio.Event()  # wakes calls that wait for another try
@@ -90,7 +81,7 @@ class OpenAIEngine:
         self._excess_usd = (
             0.0  # by which a call cost more than its prompt and max_tokens let expect
         )
-        self._client = _open_client(endpoint, self._api_key)
+        self._client = open_client(endpoint, self._api_key)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -142,9 +133,7 @@ class OpenAIEngine:
 
     def highest_price(self, call: list[Request], decoding: Decoding) -> float:
         """Upper bound of what a call may cost, in USD; 0 where no prices are known."""
-        n_tokens = len(call) * decoding.max_tokens
-        price = self.spending.cost(most_prompt_tokens(call[0]), n_tokens) or 0.0
-        return price + self._excess_usd
+        return highest_price(call, decoding.max_tokens, self.spending) + self._excess_usd
 
     def _note_excess(self, call: list[Request], decoding: Decoding, bill: float) -> None:
         """Expect of the calls to come what this one has cost, such as for a server's own system message."""
@@ -191,7 +180,7 @@ class OpenAIEngine:
                 if failure.maybe_billed:
                     spent += price
                 if failure.is_filter:
-                    return _Result(_error_rows(call, str(failure), is_kept=True), [], success=True)
+                    return _Result(error_rows(call, str(failure), is_kept=True), [], success=True)
                 pause = self._pause(failure, n_tries)
                 if pause is None or n_tries > self._endpoint.max_retries:
                     return self._failed(call, decoding, failure, n_tries)
@@ -220,7 +209,7 @@ class OpenAIEngine:
                 f"{self._last_failure}"
             )
             self._refused.set()
-        rows = _error_rows(call, f"{self._last_failure} (try {n_tries})")
+        rows = error_rows(call, f"{self._last_failure} (try {n_tries})")
         return _Result(rows, [], success=False)
 
     async def _sleep(self, seconds: float) -> None:
@@ -252,8 +241,7 @@ class OpenAIEngine:
             return None
         if failure.status == 429:  # the other calls hold back too
             self._quiet_until = max(self._quiet_until, time.monotonic() + asked_for)
-        doubled = self._endpoint.backoff_seconds * 2 ** min(n_tries - 1, MOST_DOUBLINGS)
-        return max(asked_for, doubled * random.uniform(0.5, 1.5))
+        return pause_after(failure, n_tries, self._endpoint.backoff_seconds)
 
     def close(self) -> None:
         if self._loop.is_running():
@@ -266,66 +254,3 @@ class OpenAIEngine:
 def _has_sample(outputs: list[Output]) -> bool:
     """Whether an answer holds a sample, or a failure that is this one prompt's own."""
     return any(output.finish_reason != "error" or output.is_kept for output in outputs)
-
-
-def _error_rows(call: list[Request], reason: str, is_kept: bool = False) -> list[Output]:
-    return [Output(request.key, "", -1, -1, "error", reason, is_kept=is_kept) for request in call]
-
-
-def _open_client(endpoint: Endpoint, api_key: str):
-    """OpenAI's client; it takes the environment's proxies, but not to servers on this machine."""
-    try:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-    except ImportError as error:
-        message = "engine: 'openai' needs the openai client: pip install -e '.[api]'"
-        raise ValueError(message) from error
-    host = urlsplit(endpoint.base_url).hostname
-    try:
-        return AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=api_key or "none",
-            timeout=endpoint.timeout_seconds,
-            max_retries=0,  # retries are made here, where the limit is known
-            # A redirected call would lose its body, or take key and prompt to another host.
-            http_client=DefaultAsyncHttpxClient(
-                trust_env=not is_loopback(host), follow_redirects=False
-            ),
-        )
-    except Exception as error:  # each client has its own for a proxy's address
-        proxy = proxy_for(endpoint.base_url) or "the environment's proxy"
-        raise ValueError(
-            f"{proxy}: calls cannot go through it ({without_user(str(error))}); mend or unset that "
-            f"variable, or name {host} in NO_PROXY"
-        ) from error
-
-
-def _is_address(url: SplitResult) -> bool:
-    """Whether a URL is one of a server, without user, password or query."""
-    try:
-        _ = url.port
-    except ValueError:  # no number of a port
-        return False
-    is_web = url.scheme in ("http", "https")
-    return bool(is_web and url.hostname) and not (url.username or url.query)
-
-
-def _read_key(endpoint: Endpoint) -> str:
-    """The key that the environment holds; empty where none is named. Raises ValueError, without the key's value."""
-    url, variable = urlsplit(endpoint.base_url), endpoint.api_key_variable
-    if not _is_address(url):
-        raise ValueError(
-            "base_url: must be http(s)://host[:port]/path, without user, password or query"
-        )
-    if not variable:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ValueError(
-            f"api_key_variable: the environment variable {variable} is not set, so {url.hostname} gets no key: set "
-            "it, name another, or write api_key_variable: null into the machine file where the server needs none"
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError(
-            f"api_key_variable: the value of {variable} has characters that no header can hold"
-        )
-    return key

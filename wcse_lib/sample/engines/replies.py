@@ -81,7 +81,17 @@ def most_prompt_tokens(request: Request) -> int:
     return len(request.prompt_ids)
 
 
+def highest_price(call: list[Request], max_tokens: int, spending: Spending) -> float:
+    """Upper bound of what a call may cost, in USD; 0 where no prices are known."""
+    return spending.cost(most_prompt_tokens(call[0]), len(call) * max_tokens) or 0.0
+
+
 # ---------------------------------------------------------------------- what came
+
+
+def error_rows(call: list[Request], reason: str, is_kept: bool = False) -> list[Output]:
+    """A failed sample for each request of a call that brought nothing."""
+    return [Output(request.key, "", -1, -1, "error", reason, is_kept=is_kept) for request in call]
 
 
 def read_reply(

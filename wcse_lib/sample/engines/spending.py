@@ -41,6 +41,15 @@ class Spending:
     def has_prices(self) -> bool:
         return self.price_in is not None and self.price_out is not None
 
+    def check(self, model: str) -> None:
+        """Raise ValueError where there is a limit, but no prices to keep it by."""
+        if self.limit_usd is not None and not self.has_prices:
+            raise ValueError(
+                f"limit_usd: {self.limit_usd} needs both prices: write arms.<name>.usd_per_million_tokens and "
+                f"usd_per_million_prompt_tokens into the params file, or a row for {model!r} with input and output "
+                "into the price table (budget.prices)"
+            )
+
     def cost(self, n_prompt_tokens: int, n_tokens: int) -> float | None:
         """USD of so many tokens; None where a price is unknown."""
         if not self.has_prices:
@@ -60,6 +69,16 @@ class Spending:
                 if self.note:
                     self.note(self._noted)
             return True
+
+    def hold(self, usd: float) -> None:
+        """Set an amount aside that was committed before, whatever the limit."""
+        with self._lock:
+            self._reserved += usd
+
+    @property
+    def is_within_limit(self) -> bool:
+        """Whether all that is spent and set aside keeps to the limit."""
+        return self.limit_usd is None or self.spent_usd + self._reserved <= self.limit_usd
 
     def settle(self, reserved: float, spent: float) -> None:
         """Give back what was set aside for a call, and add what it has cost."""
