@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -30,6 +30,7 @@ from wcse_lib.study import Endpoint
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 ENDED = ("completed", "expired", "cancelled", "failed")
 SPELT = {"canceled": "cancelled", "succeeded": "completed"}
+SECONDS_PER_HOUR = 3600.0
 LINE_BYTES = 200  # of a line beside its body, at most
 LONGER, LONGEST = 1.5, 10  # each pause than the one before, and than the first at most
 
@@ -47,6 +48,7 @@ class _Work:
     queue: deque[Request]  # that are to be sent
     waiting: list[Batch]  # that were sent and have not ended
     n_sent: Counter = field(default_factory=Counter)  # by key, in this call
+    n_failures: int = 0  # looks in a row that failed
     faults: list[ValueError] = field(default_factory=list)  # for which nothing more is sent
 
 
@@ -116,35 +118,41 @@ class BatchEngine:
         return self._batches
 
     def _send_and_collect(self, work: _Work) -> Iterator[Output]:
-        deadline = time.monotonic() + 3600 * self._terms.hours
-        pause, n_failures = self._terms.poll_seconds, 0
+        first_pause = pause = self._terms.poll_seconds
+        deadline = time.monotonic() + SECONDS_PER_HOUR * self._terms.hours
         while True:
             self._send(work)
             if not work.waiting:
                 break
-            n_before, asked_pause = len(work.waiting), 0.0
-            for batch in list(work.waiting):
-                try:
-                    is_ended, asks = self._look(batch)
-                    n_failures = 0
-                except EndpointDown:
-                    n_failures += 1
-                    if n_failures >= self._endpoint.max_failures:
-                        raise
-                    continue
-                asked_pause = max(asked_pause, asks)
-                if is_ended:
-                    yield from self._collect(batch, work)
-            if len(work.waiting) < n_before:
-                pause = self._terms.poll_seconds
-                continue  # there is room for more
+            n_before = len(work.waiting)
+            asked_pause = yield from self._collect_ended(work)
+            if len(work.waiting) < n_before:  # there is room for more
+                pause = first_pause
+                continue
             if time.monotonic() > deadline:
                 raise self._too_late(work)
             self._tell(work)
             time.sleep(max(asked_pause, pause * random.uniform(1, 1.1)))
-            pause = min(LONGER * pause, LONGEST * self._terms.poll_seconds)
+            pause = min(LONGER * pause, LONGEST * first_pause)
         if work.faults:
             raise self._undone(work)
+
+    def _collect_ended(self, work: _Work) -> Generator[Output, None, float]:
+        """Yield the rows of batches that have ended; returns the longest pause that the server asks for."""
+        longest = 0.0
+        for batch in list(work.waiting):
+            try:
+                is_ended, asked_pause = self._look(batch)
+            except EndpointDown:
+                work.n_failures += 1
+                if work.n_failures >= self._endpoint.max_failures:
+                    raise
+                continue
+            work.n_failures = 0
+            longest = max(longest, asked_pause)
+            if is_ended:
+                yield from self._collect(batch, work)
+        return longest
 
     # ------------------------------------------------------------------ sending
 
