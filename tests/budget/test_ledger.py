@@ -7,7 +7,7 @@ from mixed_study import fill, study_of
 
 from wcse_lib import plan
 from wcse_lib.budget import ledger
-from wcse_lib.store import SampleWriter, read_samples, write_json
+from wcse_lib.store import SampleWriter, read_parquet, read_samples, write_json
 
 
 def test_ledger_charges_copies_and_stays_matched(mixed):
@@ -90,3 +90,55 @@ def test_all_draws_stand_on_the_ledger_once(three_draws):
 def test_a_prompt_charged_once_is_charged_once_a_draw(three_draws):
     rows = ledger._samples_of(three_draws, "se").set_index("budget")
     assert rows["first_prompts"].to_dict() == {"low": 24 * 3 * 20, "high": 24 * 3 * 20}
+
+
+def test_cached_prompts_and_hidden_thoughts_stand_on_the_ledger_at_their_prices(tmp_path):
+    arms = {name: {"model": name, "engine": "openai", "n_parameters": 1e9} for name in ("se", "wc")}
+    prices = tmp_path / "prices.yaml"
+    row = "{date: 2026-09, source: s, input: 2.0, output: 10.0"
+    prices.write_text(f"prices:\n  - {row}, cached: 0.5, model: se}}\n  - {row}, model: wc}}\n")
+    study = study_of("billed", n=10, budget={"prices": str(prices)}, arms=arms)
+    run = plan.make_plan(study, tmp_path)
+    for arm in arms:
+        drawn = pd.DataFrame(drawn_rows(run, arm))
+        with SampleWriter(run.path("02", arm)) as writer:
+            for row in drawn.to_dict("records"):
+                writer.add(row)
+        write_json(run.path("02", arm, "manifest.json"), {})
+    table = ledger.ledger_table(run).set_index(["who", "kind", "budget", "unit"])["spent"]
+    n = 10 * 5
+    assert table["se", "cached", "high", "tokens"] == 8 * n
+    assert table["se", "cached", "high", "usd"] == pytest.approx(8 * n * 0.5 / 1e6)
+    assert table["wc", "cached", "high", "usd"] == pytest.approx(8 * n * 2.0 / 1e6)
+    assert table["se", "reasoning", "high", "tokens"] == 3 * n
+    assert table["se", "reasoning", "high", "usd"] == pytest.approx(3 * n * 10.0 / 1e6)
+
+
+def drawn_rows(run, arm):
+    """Every sample of an endpoint's arm: 20 prompt tokens, 8 of them cached, and 10 of an answer, 3 of them hidden."""
+    counts = {"n_prompt_tokens": 20, "n_cached_tokens": 8, "n_tokens": 10, "n_reasoning_tokens": 3}
+    how = {
+        "finish_reason": "stop",
+        "engine": "openai",
+        "model": arm,
+        "prompt_hash": "",
+        "error": "",
+    }
+    for problem in read_parquet(run.path("01", "train.parquet"))["problem_id"]:
+        for i in range(run.draws(arm).n_in_blocks):
+            key = {"author": arm, "problem_id": problem, "sample_index": i, "seed": 0, "text": "x"}
+            yield key | counts | how | {"usd": 0.0001}
+
+
+def test_samples_of_an_earlier_version_say_nothing_of_caches(mixed):
+    table = ledger.ledger_table(mixed)
+    assert not table["kind"].isin(["cached", "reasoning"]).any()
+    (part, *_) = mixed.path("02", "se").glob("part-*.parquet")
+    old = read_parquet(part).drop(columns=["n_cached_tokens", "n_reasoning_tokens"])
+    whole = read_parquet(part)
+    old.to_parquet(part)
+    try:
+        pd.testing.assert_frame_equal(ledger.ledger_table(mixed), table)
+        assert read_samples(mixed.path("02", "se"))["n_cached_tokens"].eq(-1).all()
+    finally:
+        whole.to_parquet(part)

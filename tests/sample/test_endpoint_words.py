@@ -208,6 +208,34 @@ def test_usage_that_cannot_be_never_enters_the_books(changes, n_prompt_tokens, n
     assert ("usage missing or impossible" in output.error) == (not is_known)
 
 
+@pytest.mark.parametrize(
+    ("changes", "n_cached", "n_reasoning", "usd"),
+    [
+        ({}, -1, -1, 11),
+        ({"prompt_tokens_details": {"cached_tokens": 4}}, 4, -1, 5 + 4 * 0.1 + 2),
+        ({"prompt_cache_hit_tokens": 9}, 9, -1, 9 * 0.1 + 2),
+        ({"prompt_tokens_details": {"cached_tokens": 0}}, 0, -1, 11),
+        ({"prompt_tokens_details": {"cached_tokens": 10}}, -1, -1, 11),  # more than the prompt has
+        ({"prompt_tokens_details": {"cached_tokens": "4"}}, -1, -1, 11),
+        ({"prompt_tokens_details": None, "completion_tokens_details": []}, -1, -1, 11),
+        ({"completion_tokens_details": {"reasoning_tokens": 1}}, -1, 1, 11),
+        ({"completion_tokens_details": {"reasoning_tokens": 5}}, -1, -1, 11),  # of two tokens
+        # beside the answer: then it is paid, too
+        ({"completion_tokens_details": {"reasoning_tokens": 5}, "total_tokens": 16}, -1, 5, 16),
+        ({"completion_tokens_details": {"reasoning_tokens": -5}}, -1, -1, 11),
+    ],
+)
+def test_what_was_cached_or_thought_is_kept_and_priced(changes, n_cached, n_reasoning, usd):
+    body = {"choices": [{"finish_reason": "stop", "message": {"content": "12"}}]}
+    prices = Spending(price_in=1e6, price_out=1e6, price_cached=1e5)
+    (output,), bill = read_reply(body | {"usage": USAGE | changes}, CALL, 8, prices)
+    assert (output.n_cached_tokens, output.n_reasoning_tokens) == (n_cached, n_reasoning)
+    assert bill == pytest.approx(usd)
+    unpriced = Spending(price_in=1e6, price_out=1e6)
+    _, bill = read_reply(body | {"usage": USAGE | changes}, CALL, 8, unpriced)
+    assert bill == output.n_prompt_tokens + output.n_tokens, "a cache without a price costs as much"
+
+
 def test_usage_in_other_words():
     output, bill = read({"content": "12"}, usage={"input_tokens": 9, "output_tokens": 2})
     assert (output.n_prompt_tokens, output.n_tokens, bill) == (9, 2, 11)

@@ -38,8 +38,15 @@ AMOUNTS = """
         sum(n_tokens * (n_prompt_tokens + n_tokens / 2.0)) AS positions,
         sum(n_prompt_tokens ** 2 / 2.0) AS prompt_positions,
         sum(n_prompt_tokens ** 2 / 2.0) FILTER (place = 0) AS first_prompt_positions,
-        sum(usd) AS usd, count(usd) AS known_usd
-    FROM (SELECT *, {draws} FROM samples) JOIN budgets {of_budget} GROUP BY ALL ORDER BY ALL
+        sum(usd) AS usd, count(usd) AS known_usd,
+        sum(n_cached_tokens) FILTER (n_cached_tokens >= 0) AS cached,
+        sum(n_reasoning_tokens) FILTER (n_reasoning_tokens >= 0) AS reasoning
+    FROM (SELECT *, {draws} FROM (SELECT * FROM samples UNION ALL BY NAME {of_endpoints}))
+    JOIN budgets {of_budget} GROUP BY ALL ORDER BY ALL
+"""
+# samples of an earlier version say nothing of these
+OF_ENDPOINTS = """
+    SELECT NULL::BIGINT AS n_cached_tokens, NULL::BIGINT AS n_reasoning_tokens WHERE false
 """
 EVEN, UNEVEN = (
     "ON place < n_of_budget",
@@ -72,12 +79,13 @@ def ledger_table(run: Run) -> pd.DataFrame:
     (within 1 %); an amount on one side only counts 0 on the other.
 
     Kinds of an arm, by `budget` (elsewhere empty): `sampling` (all its samples, failed and truncated ones too),
-    `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; and `judge`, `pilot`. Of
-    students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. Of students' models
-    `engine`, in openings: those that their sets of weights need (adapters share their base's), and those that 05 made.
-    Of every stage before this one `machine`: how long it held its machine (an arm, "all students", "study" of 01), and
-    USD and kWh of that time where the machine file has `usd_per_hour` and `watts`; planned are a drawn arm's samples,
-    as fast as the pilot's, at the price that 01 was told.
+    `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; of endpoints that say so
+    `cached` (the part of prompts that came from a cache) and `reasoning` (the hidden part of answers); and `judge`,
+    `pilot`. Of students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. Of
+    students' models `engine`, in openings: those that their sets of weights need (adapters share their base's), and
+    those that 05 made. Of every stage before this one `machine`: how long it held its machine (an arm, "all students",
+    "study" of 01), and USD and kWh of that time where the machine file has `usd_per_hour` and `watts`; planned are a
+    drawn arm's samples, as fast as the pilot's, at the price that 01 was told.
     A mix or an adaptive arm is charged for the samples that it copied, as if drawn for it. Planned amounts are the
     plan's; where it knows no length they take the reference arm's mean, which is the matching rule's own assumption and
     says nothing of that arm itself (`matched` is empty there). Seconds stand at the largest budget alone, every sample
@@ -131,7 +139,7 @@ def _samples_of(run: Run, arm: str) -> pd.DataFrame:
         n = run.arm(arm).samples
         budgets = pd.DataFrame({"budget": n.keys(), "n_of_budget": n.values()})
     samples = store.sample_table(run.path("02", arm))
-    sql = AMOUNTS.format(draws=run.draws(arm).sql, of_budget=of_budget)
+    sql = AMOUNTS.format(draws=run.draws(arm).sql, of_budget=of_budget, of_endpoints=OF_ENDPOINTS)
     return store.query(sql, samples=samples, budgets=budgets)
 
 
@@ -149,6 +157,10 @@ def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[
             planned = _planned_prompts(run, arm, budget_name)
             spent = _spent_on_prompts(run, rows)
             yield Entry(**entry, kind="prompt", planned=planned, spent=spent)
+        for kind, price in (("cached", "cached"), ("reasoning", "output")):
+            if rows[kind].notna().any():
+                part = _spent_on_part(run, rows, kind, price)
+                yield Entry(**entry, kind=kind, planned=Amounts(), spent=part)
         for kind, reason in (("truncated", "length"), ("failed", "error")):
             lost = rows[rows["finish_reason"] == reason]
             if len(lost):
@@ -271,6 +283,19 @@ def _spent_on_prompts(run: Run, rows: pd.DataFrame) -> Amounts:
     each = rows["model"].map(flops_per_token(run)).astype(float)
     flops = None if each.isna().any() else float((each * n_tokens).sum())
     return Amounts(tokens=float(n_tokens.sum()), flops=_where_uncharged(run, flops))
+
+
+def _spent_on_part(run: Run, rows: pd.DataFrame, column: str, price: str) -> Amounts:
+    """Tokens that an endpoint counted among a sample's, and their USD at a price of its row; where prompts from a cache
+    have no price of their own they cost as others."""
+    prices = {}
+    for arm in run.plan.plain_arms().values():
+        if arm.price:
+            amount = getattr(arm.price, price)
+            prices[arm.model] = arm.price.input if amount is None else amount
+    n_tokens = rows[column].fillna(0)
+    usd = rows["model"].map(prices).astype(float) * n_tokens / 1e6
+    return Amounts(tokens=float(n_tokens.sum()), usd=None if usd.isna().any() else float(usd.sum()))
 
 
 def _seconds(run: Run, arm: str, rows: pd.DataFrame) -> Iterator[Entry]:

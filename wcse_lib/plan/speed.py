@@ -15,9 +15,15 @@ from wcse_lib.store import KEY, StudyError
 from wcse_lib.study import Machine, PlannedStudent, Study, TrainingPace, resolve_model
 from wcse_lib.verdicts import verifier
 
-SECONDS = 2.0  # a trial's last round takes at least half of it, so that nothing of the start counts
+SECONDS = (
+    2.0  # a trial's last round takes at least so long: then batches are as large as the study's own
+)
 LARGEST = 1e9  # parameters: a larger model takes longer to load than a dry run should
-FIRST, FACTOR = 64, 4  # samples of the first round, and how many times more the next one draws
+FIRST, FACTOR, MOST = (
+    32,
+    4,
+    8192,
+)  # samples of the first round, how many times more the next draws, and at most
 MOST_TEXTS = 256  # samples that training is tried on
 
 
@@ -116,7 +122,7 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
             sampling.max_tokens,
             stops(study.prompt, sampling.stop),
         )
-        while seconds < SECONDS / 2:
+        while seconds < SECONDS and n <= MOST:
             asked = problems.iloc[[i % len(problems) for i in range(n)]]
             ids = [prompt_ids(engine.tokenizer, q, study.prompt) for q in asked["question"]]
             keys = [("", problem, i) for i, problem in enumerate(asked["problem_id"])]

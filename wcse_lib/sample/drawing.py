@@ -113,8 +113,10 @@ def opened(
 
 
 def _spending(price: Price | None, limit_usd: float | None, **amounts) -> Spending:
-    price_in, price_out = (price.input, price.output) if price else (None, None)
-    return Spending(price_in, price_out, limit_usd, **amounts)
+    prices = {}
+    if price:
+        prices = {"price_in": price.input, "price_out": price.output, "price_cached": price.cached}
+    return Spending(**prices, limit_usd=limit_usd, **amounts)
 
 
 @contextlib.contextmanager
@@ -309,6 +311,8 @@ def row_of(output: Output, seed: int, engine_name: str, model: str, digest: str)
         "prompt_hash": digest,
         "error": output.error,
         "usd": output.usd,
+        "n_cached_tokens": output.n_cached_tokens,
+        "n_reasoning_tokens": output.n_reasoning_tokens,
     }
 
 

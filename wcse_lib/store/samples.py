@@ -28,8 +28,11 @@ SAMPLE_COLUMNS = {
     "prompt_hash": "string",
     "error": "string",
     "usd": "double",
+    # of an endpoint's prompt, what it read from its cache; of its answer, the hidden thought: -1 where it does not say
+    "n_cached_tokens": "int64",
+    "n_reasoning_tokens": "int64",
 }
-
+OF_ENDPOINTS = ("n_cached_tokens", "n_reasoning_tokens")
 
 ERRORS = "part-errors.parquet"  # failed samples, which the next run draws again
 
@@ -59,7 +62,16 @@ def read_samples(
     frames = [read_parquet(path, columns) for path in paths]
     if not frames:
         return pd.DataFrame(columns=columns or list(SAMPLE_COLUMNS))
-    return _by_key(pd.concat(frames, ignore_index=True), folder)
+    return _by_key(_with_all_columns(pd.concat(frames, ignore_index=True), columns), folder)
+
+
+def _with_all_columns(rows: pd.DataFrame, columns: list[str] | None) -> pd.DataFrame:
+    """Rows with what endpoints say as unknown where parts of an earlier version have no such columns."""
+    if columns is not None:
+        return rows
+    unknown = {name: -1 for name in OF_ENDPOINTS}
+    rows = rows.assign(**{name: -1 for name in OF_ENDPOINTS if name not in rows})
+    return rows.fillna(unknown).astype(dict.fromkeys(OF_ENDPOINTS, "int64"))
 
 
 def iter_samples(
@@ -165,6 +177,7 @@ class SampleWriter:
 
 
 def _write_samples(path: Path, rows: list[dict]) -> None:
-    storable = [{**row, "text": encodable(row["text"])} for row in rows]
+    unknown = dict.fromkeys(OF_ENDPOINTS, -1)
+    storable = [{**unknown, **row, "text": encodable(row["text"])} for row in rows]
     with parquet_writer(path, SAMPLE_COLUMNS) as add:
         add(pd.DataFrame(storable, columns=list(SAMPLE_COLUMNS)))

@@ -43,6 +43,8 @@ class Output:
     error: str = ""
     usd: float | None = None
     is_kept: bool = False
+    n_cached_tokens: int = -1  # of the prompt, what an endpoint read from its cache
+    n_reasoning_tokens: int = -1  # of `n_tokens`, an endpoint's hidden thought
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,14 @@ def read_reply(
     usage = _read_usage(body.get("usage"), call[0], any(texts), len(choices), max_tokens)
 
     is_known = -1 not in (usage.n_prompt_tokens, usage.n_tokens)
-    bill = spending.cost(usage.n_prompt_tokens, usage.n_tokens) if is_known else None
+    bill = None
+    if is_known:
+        n_cached = max(0, usage.n_cached_tokens)
+        bill = spending.cost(usage.n_prompt_tokens, usage.n_tokens, n_cached)
     share = None if bill is None else bill / len(choices)
     if len(choices) > 1:
         note = usage.note or "n_tokens unknown: usage has only the sum over n_per_call samples"
-        usage = _Usage(usage.n_prompt_tokens, -1, note)
+        usage = usage._replace(n_tokens=-1, n_reasoning_tokens=-1, note=note)
 
     outputs = []
     for request, choice in zip(call, choices):
@@ -278,6 +281,8 @@ def _output(
         "; ".join(filter(None, [end.said, unread, usage.note])),
         usd,
         is_kept=end.is_kept,
+        n_cached_tokens=usage.n_cached_tokens,
+        n_reasoning_tokens=usage.n_reasoning_tokens,
     )
 
 
@@ -287,6 +292,8 @@ def _output(
 class _Usage(NamedTuple):
     n_prompt_tokens: int  # -1: missing, or cannot be true; then the note says so
     n_tokens: int
+    n_cached_tokens: int  # of the prompt; -1: not said, or cannot be true
+    n_reasoning_tokens: int  # of n_tokens; likewise
     note: str
 
 
@@ -296,9 +303,9 @@ def _read_usage(
     """The counts of a call. Nothing enters that cannot be: more prompt tokens than the prompt has bytes (and a server's
     template may add), more tokens than were allowed (but for a thought that is counted beside them)."""
     usage = reported if isinstance(reported, dict) else {}
-    details = usage.get("completion_tokens_details")
-    hidden = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    n_hidden = max(0, _count(hidden, 0, n_choices * MOST_REASONING))
+    hidden = _detail(usage, ("completion_tokens", "output_tokens"), "reasoning_tokens")
+    n_reasoning_tokens = _count(hidden, 0, n_choices * MOST_REASONING)
+    n_hidden = max(0, n_reasoning_tokens)
     n_prompt_tokens = _count(
         usage.get("prompt_tokens", usage.get("input_tokens")),
         1,
@@ -319,10 +326,25 @@ def _read_usage(
         elif total not in (None, n_prompt_tokens + n_tokens):
             n_tokens = -1
 
+    if n_reasoning_tokens > n_tokens:
+        n_reasoning_tokens = -1
+    cached = _detail(usage, ("prompt_tokens", "input_tokens"), "cached_tokens")
+    if cached is None:
+        cached = usage.get("prompt_cache_hit_tokens")  # DeepSeek's name
+    n_cached_tokens = _count(cached, 0, n_prompt_tokens)
     note = ""
     if -1 in (n_prompt_tokens, n_tokens):
         note = f"usage missing or impossible: {reported}"[:200]
-    return _Usage(n_prompt_tokens, n_tokens, note)
+    return _Usage(n_prompt_tokens, n_tokens, n_cached_tokens, n_reasoning_tokens, note)
+
+
+def _detail(usage: dict, counts: tuple[str, ...], name: str) -> object:
+    """What the details of one of these counts say by a name; None where there are none."""
+    for count in counts:
+        details = usage.get(f"{count}_details")
+        if isinstance(details, dict) and details.get(name) is not None:
+            return details[name]
+    return None
 
 
 def _count(value: object, least: int, most: float) -> int:

@@ -21,9 +21,10 @@ class SpendingLimit(ValueError):
 class Spending:
     """Prices, limit and bill of one endpoint; several threads may use it at once.
 
-    Args: price_in, price_out: USD per million prompt and output tokens, None where unknown; limit_usd: a hard stop;
-    spent_usd: what was spent before counts, too; note: is given, before calls are made, what may be spent after them,
-    so that a killed run's bill is known.
+    Args: price_in, price_out: USD per million prompt and output tokens, None where unknown; price_cached: of prompt
+    tokens read from a cache, which cost as others where it is None; limit_usd: a hard stop; spent_usd: what was spent
+    before counts, too; note: is given, before calls are made, what may be spent after them, so that a killed run's bill
+    is known.
     """
 
     price_in: float | None = None
@@ -31,6 +32,7 @@ class Spending:
     limit_usd: float | None = None
     spent_usd: float = 0.0
     note: Callable[[float], None] | None = None
+    price_cached: float | None = None
 
     def __post_init__(self):
         self._reserved = 0.0
@@ -50,11 +52,13 @@ class Spending:
                 "into the price table (budget.prices)"
             )
 
-    def cost(self, n_prompt_tokens: int, n_tokens: int) -> float | None:
-        """USD of so many tokens; None where a price is unknown."""
+    def cost(self, n_prompt_tokens: int, n_tokens: int, n_cached_tokens: int = 0) -> float | None:
+        """USD of so many tokens, `n_cached_tokens` of the prompt's from a cache; None where a price is unknown."""
         if not self.has_prices:
             return None
-        return n_prompt_tokens * (self.price_in / 1e6) + n_tokens * (self.price_out / 1e6)
+        price_cached = self.price_in if self.price_cached is None else self.price_cached
+        prompt = (n_prompt_tokens - n_cached_tokens) * (self.price_in / 1e6)
+        return prompt + n_cached_tokens * (price_cached / 1e6) + n_tokens * (self.price_out / 1e6)
 
     def reserve(self, usd: float) -> bool:
         """Set an amount aside, unless it could go over the limit."""
