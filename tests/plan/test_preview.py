@@ -129,6 +129,23 @@ def test_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     assert "nothing planned yet" in capsys.readouterr().out
 
 
+def test_all_studies_of_a_grid_end_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
+    machine = tmp_path / "machine.yaml"
+    machine.write_text("tflops: 0.01\nusd_per_hour: 3600.0\ndevice: cpu\nthreads: 1\n")
+    grid = "params/nano/grids/seeds.yaml"
+    pipeline.main([grid, "--dry-run", "--machine", str(machine), "--outputs", str(tmp_path)])
+    *texts, last = capsys.readouterr().out.rstrip().splitlines()
+    studies = expand(grid)
+    looks = previews(list(studies.values()), Machine(tflops=0.01), tmp_path)
+    seconds = sum(look.outlook.total for look in looks)
+    assert len(studies) > 1 and not any(line.startswith("in all") for line in texts)
+    assert last == (
+        f"in all    at most {seconds / 3600:.2g} core-hours, at most {seconds:,.2f} USD, "
+        f"at most {seconds / 3600:.2g} hours on this machine"
+    )
+
+
 def test_a_figure_in_the_machine_file_is_taken_and_nothing_tried(monkeypatch):
     module = import_module("wcse_lib.plan.preview")  # whose name in the package is its function
     monkeypatch.setattr(module, "Trials", None)  # a call would fail

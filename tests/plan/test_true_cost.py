@@ -5,7 +5,7 @@ import pytest
 from wcse_lib import plan as planning
 from wcse_lib.budget import ledger
 from wcse_lib.plan import true_cost
-from wcse_lib.store import write_json
+from wcse_lib.store import SampleWriter, StudyError, write_json, write_manifest
 from wcse_lib.study import Machine, add_machine_time, check_study, machine_time, on_machine
 
 LOCAL = {"se": {"model": "nano-se"}, "wc": {"model": "nano-wc"}}
@@ -92,6 +92,33 @@ def test_no_warning_where_they_agree_within_a_fifth_or_one_alone_is_known(tmp_pa
     assert true_cost.opening(unknown)[0].startswith("**s**")
 
 
+def test_a_finished_02_is_what_was_measured(tmp_path):
+    run = planned(tmp_path, LOCAL, {"se": (None,) * 3, "wc": (None,) * 3})
+    row = {"seed": 0, "text": "x", "finish_reason": "stop", "engine": "hf", "model": "m"}
+    row |= {"prompt_hash": "", "error": "", "usd": None}
+    for arm, n_tokens, seconds in (("se", 100, 0.5), ("wc", 50, 0.4)):
+        with SampleWriter(run.path("02", arm)) as writer:
+            for i in range(2):
+                key = {"author": arm, "problem_id": "p", "sample_index": i}
+                writer.add(row | key | {"n_tokens": n_tokens + 10 * i, "n_prompt_tokens": 20})
+        facts = {"n_samples": 2, "seconds_per_sample": seconds}
+        write_manifest(run.path("02", arm), run.plan_id, facts)
+    table = true_cost.true_cost_table(run).set_index("arm")
+    assert table["tokens_per_sample"].to_dict() == {"se": 105, "wc": 55}
+    assert table["usd_per_million_tokens"]["se"] == pytest.approx(500 / 105)
+    assert table.loc["wc", "samples for one, by seconds"] == pytest.approx(1.25)
+    sizes = {name: arm.n_parameters for name, arm in run.plan.arms.items()}
+    by_flops = sizes["se"] * 105 / (sizes["wc"] * 55)  # the plan knew no prompts, and charges none
+    assert table.loc["wc", "samples for one, by FLOPs"] == pytest.approx(by_flops)
+
+
+def test_one_unknown_length_makes_all_equal(tmp_path):
+    run = planned(tmp_path, LOCAL, {"se": (100, 20, 0.5), "wc": (None, 20, 0.4)})
+    table = true_cost.true_cost_table(run).set_index("arm")
+    sizes = {name: arm.n_parameters for name, arm in run.plan.arms.items()}
+    assert table.loc["wc", "samples for one, by FLOPs"] == pytest.approx(sizes["se"] / sizes["wc"])
+
+
 def test_the_ledger_sets_planned_machine_time_beside_spent(tmp_path):
     run = planned(tmp_path, LOCAL, {"se": (100, 20, 0.5), "wc": (50, 20, 0.4)})
     for arm in ("se", "wc"):
@@ -122,3 +149,6 @@ def test_time_counts_when_a_stage_fails_and_usd_is_unknown_where_one_run_had_no_
     both = machine_time(tmp_path)
     assert both.seconds == pytest.approx(first.seconds + 2) and both.usd is None
     assert machine_time(tmp_path / "other") is None
+    (tmp_path / "machine_time.json").write_text('[{"hours": 3}]')
+    with pytest.raises(StudyError, match=r"machine_time\.json: damaged; delete it"):
+        machine_time(tmp_path)

@@ -136,7 +136,9 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
     )
     seconds_per_verdict, rate_correct = _checked(study, rows, problems, machine)
     questions = problems.set_index("problem_id")["question"]
-    some = rows[rows["finish_reason"] == "stop"].head(MOST_TEXTS)
+    # engines yield short samples first: in the order of their numbers they are as long as all are
+    finished = rows[rows["finish_reason"] == "stop"].sort_values("sample_index")
+    some = finished.head(MOST_TEXTS)
     return Tried(
         model=model.rsplit("/", 1)[-1],
         seconds_per_sample=seconds / len(outputs),

@@ -6,9 +6,15 @@ import pandas as pd
 
 from wcse_lib import budget
 from wcse_lib.budget import MATCHED_WITHIN, SampleCost, charged_prompts, cost_of, flops_cost_model
-from wcse_lib.study import Run
+from wcse_lib.store import query, read_json, sample_table
+from wcse_lib.study import ModelFacts, Run
 
 APART = 1.2  # exchange ratios that differ by more are told
+MEAN_LENGTHS = """
+    SELECT avg(n_tokens) FILTER (n_tokens >= 0) AS tokens_per_sample,
+        avg(n_prompt_tokens) FILTER (n_prompt_tokens >= 0) AS prompt_tokens
+    FROM samples WHERE finish_reason <> 'error'
+"""
 
 
 def cost_models(run: Run) -> dict[str, str]:
@@ -20,7 +26,8 @@ def cost_models(run: Run) -> dict[str, str]:
 
 def exchange_ratios(run: Run) -> pd.DataFrame:
     """Samples of each arm (columns) for one of the reference's, by each of `cost_models` (rows); NaN where an arm lacks
-    what a cost model needs. Lengths are the pilot's; without one they are taken as equal, and prompts as free."""
+    what a cost model needs. Lengths are as measured; where one is unknown all are taken as equal, and prompts as free.
+    """
     reference, costs, prompts = run.study.budget.reference, _costs(run), _prompts(run)
     ratios = {}
     for name, cost_model in cost_models(run).items():
@@ -30,15 +37,16 @@ def exchange_ratios(run: Run) -> pd.DataFrame:
 
 
 def true_cost_table(run: Run) -> pd.DataFrame:
-    """One row per arm with a model: what was measured of it (tokens of a sample and its prompt, tokens per second),
-    what a sample costs in FLOPs and USD, USD per million tokens of answers by list and as paid, and how many of its
-    samples cost as much as one of the reference's by each cost model. What is not known of any arm is left out."""
+    """One row per arm with a model: what its finished 02 or the pilot measured (tokens of a sample and its prompt,
+    tokens per second), what a sample costs in FLOPs and USD, USD per million tokens of answers by list and as paid, and
+    how many of its samples cost as much as one of the reference's by each cost model. What is not known of any arm is
+    left out."""
     ratios, prompt = exchange_ratios(run), _prompts(run)
     flops = cost_models(run)["FLOPs"]
     n_devices = run.plan.machine.n_devices if run.plan.machine else 1.0
-    rows = []
+    rows, measured = [], _facts(run)
     for name, of_arm in _costs(run).items():
-        facts = run.plan.arms[name]
+        facts = measured[name]
         length = facts.tokens_per_sample
         row = {
             "arm": name,
@@ -90,9 +98,29 @@ def opening(run: Run) -> list[str]:
     return [*warnings, f"**{study.study}**: {study.title} Plan `{run.plan_id}`, seed {study.seed}."]
 
 
+def _facts(run: Run) -> dict[str, ModelFacts]:
+    """What is known of every arm with a model; of one whose 02 is finished, what that measured."""
+    return {name: _measured(run, name, arm) for name, arm in run.plan.plain_arms().items()}
+
+
+def _measured(run: Run, name: str, arm: ModelFacts) -> ModelFacts:
+    if not run.complete("02", name):
+        return arm
+    seconds = read_json(run.path("02", name, "manifest.json")).get("seconds_per_sample")
+    lengths = query(MEAN_LENGTHS, samples=sample_table(run.path("02", name))).iloc[0]
+    found = dict(lengths.dropna()) | ({"seconds_per_sample": seconds} if seconds else {})
+    return arm.model_copy(update=found)
+
+
 def _costs(run: Run) -> dict[str, SampleCost]:
-    batch, machine = run.study.budget.batch, run.plan.machine
-    return {name: cost_of(arm, batch, machine) for name, arm in run.plan.plain_arms().items()}
+    """What a sample of every arm costs; lengths of which one is not known count as equal."""
+    batch, machine, arms = run.study.budget.batch, run.plan.machine, _facts(run)
+    equal = {}
+    if any(arm.tokens_per_sample is None for arm in arms.values()):
+        equal["n_tokens"] = 1.0
+    if equal or any(arm.prompt_tokens is None for arm in arms.values()):
+        equal["n_prompt_tokens"] = 0.0
+    return {name: cost_of(arm, batch, machine, **equal) for name, arm in arms.items()}
 
 
 def _prompts(run: Run) -> str:

@@ -19,7 +19,6 @@ from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Share, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
 from wcse_lib.study.machine import ENDPOINTS, ENGINES, Batches, Endpoint, Machine, MachinePrice
-from wcse_lib.study.machine_time import add_machine_time, machine_time, on_machine
 from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import (
@@ -62,6 +61,7 @@ from wcse_lib.study.reading import (
 )
 from wcse_lib.study.seeds import fingerprint, number_of, rank, sample_seed
 from wcse_lib.study.settings import Settings, TrainingPace, settings_of
+from wcse_lib.study.stage_time import add_machine_time, machine_time, on_machine
 from wcse_lib.study.stages import (
     Controls,
     Curation,

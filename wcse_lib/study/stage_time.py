@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from wcse_lib.store import locked, read_json, write_json
+from pydantic import ValidationError
+
+from wcse_lib.store import StudyError, locked, read_json, write_json
 from wcse_lib.study.amounts import Amounts, sum_of
 from wcse_lib.study.machine import Machine
 
@@ -36,7 +38,12 @@ def add_machine_time(folder: Path, machine: Machine, seconds: float) -> None:
 
 def machine_time(folder: Path) -> Amounts | None:
     """What a stage took so far; None where nothing was noted. USD and kWh are known where every run knew them."""
-    parts = [Amounts(**part) for part in _parts(folder)]
+    try:
+        parts = [Amounts(**part) for part in _parts(folder)]
+    except (TypeError, ValidationError):
+        raise StudyError(
+            f"{folder / NAME}: damaged; delete it: only the time that was noted in it is lost"
+        ) from None
     if not parts:
         return None
     total = sum_of(parts)
