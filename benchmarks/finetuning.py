@@ -25,7 +25,7 @@ from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Dataset, Prompt, Settings, resolve_model
 from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import encode
-from wcse_lib.train.likelihood import log_likelihoods
+from wcse_lib.train.fit import fit_of
 from wcse_lib.train.rows import TOKENS, TrainingRows, write_rows
 from wcse_lib.train.trainer import train
 
@@ -157,7 +157,7 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
 def loss_of(model, rows) -> float:
     """Mean loss per trained token."""
     every = np.arange(len(rows.lengths))
-    return -log_likelihoods(model, rows, every).sum() / rows.n_trained.sum()
+    return -fit_of(model, rows, every)[:, 0].sum() / rows.n_trained.sum()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.engines.hf",
         "sample.engines.picking",
         "train.attempt",
-        "train.likelihood",
+        "train.fit",
         "train.models",
         "train.trainer",
     },

@@ -1,6 +1,7 @@
 """Tables of arms against counts by hand: uneven arms, numbers at k, judges, and OpenAI's solutions."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from studies import STUDY, finished_study, judge_only
 
 from wcse_lib import intervals, metrics
-from wcse_lib.analyze import analyze, answer
+from wcse_lib.analyze import analyze, answer, arms
 from wcse_lib.analyze.words import ANSWERED
 from wcse_lib.store import KEY, read_parquet, write_manifest, write_parquet
 from wcse_lib.study import Run
@@ -222,3 +223,30 @@ def test_openai_solutions_give_the_published_accuracies(root, real_data, tmp_pat
     assert (rates["n"] == quality["n_correct"]).all()
     assert (rates["value"] > 0.005).all()
     assert answer(run, tables)["paper"] == "GSM8K"
+
+
+def test_fit_divides_means_over_tokens_by_problem(synthetic_study, tmp_path):
+    """Two examples of one problem and one of another: means over tokens first, then over examples."""
+    rows = pd.DataFrame(
+        {
+            "author": "wc",
+            "problem_id": ["a", "a", "b"],
+            "sample_index": [0, 1, 0],
+            "n_tokens": [10, 5, 2],
+            "log_likelihood": [-10.0, -10.0, -1.0],
+            "rank": [20.0, 20.0, 2.0],
+        }
+    )
+    folder = tmp_path / "synthetic"
+    shutil.copytree(synthetic_study.folder, folder)
+    for file in folder.glob("04_finetune/small.wc.high*/fit.parquet"):
+        write_parquet(file, rows)
+    sums = arms.read_fits(Run(folder))["small", "wc", "high"]
+    assert sums.loc["a"].to_dict() == {
+        "log_likelihood": -20.0,
+        "n_tokens": 15.0,
+        "mean_rank": 6.0,
+        "mean_surprisal": 3.0,
+    }
+    ratio = sums["mean_rank"].sum() / sums["mean_surprisal"].sum()
+    assert ratio == pytest.approx((2 + 4 + 1) / 3 / ((1 + 2 + 0.5) / 3))

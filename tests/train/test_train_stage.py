@@ -15,7 +15,7 @@ from wcse_lib.sample import HFEngine, Positions, load_tokenizer
 from wcse_lib.sample.engines import Output
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json
 from wcse_lib.study import Machine, Run, resolve_model
-from wcse_lib.train import likelihood, rows, stage
+from wcse_lib.train import fit, rows, stage
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.rows import encoded_rows, write_rows
 from wcse_lib.verdicts import verifier
@@ -87,16 +87,16 @@ def test_what_a_training_leaves(trained):
     run, row = trained
     left = {file.name for file in run.path("04", STUDENT).iterdir()}
     files = {"report.json", "training.json", "manifest.json"}
-    assert left == {"model", "dropped.parquet", "likelihood.parquet", *files}
+    assert left == {"model", "dropped.parquet", "fit.parquet", *files}
     assert training.checks(run, [STUDENT], pd.DataFrame([row]))["n_students"] == 1
 
 
-def test_likelihoods_are_the_base_models(trained):
+def test_fit_is_the_base_models(trained):
     import torch
     from transformers import AutoModelForCausalLM
 
     run, _ = trained
-    found = read_parquet(run.path("04", STUDENT, "likelihood.parquet"))
+    found = read_parquet(run.path("04", STUDENT, "fit.parquet"))
     rows = rows_of(run, STUDENT)
     assert found[KEY].to_dict("records") == [{name: row[name] for name in KEY} for row in rows]
     base = resolve_model("nano-student")
@@ -108,21 +108,24 @@ def test_likelihoods_are_the_base_models(trained):
         expected = logs[at, labels[1:][at]].sum().item()
         assert one.log_likelihood == pytest.approx(expected, abs=1e-3)
         assert one.n_tokens == len(at)
+        places = [
+            1 + int((logs[place] > logs[place, labels[1:][place]]).sum()) for place in at.tolist()
+        ]
+        assert one.rank == sum(min(place, 100) for place in places)
 
 
-def test_likelihoods_that_another_budgets_student_found_are_taken(trained, monkeypatch, tmp_path):
+def test_fit_that_another_budgets_student_found_are_taken(trained, monkeypatch, tmp_path):
     run, asked = trained[0], []
     rows = write_rows(rows_of(run, "small.se.low"), tmp_path / "rows.arrow")
 
     def none(model, rows, chosen):
         asked.extend(chosen)
-        return np.zeros(len(chosen))
+        return np.zeros((len(chosen), 2))
 
-    monkeypatch.setattr(likelihood, "log_likelihoods", none)
-    likelihood.write_likelihoods(run, "small.se.low", rows)
+    monkeypatch.setattr(fit, "fit_of", none)
+    fit.write_fit(run, "small.se.low", rows)
     low, high = (
-        read_parquet(run.path("04", name, "likelihood.parquet"))
-        for name in ("small.se.low", STUDENT)
+        read_parquet(run.path("04", name, "fit.parquet")) for name in ("small.se.low", STUDENT)
     )
     both = low.merge(high, on=KEY)
     assert low["sample_index"].tolist() == rows.data["sample_index"][:]

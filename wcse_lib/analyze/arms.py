@@ -20,7 +20,11 @@ from wcse_lib.study import MAIN, PlannedMixed, Run
 
 Arms = dict[str, ArmSamples]
 Rows = Iterator[dict]
-Likelihoods = dict[tuple[str, str, str], pd.DataFrame]
+Fits = dict[tuple[str, str, str], pd.DataFrame]
+FIT = {  # quantity -> its numerator, denominator and unit
+    Quantity.LOG_LIKELIHOOD: ("log_likelihood", "n_tokens", "nats per token"),
+    Quantity.RANK_SURPRISAL: ("mean_rank", "mean_surprisal", "ranks per nat"),
+}
 Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators over problems
 UNBOUNDED = (-np.inf, np.inf)
 COUNTS_A_PROBLEM = {  # quantities that are no shares, and their units
@@ -246,20 +250,25 @@ def arm_pairs(run: Run) -> list[tuple[str, str]]:
     return [(arm, reference) for arm in others] + list(combinations(others, 2))
 
 
-def read_likelihoods(run: Run) -> Likelihoods:
-    """(base, arm, budget) -> per problem the log-likelihood and tokens of the main examples under the base student.
+def read_fits(run: Run) -> Fits:
+    """(base, arm, budget) -> how the main examples fit the base student: by problem the sums that FIT divides.
 
-    Examples of one problem alone are left out: they have no interval.
+    `mean_rank` and `mean_surprisal` add up the examples' means over their tokens: a data set's rank-surprisal ratio is
+    that of the means over examples (arXiv 2601.14249). Examples of one problem alone are left out: they have no
+    interval.
     """
-    likelihoods = {}
+    fits = {}
     for student, entry in run.plan.students.items():
         key = entry.base, entry.arm, entry.budget
-        path = run.path("04", student, "likelihood.parquet")
+        path = run.path("04", student, "fit.parquet")
         is_main = entry.source == "arm" and entry.recipe == MAIN
-        if is_main and key not in likelihoods and path.exists():
-            by_problem = read_parquet(path).groupby("problem_id")
-            likelihoods[key] = by_problem[["log_likelihood", "n_tokens"]].sum().astype(float)
-    return {key: sums for key, sums in likelihoods.items() if len(sums) > 1}
+        if is_main and key not in fits and path.exists():
+            examples = read_parquet(path)
+            examples["mean_rank"] = examples["rank"] / examples["n_tokens"]
+            examples["mean_surprisal"] = -examples["log_likelihood"] / examples["n_tokens"]
+            columns = [name for of, over, _ in FIT.values() for name in (of, over)]
+            fits[key] = examples.groupby("problem_id")[columns].sum().astype(float)
+    return {key: sums for key, sums in fits.items() if len(sums) > 1}
 
 
 def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]:
@@ -295,7 +304,7 @@ def _bounds(quantity: Quantity, *numerators: np.ndarray) -> tuple[float, float]:
     return 0.0, most
 
 
-def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
+def arm_differences(run: Run, arms: Arms, fits: Fits) -> Rows:
     """Paired differences between arms' samples over the problems, in every quantity that both have.
 
     `n_problems`: those that tell of the quantity, in the arm that has fewer: false positives need solved problems.
@@ -309,12 +318,9 @@ def arm_differences(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
             for row in _sample_differences(run, arms[arm_a], arms[arm_b], budget):
                 yield facts | row
             for base in run.study.students:
-                a, b = (
-                    likelihoods.get((base, arm_a, budget)),
-                    likelihoods.get((base, arm_b, budget)),
-                )
+                a, b = fits.get((base, arm_a, budget)), fits.get((base, arm_b, budget))
                 if a is not None and b is not None:
-                    yield from _likelihood_difference(run, a, b, facts | {"base": base})
+                    yield from _fit_differences(run, a, b, facts | {"base": base})
 
 
 def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> Rows:
@@ -341,17 +347,19 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
         yield row
 
 
-def _likelihood_difference(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) -> Rows:
+def _fit_differences(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) -> Rows:
     a, b = a.align(b, fill_value=0.0)
     # the very same examples, as where a mix is one arm alone, have no interval
-    if not a.equals(b):
-        sums = a.T.to_numpy(), b.T.to_numpy()
+    if a.equals(b):
+        return
+    for quantity, (*columns, unit) in FIT.items():
+        sums = a[columns].T.to_numpy(), b[columns].T.to_numpy()
         estimate = intervals.paired_ratio_difference(*sums, seed=run.study.seed, bounds=UNBOUNDED)
-        facts |= {"quantity": Quantity.LOG_LIKELIHOOD, "unit": "nats per token"}
-        yield facts | {"n_problems": len(a)} | of_estimate(estimate)
+        row = {"quantity": quantity, "unit": unit, "n_problems": len(a)}
+        yield facts | row | of_estimate(estimate)
 
 
-def explanation(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
+def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
     """What could make one arm teach better, side by side: rates with intervals, and counts (their own low and high)."""
     for facts, samples, profile in profiles(arms):
         facts |= {"base": ""}
@@ -366,11 +374,12 @@ def explanation(run: Run, arms: Arms, likelihoods: Likelihoods) -> Rows:
         yield facts | _count(Quantity.PROBLEMS, total["n_example_problems"], n_examples)
         yield facts | _count(Quantity.REPEATED_EXAMPLES, total["n_repeated_examples"], n_examples)
     yield from _epochs(run)
-    for (base, arm, budget), sums in likelihoods.items():
-        estimate = intervals.ratio(*sums.T.to_numpy(), seed=run.study.seed, bounds=UNBOUNDED)
-        facts = {"arm": arm, "budget": budget, "base": base, "unit": "nats per token"}
-        facts |= {"quantity": Quantity.LOG_LIKELIHOOD, "n": len(sums)}
-        yield facts | of_estimate(estimate)
+    for (base, arm, budget), sums in fits.items():
+        facts = {"arm": arm, "budget": budget, "base": base, "n": len(sums)}
+        for quantity, (*columns, unit) in FIT.items():
+            of, over = sums[columns].T.to_numpy()
+            estimate = intervals.ratio(of, over, seed=run.study.seed, bounds=UNBOUNDED)
+            yield facts | {"quantity": quantity, "unit": unit} | of_estimate(estimate)
 
 
 def _epochs(run: Run) -> Rows:

@@ -269,7 +269,7 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
             "No ablations: the study has no further recipes, so that reasons for a difference cannot be separated."
         )
     if Quantity.LOG_LIKELIHOOD not in set(tables["explanation"]["quantity"]):
-        missing.append("The examples' likelihood under the base students was not measured.")
+        missing.append("How the examples fit the base students was not measured.")
     if "transfer" not in tables:
         missing.append("No transfer: students were tested on one set of held-out problems.")
     return missing

@@ -37,6 +37,7 @@ MEASURED = {  # with paired differences, in `arm_differences`
     Quantity.FALSE_POSITIVE_RATE: Advantage("fewer false positives", -1),
     Quantity.DUPLICATES: Advantage("fewer duplicates", -1),
     Quantity.LOG_LIKELIHOOD: Advantage("higher log-likelihood", 1),
+    Quantity.RANK_SURPRISAL: Advantage("lower rank–surprisal ratio", -1),
 }
 COUNTED = {  # without intervals, in `explanation`
     Quantity.EXAMPLES: Advantage("more examples", 1),
@@ -45,7 +46,7 @@ COUNTED = {  # without intervals, in `explanation`
 
 
 class Reason(NamedTuple):
-    """A quantity that may explain a difference; the log-likelihood is one of a base student."""
+    """A quantity that may explain a difference; what fits a student is one of a base student."""
 
     quantity: Quantity
     base: str = ""

@@ -24,7 +24,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     without rows is left out. Raises StudyError naming the file that an unfinished stage lacks.
     """
     samples = read_arms(run)
-    likelihoods = arms.read_likelihoods(run)
+    fits = arms.read_fits(run)
     rows: dict[str, Iterable[dict] | pd.DataFrame] = {}
     rows["quality"] = arms.quality(samples)
     rows["coverage"] = arms.coverage(run, samples)
@@ -36,8 +36,8 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     rows["self_agreement"] = arms.self_agreement(run, samples)
     rows["arm_votes"] = arms.arm_votes(run, samples)
     rows["flow"] = arms.flow(run, samples)
-    rows["arm_differences"] = arms.arm_differences(run, samples, likelihoods)
-    rows["explanation"] = arms.explanation(run, samples, likelihoods)
+    rows["arm_differences"] = arms.arm_differences(run, samples, fits)
+    rows["explanation"] = arms.explanation(run, samples, fits)
     rows["forecast"] = forecast_rows(run, samples)
     rows["ledger"] = ledger_table(run)
     if run.plan.students:

@@ -15,7 +15,7 @@ from wcse_lib.store import KEY, parquet_writer, read_json, read_parquet, write_m
 from wcse_lib.study import MAIN, Machine, Run, on_machine, resolve_model, settings_of
 from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import coloured
-from wcse_lib.train.likelihood import write_likelihoods
+from wcse_lib.train.fit import write_fit
 from wcse_lib.train.models import open_backend
 from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, row_limit, write_rows
 from wcse_lib.train.trainer import train
@@ -63,8 +63,8 @@ def _train_each(folder: str, students: list[str], machine: Machine) -> None:
 def train_student(folder: str, student: str, machine: Machine) -> None:
     """Train one student of the study in `folder` and write its train report, `dropped.parquet` and manifest.
 
-    The first of an arm's main students also leaves `likelihood.parquet`: every example's trained tokens, and their
-    log-likelihood (nats) under the base model before training.
+    The first of an arm's main students also leaves `fit.parquet`: every example's trained tokens, and how likely the
+    base model finds them before training, and how high it ranks them.
     """
     run = Run(folder)
     if machine.device == "cpu":
@@ -78,7 +78,7 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
         with parquet_writer(dropped_file, DROPPED) as drop:
             rows = write_rows(encoded_rows(run, student, tokenizer, drop), rows_file)
         if (one.source, one.recipe, one.seed) == ("arm", MAIN, training.seeds[0]):
-            write_likelihoods(run, student, rows)
+            write_fit(run, student, rows)
         too_long = [("reason", "==", LONG.format(row_limit(run, student)))]
         n_long = len(read_parquet(dropped_file, ["sample_index"], too_long))
         report = _train(run, student, rows, n_long, machine)

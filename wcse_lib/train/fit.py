@@ -1,4 +1,4 @@
-"""How likely an untrained model finds the examples that a student is to learn."""
+"""How well examples fit an untrained student: how likely it finds their tokens, and how high it ranks them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,36 @@ from wcse_lib.train.rows import TrainingRows
 from wcse_lib.verdicts import KEY_COLUMNS
 
 PIECE = 20_000  # rows whose keys are held at a time
-COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64", "log_likelihood": "double"}
+MEASURED = ["log_likelihood", "rank"]  # of an example, summed over its trained tokens
+COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64"} | dict.fromkeys(MEASURED, "double")
+HIGHEST_RANK = 100  # that is told from higher ones
 SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
 
 
-def write_likelihoods(run: Run, student: str, rows: TrainingRows) -> None:
-    """Write `likelihood.parquet`: of every example KEY, trained tokens, and log-likelihood (nats) under the base model.
+def write_fit(run: Run, student: str, rows: TrainingRows) -> None:
+    """Write `fit.parquet`: of every example KEY, its trained tokens, and what `fit_of` measures under the base model.
 
-    What another budget's student has found already is taken from there. 8 bytes a row are held in memory.
+    What another budget's student has found already is taken from there. 16 bytes a row are held in memory.
     """
     files = _files_of_others(run, student)
     keys = rows.data.select_columns(KEY).with_format("pandas")
     values = np.concatenate([_known(piece, files) for piece in keys.iter(PIECE)])
-    unknown = np.flatnonzero(np.isnan(values))
+    unknown = np.flatnonzero(np.isnan(values).any(1))
     model = resolve_model(run.student(student).model)
-    values[unknown] = log_likelihoods(model, rows, unknown)
-    with parquet_writer(run.path("04", student, "likelihood.parquet"), COLUMNS) as add:
+    values[unknown] = fit_of(model, rows, unknown)
+    with parquet_writer(run.path("04", student, "fit.parquet"), COLUMNS) as add:
         for i, piece in enumerate(keys.iter(PIECE)):
             part = slice(i * PIECE, (i + 1) * PIECE)
-            add(piece.assign(n_tokens=rows.n_trained[part], log_likelihood=values[part]))
+            found = pd.DataFrame(values[part], columns=MEASURED, index=piece.index)
+            add(piece.assign(n_tokens=rows.n_trained[part]).join(found))
 
 
 def _known(keys: pd.DataFrame, files: list[Path]) -> np.ndarray:
-    """The log-likelihoods that the files hold of some examples, (n,); NaN where none does."""
-    values = np.full(len(keys), np.nan)
+    """What the files hold of some examples, (n, MEASURED); NaN where none does."""
+    values = np.full((len(keys), len(MEASURED)), np.nan)
     for file in files:
-        known = read_parquet(file, [*KEY, "log_likelihood"], problem_range_filter(keys))
-        found = keys.merge(known, "left", KEY, validate="one_to_one")["log_likelihood"]
+        known = read_parquet(file, [*KEY, *MEASURED], problem_range_filter(keys))
+        found = keys.merge(known, "left", KEY, validate="one_to_one")[MEASURED]
         values = np.where(np.isnan(values), found, values)
     return values
 
@@ -52,21 +55,23 @@ def _files_of_others(run: Run, student: str) -> list[Path]:
     for name, other in run.plan.students.items():
         same = all(getattr(one, key) == getattr(other, key) for key in SAME)
         if name != student and same and run.complete("04", name):
-            files.append(run.path("04", name, "likelihood.parquet"))
+            files.append(run.path("04", name, "fit.parquet"))
     return [file for file in files if file.exists()]
 
 
-def log_likelihoods(
+def fit_of(
     model: str | Path, rows: TrainingRows, chosen: np.ndarray, batch_tokens: int = 1024
 ) -> np.ndarray:
-    """Summed log probability (nats) of the trained tokens of the chosen rows under an untrained model, (n,).
+    """Log probability (nats) and rank of the trained tokens of the chosen rows under an untrained model, summed,
+    (n, MEASURED).
 
-    `chosen` are row numbers, (n,). Rows of like length share a batch of about `batch_tokens`.
+    A token's rank is one more than the number of tokens that the model finds likelier, at most HIGHEST_RANK
+    (arXiv 2601.14249). `chosen` are row numbers, (n,). Rows of like length share a batch of about `batch_tokens`.
     """
     live = load_untrained(model)
     lengths = rows.lengths[chosen]
     longest_first = np.argsort(lengths, kind="stable")[::-1]
-    values, n_done = np.zeros(len(chosen)), 0
+    values, n_done = np.zeros((len(chosen), len(MEASURED))), 0
     while n_done < len(chosen):
         n_rows = max(1, batch_tokens // int(lengths[longest_first[n_done]]))
         places = longest_first[n_done : n_done + n_rows]
@@ -75,18 +80,20 @@ def log_likelihoods(
     return values
 
 
-def _of_batch(live: Any, batch: dict[str, list[list[int]]]) -> list[float]:
+def _of_batch(live: Any, batch: dict[str, list[list[int]]]) -> np.ndarray:
     """`batch`: `input_ids` and `labels`, the longest row first."""
     import torch
 
     ids = torch.tensor(_padded(batch["input_ids"], 0), device=live.device)
-    labels = torch.tensor(_padded(batch["labels"], MASKED), device=live.device)
+    labels = torch.tensor(_padded(batch["labels"], MASKED), device=live.device)[:, 1:]
+    is_trained = labels != MASKED
     with torch.inference_mode():
         logits = live(input_ids=ids).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(
-            logits.transpose(1, 2), labels[:, 1:], ignore_index=MASKED, reduction="none"
-        )
-    return (-loss.sum(1)).tolist()
+        of_label = logits.gather(2, labels.clamp(min=0)[:, :, None])
+        log_probability = of_label[:, :, 0] - logits.logsumexp(2)
+        rank = 1 + (logits > of_label).sum(2)
+        values = torch.stack([log_probability, rank.clamp(max=HIGHEST_RANK)], dim=2)
+        return (values * is_trained[:, :, None]).sum(1).double().cpu().numpy()
 
 
 def _padded(rows: list[list[int]], fill: int) -> list[list[int]]:
