@@ -104,6 +104,7 @@ def test_tasks_run_beside_each_other_and_survive_their_workers(ray, tmp_path):
     ]
     with pytest.raises(KeyError, match="x"):
         list(cluster.map_tasks(fails, ["x"], machine))
+    assert not ray.is_initialized(), "a kernel that ends would wait for it"
 
 
 @pytest.mark.engines

@@ -37,7 +37,9 @@ class RayEngine:
 
     def __init__(self, engine: str, model: str, machine: Machine, adapters: Collection[str] = ()):
         self.adapter: str | None = None
-        ray, resources = _start_ray(machine)
+        self.is_own, resources = _start_ray(machine)
+        import ray
+
         self.chunk = machine.max_num_seqs or machine.batch_size or CHUNK
         worker = ray.remote(**resources, max_restarts=DEATHS, max_task_retries=DEATHS)(_Worker)
         self.workers = [
@@ -80,6 +82,8 @@ class RayEngine:
 
         while self.workers:
             ray.kill(self.workers.pop())
+        _stop_ray(self.is_own)
+        self.is_own = False
 
 
 class _Worker:
@@ -112,7 +116,9 @@ def map_tasks(function: Callable, items: Iterable, machine: Machine) -> Iterator
         for item in waiting:
             yield item, function(item)
         return
-    ray, resources = _start_ray(machine)
+    is_own, resources = _start_ray(machine)
+    import ray
+
     task = ray.remote(**resources, max_calls=1, max_retries=DEATHS)(function)
     running = {task.remote(item): item for item in islice(waiting, machine.workers)}
     try:
@@ -128,6 +134,7 @@ def map_tasks(function: Callable, items: Iterable, machine: Machine) -> Iterator
     finally:
         for future in running:
             ray.cancel(future, force=True)
+        _stop_ray(is_own)
 
 
 def each_student(
@@ -168,8 +175,11 @@ def _is_spread(machine: Machine) -> bool:
     return machine.workers > 1 or bool(machine.address)
 
 
-def _start_ray(machine: Machine):
-    """Ray, started or joined, and what each worker needs of it. Raises ValueError when the cluster cannot hold them."""
+def _start_ray(machine: Machine) -> tuple[bool, dict[str, float]]:
+    """Start or join Ray: whether this call did, and what each worker needs of it.
+
+    Raises ValueError when the cluster cannot hold them.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own niceness is 15: beside other work its workers hardly run.
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -180,7 +190,8 @@ def _start_ray(machine: Machine):
         message = "workers, address: these machine keys need Ray: pip install -e '.[ray]'"
         raise ValueError(message) from error
     n_workers, n_threads = machine.workers, machine.threads or 1
-    if not ray.is_initialized():
+    is_own = not ray.is_initialized()
+    if is_own:
         where = {"address": machine.address}
         if not machine.address:  # workers may share this machine's cores
             n_cpus = max(os.cpu_count() or 1, n_workers * n_threads)
@@ -193,11 +204,24 @@ def _start_ray(machine: Machine):
         n_gpus = (machine.tensor_parallel_size or 1) if available.get("GPU") else 0
     for key, resource, each in (("threads", "CPU", n_threads), ("gpus_per_worker", "GPU", n_gpus)):
         if n_workers * each > available.get(resource, 0):
+            _stop_ray(is_own)
             raise ValueError(
                 f"workers: {n_workers} with {key}: {each:g} need {n_workers * each:g} {resource}s, "
                 f"Ray has {available.get(resource, 0):g}"
             )
-    return ray, {"num_cpus": n_threads, "num_gpus": n_gpus}
+    return is_own, {"num_cpus": n_threads, "num_gpus": n_gpus}
+
+
+def _stop_ray(is_own: bool) -> None:
+    """Leave Ray where this module started or joined it.
+
+    Left to the process's end it takes longer than Jupyter waits for a kernel, and a kernel that is then told to end
+    prints Ray's stack.
+    """
+    import ray
+
+    if is_own:
+        ray.shutdown()
 
 
 def _cause(error: Exception) -> str:
