@@ -35,7 +35,7 @@ nano-seeds: setup ## the nano study with three training seeds, each on a draw of
 # in half precision where the processor computes in it
 HALF := $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo _bf16)
 real: ## a study of two pretrained models, SmolLM2-135M and Gemma-3-270M, in .venv-engines, to outputs/real/report.html
-	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --collect-only -q
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --install
 	.venv-engines/bin/python -m tools.real_models
 	.venv-engines/bin/python -m wcse_lib.pipeline params/real.yaml --machine params/machine/two_cores$(HALF).yaml
 
@@ -55,7 +55,7 @@ test-slow: setup ## heavier proofs: simulations, full oracles, the nano twin of 
 	$(PY) -m pytest -m "slow and not engines and not gpu"
 
 test-engines: ## tests of vLLM (CPU build), endpoints, Unsloth, Ray and a real pretrained model, in .venv-engines (4 GB)
-	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # On a machine with a GPU and no network, name its own Python: make test-gpu GPU_PYTHON=python3 (docs/one_gpu.md).
 GPU_PYTHON ?= $(PY)
@@ -82,7 +82,7 @@ benchmarks: setup ## speed against named baselines, in one run on this machine
 	for b in sampling finetuning verification metrics memory overhead; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
 
 benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with one killed, in .venv-engines
-	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --collect-only -q
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --install
 	.venv-engines/bin/python benchmarks/workers.py
 	.venv-engines/bin/python benchmarks/workers.py --kill
 

