@@ -157,7 +157,8 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
 def loss_of(model, rows) -> float:
     """Mean loss per trained token."""
     every = np.arange(len(rows.lengths))
-    return -fit_of(model, rows, every)[:, 0].sum() / rows.n_trained.sum()
+    values, _ = fit_of(model, 1, rows, every)
+    return -values[:, 0].sum() / rows.n_trained.sum()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from wcse_lib.plan import make_plan
 from wcse_lib.sample import HFEngine, Positions, load_tokenizer
 from wcse_lib.sample.engines import Output
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json
-from wcse_lib.study import Machine, Run, resolve_model
+from wcse_lib.study import Amounts, Machine, Run, resolve_model
 from wcse_lib.train import fit, rows, stage
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.rows import encoded_rows, write_rows
@@ -87,7 +87,7 @@ def test_what_a_training_leaves(trained):
     run, row = trained
     left = {file.name for file in run.path("04", STUDENT).iterdir()}
     files = {"report.json", "training.json", "manifest.json"}
-    assert left == {"model", "dropped.parquet", "fit.parquet", *files}
+    assert left == {"model", "dropped.parquet", "fit.parquet", "fit.json", *files}
     assert training.checks(run, [STUDENT], pd.DataFrame([row]))["n_students"] == 1
 
 
@@ -118,9 +118,9 @@ def test_fit_that_another_budgets_student_found_are_taken(trained, monkeypatch, 
     run, asked = trained[0], []
     rows = write_rows(rows_of(run, "small.se.low"), tmp_path / "rows.arrow")
 
-    def none(model, rows, chosen):
+    def none(model, n_parameters, rows, chosen):
         asked.extend(chosen)
-        return np.zeros((len(chosen), 2))
+        return np.zeros((len(chosen), 2)), Amounts(tokens=0)
 
     monkeypatch.setattr(fit, "fit_of", none)
     fit.write_fit(run, "small.se.low", rows)

@@ -17,14 +17,11 @@ from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ANSWERED, Quantity
 from wcse_lib.store import read_json, read_parquet
 from wcse_lib.study import MAIN, PlannedMixed, Run
+from wcse_lib.train import SCORES, sums_by_problem
 
 Arms = dict[str, ArmSamples]
 Rows = Iterator[dict]
 Fits = dict[tuple[str, str, str], pd.DataFrame]
-FIT = {  # quantity -> its numerator, denominator and unit
-    Quantity.LOG_LIKELIHOOD: ("log_likelihood", "n_tokens", "nats per token"),
-    Quantity.RANK_SURPRISAL: ("mean_rank", "mean_surprisal", "ranks per nat"),
-}
 Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators over problems
 UNBOUNDED = (-np.inf, np.inf)
 COUNTS_A_PROBLEM = {  # quantities that are no shares, and their units
@@ -251,11 +248,9 @@ def arm_pairs(run: Run) -> list[tuple[str, str]]:
 
 
 def read_fits(run: Run) -> Fits:
-    """(base, arm, budget) -> how the main examples fit the base student: by problem the sums that FIT divides.
+    """(base, arm, budget) -> how the main examples fit the base student: by problem the sums that SCORES divides.
 
-    `mean_rank` and `mean_surprisal` add up the examples' means over their tokens: a data set's rank-surprisal ratio is
-    that of the means over examples (arXiv 2601.14249). Examples of one problem alone are left out: they have no
-    interval.
+    Examples of one problem alone are left out: they have no interval.
     """
     fits = {}
     for student, entry in run.plan.students.items():
@@ -263,11 +258,7 @@ def read_fits(run: Run) -> Fits:
         path = run.path("04", student, "fit.parquet")
         is_main = entry.source == "arm" and entry.recipe == MAIN
         if is_main and key not in fits and path.exists():
-            examples = read_parquet(path)
-            examples["mean_rank"] = examples["rank"] / examples["n_tokens"]
-            examples["mean_surprisal"] = -examples["log_likelihood"] / examples["n_tokens"]
-            columns = [name for of, over, _ in FIT.values() for name in (of, over)]
-            fits[key] = examples.groupby("problem_id")[columns].sum().astype(float)
+            fits[key] = sums_by_problem(read_parquet(path))
     return {key: sums for key, sums in fits.items() if len(sums) > 1}
 
 
@@ -352,10 +343,11 @@ def _fit_differences(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) ->
     # the very same examples, as where a mix is one arm alone, have no interval
     if a.equals(b):
         return
-    for quantity, (*columns, unit) in FIT.items():
+    for name, score in SCORES.items():
+        columns = [score.numerator, score.denominator]
         sums = a[columns].T.to_numpy(), b[columns].T.to_numpy()
         estimate = intervals.paired_ratio_difference(*sums, seed=run.study.seed, bounds=UNBOUNDED)
-        row = {"quantity": quantity, "unit": unit, "n_problems": len(a)}
+        row = {"quantity": Quantity(name), "unit": score.unit, "n_problems": len(a)}
         yield facts | row | of_estimate(estimate)
 
 
@@ -376,10 +368,10 @@ def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
     yield from _epochs(run)
     for (base, arm, budget), sums in fits.items():
         facts = {"arm": arm, "budget": budget, "base": base, "n": len(sums)}
-        for quantity, (*columns, unit) in FIT.items():
-            of, over = sums[columns].T.to_numpy()
+        for name, score in SCORES.items():
+            of, over = sums[score.numerator], sums[score.denominator]
             estimate = intervals.ratio(of, over, seed=run.study.seed, bounds=UNBOUNDED)
-            yield facts | {"quantity": quantity, "unit": unit} | of_estimate(estimate)
+            yield facts | {"quantity": Quantity(name), "unit": score.unit} | of_estimate(estimate)
 
 
 def _epochs(run: Run) -> Rows:

@@ -101,7 +101,10 @@ def ledger_table(run: Run) -> pd.DataFrame:
     for arm, facts in (run.plan.pilot or {}).items():  # spent before the plan was made
         spent = _without_zeros(facts.spent)
         entries.append(Entry(arm, "01_plan", "pilot", spent, spent))
+    for base, spent in _read_amounts(run.path("01", "fit.json")).items():
+        entries.append(Entry(base, "01_plan", "fit", Amounts(), Amounts(**spent)))
     for student in run.plan.students:
+        entries += _fit(run, student)
         entries += _training(run, student)
         entries += _tests(run, student)
     entries += _machine_time(run)
@@ -369,6 +372,16 @@ def _without_zeros(amounts: Amounts) -> Amounts:
 
 
 # ---------------------------------------------------------------------- students
+
+
+def _fit(run: Run, student: str) -> Iterator[Entry]:
+    """What it took the untrained student to read an arm's examples."""
+    if spent := _read_amounts(run.path("04", student, "fit.json")):
+        yield Entry(student, "04_finetune", "fit", Amounts(), Amounts(**spent))
+
+
+def _read_amounts(path: Path) -> dict:
+    return read_json(path) if path.exists() else {}
 
 
 def _training(run: Run, student: str) -> Iterator[Entry]:

@@ -6,7 +6,6 @@ from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.outlook import in_all
-from wcse_lib.plan.pilot import pilot_study
 from wcse_lib.plan.planner import try_study
 from wcse_lib.plan.preview import preview, previews
 from wcse_lib.plan.stage import checks, limits, make_plan, study_from
@@ -23,7 +22,7 @@ from wcse_lib.plan.tables import (
 )
 from wcse_lib.plan.trial import shown_prompts
 from wcse_lib.plan.true_cost import disagreements, opening, true_cost_table
-from wcse_lib.study import MAIN
+from wcse_lib.study import MAIN, pilot_study
 
 __all__ = [
     "MAIN",

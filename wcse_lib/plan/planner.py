@@ -20,7 +20,7 @@ from wcse_lib.budget import (
     mixed_arm,
 )
 from wcse_lib.plan.expected import best_shares, matching_curves
-from wcse_lib.plan.pilot import PilotCounts, pilot_folder, read_pilot
+from wcse_lib.plan.pilot import PilotCounts, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
 from wcse_lib.plan.students import list_students
 from wcse_lib.plan.trial import authors, try_author
@@ -35,6 +35,7 @@ from wcse_lib.study import (
     PlannedStudent,
     Study,
     TriedPrompts,
+    pilot_folder,
     resolve_model,
     shares_of,
 )

@@ -29,6 +29,7 @@ from wcse_lib.study.paths import (
     tokenizer_mark,
     weights_mark,
 )
+from wcse_lib.study.pilot import pilot_folder, pilot_study
 from wcse_lib.study.plan import (
     MAIN,
     Crossing,
@@ -153,6 +154,8 @@ __all__ = [
     "rank",
     "read_plan",
     "read_yaml",
+    "pilot_folder",
+    "pilot_study",
     "resolve",
     "resolve_model",
     "sample_seed",

@@ -187,6 +187,8 @@ class Pilot(Strict):
     first: Annotated[int, Field(ge=2)] | None = None
     # a finished study's folder whose samples of the same arms serve instead
     folder: str | None = None
+    # let every untrained student read the pilot's correct samples in 01: whose fit it? (loads the students' models)
+    fit: bool = False
 
     @model_validator(mode="after")
     def _something_is_left_for_the_unsolved(self):

@@ -69,7 +69,7 @@ def _wrong(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFram
 
 def _pooled(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     for arm in run.plan.plain_arms():
-        yield from _examples(run, arm, student.budget, MAIN, draw)
+        yield from examples_of_arm(run, arm, student.budget, MAIN, draw)
 
 
 def _planted(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
@@ -112,12 +112,12 @@ def _arms(
     study = run.study
     recipe = study.curation if student.recipe == MAIN else study.recipes[student.recipe]
     if recipe.n_examples != "equal":
-        yield from _examples(run, *at, columns)
+        yield from examples_of_arm(run, *at, columns)
         return
     n_kept = min(_n_examples(run, arm, *at[1:]) for arm in _peers(run, student))
     is_cut = _places(run, *at) >= n_kept
     n_seen = 0
-    for piece in _examples(run, *at, columns):
+    for piece in examples_of_arm(run, *at, columns):
         yield piece.assign(is_cut=is_cut[n_seen : n_seen + len(piece)])
         n_seen += len(piece)
 
@@ -135,7 +135,7 @@ def _peers(run: Run, student: PlannedStudent) -> set[str]:
 def _places(run: Run, arm: str, budget: str, recipe: str, draw: int) -> np.ndarray:
     """The place of each example, (n,), in the study's one random order of keys."""
     ranks = []
-    for keys in _examples(run, arm, budget, recipe, draw, KEY):
+    for keys in examples_of_arm(run, arm, budget, recipe, draw, KEY):
         found = [rank(run.study.seed, *key) for key in keys[KEY].itertuples(index=False)]
         ranks.append(np.array(found, dtype=np.int64))
     order = np.concatenate(ranks).argsort(kind="stable")
@@ -145,13 +145,14 @@ def _places(run: Run, arm: str, budget: str, recipe: str, draw: int) -> np.ndarr
 
 
 def _n_examples(run: Run, arm: str, budget: str, recipe: str, draw: int) -> int:
-    pieces = _examples(run, arm, budget, recipe, draw, ["sample_index"])
+    pieces = examples_of_arm(run, arm, budget, recipe, draw, ["sample_index"])
     return sum(map(len, pieces))
 
 
-def _examples(
+def examples_of_arm(
     run: Run, arm: str, budget: str, recipe: str, draw: int, columns: list[str] = COLUMNS
 ) -> Iterator[pd.DataFrame]:
+    """Pieces of what 03 admitted for an arm at a budget, by a recipe, of one draw."""
     path = run.path("03", arm, "examples.parquet")
     for piece in read_pieces(path, [*columns, "budget", "recipe"]):
         is_chosen = (piece["budget"] == budget) & (piece["recipe"] == recipe)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wcse_lib.store import KEY, parquet_writer, problem_range_filter, read_parquet
-from wcse_lib.study import Run, resolve_model
+from wcse_lib import budget
+from wcse_lib.store import KEY, parquet_writer, problem_range_filter, read_parquet, write_json
+from wcse_lib.study import Amounts, Run, resolve_model
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.models import load_untrained
 from wcse_lib.train.rows import TrainingRows
@@ -22,17 +24,52 @@ HIGHEST_RANK = 100  # that is told from higher ones
 SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
 
 
+class Score(NamedTuple):
+    """A measure of how a set of examples fits a student: a ratio of two of `sums_by_problem`'s sums.
+
+    `sign` is 1 where more fits better, -1 where less does.
+    """
+
+    numerator: str
+    denominator: str
+    unit: str
+    sign: int
+
+
+SCORES = {
+    "log_likelihood": Score("log_likelihood", "n_tokens", "nats per token", 1),
+    "rank_surprisal_ratio": Score("mean_rank", "mean_surprisal", "ranks per nat", -1),
+}
+
+
+def sums_by_problem(examples: pd.DataFrame) -> pd.DataFrame:
+    """By problem_id the sums over examples (rows of `fit.parquet`) that SCORES divide.
+
+    `mean_rank` and `mean_surprisal` add up the examples' means over their tokens: a data set's rank-surprisal ratio is
+    that of the means over examples (arXiv 2601.14249).
+    """
+    n_tokens = examples["n_tokens"]
+    parts = examples.assign(
+        mean_rank=examples["rank"] / n_tokens,
+        mean_surprisal=-examples["log_likelihood"] / n_tokens,
+    )
+    columns = ["log_likelihood", "n_tokens", "mean_rank", "mean_surprisal"]
+    return parts.groupby("problem_id")[columns].sum().astype(float)
+
+
 def write_fit(run: Run, student: str, rows: TrainingRows) -> None:
     """Write `fit.parquet`: of every example KEY, its trained tokens, and what `fit_of` measures under the base model.
 
-    What another budget's student has found already is taken from there. 16 bytes a row are held in memory.
+    What another budget's student has found already is taken from there. 16 bytes a row are held in memory. What it
+    took goes to `fit.json`, for the ledger.
     """
+    one = run.student(student)
     files = _files_of_others(run, student)
     keys = rows.data.select_columns(KEY).with_format("pandas")
     values = np.concatenate([_known(piece, files) for piece in keys.iter(PIECE)])
     unknown = np.flatnonzero(np.isnan(values).any(1))
-    model = resolve_model(run.student(student).model)
-    values[unknown] = fit_of(model, rows, unknown)
+    values[unknown], spent = fit_of(one.model, one.n_parameters, rows, unknown)
+    write_json(run.path("04", student, "fit.json"), spent.model_dump(exclude_none=True))
     with parquet_writer(run.path("04", student, "fit.parquet"), COLUMNS) as add:
         for i, piece in enumerate(keys.iter(PIECE)):
             part = slice(i * PIECE, (i + 1) * PIECE)
@@ -60,15 +97,20 @@ def _files_of_others(run: Run, student: str) -> list[Path]:
 
 
 def fit_of(
-    model: str | Path, rows: TrainingRows, chosen: np.ndarray, batch_tokens: int = 1024
-) -> np.ndarray:
+    model: str,
+    n_parameters: float,
+    rows: TrainingRows,
+    chosen: np.ndarray,
+    batch_tokens: int = 1024,
+) -> tuple[np.ndarray, Amounts]:
     """Log probability (nats) and rank of the trained tokens of the chosen rows under an untrained model, summed,
-    (n, MEASURED).
+    (n, MEASURED), and what that took.
 
     A token's rank is one more than the number of tokens that the model finds likelier, at most HIGHEST_RANK
     (arXiv 2601.14249). `chosen` are row numbers, (n,). Rows of like length share a batch of about `batch_tokens`.
     """
-    live = load_untrained(model)
+    start = time.perf_counter()
+    live = load_untrained(resolve_model(model))
     lengths = rows.lengths[chosen]
     longest_first = np.argsort(lengths, kind="stable")[::-1]
     values, n_done = np.zeros((len(chosen), len(MEASURED))), 0
@@ -77,7 +119,9 @@ def fit_of(
         places = longest_first[n_done : n_done + n_rows]
         values[places] = _of_batch(live, rows.data[chosen[places].tolist()])
         n_done += len(places)
-    return values
+    n_tokens = int(lengths.sum())
+    flops = budget.sampling_flops(n_parameters, n_tokens)
+    return values, Amounts(tokens=n_tokens, flops=flops, seconds=time.perf_counter() - start)
 
 
 def _of_batch(live: Any, batch: dict[str, list[list[int]]]) -> np.ndarray:

@@ -65,10 +65,15 @@ def write_rows(rows: Iterable[dict], path: Path) -> TrainingRows:
 
 
 def encoded_rows(
-    run: Run, student: str, tokenizer: Any, drop: Callable[[pd.DataFrame], None]
+    run: Run,
+    student: str,
+    tokenizer: Any,
+    drop: Callable[[pd.DataFrame], None],
+    pieces: Iterable[pd.DataFrame] | None = None,
 ) -> Iterator[dict]:
     """A student's training rows, dicts of TOKENS and KEY. What is dropped goes to `drop`: KEY columns and `reason`.
 
+    `pieces` are other examples than those of `examples_of`, in the same columns.
     Refuses a held-out or validation problem among the examples, by its id or its very question (StudyError), and
     whatever `check_row` refuses (ValueError).
     """
@@ -80,7 +85,7 @@ def encoded_rows(
     # where the prompt has opened a thought, the student learns to end it at once
     before = closed_thought(run.plan.opened_thought(student))
     n_rows = 0
-    for examples in examples_of(run, student):
+    for examples in examples_of(run, student) if pieces is None else pieces:
         ids = examples.loc[~examples["is_cut"], "problem_id"].unique()
         for split, leaked in leaks.items():
             found = leaked.intersection(ids)
