@@ -572,6 +572,26 @@ def test_a_kill_between_a_step_and_its_note(service, draws, step, is_before):
     assert len(uploaded) == len(set(uploaded)) == 3
 
 
+def test_a_limit_that_was_lowered_since_stops_a_batch_that_was_only_planned(service, draws):
+    run, machine, server = service()
+    child = 0
+
+    def kill(what, number):
+        if what == "POST /files":
+            os.kill(child, signal.SIGKILL)
+
+    server.after = kill
+    with server.lock:
+        child = draws.start(run, machine)
+    assert draws.end() == signal.SIGKILL
+    server.after = lambda what, number: None
+    with pytest.raises(ValueError, match="limit_usd: 20.0: 0.0.* USD are spent; the next batch"):
+        generate(run, "wc", again(machine, limit_usd=20.0))
+    assert not server.batches
+    assert not records(run)
+    assert len(generate(run, "wc", machine)) == 12
+
+
 @pytest.mark.parametrize(
     "n_kills", [5, pytest.param(20, marks=pytest.mark.slow)], ids=["five", "twenty"]
 )

@@ -207,7 +207,7 @@ class BatchEngine:
             if not batch.file_id:
                 batch.file_id = self._upload(batch, is_resumed)
                 self._records.write(batch)
-            entry = self._start_once(batch)
+            entry = self._start_once(batch, is_resumed)
         except (EndpointRefused, SpendingLimit) as fault:
             if batch.asked_at:  # the server may have it
                 raise
@@ -228,14 +228,15 @@ class BatchEngine:
         known = self._service.find_file(path.name) if is_resumed else None
         return known or self._service.upload(path.name, path.read_bytes())
 
-    def _start_once(self, batch: Batch) -> dict:
+    def _start_once(self, batch: Batch, is_resumed: bool) -> dict:
         """Ask the server to start a batch, unless it has it already from an earlier try, of this run or another."""
         failure = None
         for n_tries in range(1, 2 + self._endpoint.max_retries):
             if batch.asked_at and (found := self._find(batch)):
                 return found
             batch.asked_at = 0.0
-            if not self.spending.is_within_limit:  # it was lowered after this batch was planned
+            # a limit may have been lowered since an earlier run planned this batch
+            if is_resumed and not self.spending.is_within_limit:
                 raise self._over_limit(batch.keys, batch.most_usd)
             batch.asked_at = time.time()
             self._records.write(batch)

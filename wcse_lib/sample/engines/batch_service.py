@@ -176,7 +176,7 @@ class BatchService:
 
 def _entry(body: Any) -> dict:
     """A file or a batch that an answer holds. Raises ErrorInReply or Unreadable where it holds none."""
-    if isinstance(body, dict) and isinstance(body.get("job"), dict):  # as Together wraps it
+    if isinstance(body, dict) and isinstance(body.get("job"), dict):  # some servers wrap it so
         body = body["job"]
     if isinstance(body, dict) and isinstance(body.get("id"), str) and body["id"]:
         return body
