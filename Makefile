@@ -9,7 +9,7 @@ STUDY ?= outputs/nano
 # Processes that share the tests.
 JOBS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# compiling every module takes a third of the installation; Python compiles those that are imported
+# Python compiles the modules that are imported, when they are; pip would compile all
 export PIP_NO_COMPILE := 1
 export TOKENIZERS_PARALLELISM := false
 
