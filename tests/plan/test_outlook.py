@@ -35,7 +35,7 @@ class Known(Trials):
 
     def _draw(self, study, problems, model):
         seconds, tokens = self.PACES[model]
-        return Tried(model, seconds, tokens, 0.01, 0.25, 1.0, 0.5, [("q", "a")])
+        return Tried(model, 0.3, seconds, tokens, 0.01, 0.25, 1.0, 0.5, [("q", "a")])
 
     def _train(self, study, student, texts):
         assert texts == [("q", "a")] * 2
@@ -44,17 +44,17 @@ class Known(Trials):
 
 def test_every_stage_is_what_its_paces_say(tmp_path):
     outlook = look_ahead(study(), PRICED, Known(PRICED), tmp_path).outlook
-    drawn = 20 * 2 * (0.5 + 0.2) + 2 * (1.0 + 0.5)
+    drawn = 2 * 0.3 + 20 * 2 * (0.5 + 0.2) + 2 * (1.0 + 0.5)
     assert outlook.seconds["02"] == pytest.approx(drawn)
     assert outlook.seconds["03"] == pytest.approx(80 * 0.01)
     # four students: 2 arms x (3 and 4 steps of 8 rows of 100 tokens); two read their arm's 10 examples once before
     steps = 2 * (3 + 4) * 8 * 100 * 0.001
     likelihoods = 2 * 10 * 100 * 0.001 / 3
-    validations = 4 * 2 * 5 * 0.1
+    validations = 4 * 2 * (0.3 + 5 * 0.1)
     assert outlook.seconds["04"] == pytest.approx(steps + 4 * 2.0 + likelihoods + validations + 7.0)
     # 10 problems x 5 answers, as long as the arm's (of the base its own), at 0.1 s for 50 tokens; five sets of weights
     tokens = 50 + 2 * 40 + 2 * 20
-    assert outlook.seconds["05"] == pytest.approx(50 * tokens * 0.1 / 50 + 5 * 0.5)
+    assert outlook.seconds["05"] == pytest.approx(5 * 2 * 0.3 + 50 * tokens * 0.1 / 50 + 5 * 0.5)
     assert outlook.seconds["notebooks"] == pytest.approx(8 * NOTEBOOK_SECONDS + ANALYSIS_SECONDS)
     assert not outlook.is_most
     hours = outlook.total / 3600
@@ -67,7 +67,7 @@ def test_workers_share_the_work_and_the_last_line_counts_their_cores(tmp_path):
     two = PRICED.model_copy(update={"workers": 2})
     one = look_ahead(study(), PRICED, Known(PRICED), tmp_path).outlook
     both = look_ahead(study(), two, Known(two), tmp_path).outlook
-    assert both.seconds["02"] - 3 == pytest.approx((one.seconds["02"] - 3) / 2)
+    assert both.seconds["02"] - 3.6 == pytest.approx((one.seconds["02"] - 3.6) / 2)
     hours = both.total / 3600
     assert f"{2 * hours:.2g} core-hours" in in_all([both], two)
 
@@ -77,7 +77,7 @@ def test_a_finished_02_is_taken_before_a_trial(tmp_path):
     facts = {"plan_id": run.plan_id, "n_samples": 40, "n_tokens": 400, "seconds_per_sample": 3.0}
     write_json(run.path("02", "se", "manifest.json"), facts)
     found = look_ahead(study(), PRICED, Known(PRICED), tmp_path)
-    assert found.outlook.seconds["02"] == pytest.approx(40 * (3.0 + 0.2) + 3)
+    assert found.outlook.seconds["02"] == pytest.approx(40 * (3.0 + 0.2) + 0.3 + 3)
     assert "as fast as its 02 was" in found.text
 
 

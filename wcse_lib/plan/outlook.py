@@ -106,7 +106,8 @@ def _add_sampling(outlook: Outlook, draft: Draft, paces: Paces) -> None:
             )
         elif isinstance(arm, PlannedDrawn | PlannedAdaptive):
             drawn_by = arm.rule.of if isinstance(arm, PlannedAdaptive) else name
-            outlook.add("02", n_samples * outlook.take(paces.of_arm(drawn_by), arm.model).seconds)
+            pace = outlook.take(paces.of_arm(drawn_by), arm.model)
+            outlook.add("02", pace.call + n_samples * pace.seconds)
     for tried in paces.tried:
         outlook.add("02", tried.start_seconds + tried.open_seconds)
         outlook.add("03", n_verdicts / len(paces.tried) * tried.seconds_per_verdict)
@@ -119,7 +120,7 @@ def _n_samples(draft: Draft, arm: str, budget_name: str) -> float:
 
 def _add_training(outlook: Outlook, draft: Draft, paces: Paces) -> None:
     """04: every student's steps, checkpoints and validations, and the examples' likelihoods."""
-    n_validated = draft.study.training.n_checkpoints * draft.n_problems["validation"]
+    n_validated, n_checkpoints = draft.n_problems["validation"], draft.study.training.n_checkpoints
     trained = [student for student in draft.students.values() if student.source != "base"]
     for student in trained:
         pace = paces.of_training(student)
@@ -135,7 +136,8 @@ def _add_training(outlook: Outlook, draft: Draft, paces: Paces) -> None:
         outlook.add("04", seconds / paces.machine.workers)
         if n_validated:
             validation = outlook.take(paces.of_model(student.model), student.model)
-            outlook.add("04", n_rates * n_validated * validation.seconds)
+            each = validation.call + n_validated * validation.seconds
+            outlook.add("04", n_rates * n_checkpoints * each / paces.machine.workers)
     if trained:
         outlook.add("04", pace.start_seconds)
 
@@ -180,7 +182,8 @@ def _add_tests(outlook: Outlook, draft: Draft, paces: Paces) -> None:
         pace = outlook.take(paces.of_model(student.model), student.model)
         teacher = paces.of_arm(student.arm) if student.arm in draft.study.plain_arms else None
         tokens = teacher.tokens if teacher else pace.tokens
-        outlook.add("05", n_samples * tokens * pace.seconds / pace.tokens)
+        calls = 2 * pace.call / paces.machine.workers  # the greedy answers, and the drawn ones
+        outlook.add("05", calls + n_samples * tokens * pace.seconds / pace.tokens)
         weights.add(name if draft.study.training.method == "full" else student.model)
     for tried in paces.tried:
         outlook.add("05", tried.open_seconds * len(weights) / len(paces.tried))

@@ -14,11 +14,13 @@ from wcse_lib.study import Machine, PlannedStudent, Run, TrainingPace, resolve
 
 
 class Pace(NamedTuple):
-    """What a sample of a model takes here, in seconds of the whole machine and in tokens, and who measured it."""
+    """What a sample of a model takes here, in seconds of the whole machine and in tokens, who measured it, and the
+    seconds that a call takes beside, in which any number of samples is drawn."""
 
     seconds: float
     tokens: float
     measured: str
+    call: float = 0.0
 
 
 class Paces:
@@ -41,7 +43,8 @@ class Paces:
         if tried is None:
             return None
         seconds = tried.seconds_per_sample / self.machine.workers
-        return Pace(seconds, tried.tokens_per_sample, f"{tried.model} by {self.machine.engine}")
+        measured = f"{tried.model} by {self.machine.engine}"
+        return Pace(seconds, tried.tokens_per_sample, measured, tried.call_seconds)
 
     def of_arm(self, name: str) -> Pace | None:
         """What a sample of an arm takes; None where nobody measured it."""

@@ -19,11 +19,8 @@ SECONDS = (
     2.0  # a trial's last round takes at least so long: then batches are as large as the study's own
 )
 LARGEST = 1e9  # parameters: a larger model takes longer to load than a dry run should
-FIRST, FACTOR, MOST = (
-    32,
-    4,
-    8192,
-)  # samples of the first round, how many times more the next draws, and at most
+FIRST, FACTOR = 32, 4  # samples of the first round, and how many times more the next one draws
+MOST = 8192  # samples of a round
 MOST_TEXTS = 256  # samples that training is tried on
 
 
@@ -31,11 +28,13 @@ MOST_TEXTS = 256  # samples that training is tried on
 class Tried:
     """What some seconds with a model showed, one worker at work; seconds are of that worker.
 
+    Drawing n samples together takes `call_seconds` + n · `seconds_per_sample`: few are as slow as their longest.
     `texts` are some of the drawn samples with their questions; `start_seconds` is what loading the engine's packages
     took, `open_seconds` opening the model once they are there.
     """
 
     model: str
+    call_seconds: float
     seconds_per_sample: float
     tokens_per_sample: float
     seconds_per_verdict: float
@@ -114,7 +113,7 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
     began = time.monotonic()
     with contextlib.closing(open_engine(machine.engine, model, machine)) as engine:
         open_seconds = time.monotonic() - began
-        sampling, n, seconds = study.sampling, FIRST, 0.0
+        sampling, n, seconds, rounds = study.sampling, FIRST, 0.0, []
         decoding = Decoding(
             sampling.temperature,
             sampling.local_top_k,
@@ -130,6 +129,8 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
             began = time.monotonic()
             outputs = list(engine.generate(requests, decoding))
             seconds, n = time.monotonic() - began, n * FACTOR
+            rounds.append((len(outputs), seconds))
+    call_seconds, seconds_per_sample = _line_through(rounds)
     rows = pd.DataFrame(
         [(*output.key, output.text, output.finish_reason) for output in outputs],
         columns=[*KEY, "text", "finish_reason"],
@@ -141,7 +142,8 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
     some = finished.head(MOST_TEXTS)
     return Tried(
         model=model.rsplit("/", 1)[-1],
-        seconds_per_sample=seconds / len(outputs),
+        call_seconds=call_seconds,
+        seconds_per_sample=seconds_per_sample,
         tokens_per_sample=sum(output.n_tokens for output in outputs) / len(outputs),
         seconds_per_verdict=seconds_per_verdict,
         rate_correct=rate_correct,
@@ -149,6 +151,19 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
         open_seconds=open_seconds,
         texts=list(zip(questions.loc[some["problem_id"]], some["text"])),
     )
+
+
+def _line_through(rounds: list[tuple[int, float]]) -> tuple[float, float]:
+    """Seconds of a call and of a sample, from the first round and the last: (samples, seconds) each.
+
+    >>> _line_through([(32, 0.5), (512, 2.9)])
+    (0.34, 0.005)
+    """
+    (n_few, few), (n_many, many) = rounds[0], rounds[-1]
+    if n_few == n_many:
+        return 0.0, many / n_many
+    each = max(0.0, (many - few) / (n_many - n_few))
+    return max(0.0, round(few - n_few * each, 9)), each
 
 
 def _checked(
