@@ -206,3 +206,15 @@ def test_no_global_state_is_left_behind(drawn):
 def test_matplotlib_is_imported_inside_functions(module):
     source = (Path(style.__file__).parent / f"{module}.py").read_text()
     assert not re.search(r"^(import|from) matplotlib", source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None])
+def test_a_ledger_without_any_budget_is_drawn(nothing):
+    """As of a study whose samples were imported: nothing of its arms was spent."""
+    rows = pd.DataFrame(
+        {"who": ["small.se", "02"], "stage": "04_finetune", "kind": ["training", "machine"]}
+    ).assign(budget=nothing, unit="seconds", planned=0.0, spent=[3.0, 2.0])
+    lines = figures._few_lines_of_ledger(rows)
+    assert lines["kind"].tolist() == ["training", "machine"]
+    lines = figures._few_lines_of_ledger(rows.assign(budget=["low", nothing]))
+    assert lines["kind"].tolist() == ["training (low)", "machine"]

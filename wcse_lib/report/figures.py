@@ -397,7 +397,9 @@ def _few_lines_of_ledger(rows: Frame) -> Frame:
     """What was planned or spent, its kind with its budget; where students are many, the sums over all of them."""
     rows = rows[rows[["planned", "spent"]].gt(0).any(axis=1) & (rows["unit"] != "openings")]
     if "budget" in rows:
-        rows = rows.assign(kind=rows["kind"] + (" (" + rows["budget"] + ")").fillna(""))
+        budgets = rows["budget"].astype(object).fillna("")
+        at = budgets.map(lambda budget: f" ({budget})" if budget else "")
+        rows = rows.assign(kind=rows["kind"] + at)
     n_lines = rows.groupby(["stage", "unit"])["who"].nunique()
     if n_lines.max() <= MOST_LINES_OF_LEDGER:
         return rows
