@@ -154,8 +154,11 @@ def test_what_cannot_run_is_told(ray, tmp_path):
         cluster.open_engine("hf", "/no/such", Machine(workers=2, threads=1))
     with pytest.raises(ValueError, match="gpus_per_worker: 1 need 2 GPUs, Ray has 0"):
         cluster.open_engine("hf", "nano-wc", Machine(workers=2, gpus_per_worker=1.0))
-    with pytest.raises(ValueError, match="Ray has"):
-        cluster.open_engine("hf", "nano-wc", Machine(workers=500, threads=1))
+    ray.init(num_cpus=2, include_dashboard=False)
+    with pytest.raises(ValueError, match="workers: 3 with threads: 1 need 3 CPUs, Ray has 2"):
+        cluster.open_engine("hf", "nano-wc", Machine(workers=3, threads=1))
+    assert ray.is_initialized(), "a cluster that somebody else started is left alone"
+    ray.shutdown()
 
 
 @pytest.mark.engines
