@@ -56,13 +56,14 @@ def canvas(width: float, height: float):
 
 
 def svg(figure) -> str:
-    """A figure as SVG text, the same bytes every time: text as outlines, salted ids, no date."""
+    """A figure as SVG text in one line, the same bytes every time: text as outlines, salted ids, no date."""
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     # It is laid out now, and laying out again would take as long as drawing.
     figure.set_layout_engine("none")
-    return buffer.getvalue()
+    in_one_line = re.sub(r"\s*\n\s*", " ", buffer.getvalue())
+    return in_one_line.replace("> <", "><")
 
 
 def save(figure, folder: Path, name: str) -> list[Path]:
