@@ -111,10 +111,10 @@ def look_ahead(
 def _outlook(
     draft: Draft, machine: Machine, trials: Trials | None, outputs: str | Path, most_flops: float
 ) -> Outlook:
-    paces = Paces(draft, machine, trials, outputs)
-    if machine.tflops and most_flops and not paces.measured:
+    outlook = expected(draft, Paces(draft, machine, trials, outputs))
+    if outlook.total is None and machine.tflops and most_flops:
         return bounded(draft, machine, most_flops)
-    return expected(draft, paces)
+    return outlook
 
 
 def _draft(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
