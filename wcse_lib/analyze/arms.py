@@ -23,7 +23,6 @@ Arms = dict[str, ArmSamples]
 Rows = Iterator[dict]
 Fits = dict[tuple[str, str, str], pd.DataFrame]
 Ratio = tuple[np.ndarray, np.ndarray]  # numerators and denominators over problems
-UNBOUNDED = (-np.inf, np.inf)
 COUNTS_A_PROBLEM = {  # quantities that are no shares, and their units
     Quantity.SOLUTIONS: "solutions",
     Quantity.EXAMPLES_PER_PROBLEM: "examples",
@@ -339,16 +338,13 @@ def _sample_differences(run: Run, a: ArmSamples, b: ArmSamples, budget: str) -> 
 
 
 def _fit_differences(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) -> Rows:
-    a, b = a.align(b, fill_value=0.0)
     # the very same examples, as where a mix is one arm alone, have no interval
     if a.equals(b):
         return
+    n_problems = len(a.index.union(b.index))
     for name, score in SCORES.items():
-        columns = [score.numerator, score.denominator]
-        sums = a[columns].T.to_numpy(), b[columns].T.to_numpy()
-        estimate = intervals.paired_ratio_difference(*sums, seed=run.study.seed, bounds=UNBOUNDED)
-        row = {"quantity": Quantity(name), "unit": score.unit, "n_problems": len(a)}
-        yield facts | row | of_estimate(estimate)
+        row = {"quantity": Quantity(name), "unit": score.unit, "n_problems": n_problems}
+        yield facts | row | of_estimate(score.difference(a, b, run.study.seed))
 
 
 def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
@@ -369,9 +365,8 @@ def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
     for (base, arm, budget), sums in fits.items():
         facts = {"arm": arm, "budget": budget, "base": base, "n": len(sums)}
         for name, score in SCORES.items():
-            of, over = sums[score.numerator], sums[score.denominator]
-            estimate = intervals.ratio(of, over, seed=run.study.seed, bounds=UNBOUNDED)
-            yield facts | {"quantity": Quantity(name), "unit": score.unit} | of_estimate(estimate)
+            estimate = of_estimate(score.value(sums, run.study.seed))
+            yield facts | {"quantity": Quantity(name), "unit": score.unit} | estimate
 
 
 def _epochs(run: Run) -> Rows:

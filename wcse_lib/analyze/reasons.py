@@ -18,6 +18,7 @@ from wcse_lib.analyze.words import (
     join_words,
 )
 from wcse_lib.study import Curation, Study
+from wcse_lib.train import SCORES
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 UNCORRECTED = "95 % intervals, not corrected for their number"
@@ -36,8 +37,9 @@ MEASURED = {  # with paired differences, in `arm_differences`
     Quantity.SOLUTIONS: Advantage("more different solutions per solved problem", 1),
     Quantity.FALSE_POSITIVE_RATE: Advantage("fewer false positives", -1),
     Quantity.DUPLICATES: Advantage("fewer duplicates", -1),
-    Quantity.LOG_LIKELIHOOD: Advantage("higher log-likelihood", 1),
-    Quantity.RANK_SURPRISAL: Advantage("lower rank–surprisal ratio", -1),
+} | {
+    Quantity(name): Advantage(f"{score.better} {score.words}", score.sign)
+    for name, score in SCORES.items()
 }
 COUNTED = {  # without intervals, in `explanation`
     Quantity.EXAMPLES: Advantage("more examples", 1),

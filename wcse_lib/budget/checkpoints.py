@@ -16,9 +16,8 @@ from wcse_lib.study import ModelSize
 BUFFER = re.compile(r"inv_freq$|masked_bias$")
 ATTENTION_MASK = re.compile(r"att(ntio)?n\.bias$")  # a mask where it has more than one dimension
 EMBEDDING = re.compile(r"(embed_\w+|\w+_embeddings|wte|wpe|lm_head|shared)\.weight$")
-UNUSED = re.compile(
-    r"^(model\.)?mtp\."
-)  # layers that guess further tokens: engines leave them aside
+# layers that guess further tokens: engines leave them aside
+UNUSED = re.compile(r"^(model\.)?mtp\.")
 WEIGHT_TYPE = re.compile(r"F|BF|I8")
 TOKENIZERS = (
     "tokenizer.json",

@@ -75,9 +75,7 @@ class Paces:
             if not is_complete(run.path("02", arm), run.plan_id):
                 return None
             facts = read_json(run.path("02", arm, "manifest.json"))
-        except (
-            StudyError
-        ):  # nothing is planned there yet, or not readable: then nothing was measured
+        except StudyError:  # not planned yet, or not readable: then nothing was measured
             return None
         if not (facts.get("seconds_per_sample") and facts.get("n_tokens")):
             return None

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.sample import Decoding, Request, open_engine, prompt_ids, stops
+from wcse_lib.sample import Decoding, Engine, Output, Request, open_engine, prompt_ids, stops
 from wcse_lib.store import KEY, StudyError
 from wcse_lib.study import Machine, PlannedStudent, Study, TrainingPace, resolve_model
 from wcse_lib.verdicts import verifier
 
-SECONDS = (
-    2.0  # a trial's last round takes at least so long: then batches are as large as the study's own
-)
+# a trial's last round takes at least so long: then batches are as large as the study's own
+SECONDS = 2.0
 LARGEST = 1e9  # parameters: a larger model takes longer to load than a dry run should
 FIRST, FACTOR = 32, 4  # samples of the first round, and how many times more the next one draws
 MOST = 8192  # samples of a round
@@ -113,23 +112,7 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
     began = time.monotonic()
     with contextlib.closing(open_engine(machine.engine, model, machine)) as engine:
         open_seconds = time.monotonic() - began
-        sampling, n, seconds, rounds = study.sampling, FIRST, 0.0, []
-        decoding = Decoding(
-            sampling.temperature,
-            sampling.local_top_k,
-            sampling.top_p,
-            sampling.max_tokens,
-            stops(study.prompt, sampling.stop),
-        )
-        while seconds < SECONDS and n <= MOST:
-            asked = problems.iloc[[i % len(problems) for i in range(n)]]
-            ids = [prompt_ids(engine.tokenizer, q, study.prompt) for q in asked["question"]]
-            keys = [("", problem, i) for i, problem in enumerate(asked["problem_id"])]
-            requests = [Request(key, own, i) for i, (key, own) in enumerate(zip(keys, ids))]
-            began = time.monotonic()
-            outputs = list(engine.generate(requests, decoding))
-            seconds, n = time.monotonic() - began, n * FACTOR
-            rounds.append((len(outputs), seconds))
+        outputs, rounds = _draw_rounds(engine, study, problems)
     call_seconds, seconds_per_sample = _line_through(rounds)
     rows = pd.DataFrame(
         [(*output.key, output.text, output.finish_reason) for output in outputs],
@@ -137,6 +120,7 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
     )
     seconds_per_verdict, rate_correct = _checked(study, rows, problems, machine)
     questions = problems.set_index("problem_id")["question"]
+    n_tokens = sum(output.n_tokens for output in outputs)
     # engines yield short samples first: in the order of their numbers they are as long as all are
     finished = rows[rows["finish_reason"] == "stop"].sort_values("sample_index")
     some = finished.head(MOST_TEXTS)
@@ -144,13 +128,38 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
         model=model.rsplit("/", 1)[-1],
         call_seconds=call_seconds,
         seconds_per_sample=seconds_per_sample,
-        tokens_per_sample=sum(output.n_tokens for output in outputs) / len(outputs),
+        tokens_per_sample=n_tokens / len(outputs),
         seconds_per_verdict=seconds_per_verdict,
         rate_correct=rate_correct,
         start_seconds=max(0.0, first_seconds - open_seconds),
         open_seconds=open_seconds,
         texts=list(zip(questions.loc[some["problem_id"]], some["text"])),
     )
+
+
+def _draw_rounds(
+    engine: Engine, study: Study, problems: pd.DataFrame
+) -> tuple[list[Output], list[tuple[int, float]]]:
+    """The last round's samples, and of every round how many samples it drew, and its seconds."""
+    sampling, n, seconds, rounds = study.sampling, FIRST, 0.0, []
+    decoding = Decoding(
+        sampling.temperature,
+        sampling.local_top_k,
+        sampling.top_p,
+        sampling.max_tokens,
+        stops(study.prompt, sampling.stop),
+    )
+    while seconds < SECONDS and n <= MOST:
+        asked = problems.iloc[[i % len(problems) for i in range(n)]]
+        requests = []
+        for i, problem in enumerate(asked.itertuples()):
+            ids = prompt_ids(engine.tokenizer, problem.question, study.prompt)
+            requests.append(Request(("", problem.problem_id, i), ids, i))
+        began = time.monotonic()
+        outputs = list(engine.generate(requests, decoding))
+        seconds, n = time.monotonic() - began, n * FACTOR
+        rounds.append((len(outputs), seconds))
+    return outputs, rounds
 
 
 def _line_through(rounds: list[tuple[int, float]]) -> tuple[float, float]:

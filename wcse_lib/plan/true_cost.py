@@ -28,7 +28,11 @@ def exchange_ratios(run: Run) -> pd.DataFrame:
     """Samples of each arm (columns) for one of the reference's, by each of `cost_models` (rows); NaN where an arm lacks
     what a cost model needs. Lengths are as measured; where one is unknown all are taken as equal, and prompts as free.
     """
-    reference, costs, prompts = run.study.budget.reference, _costs(run), _prompts(run)
+    return _ratios(run, _costs(run, _facts(run)))
+
+
+def _ratios(run: Run, costs: dict[str, SampleCost]) -> pd.DataFrame:
+    reference, prompts = run.study.budget.reference, _prompts(run)
     ratios = {}
     for name, cost_model in cost_models(run).items():
         each = {arm: _cost(of_arm, cost_model, prompts) for arm, of_arm in costs.items()}
@@ -41,11 +45,12 @@ def true_cost_table(run: Run) -> pd.DataFrame:
     tokens per second), what a sample costs in FLOPs and USD, USD per million tokens of answers by list and as paid, and
     how many of its samples cost as much as one of the reference's by each cost model. What is not known of any arm is
     left out."""
-    ratios, prompt = exchange_ratios(run), _prompts(run)
+    rows, measured = [], _facts(run)
+    costs = _costs(run, measured)
+    ratios, prompt = _ratios(run, costs), _prompts(run)
     flops = cost_models(run)["FLOPs"]
     n_devices = run.plan.machine.n_devices if run.plan.machine else 1.0
-    rows, measured = [], _facts(run)
-    for name, of_arm in _costs(run).items():
+    for name, of_arm in costs.items():
         facts = measured[name]
         length = facts.tokens_per_sample
         row = {
@@ -112,9 +117,9 @@ def _measured(run: Run, name: str, arm: ModelFacts) -> ModelFacts:
     return arm.model_copy(update=found)
 
 
-def _costs(run: Run) -> dict[str, SampleCost]:
+def _costs(run: Run, arms: dict[str, ModelFacts]) -> dict[str, SampleCost]:
     """What a sample of every arm costs; lengths of which one is not known count as equal."""
-    batch, machine, arms = run.study.budget.batch, run.plan.machine, _facts(run)
+    batch, machine = run.study.budget.batch, run.plan.machine
     equal = {}
     if any(arm.tokens_per_sample is None for arm in arms.values()):
         equal["n_tokens"] = 1.0

@@ -3,7 +3,7 @@
 from wcse_lib.sample.chat import end_token, prints_today, template_text
 from wcse_lib.sample.cluster import each_student, open_engine
 from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
-from wcse_lib.sample.engines import Decoding, Request
+from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
 from wcse_lib.sample.imported import samples_in_file
@@ -20,6 +20,8 @@ from wcse_lib.sample.prompts import (
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
 
 __all__ = [
+    "Output",
+    "Engine",
     "Decoding",
     "HFEngine",
     "Opened",

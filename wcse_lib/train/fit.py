@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from wcse_lib import budget
+from wcse_lib import budget, intervals
 from wcse_lib.store import KEY, parquet_writer, problem_range_filter, read_parquet, write_json
 from wcse_lib.study import Amounts, Run, resolve_model
 from wcse_lib.train.encode import MASKED
@@ -20,6 +20,7 @@ from wcse_lib.verdicts import KEY_COLUMNS
 PIECE = 20_000  # rows whose keys are held at a time
 MEASURED = ["log_likelihood", "rank"]  # of an example, summed over its trained tokens
 COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64"} | dict.fromkeys(MEASURED, "double")
+UNBOUNDED = (-np.inf, np.inf)
 HIGHEST_RANK = 100  # that is told from higher ones
 SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
 
@@ -30,15 +31,36 @@ class Score(NamedTuple):
     `sign` is 1 where more fits better, -1 where less does.
     """
 
+    words: str
     numerator: str
     denominator: str
     unit: str
     sign: int
 
+    @property
+    def better(self) -> str:
+        """Which value fits better, in a word."""
+        return "higher" if self.sign > 0 else "lower"
+
+    def value(self, sums: pd.DataFrame, seed: int) -> intervals.Estimate:
+        """The score of some examples, from `sums_by_problem`."""
+        return intervals.ratio(*self._ratio(sums), seed=seed, bounds=UNBOUNDED)
+
+    def difference(self, a: pd.DataFrame, b: pd.DataFrame, seed: int) -> intervals.Estimate:
+        """The score of `a` minus that of `b`, paired by problem; one of them may lack problems of the other."""
+        a, b = a.align(b, fill_value=0.0)
+        sums = self._ratio(a), self._ratio(b)
+        return intervals.paired_ratio_difference(*sums, seed=seed, bounds=UNBOUNDED)
+
+    def _ratio(self, sums: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        return sums[self.numerator].to_numpy(), sums[self.denominator].to_numpy()
+
 
 SCORES = {
-    "log_likelihood": Score("log_likelihood", "n_tokens", "nats per token", 1),
-    "rank_surprisal_ratio": Score("mean_rank", "mean_surprisal", "ranks per nat", -1),
+    "log_likelihood": Score("log-likelihood", "log_likelihood", "n_tokens", "nats per token", 1),
+    "rank_surprisal_ratio": Score(
+        "rank–surprisal ratio", "mean_rank", "mean_surprisal", "ranks per nat", -1
+    ),
 }
 
 

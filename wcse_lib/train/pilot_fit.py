@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from wcse_lib import intervals, sample
+from wcse_lib import sample
 from wcse_lib.store import KEY, read_parquet, write_json, write_parquet
 from wcse_lib.study import MAIN, Amounts, Run, pilot_folder, resolve_model
 from wcse_lib.train.examples import examples_of_arm
@@ -17,7 +17,6 @@ from wcse_lib.train.fit import MEASURED, SCORES, Score, fit_of, sums_by_problem
 from wcse_lib.train.rows import encoded_rows, write_rows
 
 COLUMNS = ["base", "score", "arm", "value", "low", "high", "unit", "n_examples", "n_problems"]
-UNBOUNDED = (-np.inf, np.inf)
 
 
 def fit_of_pilot(run: Run) -> pd.DataFrame:
@@ -49,9 +48,9 @@ def choices(run: Run) -> list[str]:
     if not path.exists():
         return []
     sentences = []
-    for base, score, sums in _sums(read_parquet(path)):
-        if len(sums) > 1:
-            sentences.append(_choice(base, score, sums, run.study.seed))
+    for base, by_arm in _sums(read_parquet(path)):
+        if len(by_arm) > 1:
+            sentences += [_choice(base, one, by_arm, run.study.seed) for one in SCORES.values()]
     return sentences
 
 
@@ -87,47 +86,32 @@ def _examples(run: Run, pilot: Run) -> Iterator[pd.DataFrame]:
             yield piece[is_wanted].assign(is_cut=False)
 
 
-def _sums(examples: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, pd.DataFrame]]]:
-    """Base, score, and by arm the sums by problem that the score divides."""
+def _sums(examples: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    """Of every base by arm the sums by problem that SCORES divide."""
     for base, of_base in examples.groupby("base", sort=False):
-        by_arm = {}
-        for arm, of_arm in of_base.groupby("author", sort=False):
-            by_arm[arm] = sums_by_problem(of_arm)
-        for name, score in SCORES.items():
-            columns = [score.numerator, score.denominator]
-            yield base, name, {arm: sums[columns] for arm, sums in by_arm.items()}
+        yield (
+            base,
+            {arm: sums_by_problem(of_arm) for arm, of_arm in of_base.groupby("author", sort=False)},
+        )
 
 
 def _rows(examples: pd.DataFrame, seed: int) -> Iterator[tuple]:
     n_examples = examples.groupby(["base", "author"]).size()
-    for base, name, by_arm in _sums(examples):
-        for arm, sums in by_arm.items():
-            of, over = sums.T.to_numpy()
-            value, low, high = intervals.ratio(of, over, seed=seed, bounds=UNBOUNDED)
-            counts = int(n_examples[base, arm]), len(sums)
-            yield base, name, arm, value, low, high, SCORES[name].unit, *counts
+    for base, by_arm in _sums(examples):
+        for name, score in SCORES.items():
+            for arm, sums in by_arm.items():
+                counts = int(n_examples[base, arm]), len(sums)
+                yield base, name, arm, *score.value(sums, seed), score.unit, *counts
 
 
-def _choice(base: str, name: str, by_arm: dict[str, pd.DataFrame], seed: int) -> str:
-    score = SCORES[name]
-    values = {arm: sums.sum().iloc[0] / sums.sum().iloc[1] for arm, sums in by_arm.items()}
+def _choice(base: str, score: Score, by_arm: dict[str, pd.DataFrame], seed: int) -> str:
+    values = {arm: score.value(sums, seed).value for arm, sums in by_arm.items()}
     best, *others = sorted(values, key=values.get, reverse=score.sign > 0)
     compared, is_settled = [], True
     for other in others:
-        difference, low, high = _difference(by_arm[best], by_arm[other], seed)
+        difference, low, high = score.difference(by_arm[best], by_arm[other], seed)
         compared.append(f"minus {other} {difference:+.2f}, {low:+.2f} to {high:+.2f}")
         is_settled &= not low <= 0 <= high
     doubt = "" if is_settled else ", which this pilot does not settle"
-    return f"Student {base}, by {_words(name, score)}: {best} ({'; '.join(compared)}){doubt}."
-
-
-def _difference(best: pd.DataFrame, other: pd.DataFrame, seed: int) -> intervals.Estimate:
-    best, other = best.align(other, fill_value=0.0)
-    sums = best.T.to_numpy(), other.T.to_numpy()
-    return intervals.paired_ratio_difference(*sums, seed=seed, bounds=UNBOUNDED)
-
-
-def _words(name: str, score: Score) -> str:
-    which = "higher" if score.sign > 0 else "lower"
-    words = {"log_likelihood": "log-likelihood", "rank_surprisal_ratio": "rank–surprisal ratio"}
-    return f"{words[name]} ({which} fits better)"
+    which = f"{score.words} ({score.better} fits better)"
+    return f"Student {base}, by {which}: {best} ({'; '.join(compared)}){doubt}."

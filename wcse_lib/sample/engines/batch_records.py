@@ -37,9 +37,7 @@ class Batch:
     most_usd: float
     planned_at: float
     file_id: str = ""
-    asked_at: float = (
-        0.0  # when the server was last asked to start it; 0: never, or it surely did not
-    )
+    asked_at: float = 0.0  # when the server was last asked to start it; 0: never, or surely not
     batch_id: str = ""
     status: str = ""  # the server's last word
     said: str = ""  # why it failed as a whole
