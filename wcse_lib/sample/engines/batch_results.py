@@ -111,7 +111,9 @@ class Reader:
             results.bill_usd += most if is_first and read.maybe_billed else 0.0
             return
         sample, bill = read
-        results.failures.pop(request.key, None)
+        failed = results.failures.pop(request.key, None)
+        if failed and failed.maybe_billed:  # a request is billed once
+            results.bill_usd -= most
         results.samples[request.key] = sample
         results.bill_usd += most if bill is None else bill
         results.excess_usd = max(results.excess_usd, (bill or 0.0) - most)
