@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
-# Index of CPU-only PyTorch wheels, for machines whose package index would give the CUDA build (see README, "Installing").
+# Index of CPU-only PyTorch wheels, for machines whose package index would give the CUDA build (see docs/running.md, "Installing").
 WCSE_TORCH_INDEX ?=
 EXTRAS ?= dev
 STUDY ?= outputs/nano
@@ -41,7 +41,7 @@ real: ## a study of two pretrained models, SmolLM2-135M and Gemma-3-270M, in .ve
 	.venv-engines/bin/python -m tools.real_models
 	.venv-engines/bin/python -m wcse_lib.pipeline params/real.yaml --machine params/machine/two_cores$(HALF).yaml
 
-gsm8k: setup ## a study of published GSM8K solutions (README, "Real data")
+gsm8k: setup ## a study of published GSM8K solutions (docs/running.md, "Real data")
 	$(PY) -m wcse_lib.pipeline params/gsm8k_openai.yaml
 
 publish: setup ## write a finished study's examples as dataset folders, as in: make publish STUDY=outputs/nano

@@ -1,4 +1,4 @@
-"""Write the README's tree from the first sentence of every folder and module: python tools/tree.py [--check]"""
+"""Write docs/tree.md from the first sentence of every folder and module: python tools/tree.py [--check]"""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-START, END = "## The tree\n\n```\n", "```\n"
+PAGE = ROOT / "docs/tree.md"
+START, END = "\n```\n", "```\n"
 TOP = {  # folders beside the package
     "notebooks/": "01_plan … 06_analyze: narrate one stage each, define nothing",
     "params/": "studies; nano/ their twins, grids/ several studies in one file, machine/ where they run",
@@ -51,7 +51,7 @@ def lines() -> list[str]:
 
 
 def page() -> str:
-    text = README.read_text()
+    text = PAGE.read_text()
     start = text.index(START) + len(START)
     end = text.index(END, start)
     return text[:start] + "\n".join(lines()) + "\n" + text[end:]
@@ -60,10 +60,10 @@ def page() -> str:
 def main(arguments: list[str]) -> int:
     text = page()
     if "--check" not in arguments:
-        README.write_text(text)
+        PAGE.write_text(text)
         return 0
-    if README.read_text() != text:
-        print("README's tree is not what the modules say; run python tools/tree.py")
+    if PAGE.read_text() != text:
+        print("docs/tree.md is not what the modules say; run python tools/tree.py")
         return 1
     return 0
 

@@ -98,6 +98,13 @@ def test_twins_stand_for_studies_only(root):
     assert not any(is_grid(f"params/{name}.yaml") for name in STUDIES)
 
 
+def test_the_study_that_readme_shows_is_valid(root, tmp_path):
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(), re.S)
+    (tmp_path / "mine.yaml").write_text(shown)
+    study = load_study(tmp_path / "mine.yaml")
+    assert list(study.arms) == ["se", "wc", "old"] and list(study.students) == ["small"]
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_studies_are_short_and_say_what_they_show_and_cost(root, name):
     lines = (root / f"params/{name}.yaml").read_text().splitlines()
