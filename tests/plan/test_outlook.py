@@ -35,7 +35,7 @@ class Known(Trials):
 
     def _draw(self, study, problems, model):
         seconds, tokens = self.PACES[model]
-        return Tried(model, 0.3, seconds, tokens, 0.01, 0.25, 1.0, 0.5, [("q", "a")])
+        return Tried(model, 0.3, seconds, tokens, 1.2 * tokens, 0.01, 0.25, 1.0, 0.5, [("q", "a")])
 
     def _train(self, study, student, texts):
         assert texts == [("q", "a")] * 2
@@ -52,8 +52,8 @@ def test_every_stage_is_what_its_paces_say(tmp_path):
     likelihoods = 2 * 10 * 100 * 0.001 / 3
     validations = 4 * 2 * (0.3 + 5 * 0.1)
     assert outlook.seconds["04"] == pytest.approx(steps + 4 * 2.0 + likelihoods + validations + 7.0)
-    # 10 problems x 5 answers, as long as the arm's (of the base its own), at 0.1 s for 50 tokens; five sets of weights
-    tokens = 50 + 2 * 40 + 2 * 20
+    # 10 problems x 5 answers, as long as the arm's correct ones (of the base its own), at 0.1 s for 50 tokens; five sets of weights
+    tokens = 50 + 1.2 * (2 * 40 + 2 * 20)
     assert outlook.seconds["05"] == pytest.approx(5 * 2 * 0.3 + 50 * tokens * 0.1 / 50 + 5 * 0.5)
     assert outlook.seconds["notebooks"] == pytest.approx(8 * NOTEBOOK_SECONDS + ANALYSIS_SECONDS)
     assert not outlook.is_most
@@ -117,6 +117,7 @@ def test_a_trial_draws_checks_and_trains_with_the_study_s_own_models(monkeypatch
     splits, _ = load_problems(smoke.dataset, smoke.seed, smoke.verification.seconds)
     tried = try_drawing(smoke, splits["train"], resolve_model("nano-student"), machine)
     assert tried.model == "nano-student" and 5 < tried.tokens_per_sample <= 80
+    assert 5 < tried.tokens_per_correct <= 80
     assert tried.seconds_per_sample > 0 and 0 < tried.seconds_per_verdict < 1
     assert tried.texts and all(question and text for question, text in tried.texts)
     monkeypatch.setattr("wcse_lib.train.pace.STEPS", 2)

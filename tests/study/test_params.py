@@ -17,6 +17,7 @@ OWN = {
     "smoke",
     "nano_mix",
     "nano_seeds",
+    "nano_fit",
     "gsm8k_openai",
     "real",
     "real_0.5b",

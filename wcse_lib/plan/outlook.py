@@ -175,13 +175,13 @@ def _likelihood_tokens(
 
 
 def _add_tests(outlook: Outlook, draft: Draft, paces: Paces) -> None:
-    """05: every student's answers to the held-out problems, as long as those that it learnt from."""
+    """05: every student's answers to the held-out problems, as long as its arm's correct samples."""
     n_samples = draft.n_problems["held_out"] * (1 + draft.study.evaluation.n_samples)
     weights = set()
     for name, student in draft.students.items():
         pace = outlook.take(paces.of_model(student.model), student.model)
         teacher = paces.of_arm(student.arm) if student.arm in draft.study.plain_arms else None
-        tokens = teacher.tokens if teacher else pace.tokens
+        tokens = teacher.learnt_tokens if teacher else pace.tokens
         calls = 2 * pace.call / paces.machine.workers  # the greedy answers, and the drawn ones
         outlook.add("05", calls + n_samples * tokens * pace.seconds / pace.tokens)
         weights.add(name if draft.study.training.method == "full" else student.model)

@@ -14,13 +14,20 @@ from wcse_lib.study import Machine, PlannedStudent, Run, TrainingPace, resolve
 
 
 class Pace(NamedTuple):
-    """What a sample of a model takes here, in seconds of the whole machine and in tokens, who measured it, and the
-    seconds that a call takes beside, in which any number of samples is drawn."""
+    """What a sample of a model takes here, in seconds of the whole machine and in tokens, who measured it, the
+    seconds that a call takes beside, in which any number of samples is drawn, and the tokens of a correct sample (as of
+    any, where nobody looked)."""
 
     seconds: float
     tokens: float
     measured: str
     call: float = 0.0
+    correct: float | None = None
+
+    @property
+    def learnt_tokens(self) -> float:
+        """How long a student writes that learnt from correct samples."""
+        return self.correct or self.tokens
 
 
 class Paces:
@@ -44,7 +51,8 @@ class Paces:
             return None
         seconds = tried.seconds_per_sample / self.machine.workers
         measured = f"{tried.model} by {self.machine.engine}"
-        return Pace(seconds, tried.tokens_per_sample, measured, tried.call_seconds)
+        tokens = tried.tokens_per_sample
+        return Pace(seconds, tokens, measured, tried.call_seconds, tried.tokens_per_correct)
 
     def of_arm(self, name: str) -> Pace | None:
         """What a sample of an arm takes; None where nobody measured it."""

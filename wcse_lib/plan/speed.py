@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
@@ -36,6 +37,7 @@ class Tried:
     call_seconds: float
     seconds_per_sample: float
     tokens_per_sample: float
+    tokens_per_correct: float  # of a correct sample; students write as long as what they learn from
     seconds_per_verdict: float
     rate_correct: float
     start_seconds: float
@@ -115,12 +117,12 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
         outputs, rounds = _draw_rounds(engine, study, problems)
     call_seconds, seconds_per_sample = _line_through(rounds)
     rows = pd.DataFrame(
-        [(*output.key, output.text, output.finish_reason) for output in outputs],
-        columns=[*KEY, "text", "finish_reason"],
+        [(*output.key, output.text, output.n_tokens, output.finish_reason) for output in outputs],
+        columns=[*KEY, "text", "n_tokens", "finish_reason"],
     )
-    seconds_per_verdict, rate_correct = _checked(study, rows, problems, machine)
+    seconds_per_verdict, is_correct = _checked(study, rows, problems, machine)
+    correct = rows[is_correct] if is_correct.any() else rows
     questions = problems.set_index("problem_id")["question"]
-    n_tokens = sum(output.n_tokens for output in outputs)
     # engines yield short samples first: in the order of their numbers they are as long as all are
     finished = rows[rows["finish_reason"] == "stop"].sort_values("sample_index")
     some = finished.head(MOST_TEXTS)
@@ -128,9 +130,10 @@ def try_drawing(study: Study, problems: pd.DataFrame, model: str, machine: Machi
         model=model.rsplit("/", 1)[-1],
         call_seconds=call_seconds,
         seconds_per_sample=seconds_per_sample,
-        tokens_per_sample=n_tokens / len(outputs),
+        tokens_per_sample=rows["n_tokens"].mean(),
+        tokens_per_correct=correct["n_tokens"].mean(),
         seconds_per_verdict=seconds_per_verdict,
-        rate_correct=rate_correct,
+        rate_correct=is_correct.mean(),
         start_seconds=max(0.0, first_seconds - open_seconds),
         open_seconds=open_seconds,
         texts=list(zip(questions.loc[some["problem_id"]], some["text"])),
@@ -177,12 +180,12 @@ def _line_through(rounds: list[tuple[int, float]]) -> tuple[float, float]:
 
 def _checked(
     study: Study, rows: pd.DataFrame, problems: pd.DataFrame, machine: Machine
-) -> tuple[float, float]:
-    """Seconds of a verdict, and the share of correct samples; the first rows only start the processes."""
+) -> tuple[float, np.ndarray]:
+    """Seconds of a verdict, and which samples are correct; the first rows only start the processes."""
     style = study.prompt.answer_style
     with verifier(style, machine.checkers, study.verification) as check:
         check(rows.iloc[: machine.checkers].reset_index(drop=True), problems)
         began = time.monotonic()
         verdicts = check(rows, problems)
         seconds = time.monotonic() - began
-    return seconds / len(rows), float((verdicts["verdict"] == "correct").mean())
+    return seconds / len(rows), (verdicts["verdict"] == "correct").to_numpy()
