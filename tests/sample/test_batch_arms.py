@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
 from batch_server import BatchServer, good_line, line_of
 from conftest import ROOT
@@ -629,3 +630,42 @@ def test_kills_at_random_moments(service, draws, n_kills):
     draws.start(run, machine)
     assert draws.end() == 0
     check_nothing_was_sent_twice(run, server, 120)
+
+
+# ---------------------------------------------------------------------- through the notebooks
+
+
+@pytest.mark.slow
+def test_notebooks_wait_for_batches_and_a_killed_study_goes_on_to_its_report(tmp_path, monkeypatch):
+    """Killed while a batch waits in the server's queue; the second run sends nothing again and ends in the report."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing")
+    server = BatchServer(lambda custom_id, body: good_line(custom_id, body, texts=["#### 5"]))
+    server.is_due = lambda batch_id: False
+    write_yaml(
+        tmp_path / "study.yaml",
+        {
+            "study": "batched",
+            "dataset": {"name": "nano", "n_train": 6, "levels": [1]},
+            "arms": {"se": ARM, "wc": ARM | {"model": "n"}},
+            "budget": {"reference": "se", "samples": {"one": 2}, "match": "count"},
+            "sampling": {"max_tokens": 8},
+        },
+    )
+    write_yaml(tmp_path / "machine.yaml", FAST | {"base_url": server.url, "batch": SOON})
+    command = [sys.executable, "-m", "wcse_lib.pipeline", str(tmp_path / "study.yaml")]
+    command += ["--machine", str(tmp_path / "machine.yaml"), "--outputs", str(tmp_path)]
+    first = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    while "POST /batches" not in server.calls:
+        assert first.poll() is None, "the first run ended before it sent a batch"
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    server.is_due = lambda batch_id: True
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    server.close()
+    assert (tmp_path / "batched" / "report.html").exists()
+    sent = [(request["custom_id"], request["body"]["model"]) for request in server.requests()]
+    assert len(sent) == len(set(sent)) == 2 * 12
+    ledger = pd.read_csv(tmp_path / "batched/06_analyze/tables/ledger.csv")
+    billed = ledger[(ledger["unit"] == "usd") & ledger["kind"].isin(["sampling", "prompt"])]
+    assert billed["spent"].sum() == 2 * 12 * 5
