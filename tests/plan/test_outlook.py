@@ -52,7 +52,8 @@ def test_every_stage_is_what_its_paces_say(tmp_path):
     likelihoods = 2 * 10 * 100 * 0.001 / 3
     validations = 4 * 2 * (0.3 + 5 * 0.1)
     assert outlook.seconds["04"] == pytest.approx(steps + 4 * 2.0 + likelihoods + validations + 7.0)
-    # 10 problems x 5 answers, as long as the arm's correct ones (of the base its own), at 0.1 s for 50 tokens; five sets of weights
+    # 10 problems x 5 answers, as long as the arm's correct ones (of the base its own), at 0.1 s
+    # for 50 tokens; five sets of weights
     tokens = 50 + 1.2 * (2 * 40 + 2 * 20)
     assert outlook.seconds["05"] == pytest.approx(5 * 2 * 0.3 + 50 * tokens * 0.1 / 50 + 5 * 0.5)
     assert outlook.seconds["notebooks"] == pytest.approx(8 * NOTEBOOK_SECONDS + ANALYSIS_SECONDS)
