@@ -25,7 +25,7 @@ from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Dataset, Prompt, Settings, resolve_model
 from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import encode
-from wcse_lib.train.fit import fit_of
+from wcse_lib.train.fit import measure
 from wcse_lib.train.rows import TOKENS, TrainingRows, write_rows
 from wcse_lib.train.trainer import train
 
@@ -156,9 +156,8 @@ def plain(base, rows, steps, seed, out, gradient_checkpointing=False, bf16=False
 
 def loss_of(model, rows) -> float:
     """Mean loss per trained token."""
-    every = np.arange(len(rows.lengths))
-    values, _ = fit_of(model, 1, rows, every)
-    return -values[:, 0].sum() / rows.n_trained.sum()
+    found, _ = measure(model, 1, rows)
+    return -found["log_likelihood"].sum() / found["n_tokens"].sum()
 
 
 if __name__ == "__main__":

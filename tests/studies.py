@@ -374,7 +374,8 @@ def _write_student(folder: Path, student: str, entry: dict, held_out, difficulty
         own = examples.loc[is_own, KEY]
         mean = {"wc": -5.0, "se": -10.0, "ada": -10.0}[entry["arm"]]
         likelihood = mean + rng.normal(size=len(own)) * 0.1
-        rows = own.assign(log_likelihood=likelihood, n_tokens=10, rank=30.0)
+        gradients = list(rng.normal(size=(len(own), 4)) * -mean)
+        rows = own.assign(log_likelihood=likelihood, n_tokens=10, rank=30.0, gradient=gradients)
         write_parquet(folder / f"04_finetune/{student}/fit.parquet", rows)
 
 

@@ -136,3 +136,13 @@ def test_log_likelihoods_are_compared_under_each_base(synthetic_tables):
     row = rows.query("arm_a == 'wc' and arm_b == 'se' and budget == 'high'").iloc[0]
     assert row["value"] == pytest.approx(0.5, abs=0.02)
     assert row["low"] > 0
+
+
+def test_gradient_scores_are_in_both_tables(synthetic_tables):
+    """wc's gradients are half as long, which is a quarter of the score."""
+    scores = synthetic_tables["explanation"].query("quantity == 'gradient_score'")
+    scores = scores.query("base == 'small' and budget == 'high'").set_index("arm")["value"]
+    assert scores["wc"] / scores["se"] == pytest.approx(0.25, rel=0.2)
+    differences = synthetic_tables["arm_differences"].query("quantity == 'gradient_score'")
+    row = differences.query("arm_a == 'wc' and arm_b == 'se' and budget == 'high'").iloc[0]
+    assert row["high"] < 0 and row["unit"] == "nats²"

@@ -247,6 +247,8 @@ def test_fit_divides_means_over_tokens_by_problem(synthetic_study, tmp_path):
         "n_tokens": 15.0,
         "mean_rank": 6.0,
         "mean_surprisal": 3.0,
+        "gradient_share": 0.0,
+        "n_gradients": 0.0,
     }
     ratio = sums["mean_rank"].sum() / sums["mean_surprisal"].sum()
     assert ratio == pytest.approx((2 + 4 + 1) / 3 / ((1 + 2 + 0.5) / 3))

@@ -7,6 +7,7 @@ from wcse_lib import plan, train
 from wcse_lib.budget import ledger_table
 from wcse_lib.store import read_json, read_parquet, write_parquet
 from wcse_lib.train import pilot_fit
+from wcse_lib.train.gradients import DIMENSION
 from wcse_lib.verify.examples import write_examples
 
 PILOT = {"n_problems": 20, "n_samples": 4}
@@ -36,28 +37,30 @@ def measured(tmp_path_factory):
     return run, small, train.fit_of_pilot(run)
 
 
-def test_the_arm_that_writes_as_the_student_does_is_chosen_by_both_scores(measured):
+def test_the_arm_that_writes_as_the_student_does_is_chosen_by_likelihood(measured):
     run, _, table = measured
     values = table.set_index(["score", "arm"])["value"]
     assert values["log_likelihood", "se"] > values["log_likelihood", "wc"] + 1
     assert values["rank_surprisal_ratio"].notna().all()
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
-    by_likelihood, by_ratio = train.choices(run)
+    by_likelihood, by_ratio, by_gradient = train.choices(run)
     assert by_likelihood.startswith(
         "Student small, by log-likelihood (higher fits better): se (minus wc +"
     )
     assert "does not settle" not in by_likelihood
     assert "by rank–surprisal ratio (lower fits better): " in by_ratio
+    assert "by gradient score (lower fits better): " in by_gradient
 
 
 def test_every_example_is_read_once_and_what_it_took_is_on_the_ledger(measured):
     run, small, table = measured
     found = read_parquet(run.path("01", "fit.parquet"))
+    assert found["gradient"].map(len).eq(DIMENSION).all()
     n_examples = sum(
         len(read_parquet(small.path("03", arm, "examples.parquet"))) for arm in ("se", "wc")
     )
     assert len(found) == n_examples
-    assert table.groupby("score")["n_examples"].sum().tolist() == [n_examples] * 2
+    assert table.groupby("score")["n_examples"].sum().tolist() == [n_examples] * 3
     took = read_json(run.path("01", "fit.json"))["small"]
     assert took["flops"] == 2 * run.student("small.base").n_parameters * took["tokens"]
     fill(run)
@@ -67,7 +70,7 @@ def test_every_example_is_read_once_and_what_it_took_is_on_the_ledger(measured):
 
 
 def test_unasked_nothing_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(pilot_fit, "fit_of", None)
+    monkeypatch.setattr(pilot_fit, "measure", None)
     run, _ = piloted(tmp_path)
     assert train.fit_of_pilot(run).empty and train.choices(run) == []
 

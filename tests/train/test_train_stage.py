@@ -15,8 +15,9 @@ from wcse_lib.sample import HFEngine, Positions, load_tokenizer
 from wcse_lib.sample.engines import Output
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, write_json
 from wcse_lib.study import Amounts, Machine, Run, resolve_model
-from wcse_lib.train import fit, rows, stage
+from wcse_lib.train import fit, gradients, rows, stage
 from wcse_lib.train.encode import MASKED
+from wcse_lib.train.gradients import DIMENSION
 from wcse_lib.train.rows import encoded_rows, write_rows
 from wcse_lib.verdicts import verifier
 
@@ -118,9 +119,10 @@ def test_fit_that_another_budgets_student_found_are_taken(trained, monkeypatch, 
     run, asked = trained[0], []
     rows = write_rows(rows_of(run, "small.se.low"), tmp_path / "rows.arrow")
 
-    def none(model, n_parameters, rows, chosen):
+    def none(model, n_parameters, rows, chosen, keeps_gradient):
         asked.extend(chosen)
-        return np.zeros((len(chosen), 2)), Amounts(tokens=0)
+        found = np.zeros((keeps_gradient.sum(), DIMENSION))
+        return fit.Measured(np.zeros((len(chosen), 2)), found, Amounts(tokens=0))
 
     monkeypatch.setattr(fit, "fit_of", none)
     fit.write_fit(run, "small.se.low", rows)
@@ -132,6 +134,20 @@ def test_fit_that_another_budgets_student_found_are_taken(trained, monkeypatch, 
     assert 0 < len(both) == len(low) - len(asked)
     assert both["log_likelihood_x"].equals(both["log_likelihood_y"])
     assert both["n_tokens_x"].equals(both["n_tokens_y"])
+    assert np.array_equal(np.stack(both["gradient_x"]), np.stack(both["gradient_y"]))
+
+
+def test_gradients_are_kept_of_the_first_examples_alone(trained, monkeypatch, tmp_path):
+    run = trained[0]
+    rows = write_rows(rows_of(run, STUDENT), tmp_path / "rows.arrow")
+    monkeypatch.setattr(gradients, "N_EXAMPLES", 3)
+    found, _ = fit.measure("nano-student", 1, rows)
+    first = np.argsort(gradients.places(found))[:3]
+    assert set(np.flatnonzero(found["gradient"].notna())) == set(first)
+    assert found["log_likelihood"].notna().all()
+    whole = read_parquet(run.path("04", STUDENT, "fit.parquet"))["gradient"]
+    for place in first:
+        assert found["gradient"][place] == pytest.approx(whole[place], rel=1e-4, abs=1e-4)
 
 
 def test_an_export_has_a_card(trained, report, tmp_path):

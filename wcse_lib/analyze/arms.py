@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ANSWERED, Quantity
 from wcse_lib.store import read_json, read_parquet
 from wcse_lib.study import MAIN, PlannedMixed, Run
-from wcse_lib.train import SCORES, sums_by_problem
+from wcse_lib.train import SCORES, sums_of_arms
 
 Arms = dict[str, ArmSamples]
 Rows = Iterator[dict]
@@ -251,14 +252,18 @@ def read_fits(run: Run) -> Fits:
 
     Examples of one problem alone are left out: they have no interval.
     """
-    fits = {}
+    files: dict[tuple[str, str], dict[str, Path]] = {}
     for student, entry in run.plan.students.items():
-        key = entry.base, entry.arm, entry.budget
         path = run.path("04", student, "fit.parquet")
-        is_main = entry.source == "arm" and entry.recipe == MAIN
-        if is_main and key not in fits and path.exists():
-            fits[key] = sums_by_problem(read_parquet(path))
-    return {key: sums for key, sums in fits.items() if len(sums) > 1}
+        if entry.source == "arm" and entry.recipe == MAIN and path.exists():
+            files.setdefault((entry.base, entry.budget), {}).setdefault(entry.arm, path)
+    fits = {}
+    for (base, budget), by_arm in files.items():
+        examples = {arm: read_parquet(path) for arm, path in by_arm.items()}
+        several = {arm: one for arm, one in examples.items() if one["problem_id"].nunique() > 1}
+        for arm, sums in sums_of_arms(several).items():
+            fits[base, arm, budget] = sums
+    return fits
 
 
 def ratios(profile: pd.DataFrame, is_sound_known: bool) -> dict[Quantity, Ratio]:
@@ -343,6 +348,8 @@ def _fit_differences(run: Run, a: pd.DataFrame, b: pd.DataFrame, facts: dict) ->
         return
     n_problems = len(a.index.union(b.index))
     for name, score in SCORES.items():
+        if not (score.is_known(a) and score.is_known(b)):
+            continue
         row = {"quantity": Quantity(name), "unit": score.unit, "n_problems": n_problems}
         yield facts | row | of_estimate(score.difference(a, b, run.study.seed))
 
@@ -365,6 +372,8 @@ def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
     for (base, arm, budget), sums in fits.items():
         facts = {"arm": arm, "budget": budget, "base": base, "n": len(sums)}
         for name, score in SCORES.items():
+            if not score.is_known(sums):
+                continue
             estimate = of_estimate(score.value(sums, run.study.seed))
             yield facts | {"quantity": Quantity(name), "unit": score.unit} | estimate
 

@@ -27,6 +27,7 @@ class Quantity(StrEnum):
     SOLUTIONS = "solutions_per_solved_problem"
     LOG_LIKELIHOOD = "log_likelihood"
     RANK_SURPRISAL = "rank_surprisal_ratio"
+    GRADIENT_SCORE = "gradient_score"
     EXAMPLES = "examples"
     EXAMPLES_PER_PROBLEM = "examples_per_problem"
     PROBLEMS = "problems_with_examples"
@@ -39,6 +40,7 @@ QUANTITY_WORDS = {quantity.value: quantity.replace("_", " ") for quantity in Qua
     Quantity.FALSE_POSITIVE_RATE: "false-positive rate",
     Quantity.LOG_LIKELIHOOD: "log-likelihood under the base",
     Quantity.RANK_SURPRISAL: "rank–surprisal ratio under the base",
+    Quantity.GRADIENT_SCORE: "gradient score under the base",
     Quantity.REPEATED_EXAMPLES: "repeated texts among examples",
 }
 ANSWERED = (  # what a study without students is answered by

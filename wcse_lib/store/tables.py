@@ -49,7 +49,8 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 def parquet_writer(path: Path, columns: dict[str, str]) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Yield a function that adds a frame with these columns to one Parquet file.
 
-    columns: name -> `string`, `int64`, `double` or `boolean`. The file is there, whole, when the block ends well.
+    columns: name -> `string`, `int64`, `double`, `boolean` or `floats` (an array). The file is there, whole, when the
+    block ends well.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -76,6 +77,7 @@ def _schema(columns: dict[str, str]) -> pyarrow.Schema:
         "int64": pa.int64(),
         "double": pa.float64(),
         "boolean": pa.bool_(),
+        "floats": pa.list_(pa.float32()),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
     # pandas' own note about nullable columns, without which None would come back as an object

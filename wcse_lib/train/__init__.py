@@ -1,9 +1,9 @@
 """04: finetune students."""
 
 from wcse_lib.train.card import export
-from wcse_lib.train.fit import SCORES, sums_by_problem
 from wcse_lib.train.pace import try_training
 from wcse_lib.train.pilot_fit import choices, fit_of_pilot
+from wcse_lib.train.scores import SCORES, scores_of, sums_of_arms
 from wcse_lib.train.stage import checks, curves, reports, shown_rows, train_students, trained
 
 __all__ = [
@@ -14,8 +14,9 @@ __all__ = [
     "export",
     "fit_of_pilot",
     "reports",
+    "scores_of",
     "shown_rows",
-    "sums_by_problem",
+    "sums_of_arms",
     "train_students",
     "trained",
     "try_training",

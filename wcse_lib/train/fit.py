@@ -1,4 +1,4 @@
-"""How well examples fit an untrained student: how likely it finds their tokens, and how high it ranks them."""
+"""How well examples fit an untrained student: how likely and how high it finds their tokens, and where they pull it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from wcse_lib import budget, intervals
+from wcse_lib import budget
 from wcse_lib.store import KEY, parquet_writer, problem_range_filter, read_parquet, write_json
 from wcse_lib.study import Amounts, Run, resolve_model
+from wcse_lib.train import gradients
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.models import load_untrained
 from wcse_lib.train.rows import TrainingRows
@@ -20,93 +21,83 @@ from wcse_lib.verdicts import KEY_COLUMNS
 PIECE = 20_000  # rows whose keys are held at a time
 MEASURED = ["log_likelihood", "rank"]  # of an example, summed over its trained tokens
 COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64"} | dict.fromkeys(MEASURED, "double")
-UNBOUNDED = (-np.inf, np.inf)
+COLUMNS |= {"gradient": "floats"}  # of the first examples by `gradients.places`; of others none
 HIGHEST_RANK = 100  # that is told from higher ones
 SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
 
 
-class Score(NamedTuple):
-    """A measure of how a set of examples fits a student: a ratio of two of `sums_by_problem`'s sums.
+class Measured(NamedTuple):
+    """What `fit_of` found: `values`, (n, MEASURED); `gradients`, (n_kept, gradients.DIMENSION); and what that took."""
 
-    `sign` is 1 where more fits better, -1 where less does.
-    """
-
-    words: str
-    numerator: str
-    denominator: str
-    unit: str
-    sign: int
-
-    @property
-    def better(self) -> str:
-        """Which value fits better, in a word."""
-        return "higher" if self.sign > 0 else "lower"
-
-    def value(self, sums: pd.DataFrame, seed: int) -> intervals.Estimate:
-        """The score of some examples, from `sums_by_problem`."""
-        return intervals.ratio(*self._ratio(sums), seed=seed, bounds=UNBOUNDED)
-
-    def difference(self, a: pd.DataFrame, b: pd.DataFrame, seed: int) -> intervals.Estimate:
-        """The score of `a` minus that of `b`, paired by problem; one of them may lack problems of the other."""
-        a, b = a.align(b, fill_value=0.0)
-        sums = self._ratio(a), self._ratio(b)
-        return intervals.paired_ratio_difference(*sums, seed=seed, bounds=UNBOUNDED)
-
-    def _ratio(self, sums: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        return sums[self.numerator].to_numpy(), sums[self.denominator].to_numpy()
-
-
-SCORES = {
-    "log_likelihood": Score("log-likelihood", "log_likelihood", "n_tokens", "nats per token", 1),
-    "rank_surprisal_ratio": Score(
-        "rank–surprisal ratio", "mean_rank", "mean_surprisal", "ranks per nat", -1
-    ),
-}
-
-
-def sums_by_problem(examples: pd.DataFrame) -> pd.DataFrame:
-    """By problem_id the sums over examples (rows of `fit.parquet`) that SCORES divide.
-
-    `mean_rank` and `mean_surprisal` add up the examples' means over their tokens: a data set's rank-surprisal ratio is
-    that of the means over examples (arXiv 2601.14249).
-    """
-    n_tokens = examples["n_tokens"]
-    parts = examples.assign(
-        mean_rank=examples["rank"] / n_tokens,
-        mean_surprisal=-examples["log_likelihood"] / n_tokens,
-    )
-    columns = ["log_likelihood", "n_tokens", "mean_rank", "mean_surprisal"]
-    return parts.groupby("problem_id")[columns].sum().astype(float)
+    values: np.ndarray
+    gradients: np.ndarray
+    spent: Amounts
 
 
 def write_fit(run: Run, student: str, rows: TrainingRows) -> None:
-    """Write `fit.parquet`: of every example KEY, its trained tokens, and what `fit_of` measures under the base model.
+    """Write `fit.parquet`: of every example what `measure` returns.
 
-    What another budget's student has found already is taken from there. 16 bytes a row are held in memory. What it
+    What another budget's student has found already is taken from there. 24 bytes a row are held in memory. What it
     took goes to `fit.json`, for the ledger.
     """
     one = run.student(student)
     files = _files_of_others(run, student)
     keys = rows.data.select_columns(KEY).with_format("pandas")
-    values = np.concatenate([_known(piece, files) for piece in keys.iter(PIECE)])
-    unknown = np.flatnonzero(np.isnan(values).any(1))
-    values[unknown], spent = fit_of(one.model, one.n_parameters, rows, unknown)
+    known = pd.concat([_known(piece, files) for piece in keys.iter(PIECE)], ignore_index=True)
+    found, spent = _completed(known, one.model, one.n_parameters, rows)
     write_json(run.path("04", student, "fit.json"), spent.model_dump(exclude_none=True))
     with parquet_writer(run.path("04", student, "fit.parquet"), COLUMNS) as add:
         for i, piece in enumerate(keys.iter(PIECE)):
             part = slice(i * PIECE, (i + 1) * PIECE)
-            found = pd.DataFrame(values[part], columns=MEASURED, index=piece.index)
-            add(piece.assign(n_tokens=rows.n_trained[part]).join(found))
+            piece = piece.assign(n_tokens=rows.n_trained[part])
+            add(piece.join(found.iloc[part].set_axis(piece.index)))
 
 
-def _known(keys: pd.DataFrame, files: list[Path]) -> np.ndarray:
-    """What the files hold of some examples, (n, MEASURED); NaN where none does."""
-    values = np.full((len(keys), len(MEASURED)), np.nan)
+def measure(model: str, n_parameters: float, rows: TrainingRows) -> tuple[pd.DataFrame, Amounts]:
+    """How rows fit an untrained model: KEY, `n_tokens`, MEASURED and `gradient` of every one; and what that took.
+
+    `gradient` is None but for the first gradients.N_EXAMPLES by `gradients.places`. `scores.scores_of` compares sets of
+    such rows.
+    """
+    keys = rows.data.select_columns(KEY).to_pandas()
+    found, spent = _completed(_known(keys, []), model, n_parameters, rows)
+    return keys.assign(n_tokens=rows.n_trained).join(found), spent
+
+
+def _known(keys: pd.DataFrame, files: list[Path]) -> pd.DataFrame:
+    """What the files hold of some examples: MEASURED and `gradient`, missing where none has it."""
+    nothing = dict.fromkeys(MEASURED, np.nan) | {"gradient": None}
+    known = pd.DataFrame(nothing, index=keys.index).astype({"gradient": object})
     for file in files:
-        known = read_parquet(file, [*KEY, *MEASURED], problem_range_filter(keys))
-        found = keys.merge(known, "left", KEY, validate="one_to_one")[MEASURED]
-        values = np.where(np.isnan(values), found, values)
-    return values
+        held = read_parquet(file, [*KEY, *known], problem_range_filter(keys))
+        found = keys.merge(held, "left", KEY, validate="one_to_one").set_axis(keys.index)
+        known = known.where(known.notna(), found[known.columns])
+    return known
+
+
+def _completed(
+    known: pd.DataFrame, model: str, n_parameters: float, rows: TrainingRows
+) -> tuple[pd.DataFrame, Amounts]:
+    """The known MEASURED and `gradient` of all rows, with what was missing read by the model; and what that took."""
+    is_first = _are_first(rows)
+    is_missing = known[MEASURED].isna().any(axis=1) | (is_first & known["gradient"].isna())
+    read = np.flatnonzero(is_missing)
+    values, found, spent = fit_of(model, n_parameters, rows, read, is_first[read])
+    known.loc[read, MEASURED] = values
+    kept = read[is_first[read]]
+    known.loc[kept, "gradient"] = pd.Series(list(found), kept, dtype=object)
+    # a smaller budget's student may have kept gradients of examples that are not among the first here
+    known["gradient"] = known["gradient"].where(is_first, None)
+    return known, spent
+
+
+def _are_first(rows: TrainingRows) -> np.ndarray:
+    """Which rows' gradients are kept, (n,)."""
+    pieces = rows.data.select_columns(KEY).with_format("pandas").iter(PIECE)
+    order = np.argsort(np.concatenate([gradients.places(piece) for piece in pieces]), kind="stable")
+    is_first = np.zeros(len(order), bool)
+    is_first[order[: gradients.N_EXAMPLES]] = True
+    return is_first
 
 
 def _files_of_others(run: Run, student: str) -> list[Path]:
@@ -123,43 +114,80 @@ def fit_of(
     n_parameters: float,
     rows: TrainingRows,
     chosen: np.ndarray,
+    keeps_gradient: np.ndarray,
     batch_tokens: int = 1024,
-) -> tuple[np.ndarray, Amounts]:
-    """Log probability (nats) and rank of the trained tokens of the chosen rows under an untrained model, summed,
-    (n, MEASURED), and what that took.
+) -> Measured:
+    """Log probability (nats) and rank of the trained tokens of the chosen rows under an untrained model, summed, and
+    the projected gradient of its output layer for those rows that keep it.
 
     A token's rank is one more than the number of tokens that the model finds likelier, at most HIGHEST_RANK
-    (arXiv 2601.14249). `chosen` are row numbers, (n,). Rows of like length share a batch of about `batch_tokens`.
+    (arXiv 2601.14249). A gradient is that of the mean loss of a row's trained tokens, times the logarithm of their
+    number (arXiv 2511.02833). Args: chosen: row numbers, (n,); keeps_gradient: (n,). Rows of like length share a batch
+    of about `batch_tokens`. The FLOPs are the forward pass's, without the projection.
     """
     start = time.perf_counter()
     live = load_untrained(resolve_model(model))
+    reader = _Reader(live)
     lengths = rows.lengths[chosen]
     longest_first = np.argsort(lengths, kind="stable")[::-1]
-    values, n_done = np.zeros((len(chosen), len(MEASURED))), 0
+    place_of_gradient = np.cumsum(keeps_gradient) - 1
+    values = np.zeros((len(chosen), len(MEASURED)))
+    found = np.zeros((int(keeps_gradient.sum()), gradients.DIMENSION), np.float32)
+    n_done = 0
     while n_done < len(chosen):
         n_rows = max(1, batch_tokens // int(lengths[longest_first[n_done]]))
         places = longest_first[n_done : n_done + n_rows]
-        values[places] = _of_batch(live, rows.data[chosen[places].tolist()])
+        values[places], projected = reader.read(rows.data[chosen[places].tolist()])
+        is_kept = keeps_gradient[places]
+        found[place_of_gradient[places[is_kept]]] = projected[is_kept]
         n_done += len(places)
     n_tokens = int(lengths.sum())
     flops = budget.sampling_flops(n_parameters, n_tokens)
-    return values, Amounts(tokens=n_tokens, flops=flops, seconds=time.perf_counter() - start)
+    spent = Amounts(tokens=n_tokens, flops=flops, seconds=time.perf_counter() - start)
+    return Measured(values, found, spent)
 
 
-def _of_batch(live: Any, batch: dict[str, list[list[int]]]) -> np.ndarray:
-    """`batch`: `input_ids` and `labels`, the longest row first."""
-    import torch
+class _Reader:
+    """A model that reads rows: what it finds of their tokens, and where they would pull its output layer."""
 
-    ids = torch.tensor(_padded(batch["input_ids"], 0), device=live.device)
-    labels = torch.tensor(_padded(batch["labels"], MASKED), device=live.device)[:, 1:]
-    is_trained = labels != MASKED
-    with torch.inference_mode():
-        logits = live(input_ids=ids).logits[:, :-1].float()
-        of_label = logits.gather(2, labels.clamp(min=0)[:, :, None])
-        log_probability = of_label[:, :, 0] - logits.logsumexp(2)
-        rank = 1 + (logits > of_label).sum(2)
-        values = torch.stack([log_probability, rank.clamp(max=HIGHEST_RANK)], dim=2)
-        return (values * is_trained[:, :, None]).sum(1).double().cpu().numpy()
+    def __init__(self, live: Any):
+        import torch
+
+        self.live = live
+        self.hidden: Any = None  # what the output layer was last given, (rows, tokens, width)
+        head = live.get_output_embeddings()
+        head.register_forward_pre_hook(self._keep)
+        made = gradients.projections(*head.weight.shape)
+        self.of_tokens, self.of_hidden, self.of_both = (
+            torch.from_numpy(one).to(head.weight.device) for one in made
+        )
+
+    def _keep(self, head: Any, given: tuple) -> None:
+        self.hidden = given[0]
+
+    def read(self, batch: dict[str, list[list[int]]]) -> tuple[np.ndarray, np.ndarray]:
+        """Of every row MEASURED, and its projected gradient. `batch`: `input_ids`, `labels`, the longest row first."""
+        import torch
+
+        device = self.of_tokens.device
+        ids = torch.tensor(_padded(batch["input_ids"], 0), device=device)
+        labels = torch.tensor(_padded(batch["labels"], MASKED), device=device)[:, 1:]
+        is_trained = (labels != MASKED)[:, :, None]
+        labels = labels.clamp(min=0)
+        with torch.inference_mode():
+            logits = self.live(input_ids=ids).logits[:, :-1].float()
+            of_label = logits.gather(2, labels[:, :, None])
+            log_probability = of_label - logits.logsumexp(2, keepdim=True)
+            rank = 1 + (logits > of_label).sum(2, keepdim=True)
+            values = torch.cat([log_probability, rank.clamp(max=HIGHEST_RANK)], dim=2)
+            values = (values * is_trained).sum(1).double()
+            # the loss's gradient in the logits is the probabilities less 1 at the label
+            errors = logits.softmax(2) @ self.of_tokens - self.of_tokens[labels]
+            hidden = self.hidden[:, :-1].float() @ self.of_hidden
+            sketch = (errors * is_trained).transpose(1, 2) @ hidden
+            n_trained = is_trained.sum((1, 2))[:, None]
+            projected = (sketch.flatten(1) / n_trained) @ self.of_both * n_trained.log()
+        return values.cpu().numpy(), projected.cpu().numpy()
 
 
 def _padded(rows: list[list[int]], fill: int) -> list[list[int]]:

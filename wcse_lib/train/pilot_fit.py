@@ -6,17 +6,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from wcse_lib import sample
-from wcse_lib.store import KEY, read_parquet, write_json, write_parquet
+from wcse_lib.store import read_parquet, write_json, write_parquet
 from wcse_lib.study import MAIN, Amounts, Run, pilot_folder, resolve_model
 from wcse_lib.train.examples import examples_of_arm
-from wcse_lib.train.fit import MEASURED, SCORES, Score, fit_of, sums_by_problem
+from wcse_lib.train.fit import measure
 from wcse_lib.train.rows import encoded_rows, write_rows
+from wcse_lib.train.scores import COLUMNS as OF_SCORES
+from wcse_lib.train.scores import SCORES, Score, scores_of, sums_of_arms
 
-COLUMNS = ["base", "score", "arm", "value", "low", "high", "unit", "n_examples", "n_problems"]
+COLUMNS = ["base", *OF_SCORES]
 
 
 def fit_of_pilot(run: Run) -> pd.DataFrame:
@@ -39,7 +40,8 @@ def fit_of_pilot(run: Run) -> pd.DataFrame:
     table = pd.concat(examples, ignore_index=True)
     write_parquet(run.path("01", "fit.parquet"), table)
     write_json(run.path("01", "fit.json"), spent)
-    return pd.DataFrame(_rows(table, study.seed), columns=COLUMNS)
+    rows = [scores_of(by_arm, study.seed).assign(base=base) for base, by_arm in _sets(table)]
+    return pd.concat(rows, ignore_index=True)[COLUMNS]
 
 
 def choices(run: Run) -> list[str]:
@@ -48,14 +50,17 @@ def choices(run: Run) -> list[str]:
     if not path.exists():
         return []
     sentences = []
-    for base, by_arm in _sums(read_parquet(path)):
-        if len(by_arm) > 1:
-            sentences += [_choice(base, one, by_arm, run.study.seed) for one in SCORES.values()]
+    for base, by_arm in _sets(read_parquet(path)):
+        sums = sums_of_arms(by_arm)
+        for score in SCORES.values():
+            known = {arm: of_arm for arm, of_arm in sums.items() if score.is_known(of_arm)}
+            if len(known) > 1:
+                sentences.append(_choice(base, score, known, run.study.seed))
     return sentences
 
 
 def _read_by(run: Run, base: str, pilot: Run) -> tuple[pd.DataFrame, Amounts]:
-    """The pilot's examples as one student reads them: KEY, `n_tokens` and MEASURED; and what that took."""
+    """What `measure` finds of the pilot's examples for one student."""
     student = next(
         name for name, one in run.plan.students.items() if one.base == base and one.source != "base"
     )
@@ -65,11 +70,7 @@ def _read_by(run: Run, base: str, pilot: Run) -> tuple[pd.DataFrame, Amounts]:
     with tempfile.TemporaryDirectory(prefix="wcse-fit-") as folder:
         rows = encoded_rows(run, student, tokenizer, lambda dropped: None, pieces)
         kept = write_rows(rows, Path(folder) / "rows.arrow")
-        chosen = np.arange(len(kept.lengths))
-        values, spent = fit_of(one.model, one.n_parameters, kept, chosen)
-        keys = kept.data.select_columns(KEY).to_pandas()
-    measured = pd.DataFrame(values, columns=MEASURED)
-    return keys.assign(n_tokens=kept.n_trained).join(measured), spent
+        return measure(one.model, one.n_parameters, kept)
 
 
 def _examples(run: Run, pilot: Run) -> Iterator[pd.DataFrame]:
@@ -86,22 +87,10 @@ def _examples(run: Run, pilot: Run) -> Iterator[pd.DataFrame]:
             yield piece[is_wanted].assign(is_cut=False)
 
 
-def _sums(examples: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
-    """Of every base by arm the sums by problem that SCORES divide."""
+def _sets(examples: pd.DataFrame) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
+    """Of every base its measured examples, by arm."""
     for base, of_base in examples.groupby("base", sort=False):
-        yield (
-            base,
-            {arm: sums_by_problem(of_arm) for arm, of_arm in of_base.groupby("author", sort=False)},
-        )
-
-
-def _rows(examples: pd.DataFrame, seed: int) -> Iterator[tuple]:
-    n_examples = examples.groupby(["base", "author"]).size()
-    for base, by_arm in _sums(examples):
-        for name, score in SCORES.items():
-            for arm, sums in by_arm.items():
-                counts = int(n_examples[base, arm]), len(sums)
-                yield base, name, arm, *score.value(sums, seed), score.unit, *counts
+        yield base, dict(iter(of_base.groupby("author", sort=False)))
 
 
 def _choice(base: str, score: Score, by_arm: dict[str, pd.DataFrame], seed: int) -> str:
@@ -111,7 +100,7 @@ def _choice(base: str, score: Score, by_arm: dict[str, pd.DataFrame], seed: int)
     for other in others:
         difference, low, high = score.difference(by_arm[best], by_arm[other], seed)
         compared.append(f"minus {other} {difference:+.2f}, {low:+.2f} to {high:+.2f}")
-        is_settled &= not low <= 0 <= high
+        is_settled &= low > 0 or high < 0
     doubt = "" if is_settled else ", which this pilot does not settle"
     which = f"{score.words} ({score.better} fits better)"
     return f"Student {base}, by {which}: {best} ({'; '.join(compared)}){doubt}."
