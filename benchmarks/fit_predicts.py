@@ -8,7 +8,8 @@ students, for each base student and on average. Intervals of 95 % are of these a
 draws are resampled. `p` is of other arms: all orders of the arms are as likely (an exact permutation test, the same
 order for all students), two-sided. `chosen`: accuracy of the arm that the quantity would choose minus that of all arms
 on average, in points; `best` is that of the best arm. Signs are as people expect: a higher log-likelihood, coverage or
-number of examples is better, a lower rank-surprisal ratio, false-positive rate or number of repetitions.
+number of examples is better, a lower rank-surprisal ratio, gradient score, false-positive rate or number of
+repetitions.
 """
 
 import argparse
@@ -22,14 +23,15 @@ from scipy.stats import rankdata
 from wcse_lib.analyze.students import Group, HeldOutScores, read_scores
 from wcse_lib.analyze.words import Quantity
 from wcse_lib.study import MAIN, Run
+from wcse_lib.train import SCORES
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric
 
 LESS_IS_BETTER = {
     Quantity.FALSE_POSITIVE_RATE,
     Quantity.DUPLICATES,
-    Quantity.RANK_SURPRISAL,
     Quantity.REPEATED_EXAMPLES,
     Quantity.EPOCHS,
+    *(name for name, score in SCORES.items() if score.sign < 0),
 }
 
 
@@ -43,7 +45,7 @@ def main() -> None:
     predictors, bases = predicted(run), list(run.study.students)
     for metric in (PRIMARY_METRIC, SAMPLED_PASS_AT_1):
         correct = accuracies(run, tested, metric)
-        described = f"{metric.metric}, {metric.decoding}, {correct.shape[-1]} held-out problems"
+        described = f"{metric.metric} (k = {metric.k}), {metric.decoding}, {correct.shape[-1]} held-out problems"
         means = pd.DataFrame(100 * correct.mean((2, 3)), bases, list(run.plan.arms))
         print(f"\n{described}: accuracy of each arm's students, %\n{means.round(1).to_string()}")
         print(f"rank correlation of one draw with the other draws: {between_draws(correct):.2f}")
@@ -51,7 +53,7 @@ def main() -> None:
         for quantity, values in predictors.items():
             rows[quantity] = row_of(bases, values, correct, args.times)
         table = pd.DataFrame.from_dict(rows, orient="index")
-        print(table.round(2).to_string(na_rep="–"))
+        print(table.round(3).to_string(na_rep="–"))
         table.to_csv(Path(args.folder) / f"fit_predicts_{metric.decoding}.csv")
 
 
