@@ -1,4 +1,4 @@
-"""The command `wcse`: plan, run, check, compare, publish and report studies."""
+"""The command `wcse`: begin, plan, run, check, compare, publish and report studies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from wcse_lib.pipeline import MachineFile, Outputs, Params, Until
 from wcse_lib.study import Run, load_machine
 
 Folder = Annotated[Path, typer.Argument(help="A study's folder, such as outputs/nano.")]
-Folders = Annotated[list[Path], typer.Argument(help="Folders of finished studies.")]
+Compared = Annotated[
+    list[Path], typer.Argument(help="Two files of samples, or folders of finished studies.")
+]
 Out = Annotated[Path, typer.Option(help="Folder that is written.")]
 Page = Annotated[Path | None, typer.Option("--out", help="Another file than FOLDER/report.html.")]
 Notebooks = Annotated[bool, typer.Option(help="With the executed notebooks in the page.")]
@@ -37,6 +39,14 @@ def run(
 
 
 @app.command()
+def new(folder: Annotated[Path, typer.Argument(help="A folder that is not there yet.")]) -> None:
+    """Begin: write a folder with a params file of ten lines, tiny example data and the notebooks. It runs at once."""
+    from wcse_lib.start import new_folder
+
+    print(new_folder(folder))
+
+
+@app.command()
 def plan(params: Params, machine: MachineFile = "", outputs: Outputs = "outputs") -> None:
     """Show what a study would do, cost and need, and what is missing here. Nothing is written or fetched.
 
@@ -54,11 +64,81 @@ def status(params: Params, outputs: Outputs = "outputs") -> None:
         print(pipeline.show_status(params, outputs))
 
 
+def _each(what: str) -> object:
+    """An option about files of samples that is given once for both, or once for each in their order."""
+    return typer.Option(help=f"Files: {what}. Once for both, or once for each.")
+
+
+ComparisonOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder that is written. Files: outputs/A-B when left out."),
+]
+
+
 @app.command()
-def compare(folders: Folders, out: Out) -> None:
-    """Join finished studies in one table, forest plot and page."""
+def compare(
+    paths: Compared,
+    out: ComparisonOut = None,
+    question: Annotated[list[str], _each("column of the questions")] = (),
+    text: Annotated[list[str], _each("column of the samples")] = (),
+    gold: Annotated[list[str], _each("column of the gold answers")] = (),
+    problem_id: Annotated[list[str], _each("column of the problems' ids")] = (),
+    n_tokens: Annotated[list[str], _each("column of the samples' tokens")] = (),
+    tokenizer: Annotated[list[str], _each("model whose tokenizer counts them instead")] = (),
+    name: Annotated[list[str], typer.Option(help="Files: a name for each, in their order.")] = (),
+    samples: Annotated[list[int], _each("leave out problems with fewer samples than this")] = (),
+    usd_per_sample: Annotated[
+        list[float], _each("price of a sample, to compare at equal cost")
+    ] = (),
+    usd_per_million_tokens: Annotated[list[float], _each("price of its tokens, likewise")] = (),
+    problems: Annotated[
+        Path | None,
+        typer.Option(help="Files: the problems with gold answers, where the files have none."),
+    ] = None,
+) -> None:
+    """Compare two files of samples in a minute, or join finished studies.
+
+    FILES (.jsonl, .json, .csv, .tsv, .parquet), as in `wcse compare a.jsonl b.jsonl`: a row holds a question, its gold
+    answer, and a sample or a list of samples. Which column holds what is guessed, shown, and named by options. Samples
+    are verified, and compared at equal number or, with prices, at equal cost; comparison.html and params.yaml are
+    written.
+
+    FOLDERS, as in `wcse compare outputs/a outputs/b --out outputs/joined`: tables of finished studies are joined in
+    one table, forest plot and page.
+    """
+    if all(path.is_dir() for path in paths):
+        _compare_studies(paths, out)
+        return
+    if strangers := [path for path in paths if not path.is_file()]:
+        raise typer.BadParameter(
+            f"{strangers[0]}: no such file; give two files of samples, or folders of finished studies"
+        )
+    from wcse_lib.start import Prices, Question, compare_files
+
+    asked = Question(
+        paths=tuple(paths),
+        named={
+            "question": question,
+            "text": text,
+            "gold": gold,
+            "problem_id": problem_id,
+            "n_tokens": n_tokens,
+        },
+        names=name,
+        samples=samples,
+        prices=Prices(tuple(usd_per_sample), tuple(usd_per_million_tokens)),
+        tokenizers=tokenizer,
+        gold=problems,
+    )
+    answered = compare_files(asked, out)
+    print(f"\n{answered.text}\n\n{answered.go_on}\npage: {answered.page}")
+
+
+def _compare_studies(folders: list[Path], out: Path | None) -> None:
     from wcse_lib import report
 
+    if out is None:
+        raise typer.BadParameter("--out FOLDER is needed to join finished studies")
     report.compare(folders, out)
     print(f"comparison: {out}")
 

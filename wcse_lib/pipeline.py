@@ -16,7 +16,6 @@ from typing import Annotated
 import psutil
 import typer
 
-import wcse_lib
 from wcse_lib.plan import (
     expand,
     in_all,
@@ -38,12 +37,12 @@ from wcse_lib.study import (
     load_machine,
     load_study,
     machine_time,
+    notebook_path,
     read_yaml,
     resolve,
     write_yaml,
 )
 
-NOTEBOOKS = Path(wcse_lib.__file__).parents[1] / "notebooks"
 LESS = "lower batch_size (or gpu_memory_utilization) in the machine file"
 DIED = "the kernel died, most often for want of memory: lower batch_size in the machine file"
 HINTS = {  # by a part of an error's name or message
@@ -182,7 +181,7 @@ def _execute(study_folder: Path, step: Step, parameters: dict, machine: str) -> 
     notebook = folder / f"{step.stage}.ipynb"
     stop, began, before = _Stop(), time.monotonic(), _seconds_noted(folder)
     try:
-        _execute_notebook(NOTEBOOKS / notebook.name, notebook, parameters)
+        _execute_notebook(notebook_path(step.stage), notebook, parameters)
     except Exception as error:  # papermill's, jupyter's and the disk's: each has its own sentence
         if stop.asked:
             raise KeyboardInterrupt from error
@@ -345,11 +344,10 @@ def status_of(folder: Path, study: Study) -> str:
     """The status of a study's folder, and whether it was planned with the parameters that the study has now."""
     if not (folder / "01_plan" / "plan.json").exists():
         return f"{folder}: nothing planned yet; next: 01_plan"
-    text = status(folder)
-    if not is_done(folder, study, Step("01_plan")):
-        changed = "planned with other parameters or files than there are now; next: 01_plan"
-        return f"{folder}: {changed}\n{text}"
-    return f"{folder}\n{text}"
+    if is_done(folder, study, Step("01_plan")):
+        return f"{folder}\n{status(folder)}"
+    changed = "planned with other parameters or files than there are now"
+    return f"{folder}: {changed}\n{status(folder, is_planned_anew=True)}"
 
 
 # ---------------------------------------------------------------------- the command

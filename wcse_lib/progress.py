@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wcse_lib.budget import unspent
-from wcse_lib.store import count_rows, is_complete, read_json
+from wcse_lib.store import StudyError, count_rows, is_complete, query, read_json, sample_table
 from wcse_lib.study import Run, Study, named_files
 
-SHOWN_FACTS = ("n_samples", "n_tokens", "n_correct", "n_students", "seconds")  # of a manifest
+FACTS = {  # of a manifest, in words; those that are 0 are not told
+    "n_samples": "samples",
+    "n_failed": "failed",
+    "n_empty": "empty",
+    "n_truncated": "cut short",
+    "n_tokens": "tokens",
+    "n_correct": "correct",
+    "n_students": "students",
+    "seconds": "seconds",
+    "usd": "USD",
+}
 SPENT = {
     "n_samples": "samples",
     "n_tokens": "tokens",
@@ -19,6 +29,12 @@ SPENT = {
     "seconds": "seconds of drawing and training",
     "usd": "USD",
 }
+LOST_SO_FAR = """
+    SELECT count(*) AS samples, count(*) FILTER (finish_reason = 'error') AS failed,
+        count(*) FILTER (finish_reason <> 'error' AND trim(text) = '') AS empty
+    FROM samples
+"""
+OF_OLDER_PLAN = "of an older plan"
 
 
 class Step(NamedTuple):
@@ -58,28 +74,43 @@ def is_done(folder: Path, study: Study, step: Step) -> bool:
     return Run(folder).complete(step.stage, step.arm)
 
 
-def status(folder: Path) -> str:
-    """What is done, what it took, what failed and what is next, as text."""
+def status(folder: Path, is_planned_anew: bool = False) -> str:
+    """What is done, what it took, what failed and what is next, as text.
+
+    Args: is_planned_anew: whether 01 has to run again, as where the study's parameters are others than the plan's:
+    nothing is then done, but of an older plan.
+    """
     opened = Run(folder)
     lines, waiting, spent = [], [], Counter()
     for step in steps(opened.study):
         state = _state(opened, step)
         if state.startswith("complete"):
             spent.update(_spent(step, step.folder(folder)))
-        else:
+        if is_planned_anew:
+            state = f"{OF_OLDER_PLAN}; {state}"
+        if not state.startswith("complete"):
             waiting.append(step)
         lines.append(f"{step!s:<28} {state}")
-    amounts = []
-    for key, words in SPENT.items():
-        if spent[key]:
-            shown = f"{spent[key]:,.4g}" if key == "spent_flops" else f"{spent[key]:,.0f}"
-            amounts.append(f"{shown} {words}")
+    amounts = [f"{_shown(key, spent[key])} {words}" for key, words in SPENT.items() if spent[key]]
     if amounts:
         lines.append(f"spent so far: {', '.join(amounts)}")
     lines += [f"limit: {sentence}" for sentence in unspent(opened.plan.arms)]
     report = folder / "report.html"
     lines.append(f"next: {waiting[0]}" if waiting else f"all done; report: {report}")
     return "\n".join(lines)
+
+
+def _shown(key: str, amount: float) -> str:
+    """An amount for people; USD with the digits that small ones need.
+
+    >>> _shown("usd", 0.00084), _shown("usd", 12.5), _shown("n_samples", 1200)
+    ('0.00084', '12.50', '1,200')
+    """
+    if key == "spent_flops":
+        return f"{amount:,.4g}"
+    if key == "usd":
+        return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
+    return f"{amount:,.0f}"
 
 
 def _state(opened: Run, step: Step) -> str:
@@ -90,17 +121,28 @@ def _state(opened: Run, step: Step) -> str:
         hint = f" ({failed['hint']})" if failed.get("hint") else ""
         return f"failed: {failed['error']}: {failed['message']}{hint}"
     if opened.complete(step.stage, step.arm):
-        manifest = read_json(folder / "manifest.json")
-        facts = []
-        for key, value in manifest.items():
-            if key in SHOWN_FACTS:
-                shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
-                facts.append(f"{shown} {key}")
-        return f"complete {', '.join(facts)}"
+        return f"complete {_facts(read_json(folder / 'manifest.json'))}".strip()
     if is_complete(folder, opened.plan_id):
         return "out of date: what it reads was made anew after it, or some of its files are gone"
-    n_rows = count_rows(folder)
-    return f"under way: {n_rows:,} samples on disk" if n_rows else "not yet"
+    under_way = _facts(_so_far(folder))
+    if (folder / "manifest.json").exists():
+        return f"{OF_OLDER_PLAN}{f', {under_way} on disk' if under_way else ''}"
+    return f"under way: {under_way} on disk" if under_way else "not yet"
+
+
+def _facts(facts: dict) -> str:
+    """Those of FACTS that a manifest holds, in words."""
+    known = [key for key in FACTS if isinstance(facts.get(key), int | float) and facts[key]]
+    return ", ".join(f"{_shown(key, facts[key])} {FACTS[key]}" for key in known)
+
+
+def _so_far(folder: Path) -> dict:
+    """How many samples lie in a folder, and how many of them are failed or empty."""
+    try:
+        counts = query(LOST_SO_FAR, samples=sample_table(folder)).iloc[0]
+    except StudyError:  # a damaged part, which the stage itself names
+        return {"n_samples": count_rows(folder)}
+    return {f"n_{name}": int(n) for name, n in counts.items()}
 
 
 def _spent(step: Step, folder: Path) -> Counter:

@@ -209,15 +209,29 @@ def test_samples_that_are_no_single_text_are_refused(tmp_path, text, message):
         joined(tmp_path, [1], [1], out=text)
 
 
-def test_a_row_of_several_samples_is_refused(tmp_path):
-    with pytest.raises(StudyError, match=r"line 1: out holds a list of 3.* each as a row .*out\.0"):
-        joined(tmp_path, [1], [1], out=["a", "b", "c"])
+def test_a_list_of_samples_is_as_many_samples_in_their_order(tmp_path):
+    rows = [{"id": 0, "out": ["a", " ", "c"], "n": [5, 6, 7]}, {"id": 0, "out": "d", "n": 8}]
+    run, found = imported(tmp_path, rows, n=4, columns=COUNTED_LISTS)
+    assert found["text"].tolist() == ["a", "c", "d"]
+    assert found["n_tokens"].tolist() == [5, 7, 8]
+    counts = read_json(run.path("02", "wc", "import.json"))
+    assert (counts["rows"], counts["samples"], counts["without a text"]) == (4, 3, 1)
+
+
+@pytest.mark.parametrize("n", [[5, 6], 11])
+def test_what_stands_beside_a_list_of_samples_has_to_be_a_list_too(tmp_path, n):
+    rows = [{"id": 0, "out": ["a", "b", "c"], "n": n}]
+    with pytest.raises(
+        StudyError, match=r"line 1: out holds 3 samples, so that n has to be a list"
+    ):
+        imported(tmp_path, rows, columns=COUNTED_LISTS)
 
 
 def test_a_list_of_one_text_is_a_sample(tmp_path):
     assert joined(tmp_path, [1], [1], out=["a"])["samples"] == 1
 
 
+COUNTED_LISTS = COLUMNS | {"n_tokens": "n"}
 BLANKS = ["", None, "\n", "\u200b", "<think>hm</think>\n", "<|im_end|>"]
 
 

@@ -449,7 +449,7 @@ def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):
     book = nbformat.read(root / "notebooks/01_plan.ipynb", 4)
     book.cells[3].source = "import os\nos._exit(9)"
     nbformat.write(book, tmp_path / "01_plan.ipynb")
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(pipeline, "notebook_path", lambda stage: tmp_path / f"{stage}.ipynb")
     with pytest.raises(StudyError, match="01_plan failed: .*\nhint: the kernel died"):
         pipeline.run("params/smoke.yaml", outputs=str(tmp_path / "out"))
     assert (

@@ -205,7 +205,8 @@ def _by_price(arm: SampleCost, n: float, prompt: str) -> float:
         n_prompts, n_cached = n, max(n - 1, 0)
     n_prompt_tokens = arm.n_prompt_tokens * n_prompts
     n_cached_tokens = arm.n_prompt_tokens * n_cached
-    return usd(arm.price, n * arm.n_tokens, n_prompt_tokens, n_cached_tokens, arm.batch)
+    of_tokens = usd(arm.price, n * arm.n_tokens, n_prompt_tokens, n_cached_tokens, arm.batch)
+    return of_tokens + n * (arm.price.sample or 0.0)
 
 
 @_counted_in(

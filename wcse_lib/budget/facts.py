@@ -7,7 +7,7 @@ from pathlib import Path
 from wcse_lib.budget.checkpoints import Uncounted, read_model
 from wcse_lib.budget.prices import read_price
 from wcse_lib.store import StudyError
-from wcse_lib.study import ModelFacts, ModelSize, Price, Study, resolve, resolve_model
+from wcse_lib.study import ImportedArm, ModelFacts, ModelSize, Price, Study, resolve, resolve_model
 
 
 def describe(study: Study, name: str) -> ModelFacts:
@@ -113,6 +113,8 @@ def _price(study: Study, name: str) -> Price | None:
 def _listed_price(study: Study, name: str) -> Price | None:
     """The price of what is bought one by one."""
     arm, terms = study.arms[name], study.budget
+    if isinstance(arm, ImportedArm) and arm.usd_per_sample:
+        return Price(model=arm.model, output=0.0, sample=arm.usd_per_sample)
     if arm.usd_per_million_tokens:
         return Price(
             model=arm.model,

@@ -271,14 +271,17 @@ def _flops(run: Run, rows: pd.DataFrame) -> float | None:
 
 
 def _usd(run: Run, rows: pd.DataFrame) -> float | None:
-    """What an endpoint billed, which holds prompts; else tokens at their model's price."""
+    """What an endpoint billed, which holds prompts; else tokens, and samples, at their model's price."""
     if rows["known_usd"].any():
         return float(rows["usd"].sum())
-    prices = {arm.model: arm.price.output for arm in run.plan.plain_arms().values() if arm.price}
-    price = rows["model"].map(prices).astype(float)
-    if price.isna().any():
+    priced = [arm for arm in run.plan.plain_arms().values() if arm.price]
+    of_token = {arm.model: arm.price.output / 1e6 for arm in priced}
+    of_sample = {arm.model: arm.price.sample or 0.0 for arm in priced}
+    each = rows["model"].map(of_token).astype(float)
+    if each.isna().any():
         return None
-    return float((price * rows["n_tokens"].fillna(0)).sum()) / 1e6
+    of_tokens = each * rows["n_tokens"].fillna(0)
+    return float((of_tokens + rows["model"].map(of_sample) * rows["n"]).sum())
 
 
 def _spent_on_prompts(run: Run, rows: pd.DataFrame) -> Amounts:

@@ -8,6 +8,7 @@ from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.outlook import in_all
 from wcse_lib.plan.planner import try_study
 from wcse_lib.plan.preview import preview, previews
+from wcse_lib.plan.problems import load_problems
 from wcse_lib.plan.stage import checks, limits, make_plan, study_from
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.tables import (
@@ -37,6 +38,7 @@ __all__ = [
     "is_grid",
     "left_out",
     "limits",
+    "load_problems",
     "make_plan",
     "matched_by",
     "near_duplicates",

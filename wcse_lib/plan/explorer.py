@@ -103,7 +103,9 @@ class Explorer:
         self.prompts = charged_prompts(run.study, self.arms)
         self.parameter_scale = self._parameter_scale()
         self.units = self._units()
-        self.first_unit = "USD" if run.study.budget.match == "price" else next(iter(self.units))
+        self.first_unit = next(iter(self.units))
+        if run.study.budget.match == "price" and "USD" in self.units:
+            self.first_unit = "USD"
         self.k_most = int(self.curves["k"].max())
         self.knows_lengths = self._knows_lengths()
 
@@ -122,7 +124,11 @@ class Explorer:
                 for name, arm in self.arms.items()
             }
             units["FLOPs"] = Unit(flops, size, sizes)
-        if self._have_cost("price"):
+        by_sample = [bool(arm.price and arm.price.sample) for arm in self.arms.values()]
+        if self._have_cost("price") and all(by_sample):
+            prices = {name: arm.price.sample for name, arm in self.arms.items()}
+            units["USD"] = Unit("price", "USD per sample", prices)
+        elif self._have_cost("price") and not any(by_sample):
             prices = {name: arm.price.output for name, arm in self.arms.items()}
             units["USD"] = Unit("price", "USD per million tokens", prices)
         if not units:
@@ -167,7 +173,8 @@ class Explorer:
 
     def _at_rate(self, cost: SampleCost, unit: str, rate: float) -> SampleCost:
         if unit == "USD":
-            return replace(cost, price=cost.price.model_copy(update={"output": rate}))
+            key = "sample" if cost.price.sample else "output"
+            return replace(cost, price=cost.price.model_copy(update={key: rate}))
         if unit == "tokens":
             return cost
         return replace(cost, active=rate * self.parameter_scale)

@@ -60,7 +60,7 @@ def true_cost_table(run: Run) -> pd.DataFrame:
             "tokens_per_second": _per(length, facts.seconds_per_sample, n_devices),
             "flops_per_sample": _cost(of_arm, flops, prompt) if length else None,
             "usd_per_sample": _cost(of_arm, "usd", prompt) if length else None,
-            "price_per_million_tokens": facts.price.output if facts.price else None,
+            "price_per_million_tokens": (facts.price.output or None) if facts.price else None,
         }
         row["usd_per_million_tokens"] = _per(row["usd_per_sample"], length, 1e6)
         by_model = {

@@ -2,12 +2,14 @@
 
 from wcse_lib.report.comparison import compare
 from wcse_lib.report.figures import draw_all, explored
+from wcse_lib.report.file_comparison import ComparedFile, write_file_comparison
 from wcse_lib.report.page import write_report
 from wcse_lib.report.paper import PAPER, paper_forecast
 from wcse_lib.report.publish import publish_study
 from wcse_lib.report.style import save, svg
 
 __all__ = [
+    "ComparedFile",
     "PAPER",
     "compare",
     "draw_all",
@@ -16,5 +18,6 @@ __all__ = [
     "publish_study",
     "save",
     "svg",
+    "write_file_comparison",
     "write_report",
 ]

@@ -6,7 +6,7 @@ from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
-from wcse_lib.sample.imported import samples_in_file
+from wcse_lib.sample.imported import STRANGER, samples_in_file, tokens_in_file
 from wcse_lib.sample.lost import check_lost_share
 from wcse_lib.sample.positions import Positions, read_positions
 from wcse_lib.sample.prompts import (
@@ -27,6 +27,7 @@ __all__ = [
     "Opened",
     "Positions",
     "Request",
+    "STRANGER",
     "bos_fault",
     "check_lost_share",
     "checks",
@@ -52,4 +53,5 @@ __all__ = [
     "stops",
     "template_text",
     "three_rows",
+    "tokens_in_file",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from wcse_lib.store import (
     read_table,
     write_json,
 )
-from wcse_lib.study import ImportedArm, resolve, resolve_model
+from wcse_lib.study import ImportedArm, SampleColumns, resolve, resolve_model
 
 LOST = (Ending.FILTERED, Ending.FAILED)  # ends of samples that are no whole text
-BLANK = "without a text"  # why a row is left out
+BLANK, STRANGER = "without a text", "of no problem of this study"  # why a row is left out
 FROM_ELSEWHERE = {  # columns of which an imported file says nothing
     "seed": -1,
     "n_prompt_tokens": -1,
@@ -50,6 +51,7 @@ def import_samples(
     n_bought: int | None = None,
 ) -> dict[str, int]:
     """Write an imported arm's samples; a problem's rows get sample_index 0, 1, … in the file's (or its column's) order.
+    A row is one sample, or holds a list of them.
 
     Args: n: samples of a problem that are used; n_bought: samples of a problem that the budget buys (`n` when left
     out). Returns counts, also as `import.json`: rows, samples, rows left out by reason, and how many samples are beyond
@@ -97,6 +99,16 @@ def samples_in_file(
     return pd.Series(n_each, problems["problem_id"], dtype=int)
 
 
+def tokens_in_file(author: str, arm: ImportedArm, problems: pd.DataFrame) -> float | None:
+    """Mean tokens of an imported arm's samples of these problems; None where none has a count. Raises as
+    `import_samples`."""
+    samples = _read_file(author, arm, problems, Counter(), _tokenizer(author, arm))
+    counts: list[int] = []
+    for by_place in samples.values():
+        counts += [row["n_tokens"] for row in by_place.values() if row["n_tokens"] >= 0]
+    return sum(counts) / len(counts) if counts else None
+
+
 def _refuse_strangers(author: str, arm: ImportedArm, samples: dict, counts: Counter) -> None:
     if not samples:
         found = ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "it is empty"
@@ -113,14 +125,13 @@ def _read_file(
     path, columns = resolve(arm.path), arm.columns
     problem_ids = _names(problems, columns.problem_id)
     samples: dict[str, dict[int, dict]] = {}
-    for number, values in enumerate(read_table(path), 1):
-        line = TableRow(values, path, number)
+    for line in _lines_of_samples(path, columns):
         counts["rows"] += 1
         try:
             name = line.name(columns.problem_id) if columns.problem_id else ""
             if not columns.problem_id:
                 name = folded(line.words(columns.question, USER))
-            text = _text(line, columns.text)
+            text = line.words(columns.text)
         except NotText as error:
             counts[str(error)] += 1
             continue
@@ -130,7 +141,7 @@ def _read_file(
         if not name:
             counts[f"without {columns.problem_id or columns.question}"] += 1
         elif problem_id is None:
-            counts["of no problem of this study"] += 1
+            counts[STRANGER] += 1
         elif not text.strip():
             counts[BLANK] += 1
         elif place in by_place:
@@ -149,16 +160,29 @@ def _read_file(
     return samples
 
 
-def _text(line: TableRow, column: str) -> str:
-    """A sample's text. Raises StudyError for a list of several samples."""
-    value = line.value(column)
-    is_list = isinstance(value, list) and not (is_chat(value) or is_parts(value))
-    if is_list and len(value) > 1:
-        raise StudyError(
-            f"{line.path}, line {line.number}: {column} holds a list of {len(value)}, and a row is one "
-            f"sample; write each as a row of its own, or name one, as {column}.0"
-        )
-    return line.words(column)
+def _lines_of_samples(path: Path, columns: SampleColumns) -> Iterator[TableRow]:
+    """The rows of a file, one a sample: a row that holds a list of samples stands once for each of them."""
+    for number, values in enumerate(read_table(path), 1):
+        line = TableRow(values, path, number)
+        texts = line.value(columns.text)
+        if not _is_list_of_samples(texts):
+            yield line
+            continue
+        beside = [columns.n_tokens, columns.finish_reason, columns.sample_index]
+        lists = {column: line.value(column) for column in beside if column}
+        for column, listed in lists.items():
+            if not isinstance(listed, list) or len(listed) != len(texts):
+                raise StudyError(
+                    f"{path}, line {number}: {columns.text} holds {len(texts)} samples, so that {column} has to be "
+                    f"a list of {len(texts)} too; write it so, or leave it out of the columns"
+                )
+        for place, text in enumerate(texts):
+            own = {column: listed[place] for column, listed in lists.items()}
+            yield TableRow(values | {columns.text: text} | own, path, number)
+
+
+def _is_list_of_samples(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and not (is_chat(value) or is_parts(value))
 
 
 def _names(problems: pd.DataFrame, by_id: str | None) -> dict[str, str]:

@@ -163,7 +163,10 @@ def _import_arm(run: Run, arm: str) -> pd.DataFrame:
     rows = read_samples(folder)
     rows = rows[rows["sample_index"] < n].reset_index(drop=True)
     n_unknown = int((rows["n_tokens"] < 0).sum())
-    if n_unknown and match in ("flops", "price", "seconds"):
+    is_paid_by_token = match in ("flops", "seconds")
+    if match == "price":
+        is_paid_by_token = run.study.arms[arm].usd_per_sample is None
+    if n_unknown and is_paid_by_token:
         raise StudyError(
             f"arms.{arm}: {n_unknown} of {len(rows)} imported samples have no token count, so budget.match: {match} "
             f"cannot be checked; name arms.{arm}.columns.n_tokens or arms.{arm}.tokenizer, or match by count, examples "

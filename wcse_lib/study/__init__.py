@@ -22,7 +22,9 @@ from wcse_lib.study.machine import ENDPOINTS, ENGINES, Batches, Endpoint, Machin
 from wcse_lib.study.notebook import check_parameters
 from wcse_lib.study.params import Study
 from wcse_lib.study.paths import (
+    kit,
     named_files,
+    notebook_path,
     project_root,
     resolve,
     resolve_model,
@@ -144,10 +146,12 @@ __all__ = [
     "check_parameters",
     "check_study",
     "fingerprint",
+    "kit",
     "load_machine",
     "load_study",
     "machine_time",
     "named_files",
+    "notebook_path",
     "number_of",
     "on_machine",
     "project_root",

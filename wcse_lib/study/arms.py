@@ -13,7 +13,7 @@ from wcse_lib.study.machine import ENDPOINTS
 class SampleColumns(Strict):
     """Which fields of an imported file hold what."""
 
-    text: str = "text"  # the sample
+    text: str = "text"  # the sample, or a list of a problem's samples
     question: str | None = None  # joins a row to its problem by the question's text …
     problem_id: str | None = None  # … or by its id
     n_tokens: str | None = None  # its length; counted by `tokenizer` when left out
@@ -87,6 +87,14 @@ class ImportedArm(ArmOfModel):
     path: Text  # a JSONL, JSON, CSV or Parquet file
     columns: SampleColumns  # which of its fields hold what
     tokenizer: str | None = None  # counts the tokens where the file does not
+    # what one sample cost, whatever its length; instead of usd_per_million_tokens
+    usd_per_sample: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_price(self):
+        if self.usd_per_sample is not None and self.usd_per_million_tokens is not None:
+            raise ValueError("usd_per_sample: stands for usd_per_million_tokens; leave one out")
+        return self
 
 
 class MixedArm(Strict):

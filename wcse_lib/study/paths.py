@@ -11,6 +11,7 @@ from wcse_lib.study.arms import ImportedArm
 from wcse_lib.study.params import Study
 from wcse_lib.study.seeds import fingerprint
 
+PACKAGE = Path(__file__).parents[1]
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -20,6 +21,12 @@ TOKENIZER_FILES = (
     "*.model",
     "generation_config.json",
 )
+
+
+def kit() -> Path:
+    """The folder of this kit's own `notebooks/` and `params/`: a part of what was installed, or the checkout."""
+    installed = PACKAGE / "kit"  # written by setup.py
+    return installed if installed.is_dir() else PACKAGE.parent
 
 
 def project_root() -> Path:
@@ -35,10 +42,23 @@ def project_root() -> Path:
     )
 
 
+def notebook_path(stage: str) -> Path:
+    """The notebook of a stage: the project's own, else the kit's."""
+    own = project_root() / "notebooks" / f"{stage}.ipynb"
+    return own if own.is_file() else kit() / "notebooks" / f"{stage}.ipynb"
+
+
 def resolve(path: str | Path) -> Path:
-    """A path as given when it is absolute or exists from here, else seen from the project's root."""
+    """A path as given when it is absolute or exists from here, else seen from the project's root.
+
+    Files of `params/` that are not there are the kit's own.
+    """
     path = Path(path).expanduser()
-    return path if path.is_absolute() or path.exists() else project_root() / path
+    if path.is_absolute() or path.exists():
+        return path
+    in_project, in_kit = project_root() / path, kit() / path
+    is_of_kit = path.parts[:1] == ("params",) and in_kit.exists()
+    return in_kit if is_of_kit and not in_project.exists() else in_project
 
 
 def resolve_model(model: str) -> str:

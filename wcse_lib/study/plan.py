@@ -38,13 +38,15 @@ class ModelSize:
 
 
 class Price(Record):
-    """USD per million tokens, as the params file or a row of the price table gives them."""
+    """USD per million tokens, as the params file or a row of the price table gives them; `sample`: of one sample,
+    whatever its length."""
 
     model: str
     output: float
     input: float | None = None
     cached: float | None = None
     batch_discount: float | None = None  # a share
+    sample: float | None = None
     date: str | None = None
     source: str | None = None
 

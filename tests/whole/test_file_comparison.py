@@ -1,0 +1,34 @@
+"""A comparison of two files is the study that its params file says: the notebooks find the same numbers."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from files_of_samples import compared, rows_of
+
+from wcse_lib import analyze, pipeline
+from wcse_lib.start import Prices
+
+pytestmark = [pytest.mark.dag, pytest.mark.slow]
+
+
+def numbers(study_folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a study, less how long its stages took."""
+    tables = analyze.read_tables(study_folder / "06_analyze" / "tables")
+    tables["ledger"] = tables["ledger"][tables["ledger"]["unit"] != "seconds"].reset_index(
+        drop=True
+    )
+    return tables
+
+
+def test_the_study_run_through_the_notebooks_has_the_same_tables(root, tmp_path):
+    prices = Prices(per_sample=(0.003, 0.001))
+    answered = compared(tmp_path, rows_of(2, 1), rows_of(4, 2), prices=prices)
+    by_notebooks = pipeline.run(str(answered.params), outputs=str(tmp_path / "by_notebooks"))
+    tables, others = numbers(answered.run.folder), numbers(by_notebooks)
+    assert tables.keys() == others.keys()
+    assert {"coverage", "arm_differences", "explanation", "diversity"} <= tables.keys()
+    for name, table in tables.items():
+        pd.testing.assert_frame_equal(table, others[name])
+    answer = "06_analyze/answer.json"
+    assert (answered.run.folder / answer).read_text() == (by_notebooks / answer).read_text()
