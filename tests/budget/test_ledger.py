@@ -7,7 +7,7 @@ from mixed_study import fill, study_of
 
 from wcse_lib import plan
 from wcse_lib.budget import ledger
-from wcse_lib.store import SampleWriter, read_parquet, read_samples, write_json
+from wcse_lib.store import SampleWriter, read_parquet, read_samples, write_json, write_parquet
 
 
 def test_ledger_charges_copies_and_stays_matched(mixed):
@@ -136,9 +136,9 @@ def test_samples_of_an_earlier_version_say_nothing_of_caches(mixed):
     (part, *_) = mixed.path("02", "se").glob("part-*.parquet")
     old = read_parquet(part).drop(columns=["n_cached_tokens", "n_reasoning_tokens"])
     whole = read_parquet(part)
-    old.to_parquet(part)
+    write_parquet(part, old)
     try:
         pd.testing.assert_frame_equal(ledger.ledger_table(mixed), table)
         assert read_samples(mixed.path("02", "se"))["n_cached_tokens"].eq(-1).all()
     finally:
-        whole.to_parquet(part)
+        write_parquet(part, whole)

@@ -17,7 +17,7 @@ from wcse_lib.plan.identity import refuse_other
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
 from wcse_lib.plan.trial import opened_thoughts, prompt_notes
-from wcse_lib.store import read_parquet, write_json, write_parquet
+from wcse_lib.store import read_parquet, write_contents, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
     Machine,
@@ -100,6 +100,7 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
     write_parquet(folder / "dropped.parquet", dropped)
     write_parquet(folder / "near_duplicates.parquet", draft.splits["near_duplicates"])
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
+    write_contents(folder)
     return Run(run_folder)
 
 

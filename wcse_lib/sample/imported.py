@@ -26,6 +26,7 @@ from wcse_lib.store import (
     parts,
     read_samples,
     read_table,
+    remove,
     write_json,
 )
 from wcse_lib.study import ImportedArm, SampleColumns, resolve, resolve_model
@@ -62,7 +63,7 @@ def import_samples(
     samples = _read_file(author, arm, problems, counts, _tokenizer(author, arm))
     _refuse_strangers(author, arm, samples, counts)
     for old in parts(folder):  # the file is the source: an import is always whole
-        old.unlink()
+        remove(old)
     with SampleWriter(folder) as writer:
         for by_place in samples.values():
             for sample_index, place in enumerate(sorted(by_place)):

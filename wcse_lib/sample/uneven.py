@@ -17,6 +17,7 @@ from wcse_lib.store import (
     parts,
     read_parquet,
     read_samples,
+    remove,
     write_parquet,
 )
 from wcse_lib.study import ImportedArm, Run
@@ -49,7 +50,7 @@ def draw_mix(run: Run, arm: str) -> pd.DataFrame:
     rows = rows.sort_values(PROBLEM_KEY, ignore_index=True)
 
     for old in parts(folder):  # copies cost nothing: they are always written whole
-        old.unlink()
+        remove(old)
     _write(folder, rows)
     by_budget = {budget: [n_new[budget] for n_new in allotted] for budget in shares}
     _write_allocation(folder, problem_ids, by_budget)

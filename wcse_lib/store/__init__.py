@@ -1,7 +1,16 @@
 """Files: written whole or not at all, read back with their keys checked."""
 
+from wcse_lib.store.contents import sha256
 from wcse_lib.store.errors import StudyError, differences
-from wcse_lib.store.files import encodable, locked, read_json, sha256, write_json, write_text
+from wcse_lib.store.files import (
+    encodable,
+    locked,
+    read_json,
+    remove,
+    write_contents,
+    write_json,
+    write_text,
+)
 from wcse_lib.store.manifest import check_tables, is_complete, machine, write_manifest
 from wcse_lib.store.readers import field, read_table, read_text
 from wcse_lib.store.samples import (
@@ -68,9 +77,11 @@ __all__ = [
     "read_samples",
     "read_table",
     "read_text",
+    "remove",
     "sample_table",
     "sha256",
     "words_of",
+    "write_contents",
     "write_json",
     "write_manifest",
     "write_parquet",

@@ -1,9 +1,8 @@
-"""Files: written whole or not at all, read back or named, hashed, and folders held by one process at a time."""
+"""Files: written whole or not at all, read back or named, and folders held by one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        contents.forget(path)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # a file system turned read-only
@@ -45,11 +46,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def reading(path: Path, damage: tuple[type[Exception], ...] = (), anew: str = "") -> Iterator[None]:
-    """Raise StudyError for what goes wrong in the block that reads `path`: missing, unreadable or damaged.
+    """Raise StudyError for what goes wrong in the block that reads `path`: missing, unreadable, changed or damaged.
 
-    Damage is a ValueError, an OSError that the system did not send, or one of `damage`; `anew` ends the remedy.
+    Changed is what does not fit the list of its folder (`contents`). Damage is a ValueError, an OSError that the
+    system did not send, or one of `damage`; `anew` ends the remedy.
     """
     try:
+        contents.check(path)
         yield
     except StudyError:
         raise
@@ -89,10 +92,15 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def sha256(path: Path) -> str:
-    """A file's SHA-256, as `sha256sum` prints it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def remove(path: Path) -> None:
+    """Remove one of the kit's own files, if it is there."""
+    contents.forget(path)
+    path.unlink(missing_ok=True)
+
+
+def write_contents(folder: Path) -> None:
+    """List what a folder holds, so that later changes by anything but the kit are named (`contents`)."""
+    write_json(folder / contents.NAME, contents.list_of(folder))
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
-from wcse_lib.store.files import read_json, write_json
+from wcse_lib.store.files import read_json, write_contents, write_json
 
 NAME = "manifest.json"
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, where this package runs from one
@@ -29,11 +30,13 @@ def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     if code := commit():
         manifest["commit"] = code
     write_json(folder / NAME, manifest | facts)
+    write_contents(folder)
 
 
 def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = ()) -> bool:
-    """Whether a stage's folder was finished under this plan, and not before a folder that it reads."""
-    if not (folder / NAME).exists():
+    """Whether a stage's folder was finished under this plan, has all its files, and is not older than a folder that it
+    reads."""
+    if not (folder / NAME).exists() or contents.missing(folder):
         return False
     manifest = read_json(folder / NAME)
     if manifest.get("plan_id") != plan_id:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from wcse_lib.store.errors import StudyError
-from wcse_lib.store.files import encodable
+from wcse_lib.store.files import encodable, remove
 from wcse_lib.store.tables import PIECE, count_table_rows, empty_frame, parquet_writer, read_parquet
 
 KEY = ["author", "problem_id", "sample_index"]
@@ -135,7 +135,7 @@ class SampleWriter:
             stale.unlink()
         self.errors: Path | None = None if shard else folder / ERRORS
         if self.errors:
-            self.errors.unlink(missing_ok=True)
+            remove(self.errors)
         self.number = 1 + max(self._numbers(), default=-1)
 
     def _numbers(self) -> list[int]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
 from wcse_lib.store.files import reading, replacing
 
@@ -278,10 +279,12 @@ def _columns(path: Path) -> list[str]:
 
 @lru_cache(maxsize=10_000)
 def _verified_columns(path: Path, size: int, mtime_ns: int) -> list[str]:
-    """`_columns`, once for each state of a file: DuckDB itself does not look at the pages' checksums."""
+    """`_columns`, once for each state of a file: DuckDB itself does not look at the pages' checksums, nor need it where
+    the whole file has been compared."""
     with _reading(path), _opened(path) as file:
-        for _ in file.iter_batches(PIECE):
-            pass
+        if not contents.check(path):
+            for _ in file.iter_batches(PIECE):
+                pass
         return file.schema_arrow.names
 
 

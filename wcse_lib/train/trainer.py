@@ -18,7 +18,7 @@ import numpy as np
 
 from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
-from wcse_lib.store import read_json, write_json
+from wcse_lib.store import read_json, remove, write_json
 from wcse_lib.train.attempt import Diverged, Training, batches, best_step, run_attempt
 from wcse_lib.train.models import merge, open_backend, with_dtype
 
@@ -95,8 +95,8 @@ def _claim(training: Training, renew: bool = False) -> dict[str, Any] | None:
             flush=True,
         )
         # The report first: without it nothing counts as finished.
-        report.unlink(missing_ok=True)
-        (folder / "training.json").unlink(missing_ok=True)
+        remove(report)
+        remove(folder / "training.json")
         _delete(folder, "model", "merged", "checkpoints", "rates")
     if report.exists():
         _delete(folder, "checkpoints", "rates")
