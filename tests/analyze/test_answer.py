@@ -10,7 +10,7 @@ import pytest
 
 from wcse_lib.analyze import PRIMARY_METRIC, answer, students
 from wcse_lib.analyze.headline import headline, headline_rows
-from wcse_lib.analyze.reasons import why
+from wcse_lib.analyze.reasons import reasons
 from wcse_lib.analyze.significance import FAMILIES, is_significant, with_holm
 from wcse_lib.analyze.students import Group, HeldOutScores, differences
 
@@ -73,8 +73,8 @@ def test_the_headline_leaves_out_what_correction_undoes(undone):
     assert undone["headline"] == HIGH
 
 
-def test_the_paragraph_says_what_correction_undoes(undone):
-    text = undone["paragraph"]
+def test_the_sentences_say_what_correction_undoes(undone):
+    text = " ".join(undone["sentences"])
     doubt = "the interval excludes zero, but corrected for 6 comparisons p = 0.08, so the sign is not settled"
     others = (
         "The other 2 comparisons, of arms other than se, are not settled and stand in the table."
@@ -86,17 +86,32 @@ def test_the_paragraph_says_what_correction_undoes(undone):
 
 
 def test_what_correction_undoes_has_no_effect_to_explain(undone):
-    assert len(undone["why"]) == 4
-    assert "whether wc's or se's students are better is not settled" in undone["why"][0]
+    assert len(undone["why"]) == 3
+    assert "At low, whether wc's or se's students are better is not settled" in undone["why"][1]
 
 
 def test_duplicates_explain_nothing_where_examples_hold_none(synthetic_study, synthetic_tables):
-    rows, text = headline_rows(synthetic_tables), "fewer duplicates"
-    assert "duplicates_among_correct" in set(synthetic_tables["arm_differences"]["quantity"])
-    assert not any(text in reason for reason in why(synthetic_study.study, synthetic_tables, rows))
-    curation = synthetic_study.study.curation.model_copy(update={"unique": "none"})
-    all_kept = synthetic_study.study.model_copy(update={"curation": curation})
-    assert any(text in reason for reason in why(all_kept, synthetic_tables, rows))
+    rows, study = headline_rows(synthetic_tables), synthetic_study.study
+    duplicates = "duplicates_among_correct"
+    assert duplicates in set(synthetic_tables["arm_differences"]["quantity"])
+    assert duplicates not in set(synthetic_tables["reasons"]["quantity"])
+    curation = study.curation.model_copy(update={"unique": "none"})
+    all_kept = study.model_copy(update={"curation": curation})
+    assert duplicates in set(reasons(all_kept, synthetic_tables, rows)["quantity"])
+
+
+def test_a_reason_speaks_for_the_arm_that_has_the_advantage(synthetic_tables):
+    """Differences are of the same direction throughout, and less of a fault is better."""
+    table = synthetic_tables["reasons"]
+    shown = table[(table["low"] > 0) | (table["high"] < 0)]
+    less_is_better = shown["quantity"].isin(
+        ["false_positive_rate", "epochs", "rank_surprisal_ratio"]
+    )
+    is_for_a = (shown["value"] > 0) ^ less_is_better
+    winners = shown["arm_a"].where(is_for_a, shown["arm_b"])
+    is_told = shown["speaks_for"] != ""
+    assert (shown["speaks_for"] == winners)[is_told].all()
+    assert (table.loc[(table["low"] <= 0) & (table["high"] >= 0), "speaks_for"] == "").all()
 
 
 @pytest.fixture(scope="module")
@@ -111,22 +126,22 @@ def test_the_headline_names_arms_and_budgets(told):
     )
     assert "Otherwise no difference could be shown." in told["headline"]
     # of the adaptive arm there is one base only
-    assert "student small" in told["paragraph"]
+    assert "student small" in " ".join(told["sentences"])
 
 
-def test_why_names_what_the_recipes_took_away(told):
+def test_the_table_of_reasons_names_what_the_recipes_took_away(told, synthetic_tables):
     """Equal counts remove wc's lead, one correct a problem does not: counts explain it, diversity is not all of it."""
-    (text,) = [
-        text
-        for text in told["why"]
-        if "wc's students are better at high" in text
-        and "“equal”" in text
-        and "wc minus se" in text
-    ]
-    assert "at least part of the reason is more examples and fewer epochs over them" in text
-    stands = "the difference stands, so that not all of the reason is more different solutions"
-    assert stands in text
-    assert "higher log-likelihood under small (+0.50 nats per token" in text
+    rows = synthetic_tables["reasons"].query("arm_a == 'wc' and arm_b == 'se' and budget == 'high'")
+    rows = rows.set_index("quantity")
+    for counted in ("examples", "epochs"):
+        assert rows.loc[counted, "recipe"] == "equal"
+        assert rows.loc[counted, "finding"] == "at least part of the reason"
+    assert rows.loc["solutions_per_solved_problem", "finding"] == "not all of the reason"
+    of_student = rows[rows["base"] == "small"].loc["log_likelihood"]
+    assert of_student["value"] == pytest.approx(0.5, abs=0.02)
+    assert of_student["speaks_for"] == "wc"
+    (text,) = [text for text in told["why"] if "At high wc's students are better than se's" in text]
+    assert "At least part of the reason is examples and epochs." in text
 
 
 def test_log_likelihoods_are_compared_under_each_base(synthetic_tables):

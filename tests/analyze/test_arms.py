@@ -154,9 +154,9 @@ def test_03_and_06_give_the_same_rates(judged_by_a_model):
 
 def test_notes_say_which_rate_is_corrected(judged_by_a_model):
     run, tables = judged_by_a_model
-    notes = [note for note in answer(run, tables)["notes"] if "of wc at high" in note]
-    assert any("(model judge, uncorrected for its own errors; " in note for note in notes)
-    assert any("(model, corrected by exact; " in note for note in notes)
+    notes = answer(run, tables)["notes"]
+    assert any("a model's, uncorrected for its own errors" in note for note in notes)
+    assert any("(model, corrected by exact)" in note for note in notes)
 
 
 def test_without_students_samples_are_compared_and_corrected(judged_by_a_model):

@@ -34,8 +34,8 @@ def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
     _, tables, said = data_study
     assert "At the budget “low” wc solves more by sound reasoning" in said["headline"]
     assert "gives more examples" in said["headline"]
-    assert "pass@1" not in said["headline"] + said["paragraph"]
-    assert "There were 24 comparisons" in said["paragraph"]
+    assert "pass@1" not in said["headline"] + " ".join(said["sentences"])
+    assert "There were 24 comparisons" in " ".join(said["sentences"])
 
 
 def test_of_many_pairs_it_tells_what_was_shown_and_where_the_others_are(data_study):
@@ -45,11 +45,11 @@ def test_of_many_pairs_it_tells_what_was_shown_and_where_the_others_are(data_stu
     in_points = rows[rows["quantity"] == "coverage"]
     for row in in_points.to_dict("records"):
         pair = f"{row['arm_a']} minus {row['arm_b']}"
-        told = [sentence for sentence in said["paragraph"].split(". ") if pair in sentence]
+        told = [sentence for sentence in said["sentences"] if pair in sentence]
         told = [sentence for sentence in told if f"“{row['budget']}”" in sentence]
         is_told = any(f"{100 * row['value']:+.1f} points" in sentence for sentence in told)
         assert is_told == row["is_significant"], row
-    assert "Those that are not settled are in the table" in said["paragraph"]
+    assert "Those that are not settled are in the table" in " ".join(said["sentences"])
 
 
 def test_of_two_arms_every_difference_is_told(data_study):
@@ -72,9 +72,7 @@ def test_false_positives_rest_on_what_the_arm_that_solved_fewer_has(data_study):
     assert n_problems["false_positive_rate"] == min(n_solved) < n_problems["coverage"]
     few = f"{min(n_solved)} problems in the arm that has fewer"
     (sentence,) = [
-        part
-        for part in said["paragraph"].split(". ")
-        if "budget “low”" in part and "wc minus se" in part
+        part for part in said["sentences"] if "budget “low”" in part and "wc minus se" in part
     ]
     assert f"; {few}) in {QUANTITY_WORDS['false_positive_rate']}" in sentence
 
@@ -123,7 +121,7 @@ def test_reasoning_that_nobody_judged_is_said_to_be_unknown(tmp_path):
         judged["judge"], judged["is_judged"] = None, False
         write_parquet(path, judged)
     said = answer(run, analyze(run))
-    assert "false positives are not known" in said["paragraph"]
+    assert "false positives are not known" in " ".join(said["sentences"])
 
 
 def test_of_equal_arms_it_names_a_difference_in_5_percent_of_studies():

@@ -5,7 +5,7 @@ import pytest
 
 from wcse_lib import metrics
 from wcse_lib.analyze import arms
-from wcse_lib.analyze.notes import _draws, luck_sentences
+from wcse_lib.analyze.notes import _draws, _unmeasured_luck
 from wcse_lib.analyze.outcome import outcomes
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.store import read_parquet
@@ -70,7 +70,7 @@ def test_outcomes_are_of_a_draw(three_draws, samples):
 def test_the_answer_says_what_the_seeds_learnt_from(three_draws, synthetic_study):
     (own,) = _draws(three_draws)
     assert "drawn 3 times" in own
-    assert list(luck_sentences(three_draws, {})) == []
+    assert list(_unmeasured_luck(three_draws, {})) == []
     assert list(_draws(synthetic_study)) == []
-    (shared,) = luck_sentences(synthetic_study, {})
+    (shared,) = _unmeasured_luck(synthetic_study, {})
     assert "these training sets, not for the generators" in shared

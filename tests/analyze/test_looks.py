@@ -122,7 +122,7 @@ def test_06_keeps_the_record_and_says_it(synthetic_study, synthetic_tables, tmp_
     assert shown[["arm_a", "arm_b", "budget"]].values.tolist() == [["wc", "se", "high"]]
     assert (rows.loc[rows.index.difference(shown.index), "p_holm"] == 1).all()
     said = answer(run, tables)
-    assert "This study was looked at before, with one training seed" in said["paragraph"]
+    assert said["notes"][0].startswith("This study was looked at before, with one training seed")
     assert said["headline"].startswith("At the budget “high” wc gave a better training set than se")
     assert said["gains"][0].startswith("No arm's examples were shown")
     assert len(read_json(record)) == 2

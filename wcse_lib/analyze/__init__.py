@@ -2,13 +2,14 @@
 
 from wcse_lib.analyze import columns
 from wcse_lib.analyze.answer import answer
-from wcse_lib.analyze.columns import Column, Figure, Kind, Table
+from wcse_lib.analyze.columns import Column, Figure, Kind, Section, Shown, Table
 from wcse_lib.analyze.stage import analyze, checks
 from wcse_lib.analyze.tables import TABLES, read_tables, write_tables
 from wcse_lib.analyze.words import (
     ALL_BASES,
     CONTROL_WORDS,
     QUANTITY_WORDS,
+    UNIT_WORDS,
     Quantity,
     judge_words,
     with_metric_words,
@@ -25,7 +26,10 @@ __all__ = [
     "PRIMARY_METRIC",
     "QUANTITY_WORDS",
     "Quantity",
+    "Section",
+    "Shown",
     "TABLES",
+    "UNIT_WORDS",
     "Table",
     "analyze",
     "answer",

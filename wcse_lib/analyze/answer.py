@@ -11,9 +11,9 @@ from wcse_lib.analyze.controls import controls_hold, stopping_sentences
 from wcse_lib.analyze.data_alone import data_headline, data_rows, data_sentences
 from wcse_lib.analyze.gains import gain_sentences
 from wcse_lib.analyze.headline import headline, headline_rows, own_rows, rows_of_bases
-from wcse_lib.analyze.looks import read_looks
-from wcse_lib.analyze.notes import luck_sentences, not_run, notes
-from wcse_lib.analyze.reasons import why
+from wcse_lib.analyze.next_steps import next_steps
+from wcse_lib.analyze.notes import not_run, notes
+from wcse_lib.analyze.reasons import NO_REASONS, why
 from wcse_lib.analyze.words import (
     ALL_BASES,
     bought_words,
@@ -40,8 +40,6 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         found = headline(rows, of_bases)
         measure = "students' greedy pass@1 on held-out problems"
         sentences = _sentences(run, shown, of_bases, rows)
-        sentences += [*luck_sentences(run, tables), *read_looks(run).sentences()]
-        sentences += controls_hold(tables)
     else:
         shown = rows = data_rows(tables)
         n_corrected = len(rows)
@@ -50,10 +48,12 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         sentences = data_sentences(run, rows)
     result = {
         "headline": found,
-        "paragraph": f"Measured by {measure}: " + " ".join(sentences),
+        "sentences": [f"Measured by {measure}.", *sentences],
         "gains": gain_sentences(tables) + stopping_sentences(tables),
-        "why": why(run.study, tables, shown) if has_students else [],
+        "controls": controls_hold(tables),
+        "why": why(tables.get("reasons", NO_REASONS), shown) if has_students else [],
         "notes": notes(run, tables, shown, n_corrected),
+        "next": next_steps(run, tables, shown),
         "not_run": not_run(run, tables),
         "paper": _paper_data(run) or ("MATH" if paper else None),
     }

@@ -379,17 +379,22 @@ def explanation(run: Run, arms: Arms, fits: Fits) -> Rows:
 
 
 def _epochs(run: Run) -> Rows:
-    """How often the main recipe's students saw their examples: the mean over training seeds."""
+    """How often the main recipe's students saw their examples: the mean over training seeds, and over bases too where
+    all saw them equally often."""
     reports: dict[tuple[str, str, str], list[dict]] = {}
     for student, entry in run.plan.students.items():
         if (entry.source, entry.recipe) == ("arm", MAIN):
             report = read_json(run.path("04", student, "report.json"))
             reports.setdefault((entry.arm, entry.budget, entry.base), []).append(report)
+    rows = []
     for (arm, budget, base), of_seeds in reports.items():
         facts = {"arm": arm, "budget": budget, "base": base}
         epochs = np.mean([report["epochs"] for report in of_seeds])
         n_examples = np.mean([report["n_examples"] for report in of_seeds])
-        yield facts | _count(Quantity.EPOCHS, float(epochs), round(n_examples))
+        rows.append(facts | _count(Quantity.EPOCHS, float(epochs), round(n_examples)))
+    by_arm = {(row["arm"], row["budget"], row["value"]): row | {"base": ""} for row in rows}
+    are_alike = len(by_arm) == len({(row["arm"], row["budget"]) for row in rows})
+    yield from by_arm.values() if are_alike else rows
 
 
 def _count(quantity: Quantity, count: float, n: int) -> dict:

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     NUMBER = "number"
     FLAG = "flag"  # true or false, written as yes or no
     P_VALUE = "p value"
+    HOURS = "hours"  # written in the unit that suits its size
     BOUND = "bound"  # an end of the interval of `value`: written beside it
     UNIT = "unit"  # the unit of this row's `value`: written beside it
 
@@ -70,7 +71,8 @@ class Figure:
     """A figure of a table, drawn by the function of this name in `report.figures`.
 
     `caption` says what it shows and how to read it; `title` is the table's heading where it is empty; `intervals` is
-    what shows the 95 % intervals ("" where nothing does), and `counted` what `n` of the table counts.
+    what shows the 95 % intervals ("" where nothing does), and `counted` what `n` of the table counts. `shown`: open in
+    the report, or folded.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Figure:
     title: str = ""
     intervals: str = "Bars"
     counted: str = "problems"
+    shown: Shown = Shown.FOLDED
 
 
 @dataclass(frozen=True)

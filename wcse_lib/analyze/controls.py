@@ -26,17 +26,24 @@ class Learnt(StrEnum):
 def controls_hold(tables: dict[str, pd.DataFrame]) -> list[str]:
     """For which bases the study saw the planted fault, as sentences; none where no fault was planted."""
     rows = planted_faults(tables)
-    seen, unseen = rows[rows["is_seen"]], rows[~rows["is_seen"]]
+    seen = rows[rows["is_seen"]]
     sentences = []
     if len(seen):
         sentences.append(f"This study saw a planted fault of {_by_base(seen)}.")
-    if len(unseen):
-        bases = join_words(list(unseen["base"]))
-        sentences.append(
-            f"This study could not see a planted fault for {bases}: a null result there says nothing"
-            f" (the fault cost {_by_base(unseen)})."
-        )
-    return sentences
+    return [*sentences, *unseen_faults(tables)]
+
+
+def unseen_faults(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """For which bases the study could not see the planted fault, as a sentence; none where it saw it."""
+    rows = planted_faults(tables)
+    unseen = rows[~rows["is_seen"]]
+    if unseen.empty:
+        return []
+    bases = join_words(list(unseen["base"]))
+    return [
+        f"This study could not see a planted fault for {bases}: a null result there says nothing"
+        f" (the fault cost {_by_base(unseen)})."
+    ]
 
 
 def planted_faults(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

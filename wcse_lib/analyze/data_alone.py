@@ -51,6 +51,13 @@ def data_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return rows.assign(is_significant=is_significant(rows))
 
 
+def compared_pairs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The arms that are compared, and at which budgets; no students say which of them is better."""
+    rows = data_rows(tables)
+    pairs = rows.reindex(columns=["arm_a", "arm_b", "budget"]).drop_duplicates()
+    return pairs.assign(is_significant=False)
+
+
 def data_headline(rows: pd.DataFrame) -> str:
     """In what which arm's data are better at which budget, from `data_rows`."""
     if rows.empty:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from wcse_lib.analyze.controls import unseen_faults
+from wcse_lib.analyze.looks import read_looks
 from wcse_lib.analyze.words import (
     ANY_BASE,
-    CONTROL_WORDS,
     HELD_OUT,
     QUANTITY_WORDS,
     Ending,
     Quantity,
-    difference_words,
     join_words,
     judge_words,
 )
@@ -30,6 +30,7 @@ MATCHED_BY = {  # rules of `budget.match` other than by cost
     "examples": "expected number of examples",
     "coverage": "expected coverage",
 }
+MOST_NAMED = 3  # comparisons whose power is told one by one
 MANY = 0.01  # share of truncated samples that is worth a sentence
 PROMPTS_COUNTED = {
     "once": "once a problem",
@@ -41,20 +42,19 @@ PROMPTS_COUNTED = {
 def notes(
     run: Run, tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int
 ) -> list[str]:
-    """What limits the numbers: matching, power, judges, controls, lengths, seeds, what was left out.
+    """What limits the numbers, the gravest first: a report shows the first two beside its answer.
 
     `shown`: the headline's rows that the answer names; `n_comparisons`: how many it makes.
     """
-    found = [_matching(run), *unspent(run.plan.arms)]
-    found += _power(tables, shown, n_comparisons, 0.05 / run.study.training.looks)
-    found += _false_positives(tables)
-    found += _controls(tables)
+    found = []
+    if run.study.students:
+        found += [*read_looks(run).sentences(), *_unseen_faults(run, tables)]
+        found += _unmeasured_luck(run, tables)
     found += _overspent(tables)
-    found += _lost_samples(tables)
-    found += _open_answers(tables)
-    found += _draws(run)
-    found += _students(run)
-    found += _cut_answers(tables)
+    found += _power(tables, shown, n_comparisons, 0.05 / run.study.training.looks)
+    found += [*_lost_samples(tables), *_open_answers(tables), *_cut_answers(tables)]
+    found += [*_judges(tables), _matching(run), *unspent(run.plan.arms)]
+    found += [*_draws(run), *_long_examples(run), *_measured_luck(run, tables)]
     return found
 
 
@@ -87,10 +87,12 @@ def _matching(run: Run) -> str:
 def _power(
     tables: dict[str, pd.DataFrame], shown: pd.DataFrame, n_comparisons: int, level: float
 ) -> Iterator[str]:
-    """The difference that each comparison would find with a power of 80 %, by its own test at its corrected level.
+    """The differences that the comparisons would find with a power of 80 %, each by its own test at its corrected
+    level.
 
     `level` is that of one comparison; the primary one, where the plan names it, is tested by itself.
     """
+    found = {}
     for row in shown.itertuples():
         if getattr(row, "unit", "points") != "points":
             continue
@@ -102,13 +104,16 @@ def _power(
         alpha = level
         if not getattr(row, "primary", False):
             alpha = level / max(n_comparisons, 1)
-        points = 100 * smallest_found(by_problems**2, luck, row.n_problems, alpha)
         quantity = getattr(row, "quantity", "")
         what = f" in {QUANTITY_WORDS[quantity]}" if quantity else ""
-        yield (
-            f"Power, {row.arm_a} against {row.arm_b} at {row.budget}{what}: a true difference below about"
-            f" {points:.1f} points would be missed more often than one time in five."
-        )
+        name = f"{row.arm_a} against {row.arm_b} at {row.budget}{what}"
+        found[name] = 100 * smallest_found(by_problems**2, luck, row.n_problems, alpha)
+    if not found:
+        return
+    sizes = join_words([f"{points:.1f} points ({name})" for name, points in found.items()])
+    if len(found) > MOST_NAMED:
+        sizes = f"{min(found.values()):.1f} to {max(found.values()):.1f} points, by comparison,"
+    yield f"True differences below about {sizes} would be missed more often than one time in five."
 
 
 def _luck_df(tables: dict[str, pd.DataFrame], base: str) -> float:
@@ -120,25 +125,25 @@ def _luck_df(tables: dict[str, pd.DataFrame], base: str) -> float:
     return float("inf") if row.assumed else row.df
 
 
-def _false_positives(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
-    for row in tables.get("false_positives", pd.DataFrame()).itertuples():
-        bound = "at least " if row.judge == "arithmetic" else ""
-        judge = f"{row.judge} judge"
-        if row.corrected_by:
-            judge = judge_words(row.judge, row.corrected_by)
-        elif row.judge == "model":
-            judge = "model judge, uncorrected for its own errors"
-        yield (
-            f"False positives of {row.arm} at {row.budget}: {bound}{100 * row.value:.1f} % of {row.n} correct samples"
-            f" ({judge}; {100 * row.low:.1f} to {100 * row.high:.1f} %)."
-        )
+def _judges(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """By whose judgements false positives are known, and what these cannot see."""
+    table = tables.get("false_positives", pd.DataFrame(columns=["judge", "corrected_by"]))
+    for judge, corrected_by in table[["judge", "corrected_by"]].drop_duplicates().to_numpy():
+        if isinstance(corrected_by, str) and corrected_by:
+            yield f"One rate of false positives is the judge's ({judge_words(judge, corrected_by)})."
+        elif judge == "arithmetic":
+            yield (
+                "The arithmetic judge finds wrong sums, and no wrong ideas: its rate of false positives is a lower"
+                " bound, and sound coverage by it an upper one."
+            )
+        elif judge == "model":
+            yield "One rate of false positives is a model's, uncorrected for its own errors."
 
 
-def _controls(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
-    if "controls" in tables:
-        for row in PRIMARY_METRIC.rows(tables["controls"]).itertuples():
-            comparison = CONTROL_WORDS[row.comparison]
-            yield f"Control, {row.base}: {comparison} is {difference_words(row)}."
+def _unseen_faults(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    if not run.study.controls.planted:
+        yield "No fault was planted (controls.planted): whether this study could have seen one is not known."
+    yield from unseen_faults(tables)
 
 
 def _overspent(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -191,8 +196,7 @@ def _draws(run: Run) -> Iterator[str]:
         )
 
 
-def _students(run: Run) -> Iterator[str]:
-    """What limits the students' training."""
+def _long_examples(run: Run) -> Iterator[str]:
     trained = [name for name, entry in run.plan.students.items() if entry.source != "base"]
     for student in trained:
         n_dropped = read_json(run.path("04", student, "report.json"))["n_dropped_long"]
@@ -203,30 +207,38 @@ def _students(run: Run) -> Iterator[str]:
             )
 
 
-def luck_sentences(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """What the intervals and p values of students' differences count beside the problems, and what they cannot."""
+def _unmeasured_luck(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """What intervals and p values of students' differences cannot count: luck that was shared, or assumed."""
     if len(run.study.training.seeds) > 1 and run.plan.n_draws == 1:
         yield (
             "All training seeds learnt from the same drawn samples (training.draws: shared): what is said of students"
             " holds for these training sets, not for the generators."
         )
-    if "training_luck" not in tables:
-        return
-    rows = PRIMARY_METRIC.rows(tables["training_luck"])
-    row = next(rows[rows["set"] == HELD_OUT].itertuples())
-    luck = Estimate(row.value, row.low, row.high, unit="points")
-    start = "Intervals and p values of students' differences count the choice of problems, and"
-    between = "of spread between students that differ in their training seed alone"
-    if row.assumed:
-        yield (
-            f"{start} {luck.text(signed=False, interval='')} {between}: assumed (power.seed_sd_points), since one seed"
-            " shows none. Where the true spread is larger they claim too much."
-        )
-    else:
-        yield (
-            f"{start} {luck.text(signed=False, interval=' ({low} to {high})')} {between}, pooled over the study"
-            f" ({row.df:.0f} degrees of freedom; table “training_luck”)."
-        )
+    for luck, row in _luck(tables):
+        if row.assumed:
+            yield (
+                f"Each student was trained with one seed. Intervals and p values of students' differences assume"
+                f" {luck.text(signed=False, interval='')} of luck between seeds (power.seed_sd_points): where it is"
+                " larger they claim too much."
+            )
+
+
+def _measured_luck(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    for luck, row in _luck(tables):
+        if not row.assumed:
+            yield (
+                "Intervals and p values of students' differences count the choice of problems, and"
+                f" {luck.text(signed=False, interval=' ({low} to {high})')} of spread between students that differ in"
+                f" their training seed alone, pooled over the study ({row.df:.0f} degrees of freedom)."
+            )
+
+
+def _luck(tables: dict[str, pd.DataFrame]) -> Iterator[tuple]:
+    """The luck of the main held-out problems in the primary metric, with its row; nothing where it is not told."""
+    if "training_luck" in tables:
+        rows = PRIMARY_METRIC.rows(tables["training_luck"])
+        for row in rows[rows["set"] == HELD_OUT].head(1).itertuples():
+            yield Estimate(row.value, row.low, row.high, unit="points"), row
 
 
 def _cut_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -255,15 +267,6 @@ def not_run(run: Run, tables: dict[str, pd.DataFrame]) -> list[str]:
     if not study.students:
         missing.append("The study has no students: it compares the data alone.")
         return missing
-    if not study.controls.planted:
-        missing.append(
-            "No fault was planted (controls.planted): whether this study could have seen one is not known."
-        )
-    if len(study.training.seeds) == 1:
-        missing.append(
-            "Each student was trained with one seed, on one draw of every arm's samples: how far the luck of training"
-            " and of the drawn training sets moves it was assumed (power.seed_sd_points), not measured."
-        )
     if not study.recipes:
         missing.append(
             "No ablations: the study has no further recipes, so that reasons for a difference cannot be separated."

@@ -7,12 +7,16 @@ from collections.abc import Iterable
 import pandas as pd
 
 from wcse_lib.analyze import arms, endings, students
+from wcse_lib.analyze.data_alone import compared_pairs
+from wcse_lib.analyze.headline import headline_rows
 from wcse_lib.analyze.looks import LOOKED_AT, Looks, read_looks, record_look
 from wcse_lib.analyze.outcome import forecast_rows
+from wcse_lib.analyze.reasons import reasons
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.analyze.significance import FAMILIES, with_holm, with_primary
 from wcse_lib.analyze.tables import TABLES, as_declared, write_tables
-from wcse_lib.budget import ledger_table
+from wcse_lib.budget import ledger_table, totals
+from wcse_lib.sample import progress
 from wcse_lib.study import Run
 
 
@@ -40,6 +44,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
     rows["explanation"] = arms.explanation(run, samples, fits)
     rows["forecast"] = forecast_rows(run, samples)
     rows["ledger"] = ledger_table(run)
+    rows["totals"] = totals(rows["ledger"])
     if run.plan.students:
         tested = students.read_scores(run)
         rows["students"] = students.students(run, tested)
@@ -55,12 +60,27 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         rows["student_false_positives"] = students.student_false_positives(run)
         rows["training"] = students.training(run)
     looks = read_looks(run)
-    tables = {name: _table(name, rows[name], looks) for name in TABLES if name in rows}
-    tables = {name: table for name, table in tables.items() if len(table)}
+    tables = {}
+    with progress("tables of 06", len(rows), unit="tables") as bar:
+        # most rows are worked out here, as they are asked for
+        for name in TABLES:
+            if name in rows:
+                table = _table(name, rows[name], looks)
+                if len(table):
+                    tables[name] = table
+                bar.update(1)
     tables = looks.spend(tables)
+    tables |= _reasons(run, tables)
     write_tables(run.path("06", "tables"), tables)
     record_look(run, looks, tables)
     return tables
+
+
+def _reasons(run: Run, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The table `reasons` of every comparison that the answer makes, where there is anything to tell."""
+    compared = headline_rows(tables) if run.plan.students else compared_pairs(tables)
+    found = reasons(run.study, tables, compared)
+    return {"reasons": as_declared("reasons", found)} if len(found) else {}
 
 
 def _table(name: str, rows, looks: Looks) -> pd.DataFrame:

@@ -33,15 +33,48 @@ from wcse_lib.analyze.columns import (
     share,
     words,
 )
-from wcse_lib.analyze.words import CONTROL_WORDS, ENDING_WORDS, QUANTITY_WORDS
+from wcse_lib.analyze.words import CONTROL_WORDS, ENDING_WORDS, QUANTITY_WORDS, UNIT_WORDS
 from wcse_lib.forecast import OUTCOME_WORDS
 from wcse_lib.store import StudyError
 
 DECLARED = (
     Table(
-        "explanation",
+        "reasons",
         Section.WHY,
-        "What could make an arm teach better, side by side (95 % intervals)",
+        "What could make one arm teach better: an explanation speaks for an arm where its difference is shown",
+        words("arm_a", "arm_b", "budget")
+        + enum("quantity", QUANTITY_WORDS)
+        + (Column("base", "student", Kind.WORD),)
+        + estimate("difference", signed=True)
+        + UNIT
+        + words("speaks_for")
+        + optional(words("recipe", "finding")),
+        shown=Shown.OPEN,
+        needs="two arms",
+    ),
+    Table(
+        "ablations",
+        Section.WHY,
+        "What other recipes change",
+        words("base", "budget", "arm_a", "arm_b", "comparison", "recipe", "against")
+        + METRIC
+        + DIFFERENCE
+        + TESTED,
+        (
+            Figure(
+                "ablations",
+                "Students trained on the same samples, chosen differently. A recipe takes one explanation away; "
+                "“minus main” rows say what that did to the difference between arms. "
+                "Filled dots: p < 0.05 after Holm's correction.",
+                shown=Shown.OPEN,
+            ),
+        ),
+        optional=True,
+    ),
+    Table(
+        "explanation",
+        Section.DATA,
+        "The arms’ data side by side, with 95 % intervals",
         words("arm", "budget", "base")
         + enum("quantity", QUANTITY_WORDS)
         + estimate("value")
@@ -59,24 +92,6 @@ DECLARED = (
         across="arm",
     ),
     Table(
-        "ablations",
-        Section.WHY,
-        "What other recipes change",
-        words("base", "budget", "arm_a", "arm_b", "comparison", "recipe", "against")
-        + METRIC
-        + DIFFERENCE
-        + TESTED,
-        (
-            Figure(
-                "ablations",
-                "Students trained on the same samples, chosen differently. A recipe takes one explanation away; "
-                "“minus main” rows say what that did to the difference between arms. "
-                "Filled dots: p < 0.05 after Holm's correction.",
-            ),
-        ),
-        optional=True,
-    ),
-    Table(
         "quality",
         Section.DATA,
         "Data quality by arm and budget",
@@ -88,7 +103,6 @@ DECLARED = (
         + share("duplicate_rate", "duplicates")
         + numbers("samples_per_problem", "n_problems", "n_samples", "n_correct", "n_examples")
         + numbers("n_truncated", "n_unverifiable", "flops_spent"),
-        shown=Shown.OPEN,
     ),
     Table(
         "arm_differences",
@@ -101,7 +115,6 @@ DECLARED = (
         + optional(P_VALUES)
         + optional((Column("excluded", kind=Kind.BOUND),))
         + numbers("n_problems"),
-        shown=Shown.OPEN,
     ),
     Table(
         "coverage",
@@ -120,6 +133,7 @@ DECLARED = (
                 "Where curves cross on the cost axis, the better buy changes. A mix of k samples has its shares of k; "
                 "an adaptive arm shows the samples alone that every problem got.",
                 intervals="Bands",
+                shown=Shown.OPEN,
             ),
         ),
     ),
@@ -222,7 +236,6 @@ DECLARED = (
         Section.DATA,
         "Self-agreement: chance that two samples of a problem give the same answer",
         words("arm") + estimate("agreement", "%") + numbers("n_problems"),
-        shown=Shown.OPEN,
         needs="two samples a problem",
     ),
     Table(
@@ -266,6 +279,7 @@ DECLARED = (
                 "Accuracy by base, budget and arm. Beside the dots the paradigm (see the glossary). "
                 "Controls: trained on examples with answers of other problems (planted), on reference solutions, and "
                 "on wrong samples.",
+                shown=Shown.OPEN,
             ),
             Figure(
                 "majority",
@@ -350,6 +364,7 @@ DECLARED = (
                 "A study that sees the planted fault shows arm − planted above zero. What students of reference "
                 "solutions and of wrong samples gain is shown beside it, and judges nothing. "
                 "Hollow dots: the interval includes zero.",
+                shown=Shown.OPEN,
             ),
         ),
     ),
@@ -375,20 +390,32 @@ DECLARED = (
         optional=True,
     ),
     Table(
+        "totals",
+        Section.LEDGER,
+        "Planned and spent; the ledger below has every part by itself",
+        words("who", "part")
+        + enum("unit", UNIT_WORDS)
+        + numbers("planned", "spent", "ratio")
+        + (Column("usd", "USD"), Column("hours", "time", Kind.HOURS)),
+        (
+            Figure(
+                "shares",
+                "What part of all that was spent went where, in each unit that is known.",
+                title="Where it went",
+                intervals="",
+                shown=Shown.OPEN,
+            ),
+        ),
+        shown=Shown.OPEN,
+    ),
+    Table(
         "ledger",
         Section.LEDGER,
-        "Planned and spent",
+        "The ledger: every amount by arm or student, stage, kind and unit",
         words("who", "stage", "kind", "budget", "unit")
         + numbers("planned", "spent")
         + numbers("ratio")
         + flag("matched"),
-        (
-            Figure(
-                "ledger",
-                "What every arm and student was planned to spend before the study ran, and what it spent.",
-                intervals="",
-            ),
-        ),
     ),
 )
 TABLES: dict[str, Table] = {table.name: table for table in DECLARED}

@@ -51,6 +51,14 @@ ANSWERED = (  # what a study without students is answered by
 )
 
 
+class Finding(StrEnum):
+    """What a recipe that takes a quantity away has shown of it: the column `finding`."""
+
+    PART = "at least part of the reason"
+    NOT_ALL = "not all of the reason"
+    UNSETTLED = "not settled"
+
+
 class Ending(StrEnum):
     """What is counted of held-out answers: the column `quantity` of `endings` and `stopping`."""
 
@@ -71,6 +79,9 @@ CONTROL_WORDS = {  # column `comparison` of `controls`
     "wrong_minus_base": "wrong − base",
     "arm_minus_base": "coverage@1 as arm − pass@1 as base",
 }
+
+
+UNIT_WORDS = {"flops": "FLOPs", "usd": "USD", "kwh": "kWh"}
 
 
 def judge_words(judge: str, corrected_by: str = "") -> str:

@@ -21,10 +21,12 @@ from wcse_lib.budget.matching import (
     unspent,
 )
 from wcse_lib.budget.prices import read_price
+from wcse_lib.budget.totals import Part, totals
 from wcse_lib.budget.whole import proposals
 
 __all__ = [
     "MATCHED_WITHIN",
+    "Part",
     "SampleCost",
     "Spend",
     "adaptive_arm",
@@ -48,6 +50,7 @@ __all__ = [
     "read_model",
     "read_price",
     "sampling_flops",
+    "totals",
     "training_flops",
     "unspent",
 ]
