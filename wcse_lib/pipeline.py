@@ -25,6 +25,7 @@ from wcse_lib.plan import (
     pilot_study,
     previews,
     try_study,
+    varied_keys,
 )
 from wcse_lib.progress import Step, is_done, status, steps
 from wcse_lib.store import StudyError, locked, write_json
@@ -88,7 +89,7 @@ def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "
     from wcse_lib.report import compare
 
     folder = resolve(outputs) / read_yaml(resolve(params))["study"]
-    compare(folders, folder)
+    compare(folders, folder, varied_keys(params))
     print(f"comparison: {folder}", flush=True)
     return folder
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from wcse_lib.plan.grid import expand, is_grid
+from wcse_lib.plan.grid import expand, is_grid, varied_keys
 from wcse_lib.store import StudyError
 from wcse_lib.study import load_study, write_yaml
 
@@ -29,6 +29,8 @@ def test_grid_and_cases_combine(tmp_path):
     )
     studies = expand(path)
     assert is_grid(path) and not is_grid("params/nano.yaml")
+    varied = ["seed", "training.amount", "arms.se.temperature", "prompt.template"]
+    assert varied_keys(path) == varied
     assert list(studies) == [f"g-{c}-seed{s}-amount2-3" for c in ("cool", "hot") for s in (0, 1)]
     hot = studies["g-hot-seed1-amount2-3"]
     assert (hot.study, hot.seed, hot.arms["se"].temperature, hot.evaluation.n_samples) == (
@@ -58,6 +60,7 @@ def test_rounds_sample_with_the_last_student(tmp_path, start, method, folder):
         budget="high",
         start=start,
     )
+    assert varied_keys(path) == ["arms.wc.model"]
     studies = expand(path, "out")
     assert [s.arms["wc"].model for s in studies.values()] == [
         "nano-wc",

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -83,20 +84,79 @@ def test_the_page_stands_alone_and_says_what_is_not_independent(joined):
     assert "not independent" in page and "over 3 studies" in page and "sign test p = " in page
 
 
-def test_the_page_begins_with_what_was_found_and_has_a_figure_for_phones(joined):
+def test_the_page_answers_first_under_the_title_that_all_studies_share(joined):
     soup = BeautifulSoup((joined[1] / "comparison.html").read_text(), "html.parser")
-    head = [th.get_text() for th in soup.find("table")("th")]
-    assert head[:3] == ["study", "metric", "difference, points [95 % interval]"] and head.index(
-        "dataset.name"
-    ) > head.index("base")
     assert (
-        soup.select_one("figure.plot source")["srcset"] != soup.select_one("figure.plot img")["src"]
+        soup.h1.get_text()
+        == "At this sampling budget, which generator made the better training set?"
     )
+    headline = soup.h1.find_next("p").get_text()
+    assert headline.startswith("Greedy pass@1, low: wc − se (small): largest in s")
+    assert (
+        "shown by itself in 3 of 3 studies. That they differ from each other is not shown"
+        in headline
+    )
+    picture = soup.select_one("figure.plot")
+    assert picture.source["srcset"] != picture.img["src"]
+
+
+def test_no_table_has_more_than_eight_columns_and_the_files_have_the_others(joined):
+    soup = BeautifulSoup((joined[1] / "comparison.html").read_text(), "html.parser")
+    heads = [[th.get_text() for th in table("th")] for table in soup("table")]
+    assert len(heads) == 3
+    assert max(map(len, heads)) <= 8
+    assert "difference, points [95 % interval]" in heads[0]
+    assert "dataset.name" in pd.read_csv(joined[1] / "comparison.csv")
+
+
+def test_no_page_and_no_file_names_a_folder_of_this_machine(joined):
+    for path in [*joined[1].glob("*.csv"), joined[1] / "comparison.html"]:
+        assert str(joined[1].parent) not in path.read_text()
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """Four studies: two temperatures with two seeds each."""
+    root = tmp_path_factory.mktemp("grid")
+    folders = []
+    for temperature, seed in product((0.7, 1.2), (0, 1, 2)):
+        folder = make(root / f"t{temperature}-s{seed}", seed=seed)
+        plan = read_json(folder / "01_plan/plan.json")
+        plan["study"]["sampling"]["temperature"] = temperature
+        plan["study"]["dataset"]["path"] = str(root / "data.jsonl")
+        plan["plan_id"] = folder.name
+        write_json(folder / "01_plan/plan.json", plan)
+        write_json(folder / "06_analyze/manifest.json", {"plan_id": folder.name})
+        folders.append(folder)
+    return folders
+
+
+def test_nothing_is_pooled_over_what_sets_studies_apart_but_seeds(grid, tmp_path):
+    comparison.compare(grid, tmp_path)
+    pooled = pd.read_csv(tmp_path / "pooled.csv")
+    assert set(pooled["setting"]) == {"temperature 0.7", "temperature 1.2"}
+    assert set(pooled["n_studies"]) == {3}
+    assert "Together with temperature 1.2" in (tmp_path / "comparison.html").read_text()
+
+
+def test_what_a_grid_varies_is_a_setting_even_where_it_repeats_elsewhere():
+    names = ["dataset.name", "seed", "arms.se.model", "arms.wc.model"]
+    for name in names:
+        assert not comparison._is_setting(name, ())
+    assert comparison._is_setting("arms.se.model", ["arms.se"])
+    assert not comparison._is_setting("seed", ["seed"])
+
+
+def test_settings_are_named_by_the_end_of_their_key_that_no_other_has():
+    row = {"arms.se.temperature": 0.7, "arms.wc.temperature": 1.0, "budget.match": "price"}
+    text = comparison._setting(row, list(row))
+    assert text == "se.temperature 0.7, wc.temperature 1.0, match price"
 
 
 def rows(values, half=0.04):
     values = np.array(values)
     facts = dict(who="students", metric="m", arm_a="wc", arm_b="se", budget="low", base="b")
+    facts |= dict(setting="")
     return pd.DataFrame({**facts, "value": values, "low": values - half, "high": values + half})
 
 

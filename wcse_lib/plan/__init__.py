@@ -3,7 +3,7 @@
 from wcse_lib.plan.detectable import power_sentences, power_table
 from wcse_lib.plan.explorer import explore, paper_curves
 from wcse_lib.plan.extra_draws import what_draws_cost
-from wcse_lib.plan.grid import expand, is_grid
+from wcse_lib.plan.grid import expand, is_grid, varied_keys
 from wcse_lib.plan.headline import headline_sentences
 from wcse_lib.plan.outlook import in_all
 from wcse_lib.plan.planner import try_study
@@ -36,6 +36,7 @@ __all__ = [
     "headline_sentences",
     "in_all",
     "is_grid",
+    "varied_keys",
     "left_out",
     "limits",
     "load_problems",

@@ -57,6 +57,17 @@ def is_grid(path: str | Path) -> bool:
     return "base" in read_yaml(resolve(path))
 
 
+def varied_keys(path: str | Path) -> list[str]:
+    """The keys in which a grid file's studies differ, such as `seed` or `arms.se.temperature`."""
+    spec = validate(Grid, read_yaml(resolve(path)), str(path))
+    keys = list(spec.grid)
+    for change in spec.cases.values():
+        keys += change
+    if spec.rounds:
+        keys.append(f"arms.{spec.arm}.model")
+    return list(dict.fromkeys(keys))
+
+
 def expand(path: str | Path, outputs: str | Path = "outputs") -> dict[str, Study]:
     """The studies of a grid file by name, in the order in which they have to run.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,9 @@ from wcse_lib.analyze import (
 )
 from wcse_lib.intervals import Estimate
 from wcse_lib.report.layout import figure
-from wcse_lib.report.page import PageFigure, page_figure, render
+from wcse_lib.report.page import render
+from wcse_lib.report.paths import without_paths
+from wcse_lib.report.sections import Block, PageFigure, page_figure
 from wcse_lib.report.style import save, svg
 from wcse_lib.report.tables_html import page_table
 from wcse_lib.store import StudyError, check_tables, read_json, write_text
@@ -33,32 +37,51 @@ STUDENT_METRICS = [PRIMARY, "sampled pass@1"]
 # of what a study without students is answered by: the shares
 SAMPLE_QUANTITIES = [Quantity.COVERAGE, Quantity.SOUND_COVERAGE, Quantity.FALSE_POSITIVE_RATE]
 KEYS = ["who", "metric", "arm_a", "arm_b", "budget", "base"]
-DIFFERENCE_COLUMNS = [*KEYS, "value", "low", "high", "n_problems", "p"]
-POOLED_COLUMNS = [*KEYS, "value", "low", "high", "tau", "n_studies", "n_positive", "p_sign"]
+DIFFERENCE_COLUMNS = [*KEYS, "value", "low", "high", "n_problems", "p_holm", "p"]
+POOLED_COLUMNS = [
+    *KEYS,
+    "setting",
+    "value",
+    "low",
+    "high",
+    "tau",
+    "n_studies",
+    "n_positive",
+    "p_sign",
+]
+# Studies that differ in these alone repeat each other, and may be pooled.
+REPEATED = ("seed", "training.seeds", "dataset.*", "arms.*.model", "students.*")
 NORMAL_95 = 3.92  # widths of a 95 % interval in standard errors
 NO_ERROR = 1e-6  # so that a study without any spread has a finite weight
+WHAT = columns.words("comparison") + (columns.Column("base", "student", columns.Kind.WORD),)
 DIFFERENCES = Table(
     "comparison",
     None,
-    "Every difference; the last columns tell in what the studies differ",
-    columns.words("study", "metric", "arm_a", "arm_b")
+    "Every difference",
+    columns.words("study", "setting")
+    + WHAT
+    + columns.words("metric")
     + columns.DIFFERENCE
-    + columns.words("who", "budget", "base"),
+    + columns.numbers("n_problems")
+    + columns.P_VALUES[:1],
 )
 POOLED = Table(
     "pooled",
     None,
-    "Pooled over studies: tau is the spread of true effects, a share",
-    columns.words("who", "metric", "arm_a", "arm_b", "budget", "base") + columns.DIFFERENCE,
+    "Pooled over studies of one setting: tau is the spread of true effects",
+    WHAT
+    + columns.words("metric", "setting")
+    + columns.DIFFERENCE
+    + (columns.Column("tau", unit="points"),)
+    + columns.numbers("n_studies", "n_positive"),
 )
 ACCURACIES = Table(
     "accuracies",
     None,
     "Accuracy of every student",
-    columns.words("study", "metric")
+    columns.words("study", "setting", "student", "paradigm", "metric")
     + columns.estimate("accuracy", "%")
-    + columns.words("student", "base", "source", "arm", "budget", "paradigm", "recipe", "set")
-    + columns.share("tie_rate", "ties"),
+    + columns.numbers("n_problems"),
 )
 
 
@@ -72,16 +95,17 @@ class Finished:
     name: str
 
 
-def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
-    """Join the tables of finished studies; returns every difference and, where studies share one, what they say
+def compare(folders: list[str | Path], out: str | Path, varied: Sequence[str] = ()) -> pd.DataFrame:
+    """Join the tables of finished studies; returns every difference and, where studies repeat one, what they say
     together.
 
     Args: folders: studies with `06_analyze/tables`; out: where `comparison.csv`, `accuracies.csv`, `pooled.csv`,
-    `figures/studies.*` and `comparison.html` are written. Every parameter in which the studies differ is a column
-    of the first two. Raises StudyError naming the folder for less than two studies, one twice, or one not analysed.
+    `figures/studies.*` and `comparison.html` are written; varied: keys that a grid varies. Every parameter in which the
+    studies differ is a column of the first two; studies are pooled where these are of REPEATED, and not varied but for
+    the seed. Raises StudyError naming the folder for less than two studies, one twice, or one not analysed.
     """
     studies = _read_studies([resolve(folder).resolve() for folder in folders])
-    settings = _settings(studies)
+    settings = _settings(studies, varied)
     differences = _joined({study.name: _differences(study) for study in studies}, settings)
     accuracies = _joined({study.name: _accuracies(study) for study in studies}, settings)
     if differences.empty:
@@ -96,25 +120,48 @@ def compare(folders: list[str | Path], out: str | Path) -> pd.DataFrame:
     for table, rows in joined:
         rows.to_csv(out / f"{table.name}.csv", index=False)
     forest = _forest_rows(differences, pooled)
-    pooled_rows = forest.dropna(subset="n_studies")
-    titles, tested_on = {}, set()
-    for study in studies:
-        title = f"{study.plan['study']['title']} (plan {study.plan['plan_id']})"
-        titles[study.name] = f"{title} {_headline(study)}".strip()
-        tested_on.add(study.plan["problems_sha256"].get("held_out"))
     facts = {
-        "title": f"{len(folders)} studies compared",
-        "sentences": [_sentence(row) for row in pooled_rows.itertuples()],
+        "title": _title(studies),
+        "n_studies": len(studies),
+        "answers": _answers(forest),
         "figure": _drawn(forest.dropna(subset="value"), out / "figures"),
-        "independent": len(tested_on) == len(studies),  # no two share their held-out problems
-        "tables": [(table, page_table(table, rows)) for table, rows in joined if len(rows)],
-        "studies": titles,
+        "independent": _are_independent(studies),
+        "blocks": [_block(table, rows) for table, rows in joined if len(rows)],
+        "studies": {study.name: _own_words(study) for study in studies},
+        "settings": settings.set_index("study")["setting"].to_dict(),
     }
     write_text(out / "comparison.html", render("comparison.html.j2", facts))
     return pd.concat([differences, pooled.assign(study="pooled")], ignore_index=True)
 
 
-def _headline(study: Finished) -> str:
+def _title(studies: list[Finished]) -> str:
+    """The title that all studies share, as a grid's do; else how many there are."""
+    titles = {study.plan["study"].get("title") for study in studies}
+    shared = titles.pop() if len(titles) == 1 else ""
+    return shared or f"{len(studies)} studies compared"
+
+
+def _block(table: Table, rows: pd.DataFrame) -> Block:
+    """A table for the page, of its declared columns alone: the file has the others."""
+    rows = _with_comparison(rows)
+    names = [column.name for column in table.columns if column.name in rows]
+    return Block(table.heading, table=page_table(table, rows[names]), file=f"{table.name}.csv")
+
+
+def _with_comparison(rows: pd.DataFrame) -> pd.DataFrame:
+    """Adds the arms and the budget of a difference in words."""
+    if "arm_a" not in rows:
+        return rows
+    return rows.assign(comparison=rows["arm_a"] + " − " + rows["arm_b"] + " at " + rows["budget"])
+
+
+def _are_independent(studies: list[Finished]) -> bool:
+    """Whether no two studies share their held-out problems."""
+    tested_on = {study.plan.get("problems_sha256", {}).get("held_out") for study in studies}
+    return len(tested_on) == len(studies)
+
+
+def _own_words(study: Finished) -> str:
     """What the study says by itself; "" where 06 of an earlier version wrote no answer."""
     file = study.folder / "06_analyze" / "answer.json"
     return read_json(file)["headline"] if file.exists() else ""
@@ -126,7 +173,9 @@ def _read_studies(folders: list[Path]) -> list[Finished]:
         raise StudyError(
             f"{len(folders)} folders: two or more different studies are needed to compare"
         )
-    plans = [read_json(folder / "01_plan" / "plan.json") for folder in folders]
+    plans = []
+    for folder in folders:
+        plans.append(without_paths(read_json(folder / "01_plan" / "plan.json"), folder))
     if len({plan["plan_id"] for plan in plans}) < len(plans):
         raise StudyError(
             f"{', '.join(map(str, folders))}: two of them hold one and the same plan, which would count twice"
@@ -142,8 +191,11 @@ def _read_studies(folders: list[Path]) -> list[Finished]:
     return studies
 
 
-def _settings(studies: list[Finished]) -> pd.DataFrame:
-    """A row per study with every parameter in which they differ; and always the dataset and the seed."""
+def _settings(studies: list[Finished], varied: Sequence[str]) -> pd.DataFrame:
+    """A row per study with every parameter in which they differ, and always the dataset and the seed.
+
+    `setting`: those in words over which nothing is pooled.
+    """
     parameters = []
     for study in studies:
         named = study.plan["study"].items()
@@ -151,7 +203,28 @@ def _settings(studies: list[Finished]) -> pd.DataFrame:
     flat = pd.json_normalize(parameters).map(_hashable)
     differing = [name for name in flat if flat[name].nunique(dropna=False) > 1]
     kept = list(dict.fromkeys(["dataset.name", "seed", *differing]))
-    return flat[kept].assign(study=[study.name for study in studies])
+    own = [name for name in differing if _is_setting(name, varied)]
+    settings = [_setting(row, own) for row in flat[own].to_dict("records")]
+    return flat[kept].assign(study=[study.name for study in studies], setting=settings)
+
+
+def _is_setting(name: str, varied: Sequence[str]) -> bool:
+    """Whether studies that differ in a parameter are no repetitions of each other."""
+    if name == "seed":
+        return False
+    is_varied = any(name == key or name.startswith(f"{key}.") for key in varied)
+    return is_varied or not any(fnmatch(name, pattern) for pattern in REPEATED)
+
+
+def _setting(row: dict, names: list[str]) -> str:
+    """The parameters of a study in words, each by the end of its key that no other one has."""
+    words = []
+    for name in names:
+        parts = name.split(".")
+        ends = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        own = [end for end in ends if sum(f".{other}".endswith(f".{end}") for other in names) == 1]
+        words.append(f"{(own or ends)[0]} {row[name]}")
+    return ", ".join(words)
 
 
 def _hashable(value):
@@ -176,8 +249,7 @@ def _differences(study: Finished) -> pd.DataFrame:
         parts.append(rows.assign(metric=rows["quantity"].map(QUANTITY_WORDS)))
     if not parts:
         return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
-    rows = pd.concat(parts)
-    return rows[rows.columns.intersection(DIFFERENCE_COLUMNS)]
+    return pd.concat(parts).reindex(columns=DIFFERENCE_COLUMNS)
 
 
 def _accuracies(study: Finished) -> pd.DataFrame:
@@ -193,19 +265,20 @@ def _accuracies(study: Finished) -> pd.DataFrame:
 def pool(rows: pd.DataFrame) -> pd.DataFrame:
     """What several studies say together of one comparison: a random-effects mean and a sign count.
 
-    Groups rows by who, metric, arms, budget and base. `value, low, high`: DerSimonian and Laird's between-study
-    variance with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`: spread of
-    true effects, as a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies only
-    the count is given. Studies of the same problems or the same models are not independent: then the interval is
+    Groups rows by who, metric, arms, budget, base and setting. `value, low, high`: DerSimonian and Laird's
+    between-study variance with Hartung and Knapp's t interval, from each study's own interval (as if normal); `tau`:
+    spread of true effects, as a share; `n_positive` of `n_studies`, `p_sign`: exact two-sided sign test. Of two studies
+    only the count is given. Studies of the same problems or the same models are not independent: then the interval is
     too narrow and says nothing of other problems.
     """
     pooled = []
-    for key, group in rows.groupby(KEYS, sort=False):
+    by = [*KEYS, "setting"]
+    for key, group in rows.groupby(by, sort=False):
         effects = group["value"].to_numpy(float).round(12)
         widths = (group["high"] - group["low"]).to_numpy(float)
         errors = np.maximum(widths / NORMAL_95, NO_ERROR)
         n_positive, n_negative = int((effects > 0).sum()), int((effects < 0).sum())
-        facts = dict(zip(KEYS, key)) | {"n_studies": len(effects), "n_positive": n_positive}
+        facts = dict(zip(by, key)) | {"n_studies": len(effects), "n_positive": n_positive}
         # A t interval with one degree of freedom tells nothing: two studies are only counted.
         if len(effects) > 2:
             facts |= _random_effects(effects, errors)
@@ -245,9 +318,8 @@ def _forest_rows(differences: pd.DataFrame, pooled: pd.DataFrame) -> pd.DataFram
 
     Pooled rows come last.
     """
-    both = pd.concat(
-        [differences, pooled.assign(study="pooled (random effects)")], ignore_index=True
-    )
+    names = ("pooled: " + pooled["setting"]).str.removesuffix(": ")
+    both = pd.concat([differences, pooled.assign(study=names)], ignore_index=True)
     shown = both[both["metric"] == PRIMARY]
     if (shown["base"] == ALL_BASES).any():
         shown = shown[shown["base"] == ALL_BASES]
@@ -272,17 +344,60 @@ def _drawn(forest: pd.DataFrame, folder: Path) -> PageFigure:
     return page_figure(svg(wide), svg(narrow), "The table below holds its numbers")
 
 
+def _answers(forest: pd.DataFrame) -> list[str]:
+    """What the studies say of every comparison: the largest and the least difference, whether that settings differ is
+    sure, and what those of one setting say together."""
+    sentences = []
+    for group, own in forest.groupby("group", sort=False):
+        each, pooled = own[own["n_studies"].isna()], own.dropna(subset="n_studies")
+        if len(each) > 1:
+            sentences.append(f"{group[0].upper()}{group[1:]}: {_largest(each)} {_how_sure(each)}")
+        sentences += [_sentence(row) for row in pooled.itertuples()]
+    return sentences
+
+
+def _largest(rows: pd.DataFrame) -> str:
+    in_order = rows.sort_values("value", ascending=False)
+    n_shown = int((~_is_open(rows)).sum())
+    most, least = (_named(row) for row in in_order.iloc[[0, -1]].itertuples())
+    return (
+        f"largest in {most}, least in {least}; shown by itself in {n_shown} of {len(rows)} studies."
+    )
+
+
+def _is_open(rows: pd.DataFrame) -> pd.Series:
+    """Which differences are not shown: the interval holds zero, or p corrected in the study is not below 0.05."""
+    return (rows["low"] <= 0) & (rows["high"] >= 0) | (rows["p_holm"] >= 0.05)
+
+
+def _named(row) -> str:
+    setting = f" ({row.setting})" if row.setting else ""
+    estimate = Estimate(row.value, row.low, row.high, unit="points")
+    return f"{row.study}{setting}, {estimate.text()}"
+
+
+def _how_sure(rows: pd.DataFrame) -> str:
+    """Whether studies differ by more than their own errors (Cochran's Q)."""
+    effects = rows["value"].to_numpy(float)
+    errors = np.maximum((rows["high"] - rows["low"]).to_numpy(float) / NORMAL_95, NO_ERROR)
+    weights = errors**-2
+    mean = weights @ effects / weights.sum()
+    p = stats.chi2.sf(weights @ (effects - mean) ** 2, len(effects) - 1)
+    if p < 0.05:
+        return f"The studies differ (Cochran's Q, p = {p:.2g})."
+    return f"That they differ from each other is not shown (Cochran's Q, p = {p:.2g})."
+
+
 def _sentence(row) -> str:
-    """What the studies say together of one comparison."""
-    comparison = f"{row.arm_a} minus {row.arm_b} ({row.base})"
-    what = f"{row.metric.capitalize()} at {row.budget}, {comparison}"
+    """What studies of one setting say together of a comparison."""
+    where = f" with {row.setting}" if row.setting else ""
     if row.n_studies < 3:
         return (
-            f"{what}: two studies are too few to tell how much studies differ; see each "
-            f"({row.n_positive:.0f} of 2 positive)."
+            f"Together{where}: two studies are too few to tell how much studies differ; see each"
+            f" ({row.n_positive:.0f} of 2 positive)."
         )
     mean = Estimate(row.value, row.low, row.high, unit="points")
     return (
-        f"{what}: {mean.text(interval=', 95 % interval {low} to {high}')} over {row.n_studies:.0f} studies; "
+        f"Together{where}: {mean.text(interval=', 95 % interval {low} to {high}')} over {row.n_studies:.0f} studies; "
         f"positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
     )
