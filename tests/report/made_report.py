@@ -23,13 +23,16 @@ HOSTILE = (
 ANSWER = {
     "headline": "At the high budget, wc's examples made better students by 1.2 points on average, "
     "and this study cannot tell that from none.",
-    "paragraph": "Over three bases, the paired difference wc − se in greedy pass@1 is +1.2 points, "
-    "95 % interval −0.9 to +3.3, n = 300 held-out problems. wc covers 80.4 % of the training problems at 30 "
-    "samples, se 81.6 % at 10, for the same planned FLOPs.",
+    "sentences": [
+        "Measured by students' greedy pass@1 on held-out problems.",
+        "Over three bases, the paired difference wc − se is +1.2 points, 95 % interval −0.9 to +3.3.",
+    ],
     "gains": ["An arm's examples made student small better.", "Student small: the best is wc's."],
+    "controls": ["This study saw a planted fault of 15.0 points for small."],
     "why": ["wc leads in coverage and in nothing else."],
+    "next": ["Train with three seeds.", "Test on more problems.", "Label samples.", "Sleep."],
     "not_run": ["No ablations.", "No seeds: one seed each."],
-    "notes": ["Both controls hold for every student.", f"A sample reads {EVIL}"],
+    "notes": ["The gravest.", "The second.", "Both controls hold.", f"A sample reads {EVIL}"],
 }
 
 

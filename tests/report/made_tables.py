@@ -23,6 +23,14 @@ METRICS = {  # metric, decoding, k: how far from greedy pass@1
     ("maj@k", "sampled", 8): 0.04,
 }
 PASS_AT_1 = [metric for metric in METRICS if metric[0] == "pass@k"]
+TOTALS = [  # who, part, planned FLOPs
+    ("se", "samples", 8e12),
+    ("wc", "samples", 8e12),
+    ("se", "prompts", 1e12),
+    ("all arms", "verification", None),
+    ("all students", "training", 2e13),
+    ("all students", "tests", None),
+]
 N_PROBLEMS, N_HELD_OUT = 240, 300
 MAIN = dict(recipe="main", set="held_out")
 
@@ -55,6 +63,15 @@ def made_tables(seed: int = 0) -> dict[str, pd.DataFrame]:
         rows["arm_differences"].append(
             pair | dict(quantity=quantity, unit="points") | about(-0.03, 0.04)
         )
+    for budget in BUDGETS:
+        pair = dict(arm_a="wc", arm_b="se", budget=budget, base="", unit="points", p_holm=0.2)
+        undecided = dict(quantity="coverage", speaks_for="") | about(-0.03, 0.04)
+        fewer = dict(quantity="false_positive_rate", speaks_for="wc") | about(-0.06, 0.02)
+        tested = dict(recipe="judged", finding="not settled", p_holm=0.01)
+        rows["reasons"] += [pair | undecided, pair | fewer | tested]
+    for who, part, planned in TOTALS:
+        line = dict(who=who, part=part, unit="flops", planned=planned, spent=1.03 * 8e12)
+        rows["totals"].append(line | dict(ratio=1.03, usd=0.2, hours=0.1))
     for size, base in enumerate(PARADIGMS, 1):
         for student in _students(base):
             _add_student(rows, student, 0.12 + 0.1 * size, 3e12 * size, rng)

@@ -13,14 +13,14 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from wcse_lib.analyze import TABLES
-from wcse_lib.report import figures, style
+from wcse_lib.report import draw_all, figures, layout, marks, style
 
 DECLARED = [figure.name for table in TABLES.values() for figure in table.figures]
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return {narrow: figures.draw_all(made_tables(), narrow=narrow) for narrow in (False, True)}
+    return {narrow: draw_all(made_tables(), narrow=narrow) for narrow in (False, True)}
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -51,7 +51,7 @@ def test_nothing_is_cut_off(drawn, name, narrow):
 def test_files_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
     saved = []
     for folder in ("a", "b"):
-        figure = figures.draw_all({"controls": made_tables()["controls"]})["controls"]
+        figure = draw_all({"controls": made_tables()["controls"]})["controls"]
         saved.append(style.save(figure, tmp_path / folder, "controls"))
     assert [path.name for path in saved[0]] == ["controls.svg", "controls.png"]
     assert [path.read_bytes() for path in saved[0]] == [path.read_bytes() for path in saved[1]]
@@ -61,17 +61,17 @@ def test_files_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
 
 
 def test_missing_and_empty_tables_leave_their_figure_out():
-    assert figures.draw_all({}) == {}
+    assert draw_all({}) == {}
     tables = made_tables()
     some = {"coverage": tables["coverage"], "levels": tables["levels"].head(0), "students": None}
-    assert list(figures.draw_all(some)) == ["coverage"]
+    assert list(draw_all(some)) == ["coverage", "answer"]
 
 
 def test_one_sample_per_problem_without_costs_and_intervals():
     """A study like OpenAI's solutions: one k, no FLOPs, perhaps no interval."""
     values = dict(value=[0.5, 0.3], low=[np.nan, 0.2], high=[np.nan, 0.4])
     facts = dict(arm=["se", "wc"], k=1, n_problems=10, flops_per_problem=np.nan)
-    figure = figures.draw_all({"coverage": pd.DataFrame(facts | values)})["coverage"]
+    figure = draw_all({"coverage": pd.DataFrame(facts | values)})["coverage"]
     assert len(figure.axes) == 1
     assert "k" in figure.axes[0].get_xlabel()
     assert style.svg(figure).startswith("<?xml")
@@ -107,7 +107,7 @@ def test_an_arm_looks_the_same_in_every_figure():
     # The other arm is missing from one table.
     some["levels"] = some["levels"][some["levels"]["arm"] == "zeta"]
     colors = {"mix": set(), "zeta": set()}
-    for figure in figures.draw_all(some).values():
+    for figure in draw_all(some).values():
         for ax in figure.axes:
             for line in [*ax.lines, *(bars.lines[0] for bars in ax.containers)]:
                 if line.get_label() in colors:
@@ -128,7 +128,7 @@ def test_an_arms_colour_is_the_same_in_training_curves():
     some = {
         name: tables[name].replace({"arm": new}) for name in ("coverage", "students", "training")
     }
-    drawn = figures.draw_all(some)
+    drawn = draw_all(some)
     colors = {}
     for name in ("coverage", "training"):
         lines = drawn[name].axes[0].lines
@@ -141,44 +141,62 @@ def test_labels_of_hostile_data_are_drawn_as_text():
     hostile = [r"$$\\href{javascript:alert(1)}{x}$$", "a\x07b\x00", r"\$5 and $\frac$", "<b>", "5"]
     rows = made_tables()["levels"]
     rows["level"] = rows["level"].map(dict(enumerate(hostile, 1)))
-    figure = figures.draw_all({"levels": rows})["levels"]
+    figure = draw_all({"levels": rows})["levels"]
     ElementTree.fromstring(style.svg(figure))
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert r"\$5 and $\frac$" in labels
 
 
-@pytest.mark.parametrize("spread", [1.5, 8, 200, 1e4, 1e9])
-@pytest.mark.parametrize(("unit", "least"), [("seconds", 3), ("flops", 2e9)])
-def test_ticks_of_the_ledger_do_not_overlap(spread, unit, least):
-    facts = dict(who=["se", "wc"], stage="02_generate", kind="sampling", budget="")
-    amounts = dict(unit=unit, planned=least, spent=[least, least * spread])
-    figure = figures.draw_all({"ledger": pd.DataFrame(facts | amounts)}, narrow=True)["ledger"]
+@pytest.mark.parametrize("spread", [1.05, 1.5, 8, 200, 1e4, 1e9])
+@pytest.mark.parametrize("least", [3, 3.6e13])
+def test_ticks_of_costs_differ_and_do_not_overlap(spread, least):
+    figure = layout.canvas(style.COLUMN, 2)
+    ax = figure.subplots()
+    ax.set_xscale("log")
+    ax.plot([least, least * spread], [0, 1])
+    marks.cost_ticks(ax)
     figure.draw_without_rendering()
-    ax = figure.axes[0]
     least_shown, most_shown = ax.get_xlim()
-    labels = [
+    shown = [
         label
         for label in ax.get_xticklabels()
         if least_shown <= label.get_position()[0] <= most_shown
     ]
-    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
-    assert boxes
+    texts = [label.get_text() for label in shown]
+    assert texts and len(set(texts)) == len(texts)
+    assert not any("10⁰" in text for text in texts)
+    boxes = sorted((label.get_window_extent() for label in shown), key=lambda box: box.x0)
     assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
-    assert unit == "flops" or not any("10⁰" in label.get_text() for label in labels)
 
 
-def test_many_students_share_one_line_of_the_ledger():
-    students = [f"student {i}" for i in range(30)]
-    facts = dict(stage="04_finetune", kind="training", budget="", unit="flops")
-    rows = pd.DataFrame(facts | dict(who=students, planned=1e9, spent=2e9))
-    ax = figures.draw_all({"ledger": rows})["ledger"].axes[0]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["all students"]
-    (spent,) = [line for line in ax.lines if line.get_label() == "spent"]
-    assert spent.get_xdata() == pytest.approx([30 * 2e9])
+def test_parts_of_a_bar_are_shares_of_all_that_was_spent():
+    rows = made_tables()["totals"].assign(spent=[1.0, 2.0, 3.0, np.nan, 4.0, 10.0])
+    ax = draw_all({"totals": rows})["shares"].axes[0]
+    widths = [bar.get_width() for bar in ax.patches[:6]]
+    assert widths == pytest.approx([0.05, 0.1, 0.15, 0, 0.2, 0.5])
+    ticks = [label.get_text() for label in ax.get_yticklabels()]
+    assert ticks == ["20 FLOPs", "1.2 USD", "36 min"]
+
+
+def test_the_answer_is_one_figure_of_differences_beside_coverage():
+    figure = draw_all(made_tables())["answer"]
+    left, right = figure.axes
+    assert "← se better · wc better →" in left.get_xlabel()
+    assert right.get_xlabel() == "Sampling cost per problem, FLOPs"
+    names = {text.get_text() for text in right.texts}
+    assert names == {"low", "high"}
+
+
+def test_without_students_the_answer_is_of_the_data():
+    tables = {name: made_tables()[name] for name in ("coverage", "arm_differences")}
+    tables["arm_differences"] = tables["arm_differences"].assign(p=0.01)
+    left, right = draw_all(tables)["answer"].axes
+    rows = [label.get_text() for label in left.get_yticklabels()]
+    assert rows == ["pass@1, low", "coverage, low", "pass@1, high", "coverage, high"]
 
 
 def test_the_legend_of_diversity_claims_no_formula_that_a_panel_does_not_have():
-    figure = figures.draw_all({"diversity": made_tables()["diversity"]})["diversity"]
+    figure = draw_all({"diversity": made_tables()["diversity"]})["diversity"]
     assert len(figure.axes) == 2
     assert figure.legends[0].get_texts()[0].get_text() == "were no two alike"
 
@@ -194,7 +212,7 @@ def test_paper_points_are_drawn_only_when_asked_and_say_where_they_come_from(pap
 def test_a_missing_column_is_named():
     rows = made_tables()["coverage"].drop(columns="flops_per_problem")
     with pytest.raises(KeyError, match="flops_per_problem"):
-        figures.draw_all({"coverage": rows})
+        draw_all({"coverage": rows})
 
 
 def test_no_global_state_is_left_behind(drawn):
@@ -202,19 +220,9 @@ def test_no_global_state_is_left_behind(drawn):
     assert matplotlib.rcParams["axes.spines.top"]
 
 
-@pytest.mark.parametrize("module", ["style", "marks", "layout", "figures", "paper"])
+@pytest.mark.parametrize(
+    "module", ["style", "marks", "layout", "figures", "drawing", "money", "paper"]
+)
 def test_matplotlib_is_imported_inside_functions(module):
     source = (Path(style.__file__).parent / f"{module}.py").read_text()
     assert not re.search(r"^(import|from) matplotlib", source, re.MULTILINE)
-
-
-@pytest.mark.parametrize("nothing", [float("nan"), None])
-def test_a_ledger_without_any_budget_is_drawn(nothing):
-    """As of a study whose samples were imported: nothing of its arms was spent."""
-    rows = pd.DataFrame(
-        {"who": ["small.se", "02"], "stage": "04_finetune", "kind": ["training", "machine"]}
-    ).assign(budget=nothing, unit="seconds", planned=0.0, spent=[3.0, 2.0])
-    lines = figures._few_lines_of_ledger(rows)
-    assert lines["kind"].tolist() == ["training", "machine"]
-    lines = figures._few_lines_of_ledger(rows.assign(budget=["low", nothing]))
-    assert lines["kind"].tolist() == ["training (low)", "machine"]

@@ -43,14 +43,40 @@ def soup(page):
 def test_it_starts_with_the_question_and_the_computed_answer(soup):
     title = "At this sampling budget, which generator made the better training set?"
     assert soup.h1.get_text() == title
-    first, second = soup.h1.find_all_next("p")[:2]
-    assert first.get_text() == ANSWER["headline"]
-    assert second.get_text() == ANSWER["paragraph"]
+    first = soup.h1.find_next("p")
+    assert first.get_text() == f"{ANSWER['headline']} {ANSWER['gains'][0]}"
 
 
-def test_whether_any_data_helped_stands_below_the_answer(soup):
-    third = soup.h1.find_all_next("p")[2]
-    assert third.get_text() == f"Did any arm's data help? {' '.join(ANSWER['gains'])}"
+def test_the_first_screen_has_who_is_who_one_figure_steps_caveats_and_cost(soup):
+    header = soup.header
+    assert len(header.select("figure")) == 1
+    text = header.get_text()
+    assert "nano-se, 1.2 M parameters; 1 or 10 samples a problem" in text
+    assert "2026-11-23" in text
+    for sentence in [*ANSWER["notes"][:2], *ANSWER["next"][:3]]:
+        assert sentence in text
+        assert soup.get_text().count(sentence) == 1
+    assert ANSWER["next"][3] not in text
+    assert "4.94 × 10¹³ FLOPs, 36 min of its machine, 1.2 USD" in text
+
+
+def test_what_is_folded_is_all_there_and_little_stands_open(soup):
+    titles = [summary.get_text() for summary in soup.select("details > summary")]
+    for table in ("levels", "lengths", "arm_votes", "flow", "ledger", "gains"):
+        assert TABLES[table].heading in titles
+    is_open = [table for table in soup("table") if not table.find_parent("details")]
+    assert len(is_open) == 3  # reasons, explanation, totals
+    assert len([plot for plot in soup("figure", "plot") if not plot.find_parent("details")]) == 5
+
+
+def test_why_is_a_table_whose_signs_are_of_the_difference_in_its_head(soup):
+    table = soup.find("h2", id="why").find_next("table")
+    heads = [th.get_text() for th in table("th")]
+    assert heads == ["quantity", "wc − se [95 % interval]", "speaks for", "recipe", "finding"]
+    cells = [[td.get_text() for td in row("td")] for row in table("tr")[1:]]
+    assert cells[0] == ["coverage", "−3.0 [−7.0, +1.0] points", "", "", ""]
+    fewer = ["false-positive rate", "−6.0 [−8.0, −4.0] points", "wc", "judged", "not settled"]
+    assert cells[1] == fewer
 
 
 @pytest.mark.parametrize("attribute", LOADING)
@@ -98,7 +124,7 @@ def test_figures_have_alternative_texts_and_captions(soup):
         assert len(plot.img["alt"]) > 60
         assert plot.source["srcset"] != plot.img["src"]
         caption = plot.figcaption.get_text()
-        without_intervals = ("Training loss", "Planned and spent", "Lengths")
+        without_intervals = ("Loss on", "Where it went", "Tokens per")
         assert caption.startswith(without_intervals) or re.search(
             "95\xa0% intervals; n\xa0=\xa0\\d", caption
         )
@@ -128,7 +154,8 @@ def test_no_style_of_the_page_takes_a_class_of_highlighted_code(page):
 
 def test_the_side_by_side_table_sorts_by_value_and_shows_arms_first(soup):
     table = soup.select_one("table.across")
-    assert [th.get_text() for th in table("th")] == ["quantity", "se", "wc", "budget"]
+    heads = ["quantity", "se, low", "wc, low", "se, high", "wc, high"]
+    assert [th.get_text() for th in table("th")] == heads
     assert "log-likelihood under the base (small), nats per token" in table.get_text()
     cells = [cell for cell in table.select("td.n") if "−0.6" in cell.get_text()]
     assert cells
@@ -138,7 +165,7 @@ def test_the_side_by_side_table_sorts_by_value_and_shows_arms_first(soup):
 
 
 def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_figures", lambda *found: {})
+    monkeypatch.setattr(report, "page_figures", lambda *found: {})
     folder = make_study(tmp_path / "nano")
     (folder / "report.html" / "in the way").mkdir(parents=True)
     with pytest.raises(StudyError, match="report.html: could not be written"):
@@ -148,8 +175,8 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "words",
     [
-        "Truncated samples (cut at 80 tokens): se low 1.2\xa0%",
-        "could not be verified",
+        "truncated",
+        "unverifiable",
         "one seed",
         "w2s",
         "0123456789abcdef",
@@ -177,7 +204,7 @@ EXPECTED = [name for name, table in TABLES.items() if not table.optional]
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_missing_table_is_named_and_breaks_nothing(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(report, "_figures", lambda *found: {})  # drawing is tested elsewhere
+    monkeypatch.setattr(report, "page_figures", lambda *found: {})  # drawing is tested elsewhere
     words = text_of(report.write_report(make_study(tmp_path / "nano", **{name: None})))
     assert f"06_analyze/tables/{name}.csv</code> is missing or empty" in words
 

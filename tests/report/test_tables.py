@@ -6,7 +6,7 @@ from bs4 import BeautifulSoup
 from made_report import make_study
 
 from wcse_lib.analyze import TABLES, Figure, Table, columns, read_tables, write_tables
-from wcse_lib.report import figures, format, layout, marks, write_report
+from wcse_lib.report import draw_all, format, layout, marks, write_report
 from wcse_lib.report.tables_html import page_table
 
 MOOD = Table(
@@ -37,19 +37,20 @@ def test_a_new_table_is_a_file_a_figure_and_a_part_of_the_report(mood, tmp_path)
     write_tables(folder / "06_analyze" / "tables", {"mood": mood})
     found = read_tables(folder / "06_analyze" / "tables")
     pd.testing.assert_frame_equal(found["mood"], mood, check_dtype=False)
-    assert list(figures.draw_all(found)) == ["mood"]
+    assert list(draw_all(found)) == ["mood"]
     page = BeautifulSoup(write_report(folder).read_text(), "html.parser")
+    assert page.select_one("details.fold summary").get_text() == "Mood of the samples"
     caption = page.select_one("figure.plot figcaption").get_text()
-    assert caption.startswith("Mood of the samples. Share of samples in a good mood")
+    assert caption.startswith("Share of samples in a good mood")
     assert caption.endswith("Bars: 95\xa0% intervals; n\xa0=\xa0300 problems.")
-    heads = [th.get_text() for th in page.select("figure.plot th")]
+    heads = [th.get_text() for th in page.select("details.fold th")]
     assert heads == ["arm", "good mood, % [95 % interval]", "problems"]
-    assert "50.0 [45.0, 55.0]" in page.select_one("figure.plot table").get_text()
+    assert "50.0 [45.0, 55.0]" in page.select_one("details.fold table").get_text()
 
 
 def test_every_declared_figure_has_its_function():
     declared = [figure.name for table in TABLES.values() for figure in table.figures]
-    assert sorted(declared) == sorted(set(layout.SHEETS) - {"studies"})
+    assert sorted(declared) == sorted(set(layout.SHEETS) - {"answer", "studies"})
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
@@ -68,6 +69,9 @@ def test_a_declared_table_names_every_column_once_and_an_interval_with_its_value
         (columns.Column("ratio"), float("nan"), "–"),
         (columns.Column("inside", kind=columns.Kind.FLAG), True, "yes"),
         (columns.Column("p", kind=columns.Kind.P_VALUE), 0.0002, "< 0.001"),
+        (columns.Column("p", kind=columns.Kind.P_VALUE), 0.00615, "0.006"),
+        (columns.Column("hours", kind=columns.Kind.HOURS), 0.5, "30 min"),
+        (columns.Column("recipe", kind=columns.Kind.WORD), float("nan"), ""),
         (columns.Column("tie_rate", unit="%"), 0.123, "12.3"),
         (columns.Column("excluded", unit="points"), 0.0312, "3.1"),
         (columns.Column("arm", kind=columns.Kind.WORD), "null", "null"),

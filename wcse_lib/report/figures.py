@@ -12,7 +12,6 @@ import pandas as pd
 from wcse_lib.analyze import (
     ALL_BASES,
     CONTROL_WORDS,
-    TABLES,
     Metric,
     Quantity,
     judge_words,
@@ -20,7 +19,7 @@ from wcse_lib.analyze import (
 )
 from wcse_lib.forecast import OUTCOME_WORDS, SHARES
 from wcse_lib.report import marks
-from wcse_lib.report.layout import Panel, Tables, figure, sheet
+from wcse_lib.report.layout import Panel, Tables, sheet
 from wcse_lib.report.paper import paper_points
 from wcse_lib.report.style import (
     GREY,
@@ -29,55 +28,13 @@ from wcse_lib.report.style import (
     NO_ARMS,
     canvas,
     looks_of,
-    printable,
     style,
     svg,
 )
 from wcse_lib.study import MAIN
 
-MOST_LINES_OF_LEDGER = 20  # more students than that are told by their sums
 K_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)
 Frame = pd.DataFrame
-
-
-def draw_all(tables: Tables, narrow: bool = False, paper: str | None = None) -> dict:
-    """Every figure that the tables allow, by name, as matplotlib Figures 7 in wide (`narrow`: 3.4 in).
-
-    `paper`: "MATH" or "GSM8K" lays the paper's coverage over ours. Missing and empty tables leave their figure out.
-    Raises KeyError naming a column that a table lacks.
-    """
-    tables = _prepared(tables)
-    drawn = {}
-    for table in TABLES.values():
-        for declared in table.figures:
-            drawn[declared.name] = figure(declared.name, table.name, tables, narrow, paper)
-    return {name: drawing for name, drawing in drawn.items() if drawing}
-
-
-def _prepared(tables: Tables) -> Tables:
-    """Tables that have rows, their texts printable, and one order of arms, so that each keeps its look in all
-    figures."""
-    found = {}
-    for name, rows in tables.items():
-        if rows is not None and len(rows):
-            found[name] = rows.map(printable)
-    # Coverage has every arm, in the plan's order.
-    names = ["coverage", *found]
-    with_arms = [found[name]["arm"] for name in names if name in found and "arm" in found[name]]
-    arms = list(dict.fromkeys(arm for column in with_arms for arm in column.dropna()))
-    for name, rows in found.items():
-        if "arm" in rows:
-            found[name] = rows.assign(arm=pd.Categorical(rows["arm"], arms))
-    if "training" in found and "students" in found:
-        found["training"] = _with_students(found["training"], _main(found["students"]))
-    return found
-
-
-def _with_students(training: Frame, students: Frame) -> Frame:
-    """Training curves with base, budget and `who` of their students, by which they are drawn."""
-    facts = students.drop_duplicates("student").assign(who=_who)
-    rows = training.merge(facts[["student", "base", "who", "budget"]], on="student")
-    return rows if len(rows) else training
 
 
 def _coverage_panels(tables: Tables, paper: str | None) -> list[Panel]:
@@ -123,8 +80,8 @@ def coverage(rows: Frame, ax, x: str = "k", paper: str | None = None, what: str 
         ticks = [k for k in K_TICKS if k <= ax.dataLim.x1]
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
-    elif ax.get_xscale() == "log":
-        marks.log_ticks(ax, (1, 3))
+    else:
+        marks.cost_ticks(ax)
     label = "Samples per problem, k" if x == "k" else "Sampling cost per problem, FLOPs"
     return marks.finish(ax, label, f"{what}, % of problems", percent="y", grid="y")
 
@@ -224,7 +181,7 @@ def _bounds(ax, rows: Frame, heights) -> None:
             ax.plot(bounded[end], y, "|", color=GREY, ms=5, label=label if end == "least" else None)
 
 
-def _main(rows: Frame) -> Frame:
+def of_main_recipe(rows: Frame) -> Frame:
     """The main recipe's students on the main held-out problems: other recipes and sets have tables of their own."""
     return rows[(rows["set"] == "held_out") & (rows["recipe"] == MAIN)]
 
@@ -233,13 +190,13 @@ def _single_samples(rows: Frame) -> Frame:
     return rows[(rows["metric"] == "pass@k") & (rows["k"] == 1)]
 
 
-@sheet(rows=lambda rows: _single_samples(_main(rows)), by="decoding", per_line=2)
+@sheet(rows=lambda rows: _single_samples(of_main_recipe(rows)), by="decoding", per_line=2)
 def accuracy(rows: Frame, ax):
     """Students' accuracy in one metric on held-out problems, by base, budget and arm; the paradigm stands beside."""
     place_of_base = {base: i for i, base in enumerate(rows["base"].unique())}
     place_of_source = rows["source"].map({"base": 0, "arm": 1}).fillna(2)
     rank = 3 * rows["base"].map(place_of_base) + place_of_source
-    rows = rows.assign(who=_who(rows), rank=rank).sort_values("rank", kind="stable")
+    rows = rows.assign(who=taught_by(rows), rank=rank).sort_values("rank", kind="stable")
     names = {"base": "before training"} | dict.fromkeys(
         ("planted", "reference", "wrong"), "controls"
     )
@@ -252,7 +209,7 @@ def accuracy(rows: Frame, ax):
     return marks.finish(ax, f"{metric} on held-out problems, %", percent="x")
 
 
-def _not_settled(rows: Frame) -> pd.Series:
+def not_settled(rows: Frame) -> pd.Series:
     """Whether p, corrected (NaN: one comparison, nothing to correct), is not below 0.05."""
     return ~rows["p_holm"].fillna(rows["p"]).lt(0.05)
 
@@ -277,7 +234,7 @@ def differences(rows: Frame, ax):
     rows = rows.assign(
         group=metric.str.capitalize() + ": " + rows["arm_a"] + " − " + rows["arm_b"],
         row=[_student_and_budget(row) for row in rows.itertuples()],
-        hollow=_not_settled(rows),
+        hollow=not_settled(rows),
     )
     marks.forest(ax, rows)
     label = "Accuracy difference, percentage points"
@@ -288,7 +245,7 @@ def differences(rows: Frame, ax):
     return marks.finish(ax, label)
 
 
-def _first_metric_over_bases(rows: Frame) -> Frame:
+def first_metric_over_bases(rows: Frame) -> Frame:
     """Of the first metric, comparisons over all students, and those between arms that only one base has."""
     rows = Metric(*rows[list(Metric._fields)].iloc[0]).rows(rows)
     over_all = rows["base"] == ALL_BASES
@@ -296,13 +253,13 @@ def _first_metric_over_bases(rows: Frame) -> Frame:
     return rows[over_all | ~pairs.isin(pairs[over_all])]
 
 
-@sheet(rows=_first_metric_over_bases)
+@sheet(rows=first_metric_over_bases)
 def transfer(rows: Frame, ax):
     """Forest plot of paired differences on other held-out sets."""
     return differences(rows, ax)
 
 
-@sheet(rows=_first_metric_over_bases)
+@sheet(rows=first_metric_over_bases)
 def ablations(rows: Frame, ax):
     """Forest plot of what recipes change, by comparison; filled: p < 0.05 after Holm's correction."""
     words = {
@@ -315,7 +272,7 @@ def ablations(rows: Frame, ax):
     rows = rows.assign(
         group=[words[row["comparison"]].format(**row) for row in rows.to_dict("records")],
         row=rows["base"] + ", " + rows["budget"],
-        hollow=_not_settled(rows),
+        hollow=not_settled(rows),
     )
     marks.forest(ax, rows)
     return marks.finish(ax, f"Difference in {rows['metric'].iloc[0]}, percentage points")
@@ -347,7 +304,7 @@ def controls(rows: Frame, ax):
 
 
 def _votes(rows: Frame) -> Frame:
-    rows = _main(rows)
+    rows = of_main_recipe(rows)
     return rows[rows["metric"] == "maj@k"]
 
 
@@ -355,7 +312,7 @@ def _votes(rows: Frame) -> Frame:
 def majority(rows: Frame, ax):
     """maj@k against k for one base's students before and after training; controls are passed over."""
     rows = rows[rows["source"].isin(["base", "arm"])]
-    rows = rows.assign(at=rows["k"].astype(str), who=_who(rows))
+    rows = rows.assign(at=rows["k"].astype(str), who=taught_by(rows))
     order = sorted(rows["at"].unique(), key=int)
     return marks.series(ax, rows, order, "who", "Votes per problem, k", "maj@k accuracy, %")
 
@@ -393,43 +350,7 @@ def training(rows: Frame, ax):
     return marks.finish(ax, "Optimiser step", "Training loss, nats per token", grid="y")
 
 
-def _few_lines_of_ledger(rows: Frame) -> Frame:
-    """What was planned or spent, its kind with its budget; where students are many, the sums over all of them."""
-    rows = rows[rows[["planned", "spent"]].gt(0).any(axis=1) & (rows["unit"] != "openings")]
-    if "budget" in rows:
-        budgets = rows["budget"].astype(object).fillna("")
-        at = budgets.map(lambda budget: f" ({budget})" if budget else "")
-        rows = rows.assign(kind=rows["kind"] + at)
-    n_lines = rows.groupby(["stage", "unit"])["who"].nunique()
-    if n_lines.max() <= MOST_LINES_OF_LEDGER:
-        return rows
-    of_students = rows["stage"].isin(["04_finetune", "05_evaluate"])
-    rows = rows.assign(who=rows["who"].mask(of_students, "all students"))
-    line = ["who", "stage", "kind", "unit"]
-    return rows.groupby(line, sort=False, as_index=False)[["planned", "spent"]].sum()
-
-
-@sheet(rows=_few_lines_of_ledger, by="unit")
-def ledger(rows: Frame, ax):
-    """Planned (hollow) and spent (filled) amounts of one unit on a log axis."""
-    planned, spent = (rows[name].where(rows[name] > 0) for name in ("planned", "spent"))
-    kinds_of_one = rows.groupby(["stage", "who"])["kind"].transform("nunique")
-    names = rows["who"].astype(str)
-    if kinds_of_one.max() > 1:
-        names = names + ", " + rows["kind"]
-    heights = marks.places(ax, list(rows["stage"].astype(str)), list(names))
-    ax.hlines(heights, planned, spent, color=GREY, lw=0.8)
-    ax.plot(planned, heights, "o", mfc="white", mec=LOOKS[0].color, ms=5, label="planned")
-    ax.plot(spent, heights, "D", color=LOOKS[1].color, ms=3, label="spent")
-    ax.set_xscale("log")
-    amounts = pd.concat([planned, spent])
-    close = amounts.max() < 300 * amounts.min()
-    marks.log_ticks(ax, (1, 3) if close else (1,))
-    unit = str(rows["unit"].iloc[0])
-    return marks.finish(ax, {"flops": "FLOPs", "usd": "US dollars"}.get(unit.lower(), unit))
-
-
-def _who(rows: Frame) -> pd.Categorical:
+def taught_by(rows: Frame) -> pd.Categorical:
     """The arm whose examples a student learnt from, else its source, such as base or planted; arms first, in order."""
     names = rows["arm"].astype(object).where(rows["source"] == "arm", rows["source"])
     arms = rows["arm"].astype("category").cat.categories

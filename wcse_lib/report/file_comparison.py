@@ -14,8 +14,9 @@ from wcse_lib.analyze import QUANTITY_WORDS, Column, Kind, Quantity
 from wcse_lib.intervals import Estimate
 from wcse_lib.report import format, marks
 from wcse_lib.report.layout import Panel, Tables, figure, sheet
-from wcse_lib.report.page import page_figure, render
+from wcse_lib.report.page import render
 from wcse_lib.report.paths import shortener
+from wcse_lib.report.sections import page_figure
 from wcse_lib.report.style import looks_of, save, svg
 from wcse_lib.report.tables_html import Cell, Head, PageTable
 from wcse_lib.store import machine, read_text, write_text

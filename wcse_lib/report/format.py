@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wcse_lib.analyze import Column, Kind
+from wcse_lib.analyze import UNIT_WORDS, Column, Kind
 from wcse_lib.intervals import SHARES, Estimate
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -39,9 +39,11 @@ def cell(column: Column, value) -> str:
     if isinstance(value, str):
         return column.words.get(value, value)
     if value is None or value != value:
-        return MISSING
-    if column.kind == Kind.P_VALUE and value < 0.001:
-        return "< 0.001"
+        return "" if column.kind == Kind.WORD else MISSING
+    if column.kind == Kind.P_VALUE:
+        return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    if column.kind == Kind.HOURS:
+        return duration(value)
     if column.unit in SHARES:
         return f"{100 * value:.1f}"
     return number(value)
@@ -55,3 +57,26 @@ def estimate(column: Column, row: dict) -> str:
     number = Estimate(row["value"], row["low"], row["high"], unit=unit)
     text = number.text(signed=column.signed, with_unit=False)
     return text if unit in (column.unit, "%", "count") else f"{text} {unit}"
+
+
+def total_words(amount: float, unit: str) -> str:
+    """An amount with its unit, as people say it.
+
+    >>> total_words(3.2e14, "flops"), total_words(0.5, "hours"), total_words(0.00084, "usd")
+    ('3.20 × 10¹⁴ FLOPs', '30 min', '0.00084 USD')
+    """
+    if unit == "hours":
+        return duration(amount)
+    return f"{number(amount)} {UNIT_WORDS.get(unit, unit)}"
+
+
+def duration(hours: float) -> str:
+    """
+    >>> [duration(hours) for hours in (0.002, 0.133, 1.75, 120)]
+    ['7 s', '8 min', '1.8 h', '120 h']
+    """
+    if hours < 1 / 30:
+        return f"{3600 * hours:.0f} s"
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"

@@ -12,6 +12,7 @@ import pandas as pd
 from wcse_lib.report.style import COLUMN, DOUBLE, canvas, style
 
 Tables = dict[str, pd.DataFrame]
+LEGEND_LINE = 0.17  # inches
 
 
 class Panel(NamedTuple):
@@ -26,7 +27,8 @@ class Sheet:
 
     `rows` chooses the rows of its table; there is a panel for every value of the column `by`, under `title` with that
     value put in, `per_line` side by side. `height`: of a line of panels, in inches, which then share their y axis;
-    None: as their rows need. `panels`, where given, makes the panels from all tables and the name of the paper's data.
+    None: as their rows need, and at least `least_height`. `widths`: of the panels of a line, where they differ.
+    `panels`, where given, makes the panels from all tables and the name of the paper's data.
     """
 
     draw: Callable
@@ -35,6 +37,8 @@ class Sheet:
     title: str = ""
     per_line: int = 1
     height: float | None = None
+    least_height: float = 0.0
+    widths: tuple[float, ...] = ()
     panels: Callable[[Tables, str | None], list[Panel]] | None = None
 
 
@@ -81,34 +85,41 @@ def _laid_out(layout: Sheet, panels: list[Panel], narrow: bool):
     handles: dict = {}
     with style():
         drawing = canvas(width, height)
-        axes = list(drawing.subplots(n_lines, n_columns, squeeze=False, sharey=same_y).ravel())
+        widths = layout.widths if len(layout.widths) == n_columns else None
+        grid = drawing.subplots(
+            n_lines, n_columns, squeeze=False, sharey=same_y, width_ratios=widths
+        )
+        axes = list(grid.ravel())
         for i, (ax, panel) in enumerate(zip(axes, panels)):
             panel.draw(panel.rows, ax).set_title(panel.title)
             shapes, labels = ax.get_legend_handles_labels()
             handles = dict(zip(labels, shapes)) | handles
             if ax.get_legend():
                 ax.get_legend().remove()
-            if i % n_columns:
+            if i % n_columns and same_y:
                 ax.set_ylabel("")
         for ax in axes[len(panels) :]:
             ax.remove()
         if layout.height is None:
-            _fit_heights(drawing, axes[: len(panels)], n_columns)
+            _fit_heights(drawing, axes[: len(panels)], n_columns, layout.least_height)
         if len(handles) > 1:
             _common_legend(drawing, handles, n_characters=46 if narrow else 100)
     return drawing
 
 
-def _fit_heights(drawing, axes: list, n_columns: int) -> None:
+def _fit_heights(drawing, axes: list, n_columns: int, least: float) -> None:
     """Give every line of panels the height that the tallest of its panels needs for its rows."""
     tall = [np.ptp(ax.get_ylim()) for ax in axes]
     lines = [tall[i : i + n_columns] for i in range(0, len(tall), n_columns)]
-    heights = [0.6 + 0.165 * max(line) for line in lines]
+    heights = [max(least, 0.6 + 0.165 * max(line)) for line in lines]
     drawing.set_figheight(0.25 + sum(heights))
     axes[0].get_gridspec().set_height_ratios(heights)
 
 
 def _common_legend(drawing, handles: dict, n_characters: int) -> None:
+    """One legend above all panels; its further lines make the figure higher."""
     n_fitting = n_characters // (7 + max(map(len, handles)))
     n_columns = max(1, min(len(handles), n_fitting))
+    n_lines = -(-len(handles) // n_columns)
+    drawing.set_figheight(drawing.get_figheight() + LEGEND_LINE * (n_lines - 1))
     drawing.legend(handles.values(), handles, loc="outside upper left", ncols=n_columns)

@@ -149,18 +149,29 @@ def series(ax, rows: pd.DataFrame, order: list[str], by: str, x_label: str, y_la
     return finish(ax, x_label, y_label, percent="y", grid="y")
 
 
-def log_ticks(ax, multiples: tuple[int, ...]) -> None:
-    """Ticks of a log x axis at these multiples of powers of ten, written as plain numbers where those are short."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+def cost_ticks(ax) -> None:
+    """Few ticks of a cost's x axis, linear or log, written as plain numbers where those are short."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    ax.xaxis.set_major_locator(LogLocator(subs=multiples))
+    least, most = ax.get_xlim()
+    if ax.get_xscale() == "linear" or most < 8 * least:
+        # within a decade round numbers are better than powers
+        locator = MaxNLocator(nbins=3)
+    else:
+        locator = LogLocator(subs=(1, 3) if most < 300 * least else (1,), numticks=6)
+    ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(lambda value, _: _tick(value))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _tick(value: float) -> str:
-    if 0.01 <= value < 1e4:
+    """A tick's number with the digits that it needs, so that no two ticks read the same.
+
+    >>> [_tick(value) for value in (20, 1e6, 4.2e13)]
+    ['20', '10⁶', '4.2·10¹³']
+    """
+    if value == 0 or 0.01 <= value < 1e4:
         return f"{value:,g}"
-    digit, exponent = f"{value:.0e}".split("e")
-    raised = power_of_ten(int(exponent))
-    return raised if digit == "1" else f"{digit}·{raised}"
+    digits, exponent = f"{value:.2e}".split("e")
+    digits, raised = f"{float(digits):g}", power_of_ten(int(exponent))
+    return raised if digits == "1" else f"{digits}·{raised}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
-from wcse_lib.analyze import QUANTITY_WORDS, Column, Kind, Table, with_metric_words
+from wcse_lib.analyze import QUANTITY_WORDS, TABLES, Column, Kind, Table, with_metric_words
 from wcse_lib.report import format
 
 MOST_ROWS = 300  # longer tables are cut here; the CSV has the rest
@@ -99,7 +100,8 @@ def _cell(column: Column, row: dict) -> Cell:
 
 
 def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
-    """A table with a column per value of `table.across`, for reading across; units but % stand beside the quantity."""
+    """A table with a column per value of `table.across` and budget, for reading across; units but % stand beside the
+    quantity."""
     (value_column,) = (column for column in table.columns if column.name == "value")
     cells, quantities = [], []
     for row in rows.to_dict("records"):
@@ -110,18 +112,17 @@ def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
         text = text.replace(", ", ",\xa0") + ("\xa0%" if is_share else "")
         cells.append(Cell(text, row["value"] if row["value"] == row["value"] else None))
         quantities.append(_quantity(row, plain_unit))
-    wide = rows.assign(cell=cells, quantity=quantities).pivot_table(
-        index=["quantity", "budget"],
-        columns=table.across,
-        values="cell",
-        aggfunc="first",
-        sort=False,
+    n_budgets = rows["budget"].nunique()
+    at = rows[table.across].astype(str) + (", " + rows["budget"] if n_budgets > 1 else "")
+    rows = rows.assign(cell=cells, quantity=quantities, at=at)
+    wide = rows.pivot_table(
+        index="quantity", columns="at", values="cell", aggfunc="first", sort=False
     )
     shown = []
-    for (quantity, budget), entries in zip(wide.index, wide.to_numpy()):
+    for quantity, entries in zip(wide.index, wide.to_numpy()):
         known = [entry if isinstance(entry, Cell) else Cell(format.MISSING) for entry in entries]
-        shown.append([Cell(quantity), *known, Cell(budget)])
-    head = [Head("quantity"), *(Head(name, number=True) for name in wide.columns), Head("budget")]
+        shown.append([Cell(quantity), *known])
+    head = [Head("quantity"), *(Head(name, number=True) for name in wide.columns)]
     return PageTable(head, shown, len(shown), across=True)
 
 
@@ -131,3 +132,39 @@ def _quantity(row: dict, plain_unit: str) -> str:
     quantity = QUANTITY_WORDS.get(row["quantity"], row["quantity"])
     unit = "" if plain_unit or row["unit"] in quantity else f", {row['unit']}"
     return f"{quantity}{base}{unit}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Declared tables as a notebook shows them: with units, intervals beside their values, and nothing cut off."""
+
+    tables: dict[str, pd.DataFrame]
+
+    def _repr_html_(self) -> str:
+        return "".join(_html(TABLES[name], rows) for name, rows in self.tables.items())
+
+
+def shown(tables: dict[str, pd.DataFrame], *names: str) -> Shown:
+    """The named tables that a study has, for a notebook's output."""
+    return Shown({name: tables[name] for name in names if name in tables})
+
+
+def _html(declared: Table, rows: pd.DataFrame) -> str:
+    """A table with its heading, every text of it escaped."""
+    table = side_by_side(declared, rows) if declared.across else page_table(declared, rows)
+    lines = [_line("th", [head.label for head in table.head])]
+    for row in table.rows:
+        lines.append(_line("td", [cell.text for cell in row]))
+    notes = []
+    if table.constant:
+        notes.append(f" In every row: {escape(table.constant)}.")
+    if len(table.rows) < table.n:
+        notes.append(f" First {len(table.rows)} of {table.n} rows.")
+    return (
+        f"<p><b>{escape(declared.heading)}.</b>{''.join(notes)}</p><table>{''.join(lines)}</table>"
+    )
+
+
+def _line(tag: str, texts: list[str]) -> str:
+    cells = [f"<{tag} style='text-align: left'>{escape(text)}</{tag}>" for text in texts]
+    return f"<tr>{''.join(cells)}</tr>"

@@ -1,0 +1,148 @@
+"""Every figure that a study's tables allow, and among them the one that carries its answer."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+
+from wcse_lib.analyze import PRIMARY_METRIC, QUANTITY_WORDS, TABLES, with_metric_words
+from wcse_lib.report import marks, money
+from wcse_lib.report.figures import (
+    coverage,
+    differences,
+    first_metric_over_bases,
+    not_settled,
+    of_main_recipe,
+    taught_by,
+)
+from wcse_lib.report.layout import SHEETS, Panel, Sheet, Tables, figure
+from wcse_lib.report.style import INK, printable
+
+MOST_ROWS_OF_ANSWER = 10
+Frame = pd.DataFrame
+
+
+def draw_all(tables: Tables, narrow: bool = False, paper: str | None = None) -> dict:
+    """Every figure that the tables allow, by name, as matplotlib Figures 7 in wide (`narrow`: 3.4 in).
+
+    `paper`: "MATH" or "GSM8K" lays the paper's coverage over ours. Missing and empty tables leave their figure out.
+    Raises KeyError naming a column that a table lacks.
+    """
+    tables = _prepared(tables)
+    drawn = {}
+    for table in TABLES.values():
+        for declared in table.figures:
+            drawn[declared.name] = figure(declared.name, table.name, tables, narrow, paper)
+    drawn["answer"] = figure("answer", "", tables, narrow, paper)
+    return {name: drawing for name, drawing in drawn.items() if drawing}
+
+
+def _prepared(tables: Tables) -> Tables:
+    """Tables that have rows, their texts printable, and one order of arms, so that each keeps its look in all
+    figures."""
+    found = {}
+    for name, rows in tables.items():
+        if rows is not None and len(rows):
+            found[name] = rows.map(printable)
+    # Coverage has every arm, in the plan's order.
+    names = ["coverage", *found]
+    with_arms = [found[name]["arm"] for name in names if name in found and "arm" in found[name]]
+    arms = list(dict.fromkeys(arm for column in with_arms for arm in column.dropna()))
+    for name, rows in found.items():
+        if "arm" in rows:
+            found[name] = rows.assign(arm=pd.Categorical(rows["arm"], arms))
+    if "training" in found and "students" in found:
+        found["training"] = _with_students(found["training"], of_main_recipe(found["students"]))
+    return found
+
+
+def _with_students(training: Frame, students: Frame) -> Frame:
+    """Training curves with base, budget and `who` of their students, by which they are drawn."""
+    facts = students.drop_duplicates("student").assign(who=taught_by)
+    rows = training.merge(facts[["student", "base", "who", "budget"]], on="student")
+    return rows if len(rows) else training
+
+
+def _answer_panels(tables: Tables, paper: str | None) -> list[Panel]:
+    """What carries the answer: the differences that it is about, and what the budget bought of every arm."""
+    panels = []
+    if "differences" in tables:
+        rows = PRIMARY_METRIC.rows(tables["differences"])
+        draw = differences
+        if len(rows) > MOST_ROWS_OF_ANSWER:
+            rows, draw = first_metric_over_bases(rows), differences_of_many
+        panels.append(Panel("", rows.head(MOST_ROWS_OF_ANSWER), draw))
+    elif "arm_differences" in tables:
+        rows = tables["arm_differences"].dropna(subset="p")
+        rows = rows[rows["unit"] == "points"]
+        panels.append(Panel("", rows.head(MOST_ROWS_OF_ANSWER), data_differences))
+    if "coverage" in tables:
+        bought = partial(what_was_bought, quality=tables.get("quality"))
+        panels.append(Panel("Coverage at equal cost", tables["coverage"], bought))
+    return [panel for panel in panels if len(panel.rows)]
+
+
+def differences_of_many(rows: Frame, ax):
+    """Forest plot of one metric's differences of many pairs of arms, a row for each pair and budget."""
+    metric = with_metric_words(rows)["metric"].str.capitalize()
+    rows = rows.assign(
+        group=metric + ", " + rows["base"],
+        row=_pairs(rows) + ", " + rows["budget"],
+        hollow=not_settled(rows),
+    )
+    marks.forest(ax, rows)
+    return marks.finish(ax, "Accuracy difference, percentage points")
+
+
+def data_differences(rows: Frame, ax):
+    """Forest plot of paired differences between arms' samples, in points; filled: shown after Holm's correction."""
+    rows = rows.assign(
+        group=_pairs(rows),
+        row=rows["quantity"].replace(QUANTITY_WORDS) + ", " + rows["budget"],
+        hollow=not_settled(rows),
+    )
+    marks.forest(ax, rows)
+    return marks.finish(ax, "Difference, percentage points")
+
+
+def _pairs(rows: Frame) -> pd.Series:
+    return rows["arm_a"].astype(str) + " − " + rows["arm_b"].astype(str)
+
+
+def what_was_bought(rows: Frame, ax, quality: Frame | None):
+    """Coverage against cost (where that is known, else against samples), every budget's purchase marked.
+
+    Args: rows: as `coverage`; quality: columns arm, budget, samples_per_problem.
+    """
+    with_cost = rows.dropna(subset="flops_per_problem")
+    x = "flops_per_problem" if len(with_cost) else "k"
+    rows = with_cost if len(with_cost) else rows
+    coverage(rows, ax, x=x)
+    bought = Frame() if quality is None else quality
+    for budget, own in bought.groupby("budget", sort=False) if len(bought) else ():
+        at = rows.merge(
+            own[["arm", "samples_per_problem"]],
+            left_on=["arm", "k"],
+            right_on=["arm", "samples_per_problem"],
+        )
+        ring = dict(ms=9, mew=1, mfc="none", mec=INK, ls="none", label="bought by a budget")
+        ax.plot(at[x], at["value"], "o", **ring)
+        if len(at):
+            top = at.loc[at["value"].idxmax()]
+            ax.annotate(
+                budget,
+                (top[x], top["value"]),
+                (-5, 5),
+                textcoords="offset points",
+                size=7,
+                ha="right",
+            )
+    return ax
+
+
+SHEETS["shares"] = money.SHARES
+# The one figure that carries a study's answer; it is of no table alone.
+SHEETS["answer"] = Sheet(
+    differences, panels=_answer_panels, per_line=2, least_height=1.75, widths=(1.3, 1)
+)
