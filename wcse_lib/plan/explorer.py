@@ -250,15 +250,17 @@ def _widgets(explorer: Explorer):
     redraw()
     for slider in sliders.values():
         slider.observe(redraw, "value")
-    return widgets.HBox([widgets.VBox(list(sliders.values())), shown])
+    # Where both have no room beside each other, the picture goes below, and no slider loses its value.
+    beside = widgets.Layout(flex_flow="row wrap")
+    return widgets.HBox([widgets.VBox(list(sliders.values())), shown], layout=beside)
 
 
 def _sliders(explorer: Explorer) -> dict:
     import ipywidgets as widgets
 
     looks = {
-        "style": {"description_width": "210px"},
-        "layout": widgets.Layout(width="520px"),
+        "style": {"description_width": "190px"},
+        "layout": widgets.Layout(width="420px", flex="0 0 auto"),
     }
     start = explorer.start()
     sliders = {

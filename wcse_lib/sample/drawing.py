@@ -280,7 +280,7 @@ def _drawn(
                 bar.set_postfix_str(f"{speed:,.0f} tok/s", refresh=False)
 
 
-def progress(label: str, total: int, initial: int = 0) -> tqdm:
+def progress(label: str, total: int, initial: int = 0, unit: str = "samples") -> tqdm:
     """A progress bar on standard output, so that it reads well in JupyterLab, in terminals and in reports."""
     return tqdm(
         desc=label,
@@ -288,7 +288,7 @@ def progress(label: str, total: int, initial: int = 0) -> tqdm:
         initial=initial,
         file=sys.stdout,
         mininterval=1.0,
-        unit=" samples",
+        unit=f" {unit}",
         dynamic_ncols=False,
         ncols=100,
     )

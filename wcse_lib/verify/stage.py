@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib.sample import progress
 from wcse_lib.store import (
     KEY,
     StudyError,
@@ -74,6 +75,13 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
     return Verified(verdicts, table, flow)
 
 
+def _n_planned(run: Run, arm: str) -> int:
+    """How many samples of an arm the plan asks for; a file may hold fewer."""
+    planned = run.arm(arm)
+    n_samples = planned.samples[planned.largest_budget]
+    return run.plan.n_problems["train"] * n_samples * run.plan.n_draws
+
+
 def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
     """Write the TABLES of an arm; returns its samples by verdict and reason, with `n` and `n_problems`."""
     study, folder = run.study, run.path("03", arm)
@@ -90,6 +98,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
         check = stack.enter_context(
             verifier(study.prompt.answer_style, machine.checkers, study.verification)
         )
+        bar = stack.enter_context(progress(f"{arm}: verified", _n_planned(run, arm)))
         for samples in planned_samples(run, arm):
             verdicts = check(samples, problems)
             judgements = _judgements(study, samples, verdicts, problems, human)
@@ -98,6 +107,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
                 add[judge](rows)
             add["judged"](judged_rows(samples, verdicts, judgements.get(own), study.seed))
             counts.append(_counts(verdicts))
+            bar.update(len(samples))
             if "model" in judges:
                 for_model.append(_for_model(study, samples, verdicts))
         if not counts:
