@@ -46,13 +46,14 @@ def answer(run: Run, tables: dict[str, pd.DataFrame], paper: bool = False) -> di
         found = data_headline(rows)
         measure = "the samples alone"
         sentences = data_sentences(run, rows)
+    limits = notes(run, tables, shown, n_corrected)
     result = {
         "headline": found,
         "sentences": [f"Measured by {measure}.", *sentences],
         "gains": gain_sentences(tables) + stopping_sentences(tables),
-        "controls": controls_hold(tables),
+        "controls": [told for told in controls_hold(tables) if told not in limits],
         "why": why(tables.get("reasons", NO_REASONS), shown) if has_students else [],
-        "notes": notes(run, tables, shown, n_corrected),
+        "notes": limits,
         "next": next_steps(run, tables, shown),
         "not_run": not_run(run, tables),
         "paper": _paper_data(run) or ("MATH" if paper else None),

@@ -31,8 +31,8 @@ def _see_the_fault(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     elif not faults["is_seen"].all():
         unseen = join_words(list(faults.loc[~faults["is_seen"], "base"]))
         yield (
-            f"Make {unseen} see the planted fault first, by more held-out problems or more training: until then its"
-            " null results say nothing."
+            f"See the planted fault with {unseen} first, by more held-out problems or more training: until then a null"
+            " result there says nothing."
         )
 
 

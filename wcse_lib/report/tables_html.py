@@ -46,6 +46,7 @@ def page_table(table: Table, rows: pd.DataFrame) -> PageTable:
     An interval stands beside its value. Columns without any value are left out; those with one value throughout stand
     in `constant`.
     """
+    rows = rows.mask(rows.eq(""))  # no text and no value are one thing to a reader
     if {"metric", "decoding"} <= set(rows):
         rows = with_metric_words(rows)
     if "matched" in rows:
@@ -128,7 +129,7 @@ def side_by_side(table: Table, rows: pd.DataFrame) -> PageTable:
 
 def _quantity(row: dict, plain_unit: str) -> str:
     """The name of a row's quantity, with its base, and with its unit where the cell does not show it."""
-    base = f" ({row['base']})" if row["base"] == row["base"] else ""
+    base = f" ({row['base']})" if isinstance(row["base"], str) and row["base"] else ""
     quantity = QUANTITY_WORDS.get(row["quantity"], row["quantity"])
     unit = "" if plain_unit or row["unit"] in quantity else f", {row['unit']}"
     return f"{quantity}{base}{unit}"
