@@ -69,7 +69,7 @@ def write_file_comparison(
     facts = {
         "title": run.study.title,
         "headline": answer["headline"],
-        "paragraph": answer["paragraph"],
+        "paragraph": " ".join(answer["sentences"]),
         "who": who,
         "figure": _drawn(run, tables),
         "caption": CAPTION_OF_CURVES if _has_curves(tables) else CAPTION_OF_SHARES,
@@ -240,8 +240,8 @@ def _curves(rows: pd.DataFrame, ax, x: str):
         ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
         ax.minorticks_off()
         label = "Samples per problem, k"
-    elif ax.get_xscale() == "log":
-        marks.log_ticks(ax, (1, 2, 5))
+    else:
+        marks.cost_ticks(ax)
     return marks.finish(ax, label, "Coverage, % of problems", percent="y", grid="y")
 
 
