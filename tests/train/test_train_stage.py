@@ -87,7 +87,7 @@ def test_rows_that_the_model_cannot_hold_are_left_out_and_counted(tmp_path, monk
 def test_what_a_training_leaves(trained):
     run, row = trained
     left = {file.name for file in run.path("04", STUDENT).iterdir()}
-    files = {"report.json", "training.json", "manifest.json"}
+    files = {"report.json", "training.json", "manifest.json", "contents.json"}
     assert left == {"model", "dropped.parquet", "fit.parquet", "fit.json", *files}
     assert training.checks(run, [STUDENT], pd.DataFrame([row]))["n_students"] == 1
 

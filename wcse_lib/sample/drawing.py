@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,9 @@ from wcse_lib.study import (
     Machine,
     Price,
     Prompt,
+    checkpoint_files,
     resolve_model,
     sample_seed,
-    tokenizer_mark,
-    weights_mark,
 )
 
 CHUNK = 50_000  # requests handed to a local engine at once
@@ -57,9 +56,8 @@ class Opened:
     engine: Engine
     engine_name: str
     tokenizer: Any = None  # None where an endpoint renders prompts itself
-    # marks of the content of its checkpoint and of its tokenizer; empty where they are not here
-    weights: str = ""
-    tokenizer_mark: str = ""
+    # what its checkpoint's files hold, by name, and its adapter's; empty where they are not here
+    checkpoint: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -72,14 +70,16 @@ def opened_once(
     itself, and gives what draws from it; what it gave before draws from there no more.
     """
     checkpoint, name = resolve_model(model), machine.engine
-    weights = weights_mark(checkpoint)
     with contextlib.closing(cluster.open_engine(name, checkpoint, machine, adapters)) as engine:
 
         def take(adapter: str | None) -> Opened:
             if adapters:
                 engine.use(adapter)
             folder = adapter or checkpoint
-            return Opened(engine, name, load_tokenizer(folder), weights, tokenizer_mark(folder))
+            files = checkpoint_files(checkpoint)
+            for file, digest in checkpoint_files(adapter).items() if adapter else ():
+                files[f"adapter/{file}"] = digest
+            return Opened(engine, name, load_tokenizer(folder), files)
 
         yield take
 
@@ -152,15 +152,14 @@ def draw(
     decoding: Decoding,
     seed: int,
     model: str,
-    weights: str = "",
     shard: tuple[int, int] | None = None,
 ) -> pd.DataFrame:
     """Draw the samples `(author, problem, 0…n-1)` that the folder does not hold yet; returns all rows by key.
 
     Args: problems: `problem_id`, `question`; n: samples of every problem, or by problem_id the indices of its samples;
-    decoding: the prompt's own stops are added to its; seed: the study's; model: as named in the study, with a mark of
-    its `weights`, so that samples of others never join; shard: `(i, k)` draws only every k-th problem from the i-th
-    on, beside other processes, and returns nothing.
+    decoding: the prompt's own stops are added to its; seed: the study's; model: as named in the study (samples of
+    another checkpoint under that name never join); shard: `(i, k)` draws only every k-th problem from the i-th on,
+    beside other processes, and returns nothing.
     Resumes by key: flushed samples are never drawn again, failed ones are, and a larger `n` or more problems add rows
     only. What fails again stays as a row with finish_reason `error` and its reason; a failure that another call would
     not mend (a content filter's) is not drawn again.
@@ -169,8 +168,7 @@ def draw(
     digest = prompt_hash(prompt, getattr(source.tokenizer, "chat_template", None))
     identity = {
         "model": model,
-        "weights": weights,
-        "tokenizer": source.tokenizer_mark,
+        "checkpoint": dict(source.checkpoint),
         "prompt_hash": digest,
         "seed": seed,
         "sampling": asdict(decoding) | {"stop": list(decoding.stop)},

@@ -11,20 +11,32 @@ from wcse_lib.study import fingerprint
 
 
 def claim(folder: Path, identity: dict) -> None:
-    """Tie a folder to what its samples are drawn from (model, weights, tokenizer, prompt, seed, decoding).
+    """Tie a folder to what its samples are drawn from (model, its checkpoint's files, prompt, seed, decoding).
 
-    Raises StudyError naming what differs when the folder holds samples of another identity. What an earlier version of
-    this package did not note there is noted now.
+    Raises StudyError naming what differs, such as one file of a checkpoint, when the folder holds samples of another
+    identity. What an earlier version of this package did not note there, or noted otherwise, is noted now.
     """
     path = folder / "identity.json"
     there = read_json(path) if path.exists() else {}
-    if changes := differences(there, {key: identity.get(key) for key in there}):
+    common = [key for key in there if key in identity]
+    if changes := differences(_by_file(there, common), _by_file(identity, common)):
         raise StudyError(
             f"{folder}: holds samples drawn otherwise ({changes}); give the study another name, "
             "or delete that folder to draw anew"
         )
     if there != identity:
         write_json(path, identity)
+
+
+def _by_file(identity: dict, keys: list[str]) -> dict:
+    """These keys of an identity, with an entry for each file of its checkpoint."""
+    parts = {}
+    for key in keys:
+        if key == "checkpoint":
+            parts |= {f"checkpoint's {name}": digest for name, digest in identity[key].items()}
+        else:
+            parts[key] = identity[key]
+    return parts
 
 
 def claim_questions(folder: Path, problems: pd.DataFrame) -> None:

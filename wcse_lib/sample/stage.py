@@ -112,7 +112,6 @@ def draw_arm(
             decoding=_decoding(run, arm),
             seed=run.study.seed,
             model=spec.model,
-            weights=source.weights,
             shard=shard,
         )
 

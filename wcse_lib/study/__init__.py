@@ -14,6 +14,7 @@ from wcse_lib.study.arms import (
     Power,
     SampleColumns,
 )
+from wcse_lib.study.checkpoint import checkpoint_files
 from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Share, Strict, Text
@@ -28,8 +29,6 @@ from wcse_lib.study.paths import (
     project_root,
     resolve,
     resolve_model,
-    tokenizer_mark,
-    weights_mark,
 )
 from wcse_lib.study.pilot import pilot_folder, pilot_study
 from wcse_lib.study.plan import (
@@ -145,6 +144,7 @@ __all__ = [
     "check_machine",
     "check_parameters",
     "check_study",
+    "checkpoint_files",
     "fingerprint",
     "kit",
     "load_machine",
@@ -167,7 +167,5 @@ __all__ = [
     "shares_of",
     "sum_of",
     "validate",
-    "tokenizer_mark",
-    "weights_mark",
     "write_yaml",
 ]

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from wcse_lib.nano import MODELS
 from wcse_lib.store import StudyError, sha256
 from wcse_lib.study.arms import ImportedArm
 from wcse_lib.study.params import Study
-from wcse_lib.study.seeds import fingerprint
 
 PACKAGE = Path(__file__).parents[1]
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "generation_config.json",
-)
 
 
 def kit() -> Path:
@@ -77,34 +66,6 @@ def resolve_model(model: str) -> str:
             " `make real` makes those under outputs/models"
         )
     return model
-
-
-def weights_mark(model: str) -> str:
-    """A short hash that other weights in the same local folder do not have; "" where there is no such folder.
-
-    Of each safetensors file: name, size, and its first and last megabyte (tensors' names and shapes, some numbers).
-    """
-    folder, marks = Path(model), []
-    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
-        with open(path, "rb") as file:
-            first = file.read(1 << 20)
-            file.seek(max(0, path.stat().st_size - (1 << 20)))
-            marks.append(
-                [path.name, path.stat().st_size, hashlib.sha256(first + file.read()).hexdigest()]
-            )
-    return fingerprint(marks) if marks else ""
-
-
-def tokenizer_mark(model: str) -> str:
-    """A short hash of a local folder's files that turn texts into tokens and say which end a sample; "" without one.
-
-    Chat templates in files of their own are left out: they count as part of the prompt.
-    """
-    folder, marks = Path(model), {}
-    for pattern in TOKENIZER_FILES if folder.is_dir() else ():
-        for path in folder.glob(pattern):
-            marks[path.name] = sha256(path)
-    return fingerprint(sorted(marks.items())) if marks else ""
 
 
 def bundled() -> list[str]:

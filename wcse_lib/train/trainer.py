@@ -18,7 +18,8 @@ import numpy as np
 
 from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
-from wcse_lib.store import read_json, remove, write_json
+from wcse_lib.store import differences, read_json, remove, write_json
+from wcse_lib.study import checkpoint_files
 from wcse_lib.train.attempt import Diverged, Training, batches, best_step, run_attempt
 from wcse_lib.train.models import merge, open_backend, with_dtype
 
@@ -65,12 +66,13 @@ def train(training: Training, renew: bool = False) -> dict[str, Any]:
     return _train_at_one_rate(training)
 
 
-def _identity(training: Training) -> dict[str, str]:
+def _identity(training: Training) -> dict[str, Any]:
     """What makes a training this one; how its steps are made (micro batch, compiled) is left out."""
     settings = replace(training.settings, micro_batch_size=0, report_to=(), compile=False)
     text = json.dumps(asdict(settings), sort_keys=True)
     return {
         "base_model": str(training.base_model),
+        "base_files": checkpoint_files(str(training.base_model)),
         "data_sha256": training.rows.sha256,
         "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
@@ -85,13 +87,14 @@ def _claim(training: Training, renew: bool = False) -> dict[str, Any] | None:
     report, rates, checkpoints = (folder / name for name in ("report.json", "rates", "checkpoints"))
     begun = report.exists() or rates.exists() or latest_checkpoint(checkpoints)[0]
     known = read_json(folder / "training.json") if begun else identity
-    if known != identity:
+    # an earlier version of the kit noted no files
+    if changes := differences(known, {key: identity[key] for key in known if key in identity}):
         if not renew:
             raise ValueError(
-                f"{folder} holds another training ({known}, not {identity}): delete it or choose another folder"
+                f"{folder} holds another training ({changes}): delete it or choose another folder"
             )
         print(
-            f"{folder.name}: its examples or settings are others than before; trained anew",
+            f"{folder.name}: its base, examples or settings are others than before ({changes}); trained anew",
             flush=True,
         )
         # The report first: without it nothing counts as finished.
