@@ -21,8 +21,10 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.engines.hf",
         "sample.engines.picking",
         "train.attempt",
+        "train.divergence",
         "train.fit",
         "train.models",
+        "train.on_policy",
         "train.trainer",
     },
     "transformers": {
@@ -34,6 +36,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.prompts",
         "train.attempt",
         "train.models",
+        "train.on_policy",
     },
     "datasets": {"plan.rows", "train.rows"},
     "reasoning_gym": {"verdicts.tasks"},

@@ -88,7 +88,7 @@ def test_all_draws_stand_on_the_ledger_once(three_draws):
 
 
 def test_a_prompt_charged_once_is_charged_once_a_draw(three_draws):
-    rows = ledger._samples_of(three_draws, "se").set_index("budget")
+    rows = ledger._samples_of(three_draws, "se").groupby("budget")[["first_prompts"]].sum()
     assert rows["first_prompts"].to_dict() == {"low": 24 * 3 * 20, "high": 24 * 3 * 20}
 
 

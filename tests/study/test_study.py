@@ -79,7 +79,10 @@ BAD = {
     ),
     "missing study": (changed(study=None), r"study: this key is missing"),
     "missing arms": (changed(arms=None), r"arms: this key is missing"),
-    "missing model": (changed(arms__wc={}), r"arms\.wc: exactly one of model, mix and adaptive"),
+    "missing model": (
+        changed(arms__wc={}),
+        r"arms\.wc: exactly one of model, mix, adaptive and on_policy",
+    ),
     "text for a number": (changed(seed="eight"), r"seed = 'eight'"),
     "number as text": (
         changed(training__learning_rate="1e-4"),

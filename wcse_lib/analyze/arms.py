@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -240,10 +240,10 @@ def flow(run: Run, arms: Arms) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def arm_pairs(run: Run) -> list[tuple[str, str]]:
+def pairs_of(run: Run, arms: Iterable[str]) -> list[tuple[str, str]]:
     """Arms that are compared: every other arm minus the reference arm first, then the others with each other."""
     reference = run.study.budget.reference
-    others = [arm for arm in run.plan.arms if arm != reference]
+    others = [arm for arm in arms if arm != reference]
     return [(arm, reference) for arm in others] + list(combinations(others, 2))
 
 
@@ -307,7 +307,7 @@ def arm_differences(run: Run, arms: Arms, fits: Fits) -> Rows:
     excluded. An adaptive arm has the generator of the arm that it is of, and so its pass@1: that difference is left
     out.
     """
-    for arm_a, arm_b in arm_pairs(run):
+    for arm_a, arm_b in pairs_of(run, run.plan.arms):
         for budget in run.study.budget.samples:
             facts = {"arm_a": arm_a, "arm_b": arm_b, "budget": budget}
             for row in _sample_differences(run, arms[arm_a], arms[arm_b], budget):

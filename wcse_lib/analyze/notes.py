@@ -53,7 +53,7 @@ def notes(
     found += _overspent(tables)
     found += _power(tables, shown, n_comparisons, 0.05 / run.study.training.looks)
     found += [*_lost_samples(tables), *_open_answers(tables), *_cut_answers(tables)]
-    found += [*_judges(tables), _matching(run), *unspent(run.plan.arms)]
+    found += [*_judges(tables), _matching(run), *_on_policy(run), *unspent(run.plan.arms)]
     found += [*_draws(run), *_long_examples(run), *_measured_luck(run, tables)]
     return found
 
@@ -82,6 +82,21 @@ def _matching(run: Run) -> str:
     left_out.append("verification")
     verb = "are" if len(left_out) > 1 else "is"
     return f"Arms are matched by {unit}, {', '.join(counted)}; {join_words(left_out)} {verb} left out of the match."
+
+
+def _on_policy(run: Run) -> Iterator[str]:
+    """What the students of on-policy arms spent, beside what those spent whose cost was their budget."""
+    for arm, spec in run.study.on_policy_arms.items():
+        spent, planned = 0.0, 0.0
+        for student, entry in run.plan.students.items():
+            if entry.arm == arm:
+                report = read_json(run.path("04", student, "report.json"))
+                spent += report["spent_flops"]
+                planned += report["planned_flops"]
+        yield (
+            f"{arm}'s students spent {100 * spent / planned:.1f} % of the FLOPs that {spec.of}'s samples and the"
+            f" training on them took; judging {spec.of}'s samples is left out."
+        )
 
 
 def _power(

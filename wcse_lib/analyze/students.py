@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import intervals, train, verify
-from wcse_lib.analyze.arms import Arms, arm_pairs
+from wcse_lib.analyze.arms import Arms, pairs_of
 from wcse_lib.analyze.columns import BOUNDS
 from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ALL_BASES, ANY_BASE, HELD_OUT
 from wcse_lib.luck import SeedLuck, excluded, nested, nested_p, pooled_luck, standard_error
 from wcse_lib.store import KEY, StudyError, read_parquet
-from wcse_lib.study import MAIN, Run
+from wcse_lib.study import BY_ARMS, MAIN, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
 
 Rows = Iterator[dict]
@@ -80,7 +80,7 @@ def read_scores(run: Run) -> HeldOutScores:
             table = pd.DataFrame(dict(zip(BOUNDS, ends)))
             bounds[student, metric] = table.groupby(sets).mean()
         group = Group(entry.source)
-        if entry.source in ("arm", "pooled"):
+        if entry.source in (*BY_ARMS, "pooled"):
             group = Group(entry.arm or "pooled", entry.budget, entry.recipe)
         groups.setdefault((entry.base, group), []).append(student)
     if len(sets) and not is_known.any():
@@ -125,9 +125,9 @@ def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Ro
     with the paradigm of either side: of one base one arm may be its own model, and the other a larger one."""
     paradigms = {}
     for entry in run.plan.students.values():
-        if entry.source == "arm":
+        if entry.source in BY_ARMS:
             paradigms[entry.base, entry.arm] = entry.paradigm or ""
-    for arm_a, arm_b in arm_pairs(run):
+    for arm_a, arm_b in pairs_of(run, run.plan.teachings):
         for budget in run.study.budget.samples:
             contrast = Contrast([Group(arm_a, budget, MAIN)], [Group(arm_b, budget, MAIN)])
             for row in _estimates(run, tested, contrast, set_name):
@@ -139,7 +139,7 @@ def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Ro
 
 def gains(run: Run, tested: HeldOutScores) -> Rows:
     """Every arm's students (main recipe) minus their untouched base, in the metrics of the controls."""
-    for arm in run.plan.arms:
+    for arm in run.plan.teachings:
         for budget in run.study.budget.samples:
             contrast = Contrast([Group(arm, budget, MAIN)], [UNTRAINED])
             for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
@@ -182,7 +182,7 @@ def _ablation_sides(run: Run, tested: HeldOutScores) -> Iterator[tuple[str, str,
         for arm in [*arms, "pooled"]:
             yield "recipe", recipe, MAIN, [(arm, recipe)], [(arm, MAIN)]
     for recipe in recipes:
-        for a, b in arm_pairs(run):
+        for a, b in pairs_of(run, arms):
             yield "arms", recipe, recipe, [(a, recipe)], [(b, recipe)]
             yield "gap", recipe, MAIN, [(a, recipe), (b, MAIN)], [(b, recipe), (a, MAIN)]
     for arm in arms:

@@ -342,7 +342,8 @@ DECLARED = (
         (
             Figure(
                 "training",
-                "Loss on the solutions' tokens. The legend names arm (or control) and budget.",
+                "Loss on the solutions' tokens; of on-policy arms the divergence from the model that scores. "
+                "The legend names arm (or control) and budget.",
                 intervals="",
             ),
         ),

@@ -104,11 +104,22 @@ BY_TWO_TESTS = " (two one-sided tests, 5 %)"
 
 
 def bought_words(run: Run, arm_a: str, arm_b: str, budget: str) -> str:
-    """How many samples of a problem the budget buys of two arms, and whose files hold fewer."""
+    """How many samples of a problem the budget buys of two arms, and whose files hold fewer; an on-policy arm takes
+    what the samples of another and the training on them cost."""
+    on_policy = run.study.on_policy_arms
+    if arm_a in on_policy or arm_b in on_policy:
+        return f"{_bought_of(run, arm_a, budget)} against {_bought_of(run, arm_b, budget)}"
     samples_a, samples_b = (run.plan.n_samples(arm, budget) for arm in (arm_a, arm_b))
     short = [arm for arm in (arm_a, arm_b) if budget in getattr(run.arm(arm), "held", {})]
     lack = f"; this budget is not met by {join_words(short)}" if short else ""
     return f"{samples_a:.3g} against {samples_b:.3g} samples a problem{lack}"
+
+
+def _bought_of(run: Run, arm: str, budget: str) -> str:
+    spec = run.study.on_policy_arms.get(arm)
+    if spec is None:
+        return f"{run.plan.n_samples(arm, budget):.3g} samples a problem"
+    return f"what {spec.of}'s samples and the training on them cost"
 
 
 def excluded_words(row, margin: float | None = None, tests: str = BY_TWO_TESTS) -> str:

@@ -20,12 +20,21 @@ from wcse_lib.budget.matching import (
     planned_amounts,
     unspent,
 )
+from wcse_lib.budget.on_policy import (
+    OnPolicyCost,
+    OnPolicyFlops,
+    on_policy_budget,
+    on_policy_cost,
+    scorer_of,
+)
 from wcse_lib.budget.prices import read_price
 from wcse_lib.budget.totals import Part, totals
 from wcse_lib.budget.whole import proposals
 
 __all__ = [
     "MATCHED_WITHIN",
+    "OnPolicyCost",
+    "OnPolicyFlops",
     "Part",
     "SampleCost",
     "Spend",
@@ -45,11 +54,14 @@ __all__ = [
     "matched_samples",
     "mix_counts",
     "mixed_arm",
+    "on_policy_budget",
+    "on_policy_cost",
     "planned_amounts",
     "proposals",
     "read_model",
     "read_price",
     "sampling_flops",
+    "scorer_of",
     "totals",
     "training_flops",
     "unspent",

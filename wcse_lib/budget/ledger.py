@@ -29,7 +29,7 @@ SHOWN_UNITS = tuple(
 )  # these are a kind of their own
 # Per sample: tokens that are not known (below 0) count as unknown, never as 0.
 AMOUNTS = """
-    SELECT budget, model, finish_reason, count(*) AS n,
+    SELECT budget, draw, model, finish_reason, count(*) AS n,
         sum(n_tokens) FILTER (n_tokens >= 0) AS n_tokens,
         count(*) FILTER (n_tokens >= 0) AS known_n_tokens,
         sum(n_prompt_tokens) FILTER (n_prompt_tokens >= 0) AS n_prompt_tokens,
@@ -81,7 +81,9 @@ def ledger_table(run: Run) -> pd.DataFrame:
     Kinds of an arm, by `budget` (elsewhere empty): `sampling` (all its samples, failed and truncated ones too),
     `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; of endpoints that say so
     `cached` (the part of prompts that came from a cache) and `reasoning` (the hidden part of answers); and `judge`,
-    `pilot`. Of students: `training`, `evaluation`. Units: tokens, flops, usd, seconds, each where it is known. Of
+    `pilot`. Of students: `training`, `evaluation`; of on-policy ones `training` holds all that they took and is planned
+    to be what their counterpart's samples and training took, and `writing` and `scoring` are the parts of it that went
+    to their own samples and to the arm's model. Units: tokens, flops, usd, seconds, each where it is known. Of
     students' models `engine`, in openings: those that their sets of weights need (adapters share their base's), and
     those that 05 made. Of every stage before this one `machine`: how long it held its machine (an arm, "all students",
     "study" of 01), and USD and kWh of that time where the machine file has `usd_per_hour` and `watts`; planned are a
@@ -129,7 +131,7 @@ def _says_nothing(run: Run, table: pd.DataFrame) -> pd.Series:
 
 
 def _samples_of(run: Run, arm: str) -> pd.DataFrame:
-    """An arm's samples added up by budget, model and finish_reason."""
+    """An arm's samples added up by budget, draw, model and finish_reason."""
     allocation = run.path("02", arm, "allocation.parquet")
     if allocation.exists():
         of_budget = UNEVEN
@@ -144,6 +146,12 @@ def _samples_of(run: Run, arm: str) -> pd.DataFrame:
     samples = store.sample_table(run.path("02", arm))
     sql = AMOUNTS.format(draws=run.draws(arm).sql, of_budget=of_budget, of_endpoints=OF_ENDPOINTS)
     return store.query(sql, samples=samples, budgets=budgets)
+
+
+def flops_of_draw(run: Run, arm: str, budget_name: str, draw: int) -> float:
+    """FLOPs of an arm's samples at a budget in one draw, counted as everywhere in the ledger."""
+    rows = _samples_of(run, arm)
+    return _flops(run, rows[(rows["budget"] == budget_name) & (rows["draw"] == draw)])
 
 
 def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[Entry]:
@@ -396,6 +404,8 @@ def _training(run: Run, student: str) -> Iterator[Entry]:
             tokens=report["n_tokens"], flops=report["spent_flops"], seconds=report.get("seconds")
         )
         yield Entry(student, "04_finetune", "training", planned, spent)
+        for kind, flops in report.get("on_policy_flops", {}).items():
+            yield Entry(student, "04_finetune", kind, Amounts(), Amounts(flops=flops))
 
 
 def _tests(run: Run, student: str) -> Iterator[Entry]:

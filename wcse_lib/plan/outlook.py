@@ -130,6 +130,7 @@ def _add_training(outlook: Outlook, draft: Draft, paces: Paces) -> None:
         n_rates = len(student.learning_rate) if isinstance(student.learning_rate, list) else 1
         steps = _training_tokens(outlook, draft, student, pace, paces) * pace.seconds_per_token
         seconds = n_rates * (pace.beside_seconds + steps)
+        seconds += _writing_seconds(outlook, draft, student, paces)
         seconds += (
             FORWARD * _likelihood_tokens(draft, student, pace, paces) * pace.seconds_per_token
         )
@@ -154,11 +155,30 @@ def _training_tokens(
     return student.amount * _n_examples(draft, student, paces) * pace.tokens_per_row
 
 
+def _writing_seconds(
+    outlook: Outlook, draft: Draft, student: PlannedStudent, paces: Paces
+) -> float:
+    """What an on-policy student takes to write and to be scored: taken to be as long as a draw of the samples whose
+    cost it may spend."""
+    if student.source != "on_policy":
+        return 0.0
+    (of,) = _arms_of(draft, student)
+    pace = outlook.take(paces.of_arm(of), student.model)
+    return _n_samples(draft, of, student.budget) * pace.seconds
+
+
+def _arms_of(draft: Draft, student: PlannedStudent) -> list[str]:
+    """The arms whose samples teach a student, or set what it may spend; all where it has none."""
+    if student.source == "on_policy":
+        return [draft.study.on_policy_arms[student.arm].of]
+    return [student.arm] if student.arm else list(draft.arms)
+
+
 def _n_examples(draft: Draft, student: PlannedStudent, paces: Paces) -> float:
     """Correct samples in one draw of a student's arm, of all arms where it has none."""
     budget_name = student.budget or draft.study.budget.largest
     rates = [tried.rate_correct for tried in paces.tried] or [1.0]
-    arms = [student.arm] if student.arm else draft.arms
+    arms = _arms_of(draft, student)
     n_samples = sum(_n_samples(draft, arm, budget_name) for arm in arms)
     return n_samples * sum(rates) / len(rates)
 
@@ -190,7 +210,7 @@ def _add_tests(outlook: Outlook, draft: Draft, paces: Paces) -> None:
 
 
 def _notebook_seconds(draft: Draft) -> float:
-    n_notebooks = 2 + 2 * len(draft.study.arms) + 2 * bool(draft.study.students)
+    n_notebooks = 2 + 2 * len(draft.study.sampled_arms) + 2 * bool(draft.study.students)
     return NOTEBOOK_SECONDS * n_notebooks + ANALYSIS_SECONDS
 
 

@@ -20,6 +20,7 @@ from wcse_lib.budget import (
     mixed_arm,
 )
 from wcse_lib.plan.expected import best_shares, matching_curves
+from wcse_lib.plan.on_policy import check_shared_tokens
 from wcse_lib.plan.pilot import PilotCounts, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
 from wcse_lib.plan.students import list_students
@@ -172,6 +173,8 @@ def try_prompts(draft: Draft, gaps: Gaps) -> None:
     for author in authors(draft.study, draft.splits):
         with gaps.allowed(lambda error: " ".join(str(error).split())):
             draft.prompts[author.key] = try_author(author, may_fetch=gaps.strict)
+    with gaps.allowed(lambda error: " ".join(str(error).split())):
+        check_shared_tokens(draft.study, may_fetch=gaps.strict)
 
 
 def _can_be_matched(draft: Draft) -> bool:
@@ -193,7 +196,7 @@ def _plan_arms(draft: Draft) -> tuple[dict[str, PlannedArm], Spend]:
             _check_own_draws(study, name, plain[name].samples, n_in_file)
             plain[name] = held_arm(study, name, plain[name], n_in_file, draft.known)
     arms: dict[str, PlannedArm] = {}
-    for name, arm in study.arms.items():
+    for name, arm in study.sampled_arms.items():
         if isinstance(arm, MixedArm):
             shares = _shares(draft, arm, spend)
             in_file = draft.in_file

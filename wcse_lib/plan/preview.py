@@ -12,6 +12,7 @@ from wcse_lib import budget
 from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
+from wcse_lib.plan.on_policy import on_policy_sentences
 from wcse_lib.plan.outlook import Outlook, bounded, expected
 from wcse_lib.plan.paces import Paces
 from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan, short
@@ -95,6 +96,7 @@ def look_ahead(
     if judge and judge.engine == "local":
         _size(judge.model, gaps)
     lines += [*arm_lines, *student_lines]
+    lines += [f"on-policy {sentence}" for sentence in on_policy_sentences(study)]
     lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
     lines += [f"advice    {sentence}" for sentence in proposals(draft.study, draft.arms)]
     lines += [f"note      {note}" for note in prompt_notes(draft.prompts)]
@@ -235,7 +237,7 @@ def _students(
     }
     add_students(draft, sizes)
     students = list(draft.students.values())
-    training = training_at_most(study, students)
+    training = training_at_most(study, students) + _writing_at_most(draft)
     tests = sum(_test_flops(draft, student) for student in students)
 
     n_trained = sum(student.source != "base" for student in students)
@@ -261,6 +263,19 @@ def _students(
     if draws := draws_sentence(study, sampling.flops, training):
         lines.append(f"draws     {draws}")
     return lines, UpperBounds(training + tests)
+
+
+def _writing_at_most(draft: Draft) -> float:
+    """FLOPs at most of what on-policy students may spend beside a training: a draw of the samples that set it."""
+    flops = 0.0
+    for student in draft.students.values():
+        if student.source == "on_policy" and draft.arms and "train" in draft.n_problems:
+            of = draft.study.on_policy_arms[student.arm].of
+            parts = draft.shares(of, student.budget)
+            n_problems = draft.n_problems["train"]
+            most = sampling_at_most(draft.study, draft.known, parts, n_problems)
+            flops += (most.flops or 0.0) / draft.study.n_draws
+    return flops
 
 
 def _size_of_student(draft: Draft, model: str, gaps: Gaps) -> ModelSize:

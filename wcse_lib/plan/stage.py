@@ -14,6 +14,7 @@ from wcse_lib.plan.detectable import power_sentences
 from wcse_lib.plan.expected import forecast_table
 from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.identity import refuse_other
+from wcse_lib.plan.on_policy import on_policy_sentences
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
 from wcse_lib.plan.trial import opened_thoughts, prompt_notes
@@ -176,6 +177,7 @@ def limits(run: Run) -> list[str]:
     return [
         *power_sentences(run),
         *([draws] if draws else []),
+        *on_policy_sentences(run.study),
         *unspent(run.plan.arms),
         *proposals(run.study, run.plan.arms),
         *prompt_notes(run.plan.prompts),

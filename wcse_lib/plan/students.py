@@ -33,7 +33,7 @@ class Lesson(NamedTuple):
     def name(self, base: str) -> str:
         """The student's name: `base.arm.budget[.recipe]`, or `base.source` of a control."""
         parts = [base, self.source]
-        if self.source in ("arm", "pooled"):
+        if self.source in ("arm", "on_policy", "pooled"):
             parts = [base, self.arm or "pooled", self.budget]
         if self.recipe not in (None, MAIN):
             parts.append(self.recipe)
@@ -65,10 +65,12 @@ def list_students(
         _add(students, f"{base}.base", PlannedStudent(**common, source="base"))
         for lesson in _lessons(study, base):
             teachers = _teachers(study, lesson)
-            paradigm = _paradigm(study, spec.model, counted, teachers, n_parameters)
+            paradigm: Paradigm | None = "opd"
+            if lesson.source != "on_policy":
+                paradigm = _paradigm(study, spec.model, counted, teachers, n_parameters)
             for seed in study.training.seeds:
                 student = PlannedStudent(
-                    **common,
+                    **common | _own_rate(study, lesson),
                     **lesson._asdict(),
                     paradigm=paradigm,
                     seed=seed,
@@ -82,6 +84,14 @@ def list_students(
     return students
 
 
+def _own_rate(study: Study, lesson: Lesson) -> dict[str, float]:
+    """The learning rate of an on-policy arm, where it has one."""
+    rate = None
+    if lesson.source == "on_policy":
+        rate = study.on_policy_arms[lesson.arm].learning_rate
+    return {} if rate is None else {"learning_rate": rate}
+
+
 def _add(students: dict, name: str, student: PlannedStudent) -> None:
     if name in students:
         raise StudyError(
@@ -91,9 +101,11 @@ def _add(students: dict, name: str, student: PlannedStudent) -> None:
 
 
 def _lessons(study: Study, base: str) -> Iterator[Lesson]:
-    """What the students of a base are trained on: arms by the main recipe, by others, then controls."""
+    """What the students of a base are trained on: arms by the main recipe, by others, on-policy arms, then controls."""
     spec, controls = study.students[base], study.controls
-    taught_by = list(study.arms) if spec.arms is None else [a for a in study.arms if a in spec.arms]
+    taught_by, on_policy = [], []
+    for arm in study.taught_by(base):
+        (on_policy if arm in study.on_policy_arms else taught_by).append(arm)
     for budget_name in study.budget.samples:
         for arm in taught_by:
             yield Lesson("arm", arm, budget_name, MAIN)
@@ -104,6 +116,9 @@ def _lessons(study: Study, base: str) -> Iterator[Lesson]:
             if recipe.budgets is None or budget_name in recipe.budgets:
                 for arm in taught_by:
                     yield Lesson("arm", arm, budget_name, recipe_name)
+    for budget_name in study.budget.samples:
+        for arm in on_policy:
+            yield Lesson("on_policy", arm, budget_name, MAIN)
     if controls.pooled:
         for budget_name in study.budget.samples:
             yield Lesson("pooled", None, budget_name, MAIN)

@@ -31,7 +31,7 @@ from wcse_lib.report.style import (
     style,
     svg,
 )
-from wcse_lib.study import MAIN
+from wcse_lib.study import BY_ARMS, MAIN
 
 K_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)
 Frame = pd.DataFrame
@@ -194,7 +194,7 @@ def _single_samples(rows: Frame) -> Frame:
 def accuracy(rows: Frame, ax):
     """Students' accuracy in one metric on held-out problems, by base, budget and arm; the paradigm stands beside."""
     place_of_base = {base: i for i, base in enumerate(rows["base"].unique())}
-    place_of_source = rows["source"].map({"base": 0, "arm": 1}).fillna(2)
+    place_of_source = rows["source"].map({"base": 0} | dict.fromkeys(BY_ARMS, 1)).fillna(2)
     rank = 3 * rows["base"].map(place_of_base) + place_of_source
     rows = rows.assign(who=taught_by(rows), rank=rank).sort_values("rank", kind="stable")
     names = {"base": "before training"} | dict.fromkeys(
@@ -311,7 +311,7 @@ def _votes(rows: Frame) -> Frame:
 @sheet(rows=_votes, by="base", title="student {}", per_line=3, height=2.3)
 def majority(rows: Frame, ax):
     """maj@k against k for one base's students before and after training; controls are passed over."""
-    rows = rows[rows["source"].isin(["base", "arm"])]
+    rows = rows[rows["source"].isin(["base", *BY_ARMS])]
     rows = rows.assign(at=rows["k"].astype(str), who=taught_by(rows))
     order = sorted(rows["at"].unique(), key=int)
     return marks.series(ax, rows, order, "who", "Votes per problem, k", "maj@k accuracy, %")
@@ -351,8 +351,8 @@ def training(rows: Frame, ax):
 
 
 def taught_by(rows: Frame) -> pd.Categorical:
-    """The arm whose examples a student learnt from, else its source, such as base or planted; arms first, in order."""
-    names = rows["arm"].astype(object).where(rows["source"] == "arm", rows["source"])
+    """The arm that taught a student, else its source, such as base or planted; arms first, in order."""
+    names = rows["arm"].astype(object).where(rows["source"].isin(BY_ARMS), rows["source"])
     arms = rows["arm"].astype("category").cat.categories
     return pd.Categorical(names, list(dict.fromkeys([*arms, *names])))
 

@@ -10,6 +10,8 @@ from wcse_lib.study.arms import (
     DrawnArm,
     ImportedArm,
     MixedArm,
+    OnPolicy,
+    OnPolicyArm,
     Pilot,
     Power,
     SampleColumns,
@@ -32,6 +34,7 @@ from wcse_lib.study.paths import (
 )
 from wcse_lib.study.pilot import pilot_folder, pilot_study
 from wcse_lib.study.plan import (
+    BY_ARMS,
     MAIN,
     Crossing,
     ModelFacts,
@@ -95,6 +98,7 @@ __all__ = [
     "Draws",
     "ENGINES",
     "ENDPOINTS",
+    "BY_ARMS",
     "Batches",
     "Endpoint",
     "Evaluation",
@@ -109,6 +113,8 @@ __all__ = [
     "ModelJudge",
     "ModelSize",
     "Name",
+    "OnPolicy",
+    "OnPolicyArm",
     "Paradigm",
     "Pilot",
     "PilotFacts",

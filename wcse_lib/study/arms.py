@@ -39,6 +39,19 @@ class Adaptive(Strict):
     correct: Count = 4  # stop: enough correct samples of a problem
 
 
+class OnPolicy(Strict):
+    """Whose model scores what the students themselves write, and how (on-policy distillation, arXiv 2306.13649).
+
+    A student may spend on it what learning from the samples of `of` costs: those samples, and the training on them.
+    """
+
+    of: Name  # the arm whose model scores, token by token
+    # what the student makes small: 1 reverse KL, 0 forward KL, between them a generalised Jensen–Shannon divergence
+    beta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    temperature: Positive = 1.0  # at which the students write
+    learning_rate: Positive | None = None  # instead of the students' own
+
+
 class ArmOfModel(Strict):
     """What an arm with a model of its own may say, whether its samples are drawn or imported."""
 
@@ -119,16 +132,29 @@ class AdaptiveArm(Strict):
     adaptive: Adaptive
 
 
+class OnPolicyArm(Strict):
+    """An arm that writes no samples: the model of another arm scores what the students themselves write."""
+
+    # who scores, and how
+    on_policy: OnPolicy
+
+
 def _kind_of_arm(value: Any) -> str | None:
     """The tag of the kind of arm that a mapping of the params file is; None where it is none."""
     if isinstance(value, Strict):
         return next(tag for tag, kind in KINDS_OF_ARM.items() if type(value) is kind)
     if not isinstance(value, dict):
         return None
-    named = tuple(key for key in ("model", "mix", "adaptive") if value.get(key) is not None)
+    kinds = {
+        ("model",): "arm-drawn",
+        ("mix",): "arm-mixed",
+        ("adaptive",): "arm-adaptive",
+        ("on_policy",): "arm-on-policy",
+    }
+    keys = ("model", "mix", "adaptive", "on_policy")
+    named = tuple(key for key in keys if value.get(key) is not None)
     if value.get("engine") == "import" and named in ((), ("model",)):
         return "arm-imported"
-    kinds = {("model",): "arm-drawn", ("mix",): "arm-mixed", ("adaptive",): "arm-adaptive"}
     return kinds.get(named)
 
 
@@ -137,16 +163,18 @@ KINDS_OF_ARM = {
     "arm-imported": ImportedArm,
     "arm-mixed": MixedArm,
     "arm-adaptive": AdaptiveArm,
+    "arm-on-policy": OnPolicyArm,
 }
 ArmParams = Annotated[
     Annotated[DrawnArm, Tag("arm-drawn")]
     | Annotated[ImportedArm, Tag("arm-imported")]
     | Annotated[MixedArm, Tag("arm-mixed")]
-    | Annotated[AdaptiveArm, Tag("arm-adaptive")],
+    | Annotated[AdaptiveArm, Tag("arm-adaptive")]
+    | Annotated[OnPolicyArm, Tag("arm-on-policy")],
     Discriminator(
         _kind_of_arm,
         custom_error_type="kind_of_arm",
-        custom_error_message="exactly one of model, mix and adaptive is needed",
+        custom_error_message="exactly one of model, mix, adaptive and on_policy is needed",
     ),
 ]
 

@@ -39,9 +39,12 @@ class Run:
         tested = [self.path("05")] if self.plan.students else verified
         if stage.startswith("02"):
             return [self.path("02", part) for part in self.parts(name)]
+        learnt_from = list(verified)
+        if name and stage.startswith("04") and self.student(name).source == "on_policy":
+            learnt_from.append(self.path("04", self.plan.counterpart(name)))
         return {
             "03": [self.path("02", name)],
-            "04": verified,
+            "04": learnt_from,
             "05": [self.path("04", name)],
             "06": tested,
         }.get(stage[:2], [])

@@ -15,6 +15,8 @@ from wcse_lib.study.arms import (
     DrawnArm,
     ImportedArm,
     MixedArm,
+    OnPolicy,
+    OnPolicyArm,
     Pilot,
     Power,
 )
@@ -126,6 +128,25 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
+    def _students_can_be_scored(self):
+        """An on-policy arm scores by a local model, and is paid what the students of that model's samples cost."""
+        for name, spec in self.on_policy_arms.items():
+            self._check_scorer(name, spec)
+            for base, student in self.students.items():
+                if name in self.taught_by(base) and spec.of not in self.taught_by(base):
+                    raise ValueError(
+                        f"students.{base}.arms: {name} may spend what learning from {spec.of}'s samples costs, so "
+                        f"name {spec.of} too"
+                    )
+                rate = spec.learning_rate or student.learning_rate or self.training.rate
+                if name in self.taught_by(base) and _is_several(rate):
+                    raise ValueError(
+                        f"arms.{name}.on_policy.learning_rate: one is needed, as several would each have a part of "
+                        f"the budget of {base}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _forecasts_have_a_pilot(self):
         remedy = "add pilot: {n_problems: 50, n_samples: 8}"
         if self.pilot is not None:
@@ -188,8 +209,25 @@ class Study(Strict):
 
     @property
     def order(self) -> list[str]:
-        """The arms as they have to be drawn: those that draw from others come after these."""
-        return sorted(self.arms, key=lambda name: name not in self.plain_arms)
+        """The arms that have samples, as they have to be drawn: those that draw from others come after these."""
+        return sorted(self.sampled_arms, key=lambda name: name not in self.plain_arms)
+
+    @property
+    def sampled_arms(self) -> dict[str, ArmParams]:
+        """The arms that have samples: all but on-policy ones."""
+        arms = self.arms.items()
+        return {name: arm for name, arm in arms if not isinstance(arm, OnPolicyArm)}
+
+    @property
+    def on_policy_arms(self) -> dict[str, OnPolicy]:
+        """The arms that write no samples, and score what students write."""
+        arms = self.arms.items()
+        return {name: arm.on_policy for name, arm in arms if isinstance(arm, OnPolicyArm)}
+
+    def taught_by(self, base: str) -> list[str]:
+        """The arms that teach the students of a base, in their order."""
+        wanted = self.students[base].arms
+        return [name for name in self.arms if wanted is None or name in wanted]
 
     @property
     def plain_arms(self) -> dict[str, DrawnArm | ImportedArm]:
@@ -232,6 +270,19 @@ class Study(Strict):
             raise ValueError(
                 f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
             )
+
+    def _check_scorer(self, name: str, spec: OnPolicy) -> None:
+        key, scorer = f"arms.{name}.on_policy", self.arms.get(spec.of)
+        if not (isinstance(scorer, DrawnArm) and scorer.engine == "local"):
+            raise ValueError(
+                f"{key}.of: {spec.of!r} is no arm with a local model, which alone says how likely every token is"
+            )
+        if not self.students:
+            raise ValueError(
+                f"{key}: scores what students write, and this study has none; remove it"
+            )
+        if self.training.backend != "trl":
+            raise ValueError(f"{key}: goes with training.backend: trl alone; Unsloth was not tried")
 
     def _check_batches(self, name: str, arm: DrawnArm) -> None:
         if self.budget.batch and arm.engine == "openai":

@@ -16,8 +16,10 @@ from wcse_lib.study.machine import ENDPOINTS, MachinePrice
 from wcse_lib.study.params import Study
 
 MAIN = "main"  # the recipe that is study.curation
-Source = Literal["base", "arm", "pooled", "planted", "reference", "wrong"]
-Paradigm = Literal["kd", "self", "w2s"]
+Source = Literal["base", "arm", "on_policy", "pooled", "planted", "reference", "wrong"]
+# of students that an arm teaches, by its samples or by scoring what they write
+BY_ARMS: tuple[Source, ...] = ("arm", "on_policy")
+Paradigm = Literal["kd", "self", "w2s", "opd"]
 
 
 class Record(BaseModel):
@@ -201,7 +203,7 @@ class Plan(Record):
 
     plan_id: str
     study: Study
-    arms: dict[str, AnyArm]
+    arms: dict[str, AnyArm]  # those that have samples
     students: dict[str, PlannedStudent]
     n_problems: dict[str, int]  # by split
     n_held_out: dict[str, int]  # by held-out set
@@ -224,6 +226,29 @@ class Plan(Record):
     def n_draws(self) -> int:
         """How many times every arm's budgets are drawn; see `Study.n_draws`."""
         return self.study.n_draws
+
+    @property
+    def teachings(self) -> list[str]:
+        """All arms that students learn from: those that have samples, then those that score what students write."""
+        return [*self.arms, *self.study.on_policy_arms]
+
+    def counterpart(self, student: str) -> str:
+        """Of an on-policy student the one that learns from samples of the very model that scores it: the same base,
+        budget and seed."""
+        one = self.students[student]
+        of = self.study.on_policy_arms[one.arm].of
+        wanted = (one.base, "arm", of, one.budget, one.recipe, one.seed)
+        for name, other in self.students.items():
+            if wanted == (
+                other.base,
+                other.source,
+                other.arm,
+                other.budget,
+                other.recipe,
+                other.seed,
+            ):
+                return name
+        raise KeyError(student)  # a params file without it is refused
 
     def draws(self, arm: str) -> Draws:
         """How an arm's sample indices are shared out to draws."""

@@ -58,6 +58,10 @@ class Training:
     n_dropped_long: int = 0  # for the report
     end_id: int | None = None
 
+    @property
+    def data_sha256(self) -> str:
+        return self.rows.sha256
+
     def checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"checkpoint-{step}"
 
@@ -106,6 +110,7 @@ class Watch:
         n = training.settings.n_checkpoints
         self.checkpoint_steps = {round(i * n_steps / n) for i in range(1, n + 1)}
         self.start = 0.0
+        self.is_over = False  # whether nothing is left to do, before the last step
 
     def begin(self, state: Any) -> None:
         """Start the clock, which goes on where a killed attempt's checkpoint left it."""
@@ -120,10 +125,14 @@ class Watch:
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at step {step}, learning rate {rate:g}")
         state.log_history[-1]["seconds"] = time.monotonic() - self.start
-        if step in self.checkpoint_steps and self.training.validate:
+        if self.is_checkpoint(step) and self.training.validate:
             self._validate(state, model)
         if self.training.progress:
             self.training.progress(step, self.n_steps, logs["loss"])
+
+    def is_checkpoint(self, step: int) -> bool:
+        """Whether the model is validated and kept after this step."""
+        return step in self.checkpoint_steps
 
     def _validate(self, state: Any, model: Any) -> None:
         import torch
@@ -170,7 +179,7 @@ def run_attempt(
         processing_class=tokenizer,
         # in the order of training: the trainer does not shuffle
         train_dataset=training.rows.data.select_columns(TOKENS).select(np.concatenate(steps)),
-        callbacks=[_callback(Watch(training, tokenizer, len(steps)))],
+        callbacks=[callback_of(Watch(training, tokenizer, len(steps)))],
         args=_config(training, len(steps), micro),
         data_collator=_end_to_end if settings.packing else None,
     )
@@ -195,7 +204,7 @@ def _trainer_class(settings: Settings) -> type:
     return SFTTrainer if has_kernels else CPUTrainer
 
 
-def _callback(watch: Watch) -> Any:
+def callback_of(watch: Watch) -> Any:
     """The trainer's callback: it passes on to `watch`, and asks for checkpoints."""
     from transformers import TrainerCallback
 
@@ -206,7 +215,9 @@ def _callback(watch: Watch) -> Any:
         def on_log(self, args, state, control, logs=None, model=None, **kwargs):
             if "loss" in logs:
                 watch.after_step(state, logs, model)
-                control.should_save = state.global_step in watch.checkpoint_steps
+                control.should_save = watch.is_checkpoint(state.global_step)
+                if watch.is_over:
+                    control.should_training_stop = True
 
         def on_save(self, args, state, control, **kwargs):
             control.should_save = False  # else the end of the epoch would save the last step again
@@ -215,14 +226,24 @@ def _callback(watch: Watch) -> Any:
 
 
 def _config(training: Training, n_steps: int, micro: int) -> Any:
-    import torch
     from trl import SFTConfig
 
-    settings, on_gpu = training.settings, torch.cuda.is_available()
+    return SFTConfig(
+        max_length=training.settings.max_tokens,
+        **arguments_of(training.settings, training.folder, n_steps, micro),
+        **ROWS_AS_THEY_ARE,
+    )
+
+
+def arguments_of(settings: Settings, folder: Path, n_steps: int, n_rows: int) -> dict[str, Any]:
+    """What any trainer of transformers is given for so many steps, `n_rows` in memory at a time."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
     optimiser = dict(
         max_steps=n_steps,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=settings.batch_size // micro,
+        per_device_train_batch_size=n_rows,
+        gradient_accumulation_steps=settings.batch_size // n_rows,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup,
@@ -240,16 +261,12 @@ def _config(training: Training, n_steps: int, micro: int) -> Any:
         torch_compile=settings.compile and settings.backend != "unsloth",
         dataloader_pin_memory=on_gpu,
     )
-    return SFTConfig(
-        output_dir=str(training.folder / "checkpoints"),
-        run_name=training.folder.name,
-        max_length=settings.max_tokens,
+    output = dict(
+        output_dir=str(folder / "checkpoints"),
+        run_name=folder.name,
         report_to=list(settings.report_to),
-        **optimiser,
-        **device,
-        **ROWS_AS_THEY_ARE,
-        **LOGS_AND_CHECKPOINTS,
     )
+    return output | optimiser | device | LOGS_AND_CHECKPOINTS
 
 
 def _end_to_end(rows: list[dict[str, list[int]]]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def card(run: Run, student: str) -> str:
     one, report = run.student(student), read_json(run.path("04", student, "report.json"))
     sources = {
         "arm": f"samples of the arm `{one.arm}`",
+        "on_policy": f"what it wrote in training, scored by the arm `{one.arm}`",
         "pooled": "samples of all arms",
         "planted": f"samples of the arm `{one.arm}`, answers permuted between problems",
         "reference": "reference solutions",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -17,7 +19,9 @@ from wcse_lib.train.attempt import Training
 from wcse_lib.train.encode import coloured
 from wcse_lib.train.fit import write_fit
 from wcse_lib.train.models import open_backend
+from wcse_lib.train.on_policy import train_on_policy
 from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, row_limit, write_rows
+from wcse_lib.train.scored import on_policy_training
 from wcse_lib.train.trainer import train
 from wcse_lib.verdicts import spoken, verifier
 
@@ -42,11 +46,14 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     """Train the named students (all that need it when empty); returns one row per student from its train report.
 
     Finished students are not trained again, an unfinished one resumes from its checkpoint. With `workers` above 1 they
-    are Ray tasks, so many at a time.
+    are Ray tasks, so many at a time. On-policy students come last: they may spend what others have spent.
     """
     names = trained(run, students or list(run.plan.students))
+    on_policy = [name for name in names if run.student(name).source == "on_policy"]
+    of_rows = [name for name in names if name not in on_policy]
     with on_machine(run.path("04"), machine):
-        sample.each_student(run, "04", names, _train_each, machine, "trained")
+        sample.each_student(run, "04", of_rows, _train_each, machine, "trained")
+        sample.each_student(run, "04", on_policy, _train_each, machine, "trained")
     return reports(run, names)
 
 
@@ -64,13 +71,23 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
     """Train one student of the study in `folder` and write its train report, `dropped.parquet` and manifest.
 
     The first of an arm's main students also leaves `fit.parquet`: every example's trained tokens, and how likely the
-    base model finds them before training, and how high it ranks them.
+    base model finds them before training, and how high it ranks them. An on-policy student has no examples, and so
+    neither of these files.
     """
     run = Run(folder)
     if machine.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     open_backend(run.study.training.backend)
     sample.set_threads(machine.threads)
+    if run.student(student).source == "on_policy":
+        report = _train_on_policy(run, student, machine)
+    else:
+        report = _train_on_examples(run, student, machine)
+    facts = {name: report[name] for name in OF_MANIFEST}
+    write_manifest(run.path("04", student), run.plan_id, facts)
+
+
+def _train_on_examples(run: Run, student: str, machine: Machine) -> dict[str, Any]:
     one, here, training = run.student(student), run.path("04", student), run.study.training
     tokenizer = sample.load_tokenizer(resolve_model(one.model))
     rows_file, dropped_file = here / "rows.arrow", here / "dropped.parquet"
@@ -81,32 +98,43 @@ def train_student(folder: str, student: str, machine: Machine) -> None:
             write_fit(run, student, rows)
         too_long = [("reason", "==", LONG.format(row_limit(run, student)))]
         n_long = len(read_parquet(dropped_file, ["sample_index"], too_long))
-        report = _train(run, student, rows, n_long, machine)
+        with _watched(run, student) as watchers:
+            return train(_on_rows(run, student, rows, n_long, machine, watchers), renew=True)
     finally:
         rows_file.unlink(missing_ok=True)
-    write_manifest(here, run.plan_id, {name: report[name] for name in OF_MANIFEST})
 
 
-def _train(
-    run: Run, student: str, rows: TrainingRows, n_long: int, machine: Machine
-) -> dict[str, Any]:
-    prompt, model = run.prompt_of(student), resolve_model(run.student(student).model)
+def _on_rows(
+    run: Run, student: str, rows: TrainingRows, n_long: int, machine: Machine, watchers: dict
+) -> Training:
+    model = resolve_model(run.student(student).model)
+    return Training(
+        model,
+        rows,
+        settings_of(run.study, run.student(student), machine),
+        run.path("04", student),
+        n_dropped_long=n_long,
+        end_id=sample.end_token(sample.load_tokenizer(model), run.prompt_of(student).style),
+        **watchers,
+    )
+
+
+def _train_on_policy(run: Run, student: str, machine: Machine) -> dict[str, Any]:
+    training = on_policy_training(run, student, machine)
+    with _watched(run, student) as watchers:
+        return train_on_policy(replace(training, **watchers), renew=True)
+
+
+@contextlib.contextmanager
+def _watched(run: Run, student: str) -> Iterator[dict[str, Callable | None]]:
+    """Who watches a training, `validate` and `progress`, while a bar shows its steps."""
+    style = run.prompt_of(student).answer_style
     with (
         sample.progress(student, 0) as bar,
-        verifier(prompt.answer_style, 1, run.study.verification) as verify,
+        verifier(style, 1, run.study.verification) as verify,
     ):
         bar.unit = " steps"
-        training = Training(
-            model,
-            rows,
-            settings_of(run.study, run.student(student), machine),
-            run.path("04", student),
-            validate=_validator(run, student, verify),
-            progress=_shown_on(bar),
-            n_dropped_long=n_long,
-            end_id=sample.end_token(sample.load_tokenizer(model), prompt.style),
-        )
-        return train(training, renew=True)
+        yield {"validate": _validator(run, student, verify), "progress": _shown_on(bar)}
 
 
 def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
@@ -183,6 +211,10 @@ def curves(run: Run, students: list[str]) -> pd.DataFrame:
 
 def shown_rows(run: Run, student: str, n: int = 3) -> str:
     """HTML of a student's first `n` training rows, token by token with their labels."""
+    if run.student(student).source == "on_policy":
+        return (
+            f"<p>{html.escape(student)}: has no rows; it learns from what it writes in training</p>"
+        )
     open_backend(run.study.training.backend)  # before transformers, which Unsloth patches
     tokenizer = sample.load_tokenizer(resolve_model(run.student(student).model))
     first, n_rows, dropped = [], 0, []

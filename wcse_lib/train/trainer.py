@@ -10,16 +10,17 @@ import resource
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
 from wcse_lib.store import differences, read_json, remove, write_json
-from wcse_lib.study import checkpoint_files
+from wcse_lib.study import Settings, checkpoint_files
 from wcse_lib.train.attempt import Diverged, Training, batches, best_step, run_attempt
 from wcse_lib.train.models import merge, open_backend, with_dtype
 
@@ -37,6 +38,23 @@ RESUMING = (
 )
 
 
+Attempt = Callable[[Any, int, Path | None], tuple[list[dict[str, Any]], dict[str, Any]]]
+
+
+class AnyTraining(Protocol):
+    """What a training has, whatever it learns from: rows that are ready, or what the student writes meanwhile."""
+
+    base_model: str | Path
+    settings: Settings
+    folder: Path
+    end_id: int | None
+
+    @property
+    def data_sha256(self) -> str: ...
+
+    def checkpoint(self, step: int) -> Path: ...
+
+
 def train(training: Training, renew: bool = False) -> dict[str, Any]:
     """Train a student, leave it in `folder/model`, return the train report.
 
@@ -48,17 +66,13 @@ def train(training: Training, renew: bool = False) -> dict[str, Any]:
     `renew`: then that is thrown away), a loss or gradient that is not finite (with step and learning rate).
     """
     settings, longest = training.settings, training.rows.lengths.max()
-    missing = settings.missing()
-    if missing:
-        raise ValueError(
-            f"{', '.join(missing)}: not installed; install it, or choose another backend, method or report_to"
-        )
+    check_packages(settings)
     if longest > settings.max_tokens:
         n = len(training.rows.lengths)
         raise ValueError(f"{n} rows of up to {longest} tokens; limit {settings.max_tokens}")
     open_backend(settings.backend)
     training = replace(training, settings=with_dtype(settings))
-    finished = _claim(training, renew)
+    finished = claim(training, renew)
     if finished:
         return finished
     if isinstance(settings.learning_rate, tuple):
@@ -66,24 +80,33 @@ def train(training: Training, renew: bool = False) -> dict[str, Any]:
     return _train_at_one_rate(training)
 
 
-def _identity(training: Training) -> dict[str, Any]:
+def check_packages(settings: Settings) -> None:
+    """Raises ValueError naming the packages that a training needs and that are not installed here."""
+    missing = settings.missing()
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)}: not installed; install it, or choose another backend, method or report_to"
+        )
+
+
+def identity_of(training: AnyTraining) -> dict[str, Any]:
     """What makes a training this one; how its steps are made (micro batch, compiled) is left out."""
     settings = replace(training.settings, micro_batch_size=0, report_to=(), compile=False)
     text = json.dumps(asdict(settings), sort_keys=True)
     return {
         "base_model": str(training.base_model),
         "base_files": checkpoint_files(str(training.base_model)),
-        "data_sha256": training.rows.sha256,
+        "data_sha256": training.data_sha256,
         "settings_sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
 
 
-def _claim(training: Training, renew: bool = False) -> dict[str, Any] | None:
+def claim(training: AnyTraining, renew: bool = False) -> dict[str, Any] | None:
     """Tie the folder to this training; returns the report where it is finished already.
 
     Raises ValueError where the folder holds another training, unless `renew`.
     """
-    folder, identity = training.folder, _identity(training)
+    folder, identity = training.folder, identity_of(training)
     report, rates, checkpoints = (folder / name for name in ("report.json", "rates", "checkpoints"))
     begun = report.exists() or rates.exists() or latest_checkpoint(checkpoints)[0]
     known = read_json(folder / "training.json") if begun else identity
@@ -152,7 +175,7 @@ def _train_at_rates(training: Training) -> dict[str, Any]:
         settings = replace(training.settings, learning_rate=rate)
         part = replace(training, folder=here, settings=settings)
         try:
-            reports[here] = _claim(part) or _train_at_one_rate(part)
+            reports[here] = claim(part) or _train_at_one_rate(part)
         except Diverged as error:
             note = str(error)
         report = reports.get(here, {"accuracy": None, "best_step": None})
@@ -169,7 +192,7 @@ def _train_at_rates(training: Training) -> dict[str, Any]:
         if (best / weights).exists():
             _delete(folder, weights)
             os.replace(best / weights, folder / weights)
-    report = reports[best] | _identity(training) | {"rates": tried}
+    report = reports[best] | identity_of(training) | {"rates": tried}
     for name in ("seconds", "validation_seconds", "planned_flops", "spent_flops"):
         report[name] = sum(one[name] for one in reports.values())
     write_json(folder / "report.json", report)
@@ -180,11 +203,20 @@ def _train_at_rates(training: Training) -> dict[str, Any]:
 def _train_at_one_rate(training: Training) -> dict[str, Any]:
     import torch
 
-    settings, folder = training.settings, training.folder
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    steps = batches(training.rows.lengths, settings)
-    report = _report(training, steps, *_train_within_memory(training, steps))
+    steps = batches(training.rows.lengths, training.settings)
+
+    def attempt(tokenizer: Any, micro: int, checkpoint: Path | None) -> tuple[list, dict]:
+        return run_attempt(training, tokenizer, steps, micro, checkpoint)
+
+    history, facts = within_memory(training, attempt)
+    return keep(training, _report(training, steps, history, facts))
+
+
+def keep(training: AnyTraining, report: dict[str, Any]) -> dict[str, Any]:
+    """Leave the chosen checkpoint as the model, and last the report; returns it."""
+    settings, folder = training.settings, training.folder
     best = training.checkpoint(report["best_step"])
     if settings.merge and settings.method != "full":
         merge(training.base_model, best, folder / "merged")
@@ -205,10 +237,11 @@ def _save_model(checkpoint: Path, folder: Path) -> None:
     os.replace(copy, folder / "model")
 
 
-def _train_within_memory(training: Training, steps: list[np.ndarray]) -> tuple[list, dict]:
+def within_memory(training: AnyTraining, attempt: Attempt) -> tuple[list, dict]:
     """Attempts with ever smaller micro batches, each from the latest checkpoint, until one finds memory enough.
 
-    Returns the log entries of all steps, and facts for the report.
+    Args: attempt: trains with a tokenizer, so many rows in memory, from a checkpoint if there is one. Returns the log
+    entries of all steps, and facts for the report.
     """
     import torch
 
@@ -224,7 +257,7 @@ def _train_within_memory(training: Training, steps: list[np.ndarray]) -> tuple[l
         if checkpoint:
             notes.append(f"resumed at step {step}")
         try:
-            history, sizes = run_attempt(training, tokenizer, steps, micro, checkpoint)
+            history, sizes = attempt(tokenizer, micro, checkpoint)
             return history, sizes | {"micro_batches": micro_batches, "notes": notes}
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             if micro == 1 or not any(words in str(error) for words in NO_MEMORY):
@@ -242,15 +275,33 @@ def _train_within_memory(training: Training, steps: list[np.ndarray]) -> tuple[l
 def _report(
     training: Training, steps: list[np.ndarray], history: list[dict], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    import torch
-
-    rows, settings, seen = training.rows, training.settings, np.concatenate(steps)
+    rows, seen = training.rows, np.concatenate(steps)
     n_tokens, seconds = int(rows.lengths[seen].sum()), history[-1]["seconds"]
     size, n_trained = facts["n_parameters"], facts["n_trained_parameters"]
+    amounts = {
+        "n_examples": len(rows.lengths),
+        "n_dropped_long": training.n_dropped_long,
+        "n_tokens": n_tokens,
+        "n_trained_tokens": int(rows.n_trained[seen].sum()),
+        "epochs": len(seen) / len(rows.lengths),
+        "tokens_per_second": n_tokens / seconds,
+    }
+    flops = {
+        "planned_flops": budget.training_flops(size, _planned_tokens(training), n_trained),
+        "spent_flops": budget.training_flops(size, n_tokens, n_trained),
+    }
+    return how_it_went(training, history) | facts | amounts | flops
+
+
+def how_it_went(training: AnyTraining, history: list[dict]) -> dict[str, Any]:
+    """What every train report holds: what was trained, how long, with what losses, and which checkpoint was chosen."""
+    import torch
+
+    n_steps = history[-1]["step"]
     # Validation chooses among the checkpoints that are still on the disk.
     validated = [entry for entry in history if "accuracy" in entry]
     kept = [entry for entry in validated if training.checkpoint(entry["step"]).exists()]
-    best = best_step(kept) if kept else len(steps)
+    best = best_step(kept) if kept else n_steps
     accuracies = {entry["step"]: entry["accuracy"] for entry in validated}
     versions = {}
     for name in LIBRARIES:
@@ -261,16 +312,11 @@ def _report(
         memory = torch.cuda.max_memory_allocated()
     elif sys.platform != "darwin":
         memory *= 1024
+    settings = training.settings
     amounts = {
-        "n_examples": len(rows.lengths),
-        "n_dropped_long": training.n_dropped_long,
-        "n_tokens": n_tokens,
-        "n_trained_tokens": int(rows.n_trained[seen].sum()),
-        "steps": len(steps),
-        "epochs": len(seen) / len(rows.lengths),
-        "seconds": seconds,
+        "steps": n_steps,
+        "seconds": history[-1]["seconds"],
         "validation_seconds": sum(entry.get("validation_seconds", 0.0) for entry in history),
-        "tokens_per_second": n_tokens / seconds,
         "peak_memory_bytes": memory,
     }
     curves = {
@@ -280,12 +326,8 @@ def _report(
         "accuracy": accuracies.get(best),
         "learning_rate": settings.learning_rate,
     }
-    flops = {
-        "planned_flops": budget.training_flops(size, _planned_tokens(training), n_trained),
-        "spent_flops": budget.training_flops(size, n_tokens, n_trained),
-    }
-    how = {"backend": settings.backend, "settings": asdict(settings)}
-    return _identity(training) | how | facts | amounts | curves | flops | {"versions": versions}
+    how = {"backend": settings.backend, "settings": asdict(settings), "versions": versions}
+    return identity_of(training) | how | amounts | curves
 
 
 def _planned_tokens(training: Training) -> float:

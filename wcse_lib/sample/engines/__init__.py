@@ -45,6 +45,7 @@ class Output:
     is_kept: bool = False
     n_cached_tokens: int = -1  # of the prompt, what an endpoint read from its cache
     n_reasoning_tokens: int = -1  # of `n_tokens`, an endpoint's hidden thought
+    ids: tuple[int, ...] = ()  # the sample's tokens, what ended it included, where the engine is hf
 
 
 @dataclass(frozen=True)

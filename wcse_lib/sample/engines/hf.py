@@ -195,7 +195,10 @@ class HFEngine:
             n_tokens = len(ids) if end is None else end
             while n_tokens and ids[n_tokens - 1] == self._pad_id(end_ids):
                 n_tokens -= 1
-        return Output(request.key, text, len(request.prompt_ids), n_tokens, finish_reason)
+        own_ids = tuple(ids[:n_tokens])
+        return Output(
+            request.key, text, len(request.prompt_ids), n_tokens, finish_reason, ids=own_ids
+        )
 
     def _end_ids(self) -> set[int]:
         known = self.model.generation_config.eos_token_id
