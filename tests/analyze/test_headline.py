@@ -75,6 +75,17 @@ def test_a_single_students_difference_needs_half_the_level_where_the_mean_shows_
     assert headline(rows, own) == f"{none} {alone}"
 
 
+def test_a_single_students_differences_between_many_arms_are_one_sentence():
+    pairs = [("se", "wc"), ("se", "hot"), ("cool", "wc")]
+    arms = [{"arm_a": better, "arm_b": worse} for better, worse in pairs]
+    rows = pd.DataFrame([row(OVERALL, 0.01, False) | pair for pair in arms])
+    own = pd.DataFrame([row("small", 0.2, True) | pair | {"p_holm": 0.01} for pair in arms])
+    assert headline(rows, own).endswith(
+        " At the budget “high”, for student small by itself, se gave a better training set than wc and hot; cool than"
+        " wc."
+    )
+
+
 def test_what_is_excluded_stands_beside_what_is_not_shown():
     """The largest of all, rounded up: that all are smaller errs no more often than one of the tests."""
     rows = [row(OVERALL, 0.0, False, budget) for budget in ("low", "high")]

@@ -67,15 +67,21 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
 
 def _alone(rows: pd.DataFrame, of_bases: pd.DataFrame) -> list[str]:
     """Single students for whom a difference is clear where the mean over all, these rows, shows none."""
-    sentences = []
+    worse_by_better: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows.itertuples():
         own = own_rows(row, of_bases)
         for one in own[own["is_significant"] & (own["p_holm"] < ALONE)].itertuples():
             better, worse = (one.arm_a, one.arm_b) if one.value > 0 else (one.arm_b, one.arm_a)
-            sentences.append(
-                f"{_at([one.budget], False)}, for student {one.base} by itself, {better} gave a better training set"
-                f" than {worse}."
-            )
+            of_student = worse_by_better.setdefault((one.budget, one.base), {})
+            of_student.setdefault(better, []).append(worse)
+    sentences = []
+    for (budget, base), of_student in worse_by_better.items():
+        clauses, verb = [], "gave a better training set than"
+        for better, worse in of_student.items():
+            clauses.append(f"{better} {verb} {join_words(worse)}")
+            verb = "than"
+        found = "; ".join(clauses)
+        sentences.append(f"{_at([budget], False)}, for student {base} by itself, {found}.")
     return sentences
 
 
