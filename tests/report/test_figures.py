@@ -121,6 +121,11 @@ def test_arms_differ_in_colour_marker_and_line_so_that_grey_print_tells_them_apa
     assert len({str(getattr(look, part)) for look in style.LOOKS}) == len(style.LOOKS)
 
 
+def test_eight_arms_look_different():
+    names = pd.Series([f"arm {i}" for i in range(8)])
+    assert len(set(style.looks_of(names).values())) == 8
+
+
 def test_an_arms_colour_is_the_same_in_training_curves():
     """Names in no alphabetical order, so that a figure that sorts them gives itself away."""
     tables = made_tables()

@@ -81,10 +81,20 @@ def looks_of(names: pd.Series) -> dict[str, Look]:
     every = list(names.astype("category").cat.categories)
     others = [name for name in every if name not in FIXED]
     taken = [FIXED[name] for name in every if name in FIXED]
-    free = [look for look in LOOKS if look not in taken] or LOOKS
+    free = [look for look in _every_look() if look not in taken]
     looks = dict(zip(others, free * len(others))) | FIXED
     present = set(names)
     return {name: looks[name] for name in every if name in present}
+
+
+def _every_look() -> list[Look]:
+    """LOOKS, and after them their colours again with the markers and lines of others."""
+    looks = []
+    for shift in range(len(LOOKS)):
+        others = LOOKS[shift:] + LOOKS[:shift]
+        for own, other in zip(LOOKS, others):
+            looks.append(Look(own.color, other.marker, other.line))
+    return looks
 
 
 def printable(value):
