@@ -55,6 +55,13 @@ def test_compiling_needs_a_compiler(monkeypatch):
         study.check_machine({"compile": True})
 
 
+def test_answers_that_nobody_keeps_are_not_paid():
+    """A judge, or an arm in batches, reads one answer of each call."""
+    with pytest.raises(StudyError, match="mine.yaml: .*extra_body.n: 4: .*leave it out"):
+        study.check_machine({"extra_body": {"n": 4}}, "mine.yaml")
+    assert study.check_machine({"extra_body": {"n": None}}).extra_body == {"n": None}
+
+
 def test_shipped_machines_load(root):
     for path in (root / "params/machine").glob("*.yaml"):
         study.load_machine(path)

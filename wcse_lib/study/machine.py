@@ -6,7 +6,7 @@ import os
 import shutil
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wcse_lib.study.amounts import Amounts
 from wcse_lib.study.fields import Count, Positive, Strict
@@ -51,6 +51,16 @@ class Endpoint(Strict):
     # hard stop of one arm's spending, over all its runs; a judge's likewise
     limit_usd: Positive | None = None
 
+    @model_validator(mode="after")
+    def _pays_for_no_answer_that_nobody_keeps(self):
+        n = self.extra_body.get("n")
+        if n not in (None, 1):
+            raise ValueError(
+                f"extra_body.n: {n!r}: of each call one answer is kept and all are paid, a judge's too; leave it out,"
+                " and for arms write n_per_call"
+            )
+        return self
+
     @property
     def unfit_for_batches(self) -> str:
         """What of these keys does not go with `engine: batch`, and what to write; empty where all do."""
@@ -59,9 +69,8 @@ class Endpoint(Strict):
                 f"n_per_call: {self.n_per_call}: each request of a batch is one sample, whose length and bill are "
                 "known; write n_per_call: 1 for engine: batch"
             )
-        for field in ("n", "stream"):
-            if self.extra_body.get(field):
-                return f"extra_body.{field}: a batch's request is one whole answer; leave it out for engine: batch"
+        if self.extra_body.get("stream"):
+            return "extra_body.stream: a batch's request is one whole answer; leave it out for engine: batch"
         return ""
 
 
