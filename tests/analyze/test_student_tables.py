@@ -8,9 +8,9 @@ import pytest
 from studies import finished_study
 
 from wcse_lib import intervals
-from wcse_lib.analyze import PRIMARY_METRIC, analyze
+from wcse_lib.analyze import PRIMARY_METRIC, analyze, students
 from wcse_lib.luck import SeedLuck, nested, nested_p, pooled_luck
-from wcse_lib.study import Run
+from wcse_lib.study import Recipe, Run
 
 
 def greedy(run, *students):
@@ -174,3 +174,16 @@ def test_pooled_examples_are_compared_with_each_arms(synthetic_tables):
         synthetic_tables["ablations"], "small", "high", arm_a="pooled", comparison="pooled"
     )
     assert row["value"] > 0.2
+
+
+def test_rules_that_pick_are_held_against_the_recipe_that_picks_at_random_alone():
+    recipes = {
+        "main_like": Recipe(per_problem=2),
+        "rsr": Recipe(pick="rsr", per_problem=2),
+        "other": Recipe(pick="rsr", per_problem=1),
+        "routed": Recipe(pick="likelihood", per_problem=2, pooled=True),
+        "any": Recipe(pick="random", per_problem=2),
+        "any_routed": Recipe(pick="random", per_problem=2, pooled=True),
+    }
+    found = list(students._pick_controls(recipes))
+    assert found == [("rsr", "any"), ("routed", "any_routed")]

@@ -16,7 +16,7 @@ from wcse_lib.analyze.tables import of_estimate
 from wcse_lib.analyze.words import ALL_BASES, ANY_BASE, HELD_OUT
 from wcse_lib.luck import SeedLuck, excluded, nested, nested_p, pooled_luck, standard_error
 from wcse_lib.store import KEY, StudyError, read_parquet
-from wcse_lib.study import BY_ARMS, MAIN, Run
+from wcse_lib.study import BY_ARMS, MAIN, Recipe, Run
 from wcse_lib.verdicts import PRIMARY_METRIC, SAMPLED_PASS_AT_1, Metric, student_scores
 
 Rows = Iterator[dict]
@@ -159,7 +159,8 @@ def ablations(run: Run, tested: HeldOutScores) -> Rows:
     """What other recipes and pooled examples do to accuracy, in the metrics of the controls.
 
     Column `comparison`: `recipe` (a recipe minus main, of one arm's students), `arms` (arm minus arm within a recipe),
-    `gap` (that minus the same difference of the main recipe), `pooled` (pooled examples minus an arm's).
+    `gap` (that minus the same difference of the main recipe), `pooled` (pooled examples minus an arm's), `pick` (a
+    recipe that picks by a score minus the one that picks at random, all else equal).
     """
     for comparison, recipe, against, plus, minus in _ablation_sides(run, tested):
         facts = {"comparison": comparison, "recipe": recipe, "against": against}
@@ -187,6 +188,20 @@ def _ablation_sides(run: Run, tested: HeldOutScores) -> Iterator[tuple[str, str,
             yield "gap", recipe, MAIN, [(a, recipe), (b, MAIN)], [(b, recipe), (a, MAIN)]
     for arm in arms:
         yield "pooled", MAIN, MAIN, [("pooled", MAIN)], [(arm, MAIN)]
+    for recipe, control in _pick_controls(run.study.recipes):
+        for arm in [*arms, "pooled"]:
+            yield "pick", recipe, control, [(arm, recipe)], [(arm, control)]
+
+
+def _pick_controls(recipes: dict[str, Recipe]) -> Iterator[tuple[str, str]]:
+    """Recipes that pick by a score, each with the one that differs in picking at random."""
+    for name, recipe in recipes.items():
+        if recipe.pick in (None, "random"):
+            continue
+        at_random = recipe.model_copy(update={"pick": "random"})
+        for control, other in recipes.items():
+            if other == at_random:
+                yield name, control
 
 
 def controls(run: Run, tested: HeldOutScores, arms: Arms) -> Rows:

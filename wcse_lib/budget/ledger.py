@@ -387,7 +387,9 @@ def _without_zeros(amounts: Amounts) -> Amounts:
 
 def _fit(run: Run, student: str) -> Iterator[Entry]:
     """What it took the untrained student to read an arm's examples."""
-    if spent := _read_amounts(run.path("04", student, "fit.json")):
+    noted = _read_amounts(run.path("04", student, "fit.json"))
+    spent = {unit: amount for unit, amount in noted.items() if unit in UNITS}
+    if spent:
         yield Entry(student, "04_finetune", "fit", Amounts(), Amounts(**spent))
 
 

@@ -113,9 +113,13 @@ def _lessons(study: Study, base: str) -> Iterator[Lesson]:
         if recipe.students is not None and base not in recipe.students:
             continue
         for budget_name in study.budget.samples:
-            if recipe.budgets is None or budget_name in recipe.budgets:
-                for arm in taught_by:
-                    yield Lesson("arm", arm, budget_name, recipe_name)
+            if recipe.budgets is not None and budget_name not in recipe.budgets:
+                continue
+            if recipe.pooled:
+                yield Lesson("pooled", None, budget_name, recipe_name)
+                continue
+            for arm in taught_by:
+                yield Lesson("arm", arm, budget_name, recipe_name)
     for budget_name in study.budget.samples:
         for arm in on_policy:
             yield Lesson("on_policy", arm, budget_name, MAIN)

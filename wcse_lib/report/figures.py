@@ -267,6 +267,7 @@ def ablations(rows: Frame, ax):
         "arms": "{arm_a} − {arm_b}, with {recipe}",
         "pooled": "pooled − {arm_b}",
         "gap": "{arm_a} − {arm_b}: with {recipe} minus main",
+        "pick": "{recipe} minus {against}: {arm_a}",
     }
     rows = with_metric_words(rows)
     rows = rows.assign(

@@ -78,7 +78,7 @@ def publish_study(run: Run, out: str | Path) -> list[Path]:
 
     Rows: the columns of MEANINGS, sorted by problem and sample. A folder is ready to be pushed to a hub after its
     licence has been chosen in the card. Raises StudyError naming the file that the study lacks; an arm without
-    examples at a budget gets no folder.
+    examples at a budget gets no folder, nor does a recipe with `pick`: what it chooses depends on the student.
     """
     check_tables(run.folder, run.plan_id)
     folders = []
@@ -86,6 +86,8 @@ def publish_study(run: Run, out: str | Path) -> list[Path]:
         examples = run.path("03", arm, "examples.parquet")
         groups = "SELECT budget, recipe, count(*) AS n FROM examples GROUP BY ALL ORDER BY ALL"
         for group in query(groups, examples=examples).itertuples():
+            if getattr(run.recipe(group.recipe), "pick", None):
+                continue
             published = _write_rows(run, arm, group, Path(out))
             folder = published.folder
             write_text(folder / "README.md", card(run, arm, published))
@@ -153,7 +155,7 @@ def card(run: Run, arm: str, published: Published) -> str:
 def _facts(run: Run, arm: str, published: Published) -> dict[str, str]:
     """What the card says of the rows, by its name; empty where it does not apply."""
     study, budget, recipe = run.study, published.budget, published.recipe
-    curation = study.curation if recipe == MAIN else study.recipes[recipe]
+    curation = run.recipe(recipe)
     choice = curation.model_dump(exclude_defaults=True)
     spec = study.arms[arm]
     own = {"top_k": study.top_k(spec)} | spec.model_dump(include={"temperature"}, exclude_none=True)

@@ -11,7 +11,7 @@ from wcse_lib.store.files import (
     write_json,
     write_text,
 )
-from wcse_lib.store.manifest import check_tables, is_complete, machine, write_manifest
+from wcse_lib.store.manifest import check_tables, finished, is_complete, machine, write_manifest
 from wcse_lib.store.readers import field, read_table, read_text
 from wcse_lib.store.samples import (
     KEY,
@@ -57,6 +57,7 @@ __all__ = [
     "differences",
     "encodable",
     "field",
+    "finished",
     "folded",
     "is_chat",
     "is_complete",

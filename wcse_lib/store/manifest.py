@@ -22,23 +22,27 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout, where this package r
 def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     """Mark a stage as complete: written last, so that its existence means that all else is there."""
     (folder / "failed.json").unlink(missing_ok=True)
-    manifest = {
-        "plan_id": plan_id,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-    }
+    manifest = finished(plan_id) | {"machine": machine()}
     if code := commit():
         manifest["commit"] = code
     write_json(folder / NAME, manifest | facts)
     write_contents(folder)
 
 
-def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = ()) -> bool:
+def finished(plan_id: str) -> dict[str, str]:
+    """What says that something was finished now, under this plan; see `is_complete`."""
+    return {"plan_id": plan_id, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = (), name: str = NAME) -> bool:
     """Whether a stage's folder was finished under this plan, has all its files, and is not older than a folder that it
-    reads."""
-    if not (folder / NAME).exists() or contents.missing(folder):
+    reads.
+
+    `name`: of the file that says so, where that is one of a part of the stage.
+    """
+    if not (folder / name).exists() or contents.missing(folder):
         return False
-    manifest = read_json(folder / NAME)
+    manifest = read_json(folder / name)
     if manifest.get("plan_id") != plan_id:
         return False
     finished = manifest.get("finished", "")

@@ -10,8 +10,8 @@ import pandas as pd
 from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_parquet
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.paths import resolve
-from wcse_lib.study.plan import PlannedArm, PlannedStudent, read_plan
-from wcse_lib.study.stages import Prompt
+from wcse_lib.study.plan import MAIN, PlannedArm, PlannedStudent, read_plan
+from wcse_lib.study.stages import Curation, Prompt
 
 STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
 
@@ -106,6 +106,10 @@ class Run:
     def draw_of(self, student: str) -> int:
         """The draw that a trained student learns from."""
         return self.study.draw_of(self.student(student).seed)
+
+    def recipe(self, name: str) -> Curation:
+        """How examples are chosen by the recipe of this name, which may be the main one."""
+        return self.study.curation if name == MAIN else self.study.recipes[name]
 
     def arm(self, name: str) -> PlannedArm:
         return self._named("arms", name)

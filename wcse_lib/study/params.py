@@ -86,6 +86,10 @@ class Study(Strict):
                 known(f"recipes.{name}.students", student, "student", self.students)
             for budget in recipe.budgets or []:
                 known(f"recipes.{name}.budgets", budget, "budget", self.budget.samples)
+            if recipe.pick and not self.students:
+                raise ValueError(f"recipes.{name}.pick: needs students, whose fit it goes by")
+            if recipe.pooled and len(self.plain_arms) < 2:
+                raise ValueError(f"recipes.{name}.pooled: needs two arms with models of their own")
         if self.primary is not None:
             self.primary.check(self.arms, self.budget.samples, self.students)
         return self

@@ -135,6 +135,30 @@ class Recipe(Curation):
 
     students: list[Name] | None = None  # all when left out
     budgets: list[Name] | None = None  # all when left out
+    # of a problem's right samples, `per_problem` of those that fit the student best before training, by rank-surprisal
+    # ratio or by likelihood; random, any of them: the control. As many by each rule
+    pick: Literal["rsr", "likelihood", "random"] | None = None
+    pooled: bool = False  # pick from the samples of all arms together, for one student
+
+    @model_validator(mode="after")
+    def _check_pick(self):
+        if self.pick is None:
+            if self.pooled:
+                raise ValueError("pooled: needs pick: rsr, likelihood or random")
+            return self
+        if self.per_problem is None:
+            raise ValueError(
+                "per_problem: missing; pick needs it, so that every rule picks as many: write 1 or more"
+            )
+        if self.filter == "none" or self.noise:
+            raise ValueError(
+                "pick: chooses among right samples; write filter: gold or judge, and leave noise out"
+            )
+        if self.n_examples is not None:
+            raise ValueError(
+                "n_examples: leave it out with pick, which gives every rule as many examples"
+            )
+        return self
 
 
 class Student(Strict):

@@ -16,7 +16,7 @@ from wcse_lib.store import (
     read_parquet,
     read_pieces,
 )
-from wcse_lib.study import MAIN, PlannedStudent, Run, rank
+from wcse_lib.study import PlannedStudent, Run, rank
 from wcse_lib.train.planted import givers
 
 COLUMNS = [*KEY, "text"]
@@ -69,7 +69,7 @@ def _wrong(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFram
 
 def _pooled(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
     for arm in run.plan.plain_arms():
-        yield from examples_of_arm(run, arm, student.budget, MAIN, draw)
+        yield from examples_of_arm(run, arm, student.budget, student.recipe, draw)
 
 
 def _planted(run: Run, student: PlannedStudent, draw: int) -> Iterator[pd.DataFrame]:
@@ -109,9 +109,7 @@ def _arms(
 ) -> Iterator[pd.DataFrame]:
     """An arm's examples; where their number is to be "equal", all after the first n by rank are cut."""
     at = (student.arm, student.budget, student.recipe, draw)
-    study = run.study
-    recipe = study.curation if student.recipe == MAIN else study.recipes[student.recipe]
-    if recipe.n_examples != "equal":
+    if run.recipe(student.recipe).n_examples != "equal":
         yield from examples_of_arm(run, *at, columns)
         return
     n_kept = min(_n_examples(run, arm, *at[1:]) for arm in _peers(run, student))

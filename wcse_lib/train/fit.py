@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
-from wcse_lib.store import KEY, parquet_writer, problem_range_filter, read_parquet, write_json
+from wcse_lib.store import (
+    KEY,
+    finished,
+    is_complete,
+    parquet_writer,
+    problem_range_filter,
+    read_parquet,
+    write_json,
+)
 from wcse_lib.study import Amounts, Run, resolve_model
 from wcse_lib.train import gradients
 from wcse_lib.train.encode import MASKED
@@ -23,7 +31,7 @@ MEASURED = ["log_likelihood", "rank"]  # of an example, summed over its trained 
 COLUMNS = {**KEY_COLUMNS, "n_tokens": "int64"} | dict.fromkeys(MEASURED, "double")
 COLUMNS |= {"gradient": "floats"}  # of the first examples by `gradients.places`; of others none
 HIGHEST_RANK = 100  # that is told from higher ones
-SAME = ("model", "source", "arm", "recipe", "seed")  # so that only the budget differs
+SPENT = "fit.json"  # written last: what it took, for the ledger
 
 
 class Measured(NamedTuple):
@@ -34,23 +42,28 @@ class Measured(NamedTuple):
     spent: Amounts
 
 
-def write_fit(run: Run, student: str, rows: TrainingRows) -> None:
-    """Write `fit.parquet`: of every example what `measure` returns.
+def write_fit(
+    run: Run, student: str, rows: TrainingRows, n_gradients: int = gradients.N_EXAMPLES
+) -> None:
+    """Write `fit.parquet`: of every example what `measure` returns, with at most so many gradients.
 
-    What another budget's student has found already is taken from there. 24 bytes a row are held in memory. What it
-    took goes to `fit.json`, for the ledger.
+    What students of the same model have found already is taken from there, and nothing is read again that was read
+    before the process was killed. 24 bytes a row are held in memory. What it took goes to SPENT.
     """
+    if _is_measured(run, student):
+        return
     one = run.student(student)
     files = _files_of_others(run, student)
     keys = rows.data.select_columns(KEY).with_format("pandas")
     known = pd.concat([_known(piece, files) for piece in keys.iter(PIECE)], ignore_index=True)
-    found, spent = _completed(known, one.model, one.n_parameters, rows)
-    write_json(run.path("04", student, "fit.json"), spent.model_dump(exclude_none=True))
+    found, spent = _completed(known, one.model, one.n_parameters, rows, n_gradients)
     with parquet_writer(run.path("04", student, "fit.parquet"), COLUMNS) as add:
         for i, piece in enumerate(keys.iter(PIECE)):
             part = slice(i * PIECE, (i + 1) * PIECE)
             piece = piece.assign(n_tokens=rows.n_trained[part])
             add(piece.join(found.iloc[part].set_axis(piece.index)))
+    noted = finished(run.plan_id) | spent.model_dump(exclude_none=True)
+    write_json(run.path("04", student, SPENT), noted)
 
 
 def measure(model: str, n_parameters: float, rows: TrainingRows) -> tuple[pd.DataFrame, Amounts]:
@@ -60,7 +73,8 @@ def measure(model: str, n_parameters: float, rows: TrainingRows) -> tuple[pd.Dat
     such rows.
     """
     keys = rows.data.select_columns(KEY).to_pandas()
-    found, spent = _completed(_known(keys, []), model, n_parameters, rows)
+    known = _known(keys, [])
+    found, spent = _completed(known, model, n_parameters, rows, gradients.N_EXAMPLES)
     return keys.assign(n_tokens=rows.n_trained).join(found), spent
 
 
@@ -76,12 +90,14 @@ def _known(keys: pd.DataFrame, files: list[Path]) -> pd.DataFrame:
 
 
 def _completed(
-    known: pd.DataFrame, model: str, n_parameters: float, rows: TrainingRows
+    known: pd.DataFrame, model: str, n_parameters: float, rows: TrainingRows, n_gradients: int
 ) -> tuple[pd.DataFrame, Amounts]:
     """The known MEASURED and `gradient` of all rows, with what was missing read by the model; and what that took."""
-    is_first = _are_first(rows)
+    is_first = _are_first(rows, n_gradients)
     is_missing = known[MEASURED].isna().any(axis=1) | (is_first & known["gradient"].isna())
     read = np.flatnonzero(is_missing)
+    if not len(read):
+        return known.assign(gradient=known["gradient"].where(is_first, None)), Amounts()
     values, found, spent = fit_of(model, n_parameters, rows, read, is_first[read])
     known.loc[read, MEASURED] = values
     kept = read[is_first[read]]
@@ -91,22 +107,26 @@ def _completed(
     return known, spent
 
 
-def _are_first(rows: TrainingRows) -> np.ndarray:
+def _are_first(rows: TrainingRows, n_gradients: int) -> np.ndarray:
     """Which rows' gradients are kept, (n,)."""
     pieces = rows.data.select_columns(KEY).with_format("pandas").iter(PIECE)
     order = np.argsort(np.concatenate([gradients.places(piece) for piece in pieces]), kind="stable")
     is_first = np.zeros(len(order), bool)
-    is_first[order[: gradients.N_EXAMPLES]] = True
+    is_first[order[:n_gradients]] = True
     return is_first
 
 
 def _files_of_others(run: Run, student: str) -> list[Path]:
-    one, files = run.student(student), []
+    """What students of the same model have measured: an example is the same to each of them."""
+    model, files = run.student(student).model, []
     for name, other in run.plan.students.items():
-        same = all(getattr(one, key) == getattr(other, key) for key in SAME)
-        if name != student and same and run.complete("04", name):
+        if name != student and other.model == model and _is_measured(run, name):
             files.append(run.path("04", name, "fit.parquet"))
-    return [file for file in files if file.exists()]
+    return files
+
+
+def _is_measured(run: Run, student: str) -> bool:
+    return is_complete(run.path("04", student), run.plan_id, run.inputs("04", student), SPENT)
 
 
 def fit_of(

@@ -37,6 +37,11 @@ class Score(NamedTuple):
         """Whether the examples tell of it at all."""
         return bool(sums[self.denominator].any())
 
+    def of_each(self, examples: pd.DataFrame) -> pd.Series:
+        """The score of every example by itself, from what `fit.measure` returns; none of gradients."""
+        parts = _token_parts(examples)
+        return parts[self.numerator] / parts[self.denominator]
+
     def value(self, sums: pd.DataFrame, seed: int) -> intervals.Estimate:
         """The score of some examples, from `sums_of_arms`."""
         return intervals.ratio(*self._ratio(sums), seed=seed, bounds=UNBOUNDED)
@@ -93,14 +98,17 @@ def sums_of_arms(examples: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame
     return sums
 
 
-def _token_sums(examples: pd.DataFrame) -> pd.DataFrame:
+def _token_parts(examples: pd.DataFrame) -> pd.DataFrame:
+    """What each example adds to the sums over tokens, and over examples of means over tokens."""
     n_tokens = examples["n_tokens"]
-    parts = examples.assign(
+    return examples[["problem_id", "log_likelihood", "n_tokens"]].assign(
         mean_rank=examples["rank"] / n_tokens,
         mean_surprisal=-examples["log_likelihood"] / n_tokens,
     )
-    columns = ["log_likelihood", "n_tokens", "mean_rank", "mean_surprisal"]
-    return parts.groupby("problem_id")[columns].sum().astype(float)
+
+
+def _token_sums(examples: pd.DataFrame) -> pd.DataFrame:
+    return _token_parts(examples).groupby("problem_id").sum().astype(float)
 
 
 def _with_gradient(examples: pd.DataFrame) -> pd.DataFrame:

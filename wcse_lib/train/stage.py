@@ -20,6 +20,7 @@ from wcse_lib.train.encode import coloured
 from wcse_lib.train.fit import write_fit
 from wcse_lib.train.models import open_backend
 from wcse_lib.train.on_policy import train_on_policy
+from wcse_lib.train.picking import SCORE_OF, left_out, picked_rows, rule_of
 from wcse_lib.train.rows import DROPPED, LONG, TrainingRows, encoded_rows, row_limit, write_rows
 from wcse_lib.train.scored import on_policy_training
 from wcse_lib.train.trainer import train
@@ -70,9 +71,9 @@ def _train_each(folder: str, students: list[str], machine: Machine) -> None:
 def train_student(folder: str, student: str, machine: Machine) -> None:
     """Train one student of the study in `folder` and write its train report, `dropped.parquet` and manifest.
 
-    The first of an arm's main students also leaves `fit.parquet`: every example's trained tokens, and how likely the
-    base model finds them before training, and how high it ranks them. An on-policy student has no examples, and so
-    neither of these files.
+    The first of an arm's main students also leaves `fit.parquet`: how every example fits the model before training. So
+    does one whose recipe picks by such a score: of all the right samples that it picks from.
+    An on-policy student has no examples, and so neither of these files.
     """
     run = Run(folder)
     if machine.device == "cpu":
@@ -91,17 +92,23 @@ def _train_on_examples(run: Run, student: str, machine: Machine) -> dict[str, An
     one, here, training = run.student(student), run.path("04", student), run.study.training
     tokenizer = sample.load_tokenizer(resolve_model(one.model))
     rows_file, dropped_file = here / "rows.arrow", here / "dropped.parquet"
+    picked_file, rule = here / "picked.arrow", rule_of(run, student)
     try:
         with parquet_writer(dropped_file, DROPPED) as drop:
             rows = write_rows(encoded_rows(run, student, tokenizer, drop), rows_file)
-        if (one.source, one.recipe, one.seed) == ("arm", MAIN, training.seeds[0]):
-            write_fit(run, student, rows)
+            if (one.source, one.recipe, one.seed) == ("arm", MAIN, training.seeds[0]):
+                write_fit(run, student, rows)
+            elif rule in SCORE_OF:
+                write_fit(run, student, rows, n_gradients=0)
+            if rule:
+                rows = picked_rows(run, student, rows, picked_file, drop)
         too_long = [("reason", "==", LONG.format(row_limit(run, student)))]
         n_long = len(read_parquet(dropped_file, ["sample_index"], too_long))
         with _watched(run, student) as watchers:
             return train(_on_rows(run, student, rows, n_long, machine, watchers), renew=True)
     finally:
         rows_file.unlink(missing_ok=True)
+        picked_file.unlink(missing_ok=True)
 
 
 def _on_rows(
@@ -217,12 +224,16 @@ def shown_rows(run: Run, student: str, n: int = 3) -> str:
         )
     open_backend(run.study.training.backend)  # before transformers, which Unsloth patches
     tokenizer = sample.load_tokenizer(resolve_model(run.student(student).model))
+    not_picked = left_out(run, student)
     first, n_rows, dropped = [], 0, []
     for row in encoded_rows(run, student, tokenizer, dropped.append):
+        if tuple(row[name] for name in KEY) in not_picked:
+            continue
         n_rows += 1
         if n_rows <= n:
             first.append(row)
-    title = f"{student}: {n_rows} rows, {sum(map(len, dropped))} examples dropped"
+    n_dropped = len(not_picked) + sum(map(len, dropped))
+    title = f"{student}: {n_rows} rows, {n_dropped} examples dropped"
     return f"<p>{html.escape(title)}</p>" + coloured(first, tokenizer)
 
 

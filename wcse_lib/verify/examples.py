@@ -92,6 +92,8 @@ def _choices(run: Run, arm: str) -> dict[At, Curation]:
                 known["n_samples"] = run.arm(run.study.budget.reference).samples[budget]
             if recipe.n_examples == "equal":  # cut by 04, which sees the examples of all arms
                 known["n_examples"] = None
+            if getattr(recipe, "pick", None):  # of all right samples by 04, under each student
+                known["per_problem"] = None
             choice = recipe.model_copy(update=known)
             for draw in range(run.plan.n_draws):
                 choices[budget, name, draw] = choice
