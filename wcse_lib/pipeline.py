@@ -27,7 +27,7 @@ from wcse_lib.plan import (
     try_study,
     varied_keys,
 )
-from wcse_lib.progress import Step, is_done, status, steps
+from wcse_lib.progress import Step, changed_files, is_done, status, steps
 from wcse_lib.store import StudyError, locked, write_json
 from wcse_lib.study import (
     STAGES,
@@ -106,6 +106,8 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
         _run_study(pilot, _written(pilot, outputs), machine, outputs, "03_verify")
     todo = [step for step in steps(study) if step.stage <= last]
     _check_packages(folder, study, todo, params, load_machine(machine))
+    for sentence in changed_files(folder, study):
+        print(sentence, flush=True)
     with locked(folder):
         for step in todo:
             if is_done(folder, study, step):
@@ -347,8 +349,8 @@ def status_of(folder: Path, study: Study) -> str:
         return f"{folder}: nothing planned yet; next: 01_plan"
     if is_done(folder, study, Step("01_plan")):
         return f"{folder}\n{status(folder)}"
-    changed = "planned with other parameters or files than there are now"
-    return f"{folder}: {changed}\n{status(folder, is_planned_anew=True)}"
+    changed = f"{folder}: planned with other parameters or files than there are now"
+    return "\n".join([changed, *changed_files(folder, study), status(folder, is_planned_anew=True)])
 
 
 # ---------------------------------------------------------------------- the command

@@ -74,6 +74,24 @@ def is_done(folder: Path, study: Study, step: Step) -> bool:
     return Run(folder).complete(step.stage, step.arm)
 
 
+def changed_files(folder: Path, study: Study) -> list[str]:
+    """Which files that the study names are others than 01 read, what comes of it, and the way back of a verifier."""
+    if not (folder / "01_plan" / "plan.json").exists():
+        return []
+    run, sentences = Run(folder), []
+    for name, mark in named_files(study).items():
+        if run.plan.files.get(name, mark) == mark:
+            continue
+        sentence = f"{name} has changed since 01 read it: the study is planned anew"
+        if name == run.study.verification.path:
+            sentence += (
+                f", and all samples, which stay, are verified anew; the former program is {run.verifier_copy}, "
+                "to be put back if the change was not meant"
+            )
+        sentences.append(sentence)
+    return sentences
+
+
 def status(folder: Path, is_planned_anew: bool = False) -> str:
     """What is done, what it took, what failed and what is next, as text.
 

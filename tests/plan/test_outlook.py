@@ -115,7 +115,7 @@ def test_a_trial_draws_checks_and_trains_with_the_study_s_own_models(monkeypatch
     monkeypatch.setattr("wcse_lib.plan.speed.SECONDS", 0.02)
     smoke = load_study("params/smoke.yaml")
     machine = Machine(device="cpu", threads=1, checkers=1)
-    splits, _ = load_problems(smoke.dataset, smoke.seed, smoke.verification.seconds)
+    splits, _ = load_problems(smoke.dataset, smoke.seed, smoke.verification)
     tried = try_drawing(smoke, splits["train"], resolve_model("nano-student"), machine)
     assert tried.model == "nano-student" and 5 < tried.tokens_per_sample <= 80
     assert 5 < tried.tokens_per_correct <= 80

@@ -97,7 +97,7 @@ def test_together(folder: str, students: list[str], machine: Machine) -> None:
     style, began = run.study.prompt.answer_style, time.monotonic()
     with (
         sample.opened_once(model, machine, adapters) as take,
-        verifier(style, machine.checkers, run.study.verification) as check,
+        verifier(style, machine.checkers, run.verification) as check,
     ):
         _note_opening(run, students, model, time.monotonic() - began)
         for student in students:

@@ -114,8 +114,7 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     if not gaps.strict:
         _look_for_tokenizers(study, gaps)
     with gaps.allowed(lambda error: _missing_problems(study, error), _is_on_hub(study)):
-        seconds = study.verification.seconds
-        draft.splits, draft.dropped = load_problems(study.dataset, study.seed, seconds)
+        draft.splits, draft.dropped = load_problems(study.dataset, study.seed, study.verification)
         if study.students:
             check_splits(study, draft.splits)
     problems = draft.splits.get("train", pd.DataFrame(columns=["problem_id", "question"]))
@@ -164,7 +163,7 @@ def _look_for_tokenizers(study: Study, gaps: Gaps) -> None:
 
 def try_study(study: Study) -> None:
     """Show the study's local models its prompts, all that is tried before a pilot. Raises StudyError."""
-    splits, _ = load_problems(study.dataset, study.seed, study.verification.seconds)
+    splits, _ = load_problems(study.dataset, study.seed, study.verification)
     try_prompts(Draft(study, splits), Gaps(strict=True))
 
 

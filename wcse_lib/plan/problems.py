@@ -11,28 +11,31 @@ from wcse_lib.plan import copies
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
 from wcse_lib.store import StudyError, folded
 from wcse_lib.study import MADE_HERE, Dataset, Study, Verification
-from wcse_lib.verdicts import faults_of_solutions
+from wcse_lib.verdicts import faults_of_program, faults_of_solutions, read_program
 
 Splits = dict[str, pd.DataFrame]
 MAKERS = {"nano": make_problems, "stories": make_stories}
 
 
 def load_problems(
-    dataset: Dataset, seed: int, seconds: float = Verification().seconds
+    dataset: Dataset, seed: int, how: Verification | None = None
 ) -> tuple[Splits, list[dict]]:
     """The problems of a study, and every row that was left out, with split, problem_id, reason and, of a copy, the
     held-out problem (`other`).
 
     Returns frames by name: `train`, `validation` and `held_out` (COLUMNS; `held_out` also `set`: "held_out" or the
     name of a transfer set, whose ids start with it), and `near_duplicates` (copies.PAIRS): training problems that
-    stayed although a held-out one is much like them. Code tasks whose own solution fails their tests, each run for
-    `seconds` at most, are left out. Raises StudyError when a file or hub cannot be read, lacks a column, or holds fewer
-    problems than asked for.
+    stayed although a held-out one is much like them. Code tasks whose own solution fails their tests are left out, and
+    problems about which the study's program cannot decide. Raises StudyError when a file, hub or program cannot be
+    read, lacks a column, or holds fewer problems than asked for.
     """
+    how = how or Verification()
+    if how.by == "program":
+        read_program(how)
     dropped: list[dict] = []
     if dataset.name in MADE_HERE:
-        return _draw_splits(dataset, seed, dropped), dropped
-    return _read_splits(dataset, seed, dropped, seconds), dropped
+        return _draw_splits(dataset, seed, dropped, how), dropped
+    return _read_splits(dataset, seed, dropped, how), dropped
 
 
 def check_splits(study: Study, splits: Splits) -> None:
@@ -47,7 +50,7 @@ def check_splits(study: Study, splits: Splits) -> None:
         )
 
 
-def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
+def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict], how: Verification) -> Splits:
     """Splits of problems that are made here; none stands in two."""
     sizes = {  # the last can grow without changing the others
         "held_out": dataset.n_held_out or 0,
@@ -65,18 +68,21 @@ def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict]) -> Splits:
             rows = draw_tasks(dataset, own_seed, split, n, seen, dropped)
         splits[split] = pd.DataFrame(rows, columns=COLUMNS)
         seen |= set(splits[split]["question"])
+    if how.by == "program":
+        trial = _Trial(how, dropped)
+        splits = {split: trial.first(frame, split, "", None) for split, frame in splits.items()}
     splits["held_out"] = splits["held_out"].assign(set="held_out")
     splits["near_duplicates"] = pd.DataFrame(columns=copies.PAIRS)
     return splits
 
 
-def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], seconds: float) -> Splits:
+def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], how: Verification) -> Splits:
     """Splits of files or hubs; copies of held-out problems are left out of training."""
-    train = _read(dataset, "train", seed, dropped)
+    train = _read(dataset, "train", seed, dropped, how)
     names = list(dataset.transfer)
     if dataset.held_out:
         names = ["held_out", *names]
-    sets = {name: _read(dataset, name, seed, dropped).assign(set=name) for name in names}
+    sets = {name: _read(dataset, name, seed, dropped, how).assign(set=name) for name in names}
     held_out = pd.concat([_no_problem(), *sets.values()], ignore_index=True)
     n_read = len(train)
     train, near = _without_copies(train, held_out, dataset, dropped)
@@ -95,7 +101,7 @@ def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], seconds: floa
     wanted = {"held_out": ("n_held_out", dataset.n_held_out)}
     for name, held in dataset.transfer.items():
         wanted[name] = (f"transfer.{name}.n", held.n)
-    trial = _Trial(seconds, dropped)
+    trial = _Trial(how, dropped)
     tested = [trial.first(sets[name], name, *wanted[name]) for name in names]
     splits = {
         "train": trial.first(train.iloc[:n_train], "train", "n_train", dataset.n_train),
@@ -114,8 +120,10 @@ def _no_problem() -> pd.DataFrame:
     return pd.DataFrame(columns=[*COLUMNS, "set"]).astype(str)
 
 
-def _read(dataset: Dataset, split: str, seed: int, dropped: list[dict]) -> pd.DataFrame:
-    frame = read_split(dataset, split, dropped)
+def _read(
+    dataset: Dataset, split: str, seed: int, dropped: list[dict], how: Verification
+) -> pd.DataFrame:
+    frame = read_split(dataset, split, dropped, for_program=how.by == "program")
     if not dataset.shuffle:
         return frame
     order = random.Random(f"{seed}:{split}").sample(range(len(frame)), len(frame))
@@ -145,14 +153,14 @@ def _without_copies(
 
 
 class _Trial:
-    """Takes the problems of a split, and leaves out code tasks whose own solution fails their tests."""
+    """Takes the problems of a split, and leaves out those whose own solution fails: its tests, or the program."""
 
-    def __init__(self, seconds: float, dropped: list[dict]):
-        self.seconds, self.dropped = seconds, dropped
+    def __init__(self, how: Verification, dropped: list[dict]):
+        self.how, self.dropped = how, dropped
 
     def first(self, frame: pd.DataFrame, split: str, key: str, n: int | None) -> pd.DataFrame:
         """The first n problems; all where n is not given. Raises StudyError where there are fewer."""
-        if (frame["tests"] != "").any():
+        if self.how.by == "program" or (frame["tests"] != "").any():
             frame = self._solved(frame, split, len(frame) if n is None else n)
         n = len(frame) if n is None else n
         if n > len(frame):
@@ -170,7 +178,7 @@ class _Trial:
         while len(solved) < n and len(rest):
             n_tried = n - len(solved)
             tried, rest = rest.iloc[:n_tried], rest.iloc[n_tried:]
-            faults = faults_of_solutions(tried, self.seconds)
+            faults = self._faults(tried)
             for problem_id, fault in zip(tried["problem_id"], faults):
                 if fault:
                     self.dropped.append(drop(split, problem_id, fault))
@@ -181,3 +189,8 @@ class _Trial:
                 "check columns.tests, columns.solution and columns.entry_point, or leave out columns.solution"
             )
         return pd.concat([solved, rest])
+
+    def _faults(self, frame: pd.DataFrame) -> pd.Series:
+        if self.how.by == "program":
+            return faults_of_program(frame, self.how)
+        return faults_of_solutions(frame, self.how.seconds)

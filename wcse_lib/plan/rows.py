@@ -15,6 +15,7 @@ from wcse_lib.store import (
     NotText,
     StudyError,
     TableRow,
+    as_text,
     folded,
     is_chat,
     is_parts,
@@ -44,9 +45,12 @@ def _id_of(question: str) -> str:
 # ---------------------------------------------------------------------- files and hubs
 
 
-def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFrame:
+def read_split(
+    dataset: Dataset, split: str, dropped: list[dict], for_program: bool = False
+) -> pd.DataFrame:
     """The usable problems (COLUMNS) of the training file, the held-out one or a transfer set, in their order.
 
+    Args: for_program: `tests` holds the whole row, as JSON, and gold is read as it stands, where there is any.
     Adds to `dropped` every other row, with its reason. Raises StudyError when a file or hub cannot be read, lacks a
     column, or holds no usable problem.
     """
@@ -67,12 +71,15 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
         line = TableRow(row, where, number)
         has_ids = has_ids or _has(line, columns.problem_id)
         try:
-            problem = _problem(line, columns, style)
+            if for_program:
+                problem = _problem_for_program(line, columns, style)
+            else:
+                problem = _problem(line, columns, style)
         except NotText as error:
             dropped.append(drop(split, f"row {number}", str(error)))
             continue
         problem["problem_id"] = prefix + problem["problem_id"]
-        reason = _why_unusable(problem, columns, levels)
+        reason = _why_unusable(problem, columns, levels, for_program)
         if not reason and folded(problem["question"]) in questions:
             reason = "the same question came before"
         if not reason and problem["problem_id"] in ids:
@@ -95,17 +102,45 @@ def read_split(dataset: Dataset, split: str, dropped: list[dict]) -> pd.DataFram
 
 def _problem(row: TableRow, columns: Columns, style: str) -> dict:
     """A row's fields as a problem; what a field does not hold is empty. A row without an id is given one."""
+    return _asked(row, columns) | {
+        "answer": "" if columns.tests else _gold(row, columns, style),
+        "reference": _text(row, columns.solution) if columns.solution else "",
+        "tests": _tests(row, columns) if columns.tests else "",
+    }
+
+
+def _problem_for_program(row: TableRow, columns: Columns, style: str) -> dict:
+    """A row as a problem that a program decides about, which is given the whole row; gold may be an object."""
+    gold = ""
+    # a column of this name is looked for; one that the params file names must be there
+    if columns.answer != Columns().answer or _has(row, columns.answer):
+        gold = _text_or_json(row, columns.answer)
+        gold = gold if style == "auto" else _answer_in(gold, style)
+    return _asked(row, columns) | {
+        "answer": gold,
+        "reference": _text_or_json(row, columns.solution) if columns.solution else "",
+        "tests": json.dumps(as_text(row.values), default=str),
+    }
+
+
+def _asked(row: TableRow, columns: Columns) -> dict:
+    """What every problem has of a row, whoever decides about it."""
     question = _text(row, columns.question, USER)
     has_id = _has(row, columns.problem_id)
     problem_id = row.name(columns.problem_id) if has_id else ""
     return {
         "problem_id": problem_id or _id_of(question),
         "question": question,
-        "answer": "" if columns.tests else _gold(row, columns, style),
         "level": row.name(columns.level) if columns.level else "",
-        "reference": _text(row, columns.solution) if columns.solution else "",
-        "tests": _tests(row, columns) if columns.tests else "",
     }
+
+
+def _text_or_json(row: TableRow, name: str) -> str:
+    """A field as text; objects and lists as JSON."""
+    value = None if "{" in name else row.value(name)
+    if isinstance(value, dict | list) and not is_chat(value):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return _text(row, name)
 
 
 def _has(row: TableRow, name: str | None) -> bool:
@@ -164,14 +199,17 @@ def _answer_in(text: str, style: str) -> str:
     return answer if answer or must_be_read else text
 
 
-def _why_unusable(problem: dict, columns: Columns, levels: set[str] | None) -> str:
+def _why_unusable(
+    problem: dict, columns: Columns, levels: set[str] | None, for_program: bool
+) -> str:
     if not problem["question"].strip():
         return "empty question"
     if levels is not None and problem["level"] not in levels:
         return "its level is not among dataset.levels"
     if columns.tests:
         return fault_of_tests(problem["question"], problem["tests"])
-    return "" if problem["answer"].strip() else "no answer can be read from the answer field"
+    is_answered = for_program or problem["answer"].strip()
+    return "" if is_answered else "no answer can be read from the answer field"
 
 
 def _source(dataset: Dataset, split: str) -> tuple[str, Iterable[dict]]:

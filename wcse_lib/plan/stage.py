@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,7 @@ from wcse_lib.study import (
     named_files,
     read_yaml,
     resolve,
+    verifier_path,
 )
 
 PACKAGES = (
@@ -102,7 +104,10 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
     write_parquet(folder / "near_duplicates.parquet", draft.splits["near_duplicates"])
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
     write_contents(folder)
-    return Run(run_folder)
+    run = Run(run_folder)
+    if program := study.verification.path:
+        shutil.copyfile(verifier_path(program), run.verifier_copy)
+    return run
 
 
 def _plan_of(draft: Draft, machine: Machine | None) -> Plan:
@@ -158,6 +163,8 @@ def _plan_id(plan: Plan) -> str:
     parts = [data["study"], data["arms"], data["students"], data["problems_sha256"], imported]
     if plan.opens_thought:
         parts.append(plan.opens_thought)
+    if program := plan.study.verification.path:
+        parts.append(plan.files[program])
     return fingerprint(parts)
 
 

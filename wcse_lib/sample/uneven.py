@@ -115,7 +115,7 @@ def draw_adaptive(
     resumed run decides as an undisturbed one.
     """
     study = run.study
-    with verifier(study.prompt.answer_style, workers, study.verification) as verify:
+    with verifier(study.prompt.answer_style, workers, run.verification) as verify:
         rounds = _Rounds(run, arm, draw, verify)
         n_problems = len(rounds.problem_ids)
         totals = {name: n * n_problems for name, n in run.arm(arm).samples.items()}

@@ -12,7 +12,7 @@ from wcse_lib.store.files import (
     write_text,
 )
 from wcse_lib.store.manifest import check_tables, finished, is_complete, machine, write_manifest
-from wcse_lib.store.readers import field, read_table, read_text
+from wcse_lib.store.readers import as_text, field, read_table, read_text
 from wcse_lib.store.samples import (
     KEY,
     SAMPLE_COLUMNS,
@@ -52,6 +52,7 @@ __all__ = [
     "StudyError",
     "TableRow",
     "USER",
+    "as_text",
     "check_tables",
     "count_rows",
     "differences",

@@ -31,6 +31,7 @@ from wcse_lib.study.paths import (
     project_root,
     resolve,
     resolve_model,
+    verifier_path,
 )
 from wcse_lib.study.pilot import pilot_folder, pilot_study
 from wcse_lib.study.plan import (
@@ -173,5 +174,6 @@ __all__ = [
     "shares_of",
     "sum_of",
     "validate",
+    "verifier_path",
     "write_yaml",
 ]

@@ -7,11 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from wcse_lib.store import StudyError, count_rows, is_complete, read_json, read_parquet
+from wcse_lib.store import (
+    StudyError,
+    count_rows,
+    is_complete,
+    read_json,
+    read_parquet,
+    sha256,
+)
 from wcse_lib.study.draws import Draws
-from wcse_lib.study.paths import resolve
+from wcse_lib.study.paths import resolve, verifier_path
 from wcse_lib.study.plan import MAIN, PlannedArm, PlannedStudent, read_plan
-from wcse_lib.study.stages import Curation, Prompt
+from wcse_lib.study.stages import Curation, Prompt, Verification
 
 STAGES = ("01_plan", "02_generate", "03_verify", "04_finetune", "05_evaluate", "06_analyze")
 
@@ -27,6 +34,26 @@ class Run:
     @property
     def plan_id(self) -> str:
         return self.plan.plan_id
+
+    @property
+    def verification(self) -> Verification:
+        """How samples are judged. Raises StudyError where the program that judges is not the one that 01 read."""
+        how = self.study.verification
+        if how.path is None:
+            return how
+        path = verifier_path(how.path)
+        if not path.is_file() or sha256(path) != self.plan.files.get(how.path):
+            raise StudyError(
+                f"{path} (verification.path): not the program that 01 planned with. Run 01 again, and all samples are "
+                f"verified by it as it is now; or put the former one back: {self.verifier_copy}"
+            )
+        return how
+
+    @property
+    def verifier_copy(self) -> Path:
+        """Where 01 keeps the program that judges samples as it was then."""
+        mark = self.plan.files[self.study.verification.path]
+        return self.path("01", f"verifier-{mark[:8]}.py")
 
     def path(self, stage: str, *names: str) -> Path:
         """A stage's folder (by number or full name), or a file or folder in it."""

@@ -176,7 +176,12 @@ class Study(Strict):
                 "verification.judge: exact is for the nano lab; "
                 "write arithmetic, model, human or none"
             )
-        judges_nothing = judge in ("none", "human") or (judge == "auto" and by == "tests")
+        if by == "program" and self.dataset.columns.tests:
+            raise ValueError(
+                "dataset.columns.tests: goes with verification.by: tests; a program is given all columns"
+            )
+        has_own_judge = by in ("answer", "task") or self.dataset.name == "nano"
+        judges_nothing = judge in ("none", "human") or (judge == "auto" and not has_own_judge)
         choices = {f"recipes.{name}": recipe for name, recipe in self.recipes.items()}
         for key, choice in {**choices, "curation": self.curation}.items():
             if choice.filter == "judge" and judges_nothing:

@@ -8,6 +8,7 @@ from wcse_lib.nano import MODELS
 from wcse_lib.store import StudyError, sha256
 from wcse_lib.study.arms import ImportedArm
 from wcse_lib.study.params import Study
+from wcse_lib.verifiers import SHIPPED
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -72,9 +73,14 @@ def bundled() -> list[str]:
     return sorted(p.parent.name for p in MODELS.glob("*/config.json"))
 
 
+def verifier_path(name: str) -> Path:
+    """The file of a verifier: one that comes with the kit by its name, or the user's own."""
+    return SHIPPED.get(name) or resolve(name)
+
+
 def named_files(study: Study) -> dict[str, str]:
     """SHA-256 of every local file that a study's parameters name and that is here: problems, imports, prompts,
-    prices."""
+    prices, a verifier."""
     d = study.dataset
     paths = (
         [d.train, d.held_out, *(held.path for held in d.transfer.values())]
@@ -83,8 +89,7 @@ def named_files(study: Study) -> dict[str, str]:
     )
     paths += [arm.path for arm in study.arms.values() if isinstance(arm, ImportedArm)]
     paths += [study.prompt.shots, study.budget.prices]
-    out = {}
-    for name in dict.fromkeys(filter(None, paths)):
-        if (path := resolve(name)).is_file():
-            out[name] = sha256(path)
-    return out
+    found = {name: resolve(name) for name in filter(None, paths)}
+    if verifier := study.verification.path:
+        found[verifier] = verifier_path(verifier)
+    return {name: sha256(path) for name, path in found.items() if path.is_file()}

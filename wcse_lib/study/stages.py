@@ -83,14 +83,20 @@ class ModelJudge(Strict):
 class Verification(Strict):
     """How samples are judged."""
 
-    # final answer | run the problem's tests | reasoning-gym's scorer
-    by: Literal["answer", "tests", "task"] = "answer"
+    # final answer | run the problem's tests | reasoning-gym's scorer | a program that you write
+    by: Literal["answer", "tests", "task", "program"] = "answer"
+    # by: program: a Python file that defines verify(answer, row), or one that comes with the kit:
+    # sql, instructions, tool_call
+    path: Text | None = None
+    # by: program: what `verify` is given: text, all that a sample says after its thoughts; answer, its
+    # final answer as prompt.answer_style reads it
+    reads: Literal["text", "answer"] = "text"
     # auto: exact for nano, else arithmetic
     judge: Literal["auto", "exact", "arithmetic", "model", "human", "none"] = "auto"
     model_judge: ModelJudge | None = None  # also judge by a model
     # where reasonable people differ: see answers.POLICY_TABLE
     policy: dict[str, bool | int | str] = {}
-    seconds: Positive = 5.0  # per sample: symbolic comparison or test run
+    seconds: Positive = 5.0  # per sample: symbolic comparison, test run or program
 
     @model_validator(mode="after")
     def _check(self):
@@ -98,6 +104,10 @@ class Verification(Strict):
             raise ValueError("model_judge: needed for judge: model")
         if self.judge == "none" and self.model_judge:
             raise ValueError("model_judge: of no use with judge: none; leave one of them out")
+        if (self.by == "program") != (self.path is not None):
+            raise ValueError("path: needed for by: program, and only there")
+        if self.reads != "text" and self.by != "program":
+            raise ValueError("reads: only for by: program")
         if unknown := set(self.policy) - set(names := [field.name for field in fields(Policy)]):
             raise ValueError(
                 f"policy.{min(unknown)}: no such policy; policies are {', '.join(names)}"

@@ -138,7 +138,7 @@ def _watched(run: Run, student: str) -> Iterator[dict[str, Callable | None]]:
     style = run.prompt_of(student).answer_style
     with (
         sample.progress(student, 0) as bar,
-        verifier(style, 1, run.study.verification) as verify,
+        verifier(style, 1, run.verification) as verify,
     ):
         bar.unit = " steps"
         yield {"validate": _validator(run, student, verify), "progress": _shown_on(bar)}

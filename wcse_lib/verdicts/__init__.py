@@ -12,6 +12,7 @@ from wcse_lib.verdicts.judgements import (
     judged_rows,
     with_judgements,
 )
+from wcse_lib.verdicts.program import faults_of_program, read_program
 from wcse_lib.verdicts.reasons import Reason, reason_kind
 from wcse_lib.verdicts.scores import (
     PRIMARY_METRIC,
@@ -39,11 +40,13 @@ __all__ = [
     "as_judgements",
     "decided",
     "fault_of_tests",
+    "faults_of_program",
     "faults_of_solutions",
     "judged_rows",
     "majorities",
     "metric_words",
     "open_task",
+    "read_program",
     "reason_kind",
     "spoken",
     "student_scores",

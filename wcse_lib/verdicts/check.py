@@ -1,4 +1,4 @@
-"""A verdict for every sample: by its final answer, by its problem's tests, or by a task's own scorer."""
+"""A verdict for every sample: by its final answer, its problem's tests, a task's own scorer or a user's program."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from wcse_lib.store import KEY
 from wcse_lib.study import ANY_OF, Verification
 from wcse_lib.verdicts import sandbox
 from wcse_lib.verdicts.execute import run_samples
+from wcse_lib.verdicts.program import ROW, read_program, run_program
 from wcse_lib.verdicts.reasons import Reason
 from wcse_lib.verdicts.tasks import task_verdict
 
@@ -28,15 +29,21 @@ def verifier(style: str, workers: int = 1, how: Verification | None = None) -> I
     """Yield `verify(samples, problems) -> verdict rows` (columns VERDICTS), whose processes and memo serve many calls.
 
     Args: style: as in answers.extract; samples: KEY columns, `text`, `finish_reason`, and `in_thought` where `spoken`
-    gave it; problems: `problem_id`, `answer`, for code `question` and `tests`, for tasks `tests`. A sample that was
-    truncated or never stops thinking is incorrect (it has no final answer), a failed one unverifiable. `verify` raises
-    KeyError when a sample's problem is unknown.
+    gave it; problems: `problem_id`, `answer`, for code `question` and `tests`, for tasks `tests`, for a program ROW. A
+    sample that was truncated or never stops thinking is incorrect (it has no final answer), a failed one unverifiable.
+    `verify` raises KeyError when a sample's problem is unknown. Raises StudyError where the program cannot be read.
     """
     how = how or Verification()
     if how.by == "tests":
         check = partial(run_samples, workers=workers, seconds=how.seconds)
         name = f"wcse-tests/2 ({sandbox.containment()})"
         yield partial(_verify, check=check, gold=["question", "tests"], name=name)
+        return
+    if how.by == "program":
+        program = read_program(how)
+        reads = style if how.reads == "answer" else None
+        check = partial(run_program, program=program, workers=workers, style=reads)
+        yield partial(_verify, check=check, gold=ROW, name=program.version)
         return
     options = {"workers": workers, "limit_seconds": how.seconds}
     if how.by == "answer":
@@ -71,7 +78,7 @@ def _verify(
     reasons = np.where(in_thought, str(Reason.IN_THOUGHT), reasons).tolist()
 
     problem_ids = samples["problem_id"].iloc[usable]
-    golds = problems.set_index("problem_id")[gold].loc[problem_ids].to_numpy().tolist()
+    golds = problems.set_index("problem_id", drop=False)[gold].loc[problem_ids].to_numpy().tolist()
     results = check(samples["text"].iloc[usable].tolist(), golds)
     for place, result in zip(usable, results, strict=True):
         extracted[place], verdicts[place], reasons[place] = result

@@ -20,10 +20,21 @@ class Reason(StrEnum):
     FAILED = "the sample failed"
     IN_THOUGHT = "its thought never ends"
     NO_CODE = "no code"
+    NO_ANSWER = "no final answer"
     BAD_GOLD = "gold cannot be parsed"
     TIMEOUT = "timeout"
 
 
-def reason_kind(reason: pd.Series) -> pd.Series:
-    """Reasons without the statement of the tests or the message of the code that they name."""
+def reason_kind(reason: pd.Series, by: str = "tests") -> pd.Series:
+    """Reasons without the statement of the tests or the message of the code that they name.
+
+    Args: by: as in verification.by; what a program says counts up to its first colon.
+    """
+    if by == "program":
+        return reason.map(kind_of_program)
     return reason.str.replace(r" in the (?:tests|code)\b.*", "", regex=True)
+
+
+def kind_of_program(reason: str) -> str:
+    """A program's reason without its details: what stands before the first colon."""
+    return reason.partition(":")[0]

@@ -1,4 +1,4 @@
-"""Sandbox: runs a model's code against a problem's tests in a process of its own, and says whether all of them passed.
+"""Sandbox: runs a model's code against a problem's tests, or a user's verifier, in a process of its own.
 
 With `namespaces` (Linux, as root or where users may make their own) the code sees a read-only system, an empty folder
 in memory, no network, no other process and none of your files, and whatever it starts ends with it. With `limits only`
@@ -72,10 +72,38 @@ def containment() -> str:
     return "namespaces" if verdict == "correct" else "limits only"
 
 
+def ask_program(work: dict, limits: Limits) -> list[str]:
+    """The lines that program_runner.run writes for `work["asked"]`: fewer where the sandbox is ended before.
+
+    Args: limits: of all together; their memory, files and processes are those of one. Raises NotStarted.
+    """
+    reply = _reply("program_runner", work, limits, containment() == "namespaces")
+    # what stands behind the last whole line says how the sandbox ended
+    return reply.split("\n")[:-1]
+
+
+class NotStarted(Exception):
+    """The sandbox did not start; the text says why."""
+
+
 def _run(work: dict, limits: Limits, namespaces: bool) -> tuple[str, str]:
     """Do runner.run's work in a new process, which answers the job's token when all tests have passed."""
     token = os.urandom(16).hex()
+    try:
+        reply = _reply("runner", work, limits, namespaces, token)
+    except NotStarted as error:
+        return "unverifiable", str(error)
+    if reply == token:
+        return "correct", "the tests passed"
+    if reply.startswith(CANNOT_RUN):
+        return "unverifiable", reply[:300]
+    return "incorrect", reply[:300] or "the code ended its process before the tests had passed"
+
+
+def _reply(runner: str, work: dict, limits: Limits, namespaces: bool, token: str = "") -> str:
+    """What a job writes that the program `runner` does in a new process. Raises NotStarted."""
     job = {
+        "runner": runner,
         "work": work,
         "token": token,
         "namespaces": namespaces,
@@ -111,11 +139,8 @@ def _run(work: dict, limits: Limits, namespaces: bool) -> tuple[str, str]:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
         out.seek(0)
-        before, ready, reply = out.read(4_000).decode("utf-8", "replace").partition("ready\n")
+        written = out.read(limits.file_bytes).decode("utf-8", "replace")
+    before, ready, reply = written.partition("ready\n")
     if before or not ready:
-        return "unverifiable", f"the sandbox did not start: {before[:300] or 'no reply'}"
-    if reply == token:
-        return "correct", "the tests passed"
-    if reply.startswith(CANNOT_RUN):
-        return "unverifiable", reply[:300]
-    return "incorrect", reply[:300] or "the code ended its process before the tests had passed"
+        raise NotStarted(f"the sandbox did not start: {before[:300] or 'no reply'}")
+    return reply

@@ -154,11 +154,16 @@ def answer_lists(
 
     `votes`: `problem_id`, `extracted`, `correct` and `n`, how many samples are alike in these; sorted by problem. Each
     answer is given by the class that it votes for, so that wrong votes count together as right ones do: where verdicts
-    go by answers, by the same policy (`answers.pooled`); else by `answers.class_name`.
+    go by answers, by the same policy (`answers.pooled`); where a program gives them, by its own key, which stands as
+    `extracted`; else by `answers.class_name`.
     """
     how = how or Verification()
     if how.by == "answer":
         votes = votes.assign(vote=_pooled_votes(votes, Policy(**how.policy)))
+    elif how.by == "program":
+        # numbers of texts, of which none is taken for an answer in other words
+        numbers = pd.Series(pd.factorize(votes["extracted"])[0], votes.index, dtype=object)
+        votes = votes.assign(vote=numbers.where(numbers != -1, None))
     else:
         names = votes["extracted"].astype(object).map(class_name, na_action="ignore")
         votes = votes.assign(vote=names.where(names.notna(), None))

@@ -18,17 +18,17 @@ FREE = ("exact", "arithmetic")  # judges that cost nothing
 
 
 def free_judges(study: Study) -> list[str]:
-    """Those of FREE that can judge: exact for nano, arithmetic for all but code."""
+    """Those of FREE that can judge: exact for nano, arithmetic where answers are mostly numbers."""
     judges = []
     if study.dataset.name == "nano":
         judges.append("exact")
-    if study.verification.by != "tests":
+    if study.verification.by in ("answer", "task"):
         judges.append("arithmetic")
     return judges
 
 
 def judges_of(study: Study) -> list[str]:
-    """The study's own judge, then every other that can be had; none where none is wanted, or where tests judge code."""
+    """The study's own judge, then every other that can be had; none where none is wanted, or there is none."""
     others = free_judges(study)
     if study.verification.model_judge is not None:
         others.append("model")

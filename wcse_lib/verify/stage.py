@@ -96,7 +96,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
         for judge in judges:
             add[judge] = add["judgements" if judge == own else "other_judgements"]
         check = stack.enter_context(
-            verifier(study.prompt.answer_style, machine.checkers, study.verification)
+            verifier(study.prompt.answer_style, machine.checkers, run.verification)
         )
         bar = stack.enter_context(progress(f"{arm}: verified", _n_planned(run, arm)))
         for samples in planned_samples(run, arm):
@@ -106,7 +106,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
             for judge, rows in judgements.items():
                 add[judge](rows)
             add["judged"](judged_rows(samples, verdicts, judgements.get(own), study.seed))
-            counts.append(_counts(verdicts))
+            counts.append(_counts(verdicts, study.verification.by))
             bar.update(len(samples))
             if "model" in judges:
                 for_model.append(_for_model(study, samples, verdicts))
@@ -152,9 +152,9 @@ def _for_model(study: Study, samples: pd.DataFrame, verdicts: pd.DataFrame) -> p
     return labelling.draw(correct, n_per_arm, study.seed) if n_per_arm else correct
 
 
-def _counts(verdicts: pd.DataFrame) -> pd.DataFrame:
+def _counts(verdicts: pd.DataFrame, by: str) -> pd.DataFrame:
     """Samples (`n`) and `n_problems` by verdict and kind of reason."""
-    kinds = verdicts.assign(reason=reason_kind(verdicts["reason"]))
+    kinds = verdicts.assign(reason=reason_kind(verdicts["reason"], by))
     groups = kinds.groupby(["verdict", "reason"])["problem_id"]
     return groups.agg(n="size", n_problems="nunique")
 
@@ -264,7 +264,10 @@ def checks(run: Run, arm: str, verified: Verified) -> dict:
         assert n_rows == table["n"].sum(), f"{name}: a sample is missing"
 
     n = table.groupby("verdict")["n"].sum()
-    assert n.get("correct", 0) + n.get("incorrect", 0) > 0, "no sample could be verified"
+    n_decided = n.get("correct", 0) + n.get("incorrect", 0)
+    assert n_decided > 0, (
+        f"no sample could be verified ({table.nlargest(1, 'n')['reason'].iloc[0]})"
+    )
     facts = {}
     for verdict in ("correct", "incorrect", "unverifiable"):
         facts[f"n_{verdict}"] = int(n.get(verdict, 0))
