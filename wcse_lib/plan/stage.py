@@ -103,10 +103,10 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
     write_parquet(folder / "dropped.parquet", dropped)
     write_parquet(folder / "near_duplicates.parquet", draft.splits["near_duplicates"])
     write_json(folder / "plan.json", plan.model_dump(mode="json"))
-    write_contents(folder)
     run = Run(run_folder)
     if program := study.verification.path:
         shutil.copyfile(verifier_path(program), run.verifier_copy)
+    write_contents(folder)
     return run
 
 
