@@ -10,9 +10,10 @@ import pytest
 from endpoint_server import Server, answer, answering
 from sample_arms import killed, planned
 
+from wcse_lib.budget import ledger_table
 from wcse_lib.sample import checks, first_prompt, generate, losses
 from wcse_lib.sample.lost import is_empty
-from wcse_lib.store import KEY, StudyError, read_json, read_samples
+from wcse_lib.store import KEY, StudyError, read_json, read_samples, write_json, write_manifest
 from wcse_lib.study import Machine, Run, write_yaml
 
 pytest.importorskip("openai", reason="the openai client is not installed (extra: api)")
@@ -139,6 +140,40 @@ def test_limit_counts_what_unreadable_answers_may_have_cost(endpoint):
             generate(run, "wc", machine)
     assert n_calls < len(server.calls) < 30
     assert spent(run) <= 1500
+
+
+def test_an_absurd_usage_neither_stops_an_arm_nor_loses_a_paid_sample(endpoint):
+    thought = {"completion_tokens_details": {"reasoning_tokens": 900_000}}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 900_005} | thought
+
+    def behave(number, body):
+        return answer(body, usage=usage if number % 2 else {"prompt_tokens": 10**12})
+
+    run, machine, server = endpoint(behave, limit_usd=4000.0)
+    rows = generate(run, "wc", machine)
+    assert len(rows) == len(server.calls) == 12
+    assert set(rows["finish_reason"]) == {"stop"}
+    assert rows["error"].str.contains("usage missing or impossible").all()
+    assert spent(run) <= 4000
+
+
+def test_what_cannot_be_read_is_a_row_and_the_limit_says_what_it_went_for(endpoint):
+    run, machine, _ = endpoint(lambda number, body: (200, b"<html>down</html>"), limit_usd=400.0)
+    with pytest.raises(ValueError, match="could not be read, the last with no JSON.*See to that"):
+        generate(run, "wc", machine)
+    rows = read_samples(run.path("02", "wc"))
+    assert len(rows) and rows["error"].str.contains("a web page: down").all()
+
+
+def test_where_a_bill_is_open_the_ledger_says_at_least_and_at_most(endpoint):
+    run, machine, _ = endpoint()
+    rows = generate(run, "wc", machine)
+    write_manifest(run.path("02", "wc"), run.plan_id, checks(run, "wc", rows))
+    table = ledger_table(run)
+    assert not table["kind"].str.startswith("bill").any()
+    write_json(run.path("02", "wc", "spending.json"), {"usd": 75.0})  # as a killed run leaves it
+    bill = ledger_table(run).set_index("kind")["spent"]
+    assert (bill["bill_at_least"], bill["bill_at_most"]) == (60, 75)
 
 
 DRAW = """

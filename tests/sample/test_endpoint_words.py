@@ -185,7 +185,8 @@ def test_a_broken_choice_does_not_spoil_the_others():
         ({"total_tokens": 12}, 9, -1),
         ({"total_tokens": "11"}, 9, -1),
         # a thought that is counted beside the answer, in it, or cannot be
-        ({"completion_tokens_details": {"reasoning_tokens": 50}, "total_tokens": 61}, 9, 52),
+        ({"completion_tokens_details": {"reasoning_tokens": 6}, "total_tokens": 17}, 9, 8),
+        ({"completion_tokens_details": {"reasoning_tokens": 50}, "total_tokens": 61}, 9, -1),
         ({"completion_tokens_details": {"reasoning_tokens": 1}}, 9, 2),
         (
             {
@@ -194,7 +195,7 @@ def test_a_broken_choice_does_not_spoil_the_others():
                 "total_tokens": 49,
             },
             9,
-            40,
+            -1,  # more than max_tokens, by themselves
         ),
         ({"completion_tokens_details": {"reasoning_tokens": 10**30}}, 9, 2),
         ({"completion_tokens_details": "none"}, 9, 2),

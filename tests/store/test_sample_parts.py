@@ -1,5 +1,7 @@
 """Samples survive kills, full disks and hostile texts, and come back sorted by key."""
 
+import time
+
 import pytest
 from studies import sample_row as row
 
@@ -48,3 +50,25 @@ def test_a_part_of_another_version_is_not_called_damaged(tmp_path):
         writer.add(row(0))
     with pytest.raises(StudyError, match=r"part-00000.parquet: no column 'n_thoughts'; .*version"):
         read_samples(tmp_path, ["problem_id", "n_thoughts"])
+
+
+def test_a_full_disk_stops_the_next_sample_and_not_only_the_last(tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise StudyError("could not be written (No space left on device)")
+
+    monkeypatch.setattr("wcse_lib.store.samples._write_samples", full)
+    with (
+        pytest.raises(StudyError, match="No space left"),
+        SampleWriter(tmp_path, every_seconds=0.01) as writer,
+    ):
+        writer.add(row(0))
+        while not writer.is_late:
+            time.sleep(0.01)
+        writer.add(row(1))
+        raise AssertionError("another sample was taken")
+
+
+def test_texts_that_are_no_unicode_lose_no_row(tmp_path):
+    with SampleWriter(tmp_path) as writer:
+        writer.add(row(0) | {"text": "a\udc80", "error": "said \udc80"})
+    assert read_samples(tmp_path)["error"].tolist() == ["said ?"]

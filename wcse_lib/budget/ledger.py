@@ -80,11 +80,12 @@ def ledger_table(run: Run) -> pd.DataFrame:
 
     Kinds of an arm, by `budget` (elsewhere empty): `sampling` (all its samples, failed and truncated ones too),
     `truncated` and `failed` (the part of it that was lost so; nobody plans for it), `prompt`; of endpoints that say so
-    `cached` (the part of prompts that came from a cache) and `reasoning` (the hidden part of answers); and `judge`,
-    `pilot`. Of students: `training`, `evaluation`; of on-policy ones `training` holds all that they took and is planned
-    to be what their counterpart's samples and training took, and `writing` and `scoring` are the parts of it that went
-    to their own samples and to the arm's model. Units: tokens, flops, usd, seconds, each where it is known. Of
-    students' models `engine`, in openings: those that their sets of weights need (adapters share their base's), and
+    `cached` (the part of prompts that came from a cache) and `reasoning` (the hidden part of answers), and
+    `bill_at_least` and `bill_at_most` where a kill leaves a bill open; and `judge`, `pilot`. Of students: `training`,
+    `evaluation`; of on-policy ones `training` holds all that they took and is planned to be what their counterpart's
+    samples and training took, and `writing` and `scoring` are the parts of it that went to their own samples and to the
+    arm's model. Units: tokens, flops, usd, seconds, each where it is known.
+    Of students' models `engine`, in openings: those that their sets of weights need (adapters share their base's), and
     those that 05 made. Of every stage before this one `machine`: how long it held its machine (an arm, "all students",
     "study" of 01), and USD and kWh of that time where the machine file has `usd_per_hour` and `watts`; planned are a
     drawn arm's samples, as fast as the pilot's, at the price that 01 was told.
@@ -99,6 +100,7 @@ def ledger_table(run: Run) -> pd.DataFrame:
     for arm, rows in samples.items():
         entries += _sampling(run, arm, samples)
         entries += _seconds(run, arm, rows)
+        entries += _bill(run, arm)
         entries += _judging(run, arm)
     for arm, facts in (run.plan.pilot or {}).items():  # spent before the plan was made
         spent = _without_zeros(facts.spent)
@@ -176,6 +178,18 @@ def _sampling(run: Run, arm: str, samples: dict[str, pd.DataFrame]) -> Iterator[
             lost = rows[rows["finish_reason"] == reason]
             if len(lost):
                 yield Entry(**entry, kind=kind, planned=Amounts(), spent=_spent(run, lost))
+
+
+def _bill(run: Run, arm: str) -> Iterator[Entry]:
+    """What an endpoint has billed, where a killed run or unread answers leave that open: at least what its rows cost,
+    at most what was noted ahead of its calls."""
+    most = _read_amounts(run.path("02", arm, "spending.json")).get("usd", 0.0)
+    samples = store.sample_table(run.path("02", arm))
+    cost = store.query("SELECT coalesce(sum(usd), 0) AS usd FROM samples", samples=samples)
+    least = float(cost["usd"].iloc[0])
+    if most > least * (1 + MATCHED_WITHIN):
+        for kind, usd in (("bill_at_least", least), ("bill_at_most", most)):
+            yield Entry(arm, "02_generate", kind, Amounts(), Amounts(usd=usd))
 
 
 def _planned(run: Run, arm: str, budget_name: str, samples: dict) -> Amounts:

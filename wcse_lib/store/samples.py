@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +128,7 @@ class SampleWriter:
         self.failed: list[dict] = []
         self.lock = threading.RLock()
         self.ended = threading.Event()
+        self.is_late = False  # a disk has refused a flush
         folder.mkdir(parents=True, exist_ok=True)
         # What a killed writer left half written, and what is to be drawn again
         for stale in folder.glob(f".{self.prefix}[0-9]*.tmp"):
@@ -149,7 +149,7 @@ class SampleWriter:
                 self.failed.append(row)
             else:
                 self.rows.append(row)
-            if len(self.rows) >= self.every_rows:
+            if len(self.rows) >= self.every_rows or self.is_late:
                 self.flush()
 
     def flush(self) -> None:
@@ -158,12 +158,16 @@ class SampleWriter:
                 _write_samples(self.folder / f"{self.prefix}{self.number:05d}.parquet", self.rows)
                 self.number += 1
                 self.rows = []
+            self.is_late = False
 
     def _flush_regularly(self) -> None:
         while not self.ended.wait(self.every_seconds):
-            # A full disk is met again, and named, where the samples are drawn.
-            with contextlib.suppress(StudyError):
+            try:
                 self.flush()
+            except (
+                StudyError
+            ):  # met again, and named, where the next sample is drawn: no more are paid for
+                self.is_late = True
 
     def __enter__(self) -> SampleWriter:
         threading.Thread(target=self._flush_regularly, daemon=True).start()
@@ -178,6 +182,9 @@ class SampleWriter:
 
 def _write_samples(path: Path, rows: list[dict]) -> None:
     unknown = dict.fromkeys(OF_ENDPOINTS, -1)
-    storable = [{**unknown, **row, "text": encodable(row["text"])} for row in rows]
+    storable = []
+    for row in rows:
+        texts = {name: encodable(value) for name, value in row.items() if isinstance(value, str)}
+        storable.append(unknown | row | texts)
     with parquet_writer(path, SAMPLE_COLUMNS) as add:
         add(pd.DataFrame(storable, columns=list(SAMPLE_COLUMNS)))

@@ -19,6 +19,7 @@ from wcse_lib.sample.engines.failures import (
     read_failure,
     retry_after,
 )
+from wcse_lib.sample.engines.keys import lines_without_key
 from wcse_lib.sample.engines.remedies import remedy
 from wcse_lib.study import Endpoint
 
@@ -123,10 +124,11 @@ class BatchService:
         return entry, asked[-1]
 
     def content(self, file_id: str) -> str:
-        """A file's text."""
+        """A file's text, without the key."""
         files = self._client.files.with_raw_response
         what = f"GET /files/{file_id}/content"
-        return self._ask(what, lambda: files.content(file_id), lambda text: text, is_json=False)
+        text = self._ask(what, lambda: files.content(file_id), lambda text: text, is_json=False)
+        return lines_without_key(text, self.api_key)
 
     def close(self) -> None:
         self._client.close()

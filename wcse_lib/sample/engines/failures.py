@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from wcse_lib.sample.engines.keys import number_of_json, without_key
 from wcse_lib.sample.engines.proxies import without_user
 
 TRY_AGAIN = (408, 409, 425, 429)  # refusals that may pass; other 4xx do not
@@ -148,20 +149,16 @@ def pause_after(failure: Failure, n_tries: int, backoff_seconds: float) -> float
 
 
 def read_body(text: str, api_key: str) -> Any:
-    """The JSON of an answer with status 200. Raises Unreadable with what stands there instead, ErrorInReply where that
-    is a line of an error's words, such as "Too Many Requests"."""
+    """The JSON of an answer with status 200, without the key. Raises Unreadable with what stands there instead,
+    ErrorInReply where that is a line of an error's words, such as "Too Many Requests"."""
     try:
-        return json.loads(text.removeprefix("\ufeff"), parse_int=_number)
+        body = json.loads(text.removeprefix("\ufeff"), parse_int=number_of_json)
+        return without_key(body, api_key)
     except (ValueError, RecursionError) as error:
         words = server_words(_scrubbed(text[:MOST_READ], api_key))
         if ERROR_LINE.fullmatch(text.strip()) and _status_of_words(text):
             raise ErrorInReply(words) from error
         raise Unreadable(f"no JSON, but {words or 'an empty answer'}") from error
-
-
-def _number(digits: str) -> int | float:
-    """A whole number of JSON; one of thousands of digits, which Python refuses, is infinite."""
-    return int(digits) if len(digits) < 100 else float(digits)
 
 
 def _read_response(response: Any, api_key: str) -> Failure:
@@ -173,6 +170,7 @@ def _read_response(response: Any, api_key: str) -> Failure:
     asked_for = retry_after(response.headers)
     if asked_for:
         words += f" (it asks for a pause of {asked_for:,.0f} seconds)"
+    words = _scrubbed(words, api_key)
     return Failure(words, response.status_code, asked_for, is_page=is_page(text))
 
 
@@ -279,6 +277,7 @@ def _short(text: str) -> str:
 
 def _scrubbed(text: str, api_key: str) -> str:
     """A text without the key, without what looks like one, and without passwords in addresses."""
+    text = without_key(text, api_key)
     if api_key:
         text = re.sub(rf"(?<!\w){re.escape(api_key)}(?!\w)", "***", text)
     return SECRETS.sub("***", without_user(text))

@@ -78,6 +78,7 @@ class OpenAIEngine:
         self._refusal = ""  # what is said once a call is refused as all others would be
         self._refused = asyncio.Event()  # wakes calls that wait for another try
         self._last_failure = ""
+        self._unread_usd = 0.0  # what calls without a readable answer may have cost, at most
         self._excess_usd = (
             0.0  # by which a call cost more than its prompt and max_tokens let expect
         )
@@ -153,10 +154,19 @@ class OpenAIEngine:
                 f"{self._endpoint.base_url}: {n_failures} calls in a row failed, the last with "
                 f"{self._last_failure}. {n_undone} samples are undone: run again when it answers"
             )
-        price = self.highest_price(calls[0], decoding)
-        return SpendingLimit(
+        return SpendingLimit(self._over_limit(self.highest_price(calls[0], decoding), n_undone))
+
+    def _over_limit(self, price: float, n_undone: int) -> str:
+        """What was spent, and on what, where the limit leaves no other call."""
+        words = (
             f"limit_usd: {self.spending.limit_usd}: {self.spending.spent_usd:.6f} USD are spent, the next call may "
-            f"cost {price:.6f}, {n_undone} samples are undone: raise the limit and run again"
+            f"cost {price:.6f}, {n_undone} samples are undone: "
+        )
+        if not self._unread_usd:
+            return f"{words}raise the limit and run again"
+        return (
+            f"{words}of what is spent up to {self._unread_usd:.6f} went for calls whose answers could not be read, the "
+            f"last with {self._last_failure}. See to that first; then raise the limit and run again"
         )
 
     async def _draw(self, call: list[Request], decoding: Decoding, price: float) -> _Result:
@@ -179,6 +189,7 @@ class OpenAIEngine:
 
                 if failure.maybe_billed:
                     spent += price
+                    self._unread_usd += price
                 if failure.is_filter:
                     return _Result(error_rows(call, str(failure), is_kept=True), [], success=True)
                 pause = self._pause(failure, n_tries)
@@ -186,7 +197,7 @@ class OpenAIEngine:
                     return self._failed(call, decoding, failure, n_tries)
                 if failure.maybe_billed:  # the next try may be billed once more
                     if not self.spending.reserve(price):
-                        return _Result([], call, success=False)
+                        return self._failed(call, decoding, failure, n_tries)
                     reserved += price
                 await self._sleep(pause)
         except asyncio.CancelledError:

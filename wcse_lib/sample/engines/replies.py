@@ -18,7 +18,6 @@ from wcse_lib.study import Endpoint
 
 TOKENS_A_MESSAGE = 16  # that a server's template adds, at most …
 TEMPLATE_TOKENS = 2_000  # … but for a system message of its own, which some add unasked
-MOST_REASONING = 1_000_000  # tokens of one hidden thought: more is a mistake of the server's
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")  # a message's fields
 TEXTS = "text thinking thought content parts summary value markdown".split()  # of a part
 BY_THE_WAY = (
@@ -301,20 +300,19 @@ def _read_usage(
     reported: object, request: Request, any_text: bool, n_choices: int, max_tokens: int
 ) -> _Usage:
     """The counts of a call. Nothing enters that cannot be: more prompt tokens than the prompt has bytes (and a server's
-    template may add), more tokens than were allowed (but for a thought that is counted beside them)."""
+    template may add), more tokens than `max_tokens` allows, for the answer and for a thought counted beside it."""
     usage = reported if isinstance(reported, dict) else {}
     hidden = _detail(usage, ("completion_tokens", "output_tokens"), "reasoning_tokens")
-    n_reasoning_tokens = _count(hidden, 0, n_choices * MOST_REASONING)
+    allowed = n_choices * max_tokens
+    n_reasoning_tokens = _count(hidden, 0, allowed)
     n_hidden = max(0, n_reasoning_tokens)
     n_prompt_tokens = _count(
         usage.get("prompt_tokens", usage.get("input_tokens")),
         1,
         most_prompt_tokens(request) + TEMPLATE_TOKENS,
     )
-    most = n_choices * max_tokens + n_hidden
-    n_tokens = _count(
-        usage.get("completion_tokens", usage.get("output_tokens")), int(any_text), most
-    )
+    written = usage.get("completion_tokens", usage.get("output_tokens"))
+    n_tokens = _count(written, int(any_text), allowed + n_hidden)
 
     # A prompt sent as token ids has a known length; one more would be a second beginning-of-sequence token.
     if not request.messages and request.prompt_ids and n_prompt_tokens != len(request.prompt_ids):
