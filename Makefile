@@ -48,7 +48,7 @@ publish: setup ## write a finished study's examples as dataset folders, as in: m
 	$(VENV)/bin/wcse publish $(STUDY) --out outputs/datasets
 
 lab: setup ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab notebooks
+	$(PY) -m wcse_lib.cli lab
 
 test: setup ## the whole test suite
 	$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not engines and not browser and not gpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,15 @@ def new(folder: Annotated[Path, typer.Argument(help="A folder that is not there 
     from wcse_lib.start import new_folder
 
     print(new_folder(folder))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open a project's notebooks in JupyterLab, 01 in front. Further options are JupyterLab's own."""
+    from wcse_lib.start import lab_command
+
+    command, environment = lab_command(context.args)
+    os.execve(command[0], command, environment)  # so that Ctrl-C is JupyterLab's
 
 
 @app.command()

@@ -154,12 +154,29 @@ def broken(folder, what):
         (folder / "m").mkdir()
         arm["tokenizer"] = str(folder / "m")
         return data, r"model .*m: .*tokenizer"
+    if what == "counts":
+        data["budget"]["match"] = "flops"
+        for each in data["arms"].values():
+            each["n_parameters"] = 1.0e6
+        return data, r"arms\.wc: 6 of 6 imported samples have no token count.*match: flops"
+    if what == "price":
+        data["budget"]["match"] = "price"
+        return data, r"arms\.wc\.usd_per_million_tokens: needed for budget\.match: price"
+    if what == "seconds":
+        data["budget"]["match"] = "seconds"
+        return (
+            data,
+            "budget.match = seconds: how long a sample of .* takes is not known; add a pilot",
+        )
     data["arms"]["wc"] = {"model": str(folder / "empty"), "n_parameters": 1.0e6}
     (folder / "empty").mkdir()
     return data, r"empty.*config\.json: not there"
 
 
-@pytest.mark.parametrize("what", ["path", "column", "join", "lost", "tokenizer", "model"])
+BROKEN = ["path", "column", "join", "lost", "tokenizer", "counts", "price", "seconds", "model"]
+
+
+@pytest.mark.parametrize("what", BROKEN)
 def test_a_dry_run_names_what_a_run_would_stop_for(tmp_path, capsys, what, monkeypatch):
     monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
     data, message = broken(tmp_path, what)
@@ -170,7 +187,16 @@ def test_a_dry_run_names_what_a_run_would_stop_for(tmp_path, capsys, what, monke
     assert re.search(f"missing   .*{message}", told), told
 
 
-@pytest.mark.parametrize("what", ["path", "column", "join"])
+def test_a_hubs_tokenizer_is_told_and_stops_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pipeline.os, "environ", dict(pipeline.os.environ))
+    data = params(tmp_path, [1] * N, [1] * N, (1, 1))
+    data["arms"]["wc"]["tokenizer"] = "nobody/nothing"
+    write_yaml(tmp_path / "p.yaml", data)
+    assert pipeline.main([str(tmp_path / "p.yaml"), "--dry-run"]) == 0
+    assert "missing   tokenizer of nobody/nothing: not on this machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["path", "column", "join", "counts", "price"])
 def test_the_plan_refuses_it(tmp_path, what):
     data, message = broken(tmp_path, what)
     with pytest.raises(StudyError, match=message.partition(": ")[2]):

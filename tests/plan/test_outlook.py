@@ -1,5 +1,6 @@
 """What a study will take: hand-computed from paces, from files of a finished 02, and unknown where nobody measured."""
 
+import pandas as pd
 import pytest
 
 from wcse_lib.plan import in_all, make_plan
@@ -129,3 +130,16 @@ def test_a_trial_draws_checks_and_trains_with_the_study_s_own_models(monkeypatch
     pace = try_training(smoke, student, tried.texts, machine)
     assert pace.seconds_per_token > 0 and 30 < pace.tokens_per_row < 256
     assert pace.beside_seconds > 0 and pace.start_seconds >= 0
+
+
+def test_what_cannot_be_tried_is_left_to_the_lines_that_name_what_is_missing(monkeypatch):
+    smoke = load_study("params/smoke.yaml")
+    trials = Trials(Machine(device="cpu", threads=1), try_training=None)
+    problems = pd.DataFrame({"problem_id": ["p"], "question": ["q"]})
+    assert trials.drawing(smoke, problems, "./nowhere") is None
+    monkeypatch.setattr("wcse_lib.plan.speed.packages", lambda *_: ["unsloth"])
+    from wcse_lib.plan.students import list_students
+
+    student = next(iter(list_students(smoke, {"se": 1.4e6, "wc": 5e5}).values()))
+    trials.try_training = pytest.fail
+    assert trials.training(smoke, student, [("q", "t")]) is None

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from math import comb
 
@@ -446,6 +447,7 @@ def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):
     """papermill marks cells of a dead kernel completed; the pipeline stamps the step failed and hints at memory."""
     import nbformat
 
+    threads = set(threading.enumerate())
     book = nbformat.read(root / "notebooks/01_plan.ipynb", 4)
     book.cells[3].source = "import os\nos._exit(9)"
     nbformat.write(book, tmp_path / "01_plan.ipynb")
@@ -456,3 +458,4 @@ def test_a_dead_kernel_is_a_failure(root, tmp_path, monkeypatch):
         json.loads((tmp_path / "out/smoke/01_plan/failed.json").read_text())["error"]
         == "DeadKernelError"
     )
+    assert set(threading.enumerate()) == threads, "a kernel's heartbeat goes on"

@@ -81,7 +81,7 @@ def test_a_new_folder_can_be_planned(installed, begun):
 
 
 def test_the_kits_own_studies_are_found_from_an_empty_folder(installed, tmp_path):
-    assert "missing   nothing" in wcse(installed, tmp_path, "plan", "params/smoke.yaml")
+    assert "smoke: nothing planned yet" in wcse(installed, tmp_path, "status", "params/smoke.yaml")
 
 
 def test_a_notebook_of_the_folder_runs(installed, begun):

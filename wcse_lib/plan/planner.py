@@ -25,7 +25,7 @@ from wcse_lib.plan.pilot import PilotCounts, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
 from wcse_lib.plan.students import list_students
 from wcse_lib.plan.trial import authors, try_author
-from wcse_lib.sample import samples_in_file
+from wcse_lib.sample import load_tokenizer, samples_in_file
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     AdaptiveArm,
@@ -109,7 +109,7 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     """
     draft = Draft(study)
     for name in study.plain_arms:
-        with gaps.allowed(lambda error, name=name: f"arms.{name}: {short(error)}"):
+        with gaps.allowed(lambda error, name=name: _of_arm(name, error)):
             draft.known[name] = describe(study, name)
     if not gaps.strict:
         _look_for_tokenizers(study, gaps)
@@ -122,8 +122,9 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     most_lost = 1.0 if gaps.strict else study.sampling.max_failed_share
     for name, arm in study.arms.items():
         if isinstance(arm, ImportedArm):
-            with gaps.allowed(lambda error, name=name: f"arms.{name}.path: {short(error)}"):
-                draft.in_file[name] = samples_in_file(name, arm, problems, most_lost)
+            with gaps.allowed(lambda error, name=name: _of_arm(name, error, ".path")):
+                match = study.budget.match
+                draft.in_file[name] = samples_in_file(name, arm, problems, most_lost, match)
     try_prompts(draft, gaps)
     if study.pilot:
         draft.pilot = _read_pilot(study, outputs, gaps)
@@ -137,8 +138,10 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
         except TooFewImported as error:
             gaps.missing.append(str(error))
             draft.unmatched = "its file holds too few samples"
-        except StudyError as error:  # lengths or prices that only a pilot tells
+        except StudyError as error:
             draft.unmatched = short(error)
+            if not study.pilot:  # which tells lengths and times
+                gaps.missing.append(draft.unmatched)
     return draft
 
 
@@ -153,12 +156,21 @@ def _read_pilot(study: Study, outputs: str | Path, gaps: Gaps) -> dict[str, Pilo
 
 
 def _look_for_tokenizers(study: Study, gaps: Gaps) -> None:
-    """A local folder that counts an import's tokens holds a tokenizer; those of other models are tried with prompts."""
+    """What counts an import's tokens is a folder that holds a tokenizer, or is fetched; those of other models are tried
+    with prompts."""
     for arm in study.plain_arms.values():
         if not isinstance(arm, ImportedArm) or not arm.tokenizer:
             continue
         with gaps.allowed(lambda error, model=arm.tokenizer: f"model {model}: {short(error)}"):
-            check_tokenizer(resolve_model(arm.tokenizer))
+            model = resolve_model(arm.tokenizer)
+            check_tokenizer(model)
+            if not Path(model).is_dir():
+                _look_in_cache(model, gaps)
+
+
+def _look_in_cache(hub_id: str, gaps: Gaps) -> None:
+    with gaps.allowed(lambda error: f"tokenizer of {hub_id}: {FETCHED}", is_fetched=True):
+        load_tokenizer(hub_id, may_fetch=False)
 
 
 def try_study(study: Study) -> None:
@@ -243,6 +255,13 @@ def _missing_problems(study: Study, error: Exception) -> str:
     if _is_on_hub(study):
         return f"dataset {study.dataset.path}: {FETCHED}"
     return f"problems: {short(error)}"
+
+
+def _of_arm(name: str, error: Exception, key: str = "") -> str:
+    """An error of an arm, with the arm's key where the error does not name it itself."""
+    text = short(error)
+    is_named = text.startswith((f"arms.{name}.", f"arms.{name}:"))
+    return text if is_named else f"arms.{name}{key}: {text}"
 
 
 def short(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
+from wcse_lib.plan.students import packages
 from wcse_lib.sample import Decoding, Engine, Output, Request, open_engine, prompt_ids, stops
 from wcse_lib.store import KEY, StudyError
 from wcse_lib.study import Machine, PlannedStudent, Study, TrainingPace, resolve_model
@@ -84,12 +85,12 @@ class Trials:
         self.seconds += time.monotonic() - began
 
     def _draw(self, study: Study, problems: pd.DataFrame, model: str) -> Tried | None:
-        folder = resolve_model(model)
         try:
+            folder = resolve_model(model)
             if problems.empty or budget.read_model(folder).n_parameters > LARGEST:
                 return None
             return try_drawing(study, problems, folder, self.machine)
-        except (StudyError, ImportError):  # what a run would need is told elsewhere
+        except (StudyError, OSError, ImportError):  # what a run would need is told elsewhere
             return None
 
     def _train(
@@ -98,8 +99,10 @@ class Trials:
         if self.try_training is None or not texts or student.n_parameters > LARGEST:
             return None
         try:
+            if packages(study, self.machine):
+                return None
             return self.try_training(study, student, texts, self.machine)
-        except (StudyError, ImportError):
+        except (StudyError, OSError, ImportError):
             return None
 
 

@@ -81,12 +81,16 @@ def import_samples(
 
 
 def samples_in_file(
-    author: str, arm: ImportedArm, problems: pd.DataFrame, most_lost: float = 1.0
+    author: str,
+    arm: ImportedArm,
+    problems: pd.DataFrame,
+    most_lost: float = 1.0,
+    match: str = "count",
 ) -> pd.Series:
     """How many samples of each problem an imported arm's file holds, in the problems' order; no token is counted.
 
-    Raises StudyError as `import_samples`, and where more than a share `most_lost` of them are lost; without problems
-    only the file and its columns are checked.
+    Raises StudyError as `import_samples`, where more than a share `most_lost` of them are lost, and where budgets are
+    matched (`match`) by tokens that nobody counts; without problems only the file and its columns are checked.
     """
     counts: Counter = Counter()
     samples = _read_file(author, arm, problems, counts)
@@ -96,8 +100,26 @@ def samples_in_file(
         for by_place in samples.values():
             rows += by_place.values()
         check_lost_share(pd.DataFrame(rows), resolve(arm.path), most_lost, n_blank=counts[BLANK])
+        if not arm.tokenizer:
+            n_unknown = sum(row["n_tokens"] < 0 for row in rows)
+            check_token_counts(author, arm, n_unknown, len(rows), match)
     n_each = [len(samples.get(problem_id, ())) for problem_id in problems["problem_id"]]
     return pd.Series(n_each, problems["problem_id"], dtype=int)
+
+
+def check_token_counts(
+    author: str, arm: ImportedArm, n_unknown: int, n_samples: int, match: str
+) -> None:
+    """Raises StudyError where some samples' tokens are not known, and budgets are matched by what they cost."""
+    is_paid_by_token = match in ("flops", "seconds")
+    if match == "price":
+        is_paid_by_token = arm.usd_per_sample is None
+    if n_unknown and is_paid_by_token:
+        raise StudyError(
+            f"arms.{author}: {n_unknown} of {n_samples} imported samples have no token count, so budget.match: {match} "
+            f"cannot be checked; name arms.{author}.columns.n_tokens or arms.{author}.tokenizer, or match by count, "
+            "examples or coverage"
+        )
 
 
 def tokens_in_file(author: str, arm: ImportedArm, problems: pd.DataFrame) -> float | None:

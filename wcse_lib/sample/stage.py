@@ -14,7 +14,7 @@ import pandas as pd
 
 from wcse_lib.sample.drawing import draw, opened
 from wcse_lib.sample.engines import Decoding
-from wcse_lib.sample.imported import BLANK, import_samples
+from wcse_lib.sample.imported import BLANK, check_token_counts, import_samples
 from wcse_lib.sample.lost import check_lost_share, is_empty
 from wcse_lib.sample.prompts import (
     load_tokenizer,
@@ -162,15 +162,7 @@ def _import_arm(run: Run, arm: str) -> pd.DataFrame:
     rows = read_samples(folder)
     rows = rows[rows["sample_index"] < n].reset_index(drop=True)
     n_unknown = int((rows["n_tokens"] < 0).sum())
-    is_paid_by_token = match in ("flops", "seconds")
-    if match == "price":
-        is_paid_by_token = run.study.arms[arm].usd_per_sample is None
-    if n_unknown and is_paid_by_token:
-        raise StudyError(
-            f"arms.{arm}: {n_unknown} of {len(rows)} imported samples have no token count, so budget.match: {match} "
-            f"cannot be checked; name arms.{arm}.columns.n_tokens or arms.{arm}.tokenizer, or match by count, examples "
-            "or coverage"
-        )
+    check_token_counts(arm, run.study.arms[arm], n_unknown, len(rows), match)
     return rows
 
 

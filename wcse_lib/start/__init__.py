@@ -2,6 +2,7 @@
 
 from wcse_lib.start.comparison import Answered, Question, compare_files
 from wcse_lib.start.folder import new_folder
+from wcse_lib.start.lab import lab_command
 from wcse_lib.start.prices import Prices
 
-__all__ = ["Answered", "Prices", "Question", "compare_files", "new_folder"]
+__all__ = ["Answered", "Prices", "Question", "compare_files", "lab_command", "new_folder"]

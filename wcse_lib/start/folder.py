@@ -47,7 +47,7 @@ def new_folder(folder: Path) -> str:
         f"    cd {folder}\n"
         f"    wcse plan params/{STUDY}.yaml\n"
         f"    wcse run params/{STUDY}.yaml --machine params/machine/cpu.yaml\n"
-        "or notebook by notebook: jupyter lab notebooks/01_plan.ipynb"
+        "    wcse lab    (the same, notebook by notebook)"
     )
 
 
