@@ -6,7 +6,7 @@ from bs4 import BeautifulSoup
 from made_report import make_study
 
 from wcse_lib.analyze import TABLES, Figure, Table, columns, read_tables, write_tables
-from wcse_lib.report import draw_all, format, layout, marks, write_report
+from wcse_lib.report import draw_all, format, layout, marks, shown, write_report
 from wcse_lib.report.tables_html import page_table
 
 MOOD = Table(
@@ -105,3 +105,9 @@ def test_what_is_the_same_in_every_row_is_said_once_and_undeclared_columns_come_
     assert [head.label for head in shown.head] == ["arm", "seed"]
     assert shown.constant == "k 4"
     assert [cell.text for cell in shown.rows[0]] == ["a", "1"]
+
+
+def test_a_notebook_says_of_a_table_without_rows_that_it_has_none():
+    """As the false positives of a study that nobody judges: of code, or where a program verifies."""
+    words = shown({"false_positives": pd.DataFrame()}, "false_positives")._repr_html_()
+    assert "False positives" in words and "No rows." in words

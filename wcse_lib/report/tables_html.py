@@ -152,6 +152,8 @@ def shown(tables: dict[str, pd.DataFrame], *names: str) -> Shown:
 
 def _html(declared: Table, rows: pd.DataFrame) -> str:
     """A table with its heading, every text of it escaped."""
+    if rows.empty:
+        return f"<p><b>{escape(declared.heading)}.</b> No rows.</p>"
     table = side_by_side(declared, rows) if declared.across else page_table(declared, rows)
     lines = [_line("th", [head.label for head in table.head])]
     for row in table.rows:
