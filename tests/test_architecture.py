@@ -17,9 +17,11 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "ray": {"sample.cluster"},
     "torch": {
         "sample.engines.padded",
+        "sample.engines.pages",
         "sample.engines.continuous",
         "sample.engines.hf",
         "sample.engines.picking",
+        "sample.engines.stepping",
         "train.attempt",
         "train.divergence",
         "train.fit",
@@ -29,9 +31,11 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     },
     "transformers": {
         "sample.engines.padded",
+        "sample.engines.pages",
         "sample.engines.continuous",
         "sample.engines.hf",
         "sample.engines.picking",
+        "sample.engines.stepping",
         "sample.positions",
         "sample.prompts",
         "train.attempt",

@@ -25,8 +25,9 @@ from transformers import (
 
 from wcse_lib.nano import MODELS, make_problems
 from wcse_lib.sample.engines import Decoding, Request
-from wcse_lib.sample.engines.continuous import decode, reach, stepper, suits
+from wcse_lib.sample.engines.continuous import decode, reach, suits
 from wcse_lib.sample.engines.hf import HFEngine
+from wcse_lib.sample.engines.stepping import stepper
 from wcse_lib.sample.prompts import load_tokenizer, prompt_ids
 from wcse_lib.study import Prompt
 

@@ -4,8 +4,8 @@ from wcse_lib.sample.chat import end_token, prints_today, template_text
 from wcse_lib.sample.cluster import each_student, open_engine
 from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
-from wcse_lib.sample.engines.continuous import kept_by_processor
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
+from wcse_lib.sample.engines.stepping import kept_by_processor
 from wcse_lib.sample.imported import STRANGER, samples_in_file, tokens_in_file
 from wcse_lib.sample.lost import check_lost_share
 from wcse_lib.sample.positions import Positions, read_positions

@@ -6,17 +6,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 
 from wcse_lib.sample.engines import Decoding, Request
+from wcse_lib.sample.engines.pages import Store, cache_shape
 from wcse_lib.sample.engines.picking import pick
+from wcse_lib.sample.engines.stepping import stepper
 
 PREFILL_TOKENS = {"cpu": 4096, "cuda": 8192}  # of prompts read in one forward pass, at most
 CACHE_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of keys and values, unless rows are given
 FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as configs name them
-MOST_ROWS = {"cpu": 96, "cuda": 512}  # more at once do not pay on one CPU core
+MOST_ROWS = {"cpu": 256, "cuda": 512}  # samples; more at once do not pay on one CPU core
 
 
 def decode(
@@ -31,124 +32,127 @@ def decode(
     """Yield every request with its sampled token ids (the end token included), as soon as it is finished.
 
     Args: model: a causal language model that `suits`, and whose `reach` no sample exceeds; n_rows: samples in work at
-    once, by memory when None; stopped: takes the tokens [rows, length] and lengths [rows] of samples, says which
+    once, by memory when None; stopped: takes the tokens [samples, length] and lengths [samples] of samples, says which
     of them hold a stop string; step: the model's `stepper`.
-    Every row keeps its own place in one preallocated cache; the samples of one problem share the reading of its prompt.
+    Samples of one problem share its prompt, and as long as they have drawn the same tokens all the work.
     """
     import torch
 
-    # The samples of a problem stand side by side.
-    waiting = deque(sorted(requests, key=lambda r: (len(r.prompt_ids), r.prompt_ids)))
-    if not waiting:
+    if not requests:
         return
-    length = len(waiting[-1].prompt_ids) + decoding.max_tokens
-    n_rows = min(len(waiting), n_rows or rows_that_fit(model, length))
-    prompts = _Prompts(model, list(waiting), n_rows)
+    # The samples of a problem stand side by side.
+    queue = sorted(requests, key=lambda r: (len(r.prompt_ids), r.prompt_ids))
+    length = len(queue[-1].prompt_ids) + decoding.max_tokens
+    n_rows = n_rows or rows_that_fit(model, length)
+    waiting = deque(_taken_together(queue, n_rows))
+    n_rows = min(len(queue), n_rows)
+    prompts = _Prompts(model, queue, n_rows)
     step = step or stepper(model)
     ends = np.array(sorted(end_ids), np.int64)
     with torch.inference_mode():
-        rows = _Rows(model, n_rows, length, decoding.max_tokens)
-        while waiting or rows.active.any():
-            if waiting and rows.have_room():
-                rows.take(waiting, prompts)
-            elif not waiting and rows.are_mostly_free():
-                rows.drop_free()
-            logits = step(rows.last_tokens(), rows.positions(), rows.keys, rows.values)
-            rows.append(pick(logits, decoding, rows.seeds, rows.n_new).cpu().numpy())
-            for row in rows.finished(ends, stopped):
-                yield rows.release(row)
+        work = _Work(model, n_rows, decoding.max_tokens)
+        while waiting or len(work.samples):
+            work.take(waiting, prompts)
+            branches, tokens, n_new, rows = work.rows()
+            logits = step(tokens, branches, n_new, work.store)
+            of_samples = logits.index_select(0, torch.from_numpy(rows).to(logits.device))
+            work.append(pick(of_samples, decoding, *work.streams()).cpu().numpy())
+            yield from work.release(work.finished(ends, stopped))
+            work.part()
 
 
-class _Rows:
-    """The samples in work, one a row: their tokens so far, and the keys and values of all that came before."""
+def _taken_together(queue: list[Request], n_rows: int) -> Iterator[list[Request]]:
+    """A problem's samples, at most an eighth of those in work at once: when so many are done, the next can begin."""
+    most = max(1, n_rows // 8)
+    for _, group in groupby(queue, key=lambda request: request.prompt_ids):
+        samples = list(group)
+        for start in range(0, len(samples), most):
+            yield samples[start : start + most]
 
-    def __init__(self, model, n_rows: int, length: int, max_tokens: int):
-        import torch
 
-        self.requests: list[Request | None] = [None] * n_rows
-        self.seeds = np.zeros(n_rows, np.uint64)
-        self.n_prompt = np.zeros(n_rows, np.int64)
-        self.n_new = np.zeros(n_rows, np.int64)
-        # A row's tokens: the prompt's last, then the sample's.
-        self.tokens = np.zeros((n_rows, max_tokens + 1), np.int64)
-        self.active = np.zeros(n_rows, bool)
-        self.free = list(range(n_rows))
+class _Work:
+    """The samples in work, each in a branch: all that have drawn the same tokens of one problem, one row of a step.
 
-        # One tensor [rows, heads, length, head size] a layer.
-        shape = _cache_shape(model)
-        size = (n_rows, shape.n_heads, length, shape.head_size)
-        like = {"dtype": model.dtype, "device": model.device}
-        self.keys = [torch.zeros(size, **like) for _ in range(shape.n_layers)]
-        self.values = [torch.zeros(size, **like) for _ in range(shape.n_layers)]
+    Where the tokens of a branch's samples differ, it parts.
+    """
 
-    def have_room(self) -> bool:
-        """Whether to take new samples: an eighth of the rows at a time, as reading prompts one by one costs more."""
-        return len(self.free) >= max(1, len(self.requests) // 8) or not self.active.any()
+    def __init__(self, model, n_samples: int, max_tokens: int):
+        # By place, of which there are as many as samples may be in work.
+        self.requests: list[Request | None] = [None] * n_samples
+        self.seeds = np.zeros(n_samples, np.uint64)
+        self.n_new = np.zeros(n_samples, np.int64)
+        # A sample's tokens: its prompt's last, then its own.
+        self.tokens = np.zeros((n_samples, max_tokens + 1), np.int64)
+        self.branches = np.zeros(n_samples, np.int64)
+        self.samples = np.zeros(0, np.int64)  # places in use
+        self.store = Store(model, n_samples, max_tokens)
 
-    def take(self, waiting: deque[Request], prompts: _Prompts) -> None:
-        """Put waiting samples into all free rows."""
-        n = min(len(self.free), len(waiting))
-        new = [waiting.popleft() for _ in range(n)]
-        rows, self.free = self.free[:n], self.free[n:]
-        for ids, group in groupby(zip(rows, new), key=lambda pair: pair[1].prompt_ids[:-1]):
-            same_prompt = [row for row, _ in group]
-            for layer, (keys, values) in enumerate(prompts.read(ids)):
-                self.keys[layer][same_prompt, :, : len(ids)] = keys
-                self.values[layer][same_prompt, :, : len(ids)] = values
-        for row, request in zip(rows, new):
-            self.requests[row] = request
-            self.tokens[row, 0] = request.prompt_ids[-1]
-        self.seeds[rows] = [request.seed for request in new]
-        self.n_prompt[rows] = [len(request.prompt_ids) for request in new]
-        self.n_new[rows] = 0
-        self.active[rows] = True
+    def take(self, waiting: deque[list[Request]], prompts: _Prompts) -> None:
+        """Begin waiting samples where an eighth of the places is free, as reading prompts one by one costs more."""
+        n_places = len(self.requests)
+        if n_places - len(self.samples) < max(1, n_places // 8):
+            return
+        free = np.setdiff1d(np.arange(n_places), self.samples)
+        while waiting and len(waiting[0]) <= len(free):
+            new = waiting.popleft()
+            self._begin(free[: len(new)], new, prompts)
+            free = free[len(new) :]
 
-    def are_mostly_free(self) -> bool:
-        """Whether half of the rows are idle; a single row is not worth it, as it would be compiled anew."""
-        return 1 < self.active.sum() <= len(self.active) // 2
+    def _begin(self, places: np.ndarray, new: list[Request], prompts: _Prompts) -> None:
+        *read, last = new[0].prompt_ids
+        self.branches[places] = self.store.open(prompts.read(read))
+        for place, request in zip(places, new):
+            self.requests[place] = request
+        self.seeds[places] = [request.seed for request in new]
+        self.tokens[places, 0] = last
+        self.n_new[places] = 0
+        self.samples = np.concatenate([self.samples, places])
 
-    def drop_free(self) -> None:
-        """Go on with the active rows only."""
-        import torch
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of each branch its number, its last token and that token's place among its own; of each sample its row."""
+        branches, first, rows = np.unique(
+            self.branches[self.samples], return_index=True, return_inverse=True
+        )
+        sample = self.samples[first]
+        n_new = self.n_new[sample]
+        return branches, self.tokens[sample, n_new], n_new, rows
 
-        live = np.flatnonzero(self.active)
-        index = torch.from_numpy(live).to(self.keys[0].device)
-        self.keys = [keys.index_select(0, index) for keys in self.keys]
-        self.values = [values.index_select(0, index) for values in self.values]
-        self.requests = [self.requests[row] for row in live]
-        for name in ("seeds", "n_prompt", "n_new", "tokens", "active"):
-            setattr(self, name, getattr(self, name)[live])
-        self.free = []
-
-    def last_tokens(self) -> np.ndarray:
-        return self.tokens[np.arange(len(self.requests)), self.n_new]
-
-    def positions(self) -> np.ndarray:
-        """Of the last tokens in their texts; of idle rows 0, where nothing is harmed."""
-        return np.where(self.active, self.n_prompt + self.n_new - 1, 0)
+    def streams(self) -> tuple[np.ndarray, np.ndarray]:
+        """The samples' seeds, and the positions of their next tokens."""
+        return self.seeds[self.samples], self.n_new[self.samples]
 
     def append(self, picked: np.ndarray) -> None:
-        rows = np.flatnonzero(self.active)
-        self.n_new[rows] += 1
-        self.tokens[rows, self.n_new[rows]] = picked[rows]
+        self.n_new[self.samples] += 1
+        self.tokens[self.samples, self.n_new[self.samples]] = picked
 
     def finished(self, ends: np.ndarray, stopped: Callable | None) -> np.ndarray:
-        """Active rows whose last token ends them, or whose length or text does."""
-        rows = np.flatnonzero(self.active)
-        n_new = self.n_new[rows]
-        last = self.tokens[rows, n_new]
+        """Of each sample, whether its last token ends it, or its length or text does."""
+        n_new = self.n_new[self.samples]
+        last = self.tokens[self.samples, n_new]
         done = (last[:, None] == ends).any(axis=1) | (n_new >= self.tokens.shape[1] - 1)
         if stopped is not None:
-            done |= stopped(self.tokens[rows], n_new)
-        return rows[done]
+            done |= stopped(self.tokens[self.samples], n_new)
+        return done
 
-    def release(self, row: int) -> tuple[Request, list[int]]:
-        """Free a row; returns its request and the sample's token ids."""
-        request = self.requests[row]
-        self.requests[row] = None
-        self.active[row] = False
-        self.free.append(int(row))
-        return request, self.tokens[row, 1 : self.n_new[row] + 1].tolist()
+    def release(self, done: np.ndarray) -> list[tuple[Request, list[int]]]:
+        """Let these samples go; returns their requests and token ids."""
+        leaving, self.samples = self.samples[done], self.samples[~done]
+        ended = np.setdiff1d(self.branches[leaving], self.branches[self.samples])
+        if len(ended):
+            self.store.close(ended)
+        ids = [self.tokens[place, 1 : self.n_new[place] + 1].tolist() for place in leaving]
+        return list(zip([self.requests[place] for place in leaving], ids))
+
+    def part(self) -> None:
+        """Give samples of one branch whose last tokens differ branches of their own."""
+        branches = self.branches[self.samples]
+        last = self.tokens[self.samples, self.n_new[self.samples]]
+        pairs, group = np.unique(np.stack([branches, last]), axis=1, return_inverse=True)
+        # The first of a branch's tokens keeps it.
+        is_new = np.append(False, pairs[0, 1:] == pairs[0, :-1])
+        if is_new.any():
+            pairs[0, is_new] = self.store.fork(pairs[0, is_new])
+            self.branches[self.samples] = pairs[0, group]
 
 
 class _Prompts:
@@ -174,7 +178,7 @@ class _Prompts:
         import torch
         from transformers import DynamicCache
 
-        kind, bytes_a_token = _kind(self._model), _cache_shape(self._model).bytes_a_token
+        kind, bytes_a_token = _kind(self._model), cache_shape(self._model).bytes_a_token
         budget = min(PREFILL_TOKENS[kind], CACHE_BYTES[kind] // 16 // bytes_a_token)
         for batch in _prompts_of_passes(prompts, self._most_at_once, budget):
             cache = DynamicCache()
@@ -209,30 +213,13 @@ def _prompts_of_passes(
     yield batch
 
 
-class _CacheShape(NamedTuple):
-    n_layers: int
-    n_heads: int
-    head_size: int
-    bytes_a_token: int  # keys and values of all layers
-
-
-def _cache_shape(model) -> _CacheShape:
-    config = model.config.get_text_config()
-    n_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None)
-    head_size = head_size or config.hidden_size // config.num_attention_heads
-    n_layers = config.num_hidden_layers
-    bytes_a_token = 2 * n_layers * n_heads * head_size * model.dtype.itemsize
-    return _CacheShape(n_layers, n_heads, head_size, bytes_a_token)
-
-
 def _kind(model) -> str:
     return model.device.type if model.device.type in MOST_ROWS else "cpu"
 
 
 def rows_that_fit(model, length: int) -> int:
     """How many samples of at most `length` tokens (with their prompts) are in work at once."""
-    by_memory = CACHE_BYTES[_kind(model)] // (_cache_shape(model).bytes_a_token * length)
+    by_memory = CACHE_BYTES[_kind(model)] // (cache_shape(model).bytes_a_token * length)
     return max(1, min(MOST_ROWS[_kind(model)], by_memory))
 
 
@@ -277,68 +264,10 @@ def suits(model) -> bool:
 def _logits_by_steps(model, texts: list[list[int]]):
     """Logits after each text, whose last two tokens are read one by one."""
     requests = [Request(("", "", i), ids[:-1], 0) for i, ids in enumerate(texts)]
-    step = stepper(model)
-    rows = _Rows(model, len(texts), 8, 2)
-    rows.take(deque(requests), _Prompts(model, requests, len(texts)))
-    step(rows.last_tokens(), rows.positions(), rows.keys, rows.values)
-    rows.append(np.array([ids[-1] for ids in texts]))
-    return step(rows.last_tokens(), rows.positions(), rows.keys, rows.values)
-
-
-def stepper(model, compiled: bool = False) -> Callable:
-    """The function that gives logits [rows, vocabulary] after one more token in every row, each at its own position.
-
-    Its arguments: the tokens and their positions, each [rows], and all layers' keys and values, which it extends.
-    `compiled`: by torch.compile, for any number of rows and positions.
-    """
-    import torch
-    from transformers import Cache
-
-    class RowsCache(Cache):
-        """The rows' keys and values, as transformers' layers ask for them."""
-
-        def __init__(self, keys, values, positions, width):
-            self.layers = []
-            self.keys, self.values, self.positions, self.width = keys, values, positions, width
-            self.rows = torch.arange(len(positions), device=positions.device)
-
-        def update(self, new_keys, new_values, layer, *_, **__):
-            keys, values = self.keys[layer], self.values[layer]
-            keys[self.rows, :, self.positions] = new_keys[:, :, 0]
-            values[self.rows, :, self.positions] = new_values[:, :, 0]
-            return keys[:, :, : self.width], values[:, :, : self.width]
-
-        def get_seq_length(self, *_):
-            return self.width - 1
-
-    def forward(ids, positions, columns, keys, values):
-        mask = torch.zeros(len(ids), len(columns), dtype=model.dtype, device=ids.device)
-        later = columns > positions[:, None]
-        mask = mask.masked_fill(later, torch.finfo(model.dtype).min)
-        return model(
-            input_ids=ids[:, None],
-            position_ids=positions[:, None],
-            attention_mask=mask[:, None, None],
-            past_key_values=RowsCache(keys, values, positions, len(columns)),
-            use_cache=True,
-        ).logits[:, -1]
-
-    if compiled:
-        kept_by_processor()
-        forward = torch.compile(forward, dynamic=True)
-
-    def step(tokens: np.ndarray, positions: np.ndarray, keys: list, values: list):
-        device = keys[0].device
-        ids = torch.from_numpy(tokens).to(device)
-        columns = torch.arange(int(positions.max()) + 1, device=device)
-        return forward(ids, torch.from_numpy(positions).to(device), columns, keys, values)
-
-    return step
-
-
-def kept_by_processor() -> None:
-    """Have PyTorch keep compiled code apart by instruction set: what one processor's run left in the cache is taken by
-    another's (a cluster's shared folder, a moved image), and gives wrong numbers there (2.13)."""
-    import torch
-
-    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
+    prompts = _Prompts(model, requests, len(texts))
+    store, step = Store(model, len(texts), 2), stepper(model)
+    branches = np.array([store.open(prompts.read(ids[:-2])) for ids in texts])
+    for n_new, place in enumerate((-2, -1)):
+        tokens = np.array([ids[place] for ids in texts])
+        logits = step(tokens, branches, np.full(len(texts), n_new), store)
+    return logits

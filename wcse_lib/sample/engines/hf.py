@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from wcse_lib.sample.engines import Decoding, Output, Request
-from wcse_lib.sample.engines.continuous import decode, reach, rows_that_fit, stepper, suits
+from wcse_lib.sample.engines.continuous import decode, reach, rows_that_fit, suits
 from wcse_lib.sample.engines.padded import generate_batch
 from wcse_lib.sample.engines.spending import Spending
+from wcse_lib.sample.engines.stepping import stepper
 from wcse_lib.sample.engines.texts import text_of, thought_tags
 from wcse_lib.sample.prompts import load_tokenizer
 from wcse_lib.study import Machine
