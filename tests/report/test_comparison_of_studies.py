@@ -93,7 +93,7 @@ def test_the_page_answers_first_under_the_title_that_all_studies_share(joined):
     headline = soup.h1.find_next("p").get_text()
     assert headline.startswith("Greedy pass@1, low: wc − se (small): largest in s")
     assert (
-        "shown by itself in 3 of 3 studies. That they differ from each other is not shown"
+        "Shown by itself in 3 of 3 studies. That they differ from each other is not shown"
         in headline
     )
     picture = soup.select_one("figure.plot")
@@ -136,7 +136,9 @@ def test_nothing_is_pooled_over_what_sets_studies_apart_but_seeds(grid, tmp_path
     pooled = pd.read_csv(tmp_path / "pooled.csv")
     assert set(pooled["setting"]) == {"temperature 0.7", "temperature 1.2"}
     assert set(pooled["n_studies"]) == {3}
-    assert "Together with temperature 1.2" in (tmp_path / "comparison.html").read_text()
+    page = (tmp_path / "comparison.html").read_text()
+    assert "largest in temperature 0.7 (3 studies)" in page
+    assert "Together" not in page
 
 
 def test_what_a_grid_varies_is_a_setting_even_where_it_repeats_elsewhere():

@@ -1,6 +1,7 @@
 """Figures: every table draws, labelled, the same bytes each time, and what is missing is left out."""
 
 import re
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,7 +38,7 @@ def test_every_declared_figure_is_drawn_with_labelled_axes_and_fits_its_column(d
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.parametrize("name", DECLARED)
+@pytest.mark.parametrize("name", [*DECLARED, "answer"])
 def test_nothing_is_cut_off(drawn, name, narrow):
     """Constrained layout keeps every text inside the page; a text over its edge would be lost in the file."""
     figure = drawn[narrow][name]
@@ -187,9 +188,21 @@ def test_the_answer_is_one_figure_of_differences_beside_coverage():
     figure = draw_all(made_tables())["answer"]
     left, right = figure.axes
     assert "← se better · wc better →" in left.get_xlabel()
-    assert right.get_xlabel() == "Sampling cost per problem, FLOPs"
+    assert right.get_xlabel() == "FLOPs per problem"
     names = {text.get_text() for text in right.texts}
     assert names == {"low", "high"}
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_many_arms_with_long_names_fit_a_narrow_figure():
+    names = ["Qwen3.5-397B-A17B", "gpt-oss-120b-high", "adaptive-by-difficulty", "se", "wc"]
+    rows = made_tables()["differences"]
+    pairs = [rows.assign(arm_a=a, arm_b=b) for a, b in combinations(names, 2)]
+    figure = draw_all({"differences": pd.concat(pairs)}, narrow=True)["answer"]
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) == 10
+    assert labels[0] == "Qwen3.5-397B-A17B − gpt-oss-120b-high, low"
 
 
 def test_without_students_the_answer_is_of_the_data():

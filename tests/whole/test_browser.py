@@ -21,6 +21,9 @@ playwright = pytest.importorskip(
 CHROMIUM = next(
     (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
 )
+CUT_OFF = """() => [...document.querySelectorAll(".jp-OutputArea-output")]
+    .filter(output => output.scrollWidth > output.clientWidth + 2)
+    .map(output => output.textContent.slice(0, 60))"""  # outputs that are wider than what is shown of them
 WRITES = {
     "02_generate": ("se", "wc"),
     "03_verify": ("se", "wc"),
@@ -107,7 +110,7 @@ def test_run_all_in_every_notebook(lab):
     pictures = os.environ.get("WCSE_SCREENSHOTS")  # a folder, to look at what people see
     with playwright.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
         for stage in STAGES:
             cells, errors = run_all(page, address, root, stage)
             assert not errors, f"{stage}: {errors[0]['ename']}: {errors[0]['evalue']}"
@@ -120,6 +123,9 @@ def test_run_all_in_every_notebook(lab):
                 if "application/vnd.jupyter.widget-view+json" in o.get("data", {})
             ]
             assert widgets or stage != "01_plan", "01 shows no sliders"
+            if stage == "06_analyze":
+                assert not page.evaluate(CUT_OFF)
+                assert "NaN" not in json.dumps(cells)
             for arm in WRITES.get(stage, ("",)):
                 assert (root / "outputs/smoke" / stage / arm / "manifest.json").exists(), (
                     f"{stage} {arm} wrote no manifest"

@@ -345,24 +345,34 @@ def _drawn(forest: pd.DataFrame, folder: Path) -> PageFigure:
 
 
 def _answers(forest: pd.DataFrame) -> list[str]:
-    """What the studies say of every comparison: the largest and the least difference, whether that settings differ is
-    sure, and what those of one setting say together."""
+    """What the studies say of every comparison: of several settings the one with the largest and the one with the least
+    difference, and whether it is sure that settings differ; of one setting what its studies say together."""
     sentences = []
     for group, own in forest.groupby("group", sort=False):
         each, pooled = own[own["n_studies"].isna()], own.dropna(subset="n_studies")
-        if len(each) > 1:
-            sentences.append(f"{group[0].upper()}{group[1:]}: {_largest(each)} {_how_sure(each)}")
-        sentences += [_sentence(row) for row in pooled.itertuples()]
+        name = f"{group[0].upper()}{group[1:]}"
+        n_settings = each["setting"].nunique()
+        # settings that were repeated are compared, and not their single studies
+        is_repeated = n_settings > 1 and pooled["value"].notna().sum() == n_settings
+        compared = pooled if is_repeated else each
+        if len(compared) > 1:
+            sentences.append(
+                f"{name}: {_largest(compared)} {_shown_in(each)} {_how_sure(compared)}"
+            )
+        if n_settings == 1:
+            sentences += [_sentence(row) for row in pooled.itertuples()]
     return sentences
 
 
 def _largest(rows: pd.DataFrame) -> str:
     in_order = rows.sort_values("value", ascending=False)
-    n_shown = int((~_is_open(rows)).sum())
     most, least = (_named(row) for row in in_order.iloc[[0, -1]].itertuples())
-    return (
-        f"largest in {most}, least in {least}; shown by itself in {n_shown} of {len(rows)} studies."
-    )
+    return f"largest in {most}, least in {least}."
+
+
+def _shown_in(rows: pd.DataFrame) -> str:
+    n_shown = int((~_is_open(rows)).sum())
+    return f"Shown by itself in {n_shown} of {len(rows)} studies."
 
 
 def _is_open(rows: pd.DataFrame) -> pd.Series:
@@ -371,33 +381,34 @@ def _is_open(rows: pd.DataFrame) -> pd.Series:
 
 
 def _named(row) -> str:
-    setting = f" ({row.setting})" if row.setting else ""
     estimate = Estimate(row.value, row.low, row.high, unit="points")
+    if row.n_studies == row.n_studies:
+        return f"{row.setting} ({row.n_studies:.0f} studies), {estimate.text()}"
+    setting = f" ({row.setting})" if row.setting else ""
     return f"{row.study}{setting}, {estimate.text()}"
 
 
 def _how_sure(rows: pd.DataFrame) -> str:
-    """Whether studies differ by more than their own errors (Cochran's Q)."""
+    """Whether studies, or settings, differ by more than their own errors (Cochran's Q)."""
     effects = rows["value"].to_numpy(float)
     errors = np.maximum((rows["high"] - rows["low"]).to_numpy(float) / NORMAL_95, NO_ERROR)
     weights = errors**-2
     mean = weights @ effects / weights.sum()
     p = stats.chi2.sf(weights @ (effects - mean) ** 2, len(effects) - 1)
     if p < 0.05:
-        return f"The studies differ (Cochran's Q, p = {p:.2g})."
+        return f"They differ from each other (Cochran's Q, p = {p:.2g})."
     return f"That they differ from each other is not shown (Cochran's Q, p = {p:.2g})."
 
 
 def _sentence(row) -> str:
-    """What studies of one setting say together of a comparison."""
-    where = f" with {row.setting}" if row.setting else ""
+    """What studies that repeat each other say together of a comparison."""
     if row.n_studies < 3:
         return (
-            f"Together{where}: two studies are too few to tell how much studies differ; see each"
+            "Together: two studies are too few to tell how much studies differ; see each"
             f" ({row.n_positive:.0f} of 2 positive)."
         )
     mean = Estimate(row.value, row.low, row.high, unit="points")
     return (
-        f"Together{where}: {mean.text(interval=', 95 % interval {low} to {high}')} over {row.n_studies:.0f} studies; "
-        f"positive in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
+        f"Together: {mean.text(interval=', 95 % interval {low} to {high}')} over {row.n_studies:.0f} studies; positive"
+        f" in {row.n_positive:.0f} of them (sign test p = {row.p_sign:.2g})."
     )

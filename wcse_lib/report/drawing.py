@@ -20,6 +20,7 @@ from wcse_lib.report.layout import SHEETS, Panel, Sheet, Tables, figure
 from wcse_lib.report.style import INK, printable
 
 MOST_ROWS_OF_ANSWER = 10
+NOT_BOUGHT = pd.DataFrame(columns=["arm", "budget", "samples_per_problem"])
 Frame = pd.DataFrame
 
 
@@ -78,9 +79,17 @@ def _answer_panels(tables: Tables, paper: str | None) -> list[Panel]:
         rows = rows[rows["unit"] == "points"]
         panels.append(Panel("", rows.head(MOST_ROWS_OF_ANSWER), data_differences))
     if "coverage" in tables:
-        bought = partial(what_was_bought, quality=tables.get("quality"))
-        panels.append(Panel("Coverage at equal cost", tables["coverage"], bought))
+        panels.append(_coverage_panel(tables["coverage"], tables.get("quality", NOT_BOUGHT)))
     return [panel for panel in panels if len(panel.rows)]
+
+
+def _coverage_panel(rows: Frame, quality: Frame) -> Panel:
+    """Coverage against cost, or against samples where no arm's cost is known."""
+    with_cost = rows.dropna(subset="flops_per_problem")
+    if len(with_cost):
+        draw = partial(what_was_bought, x="flops_per_problem", quality=quality)
+        return Panel("Coverage at equal cost", with_cost, draw)
+    return Panel("Coverage", rows, partial(what_was_bought, x="k", quality=quality))
 
 
 def differences_of_many(rows: Frame, ax):
@@ -110,34 +119,22 @@ def _pairs(rows: Frame) -> pd.Series:
     return rows["arm_a"].astype(str) + " − " + rows["arm_b"].astype(str)
 
 
-def what_was_bought(rows: Frame, ax, quality: Frame | None):
-    """Coverage against cost (where that is known, else against samples), every budget's purchase marked.
+def what_was_bought(rows: Frame, ax, x: str, quality: Frame):
+    """Coverage, with a ring where every budget bought its samples.
 
-    Args: rows: as `coverage`; quality: columns arm, budget, samples_per_problem.
+    Args: rows, x: as `coverage`; quality: columns arm, budget, samples_per_problem.
     """
-    with_cost = rows.dropna(subset="flops_per_problem")
-    x = "flops_per_problem" if len(with_cost) else "k"
-    rows = with_cost if len(with_cost) else rows
     coverage(rows, ax, x=x)
-    bought = Frame() if quality is None else quality
-    for budget, own in bought.groupby("budget", sort=False) if len(bought) else ():
-        at = rows.merge(
-            own[["arm", "samples_per_problem"]],
-            left_on=["arm", "k"],
-            right_on=["arm", "samples_per_problem"],
-        )
-        ring = dict(ms=9, mew=1, mfc="none", mec=INK, ls="none", label="bought by a budget")
+    ring = dict(ms=9, mew=1, mfc="none", mec=INK, ls="none", label="bought by a budget")
+    offset = dict(textcoords="offset points", size=7, ha="right")
+    bought = quality[["arm", "budget", "samples_per_problem"]].rename(
+        columns={"samples_per_problem": "k"}
+    )
+    for budget, at in rows.merge(bought, on=["arm", "k"]).groupby("budget", sort=False):
         ax.plot(at[x], at["value"], "o", **ring)
-        if len(at):
-            top = at.loc[at["value"].idxmax()]
-            ax.annotate(
-                budget,
-                (top[x], top["value"]),
-                (-5, 5),
-                textcoords="offset points",
-                size=7,
-                ha="right",
-            )
+        highest = at.loc[at["value"].idxmax()]
+        ax.annotate(budget, (highest[x], highest["value"]), (-5, 5), **offset)
+    ax.set_xlabel("FLOPs per problem" if x == "flops_per_problem" else "Samples per problem")
     return ax
 
 

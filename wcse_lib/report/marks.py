@@ -7,9 +7,10 @@ import pandas as pd
 
 from wcse_lib.intervals import Estimate
 from wcse_lib.report.format import power_of_ten
-from wcse_lib.report.style import GREY, INK, Look, looks_of
+from wcse_lib.report.style import COLUMN, GREY, INK, Look, looks_of
 
 HEADING_GAP, ROW_GAP, SAME_ROW_GAP = 1.4, 1.0, 0.6  # in heights of a row
+LONGEST_LABEL = 26  # letters beside which a narrow figure has room for numbers
 
 
 def finish(ax, x_label: str, y_label: str = "", percent: str = "", grid: str = "x"):
@@ -118,10 +119,13 @@ def dots(ax, rows: pd.DataFrame, by: str, notes: str = "") -> np.ndarray:
 
 
 def forest(ax, rows: pd.DataFrame, by: str = "") -> None:
-    """Differences as dots around a zero line, in percentage points, spelt out at the right. Columns as `dots`."""
+    """Differences as dots around a zero line, in percentage points, spelt out at the right where there is room. Columns
+    as `dots`."""
     ax.axvline(0, color=INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     in_points = {name: 100 * rows[name] for name in ("value", "low", "high")}
     heights = dots(ax, rows.assign(**in_points), by)
+    if ax.figure.get_figwidth() <= COLUMN and rows["row"].str.len().max() > LONGEST_LABEL:
+        return  # long labels leave no room beside the dots
     for y, row in zip(heights, rows.itertuples()):
         estimate = Estimate(row.value, row.low, row.high, unit="points")
         text = estimate.text(with_unit=False)

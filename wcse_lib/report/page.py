@@ -32,6 +32,7 @@ NAMES = {  # of sections: in the list of contents, and as their headings
     Section.FORECAST: ("Forecast", "The pilot's forecast and the outcome"),
     Section.LEDGER: ("Money", "What it cost"),
 }
+ARMS_ALONE = ("Arms", "The arms compared")  # of a study without students: no effect asks why
 
 
 def write_report(
@@ -77,7 +78,7 @@ def _facts(folder: Path) -> dict:
         "date": finished.get("06_analyze", {}).get("finished", "")[:10],
         "cost": cost_words(tables.get("totals")),
         "lead": drawn.get("answer"),
-        "names": NAMES,
+        "names": NAMES if has_students else NAMES | {Section.WHY: ARMS_ALONE},
         "sections": sections(tables, drawn),
         "lacking": _lacking(tables, has_students),
         "untested": _untested(tables, plan["students"]),

@@ -10,6 +10,9 @@ import pandas as pd
 from wcse_lib.analyze import QUANTITY_WORDS, TABLES, Column, Kind, Table, with_metric_words
 from wcse_lib.report import format
 
+SMALL = (
+    "<table style='font-size: 11px'>"  # the widest table then fits into JupyterLab at 1280 pixels
+)
 MOST_ROWS = 300  # longer tables are cut here; the CSV has the rest
 
 
@@ -164,7 +167,7 @@ def _html(declared: Table, rows: pd.DataFrame) -> str:
     if len(table.rows) < table.n:
         notes.append(f" First {len(table.rows)} of {table.n} rows.")
     return (
-        f"<p><b>{escape(declared.heading)}.</b>{''.join(notes)}</p><table>{''.join(lines)}</table>"
+        f"<p><b>{escape(declared.heading)}.</b>{''.join(notes)}</p>{SMALL}{''.join(lines)}</table>"
     )
 
 
