@@ -29,7 +29,8 @@ def test_of_equal_arms_the_headline_names_a_better_one_in_5_percent_of_studies(b
     no_luck = SimpleNamespace(seed_sd_points=0.0)
     params = SimpleNamespace(students=bases, seed=0, budget=budget, power=no_luck)
     run = SimpleNamespace(
-        study=params, plan=SimpleNamespace(arms=arms, students={}, plain_arms=lambda: arms)
+        study=params,
+        plan=SimpleNamespace(arms=arms, teachings=arms, students={}, plain_arms=lambda: arms),
     )
     n_named, n_single, n = 0, 0, 100 // len(bases)
     for i in range(n):
@@ -105,7 +106,7 @@ def test_a_reason_speaks_for_the_arm_that_has_the_advantage(synthetic_tables):
     table = synthetic_tables["reasons"]
     shown = table[(table["low"] > 0) | (table["high"] < 0)]
     less_is_better = shown["quantity"].isin(
-        ["false_positive_rate", "epochs", "rank_surprisal_ratio"]
+        ["false_positive_rate", "epochs", "rank_surprisal_ratio", "gradient_score"]
     )
     is_for_a = (shown["value"] > 0) ^ less_is_better
     winners = shown["arm_a"].where(is_for_a, shown["arm_b"])
