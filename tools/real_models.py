@@ -190,10 +190,12 @@ def convert(gguf: Path, made: Path, starts_with_bos: bool) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     there = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**there)
+    tokenizer = AutoTokenizer.from_pretrained(**there, trust_remote_code=False)
     if starts_with_bos:
         put_bos_first(tokenizer)
-    unpacked = AutoModelForCausalLM.from_pretrained(**there, dtype=torch.float32)
+    unpacked = AutoModelForCausalLM.from_pretrained(
+        **there, trust_remote_code=False, dtype=torch.float32
+    )
     config = unpacked.config
     # what was unpacked from GGUF refuses to be saved: its weights go into an ordinary model
     if hasattr(config, "quantization_config"):

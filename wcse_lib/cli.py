@@ -177,11 +177,12 @@ def shard(
     machine: MachineFile = "",
 ) -> None:
     """Draw a part of an arm's problems, beside other processes; `run` then finds these samples and ends the stage."""
-    from wcse_lib.sample import generate
+    from wcse_lib.sample import close_input, generate
 
     index, _, total = part.partition("/")
     if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
         raise typer.BadParameter(f"{part}: I/K with I below K is needed, such as 0/16")
+    close_input()
     generate(Run(folder), arm, load_machine(machine), (int(index), int(total)))
 
 

@@ -120,6 +120,8 @@ def try_author(author: Author, may_fetch: bool = True) -> TriedPrompts:
     model = resolve_model(author.model)
     try:
         tokenizer = load_tokenizer(model, may_fetch)
+    except StudyError as error:
+        raise StudyError(f"{author.key}: {error}") from None
     except Exception as error:  # of many classes
         if not Path(model).is_dir():
             return TriedPrompts(model=author.model, notes=[NOT_HERE])

@@ -18,8 +18,12 @@ from wcse_lib.sample.prompts import (
     stops,
 )
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
+from wcse_lib.sample.strangers import NO_CODE, close_input, opening
 
 __all__ = [
+    "NO_CODE",
+    "close_input",
+    "opening",
     "Output",
     "Engine",
     "Decoding",

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from wcse_lib.sample.strangers import NO_CODE
+
 # What families of models call it; the first that a config has.
 NAMES = (
     "max_position_embeddings",
@@ -61,7 +63,8 @@ def _text_config(model: str, **options: bool) -> dict[str, Any]:
     from transformers import AutoConfig, PretrainedConfig
 
     try:
-        return AutoConfig.from_pretrained(model, **options).get_text_config().to_dict()
+        config = AutoConfig.from_pretrained(model, **options, **NO_CODE)
+        return config.get_text_config().to_dict()
     except Exception:  # of many classes: a family, or values, that this transformers does not know
         return PretrainedConfig.get_config_dict(model, **options)[0]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from wcse_lib.sample.chat import QUESTION as PLAIN_QUESTION
 from wcse_lib.sample.chat import chat_text, prints_today, template_text
+from wcse_lib.sample.strangers import NO_CODE, opening
 from wcse_lib.store import StudyError
 from wcse_lib.study import Prompt, resolve
 
@@ -154,7 +155,8 @@ def prompt_hash(prompt: Prompt, chat_template: str | dict | None) -> str:
 
 
 def load_tokenizer(model: str, may_fetch: bool = True) -> Any:
-    """The tokenizer of a checkpoint folder or hub id."""
+    """The tokenizer of a checkpoint folder or hub id. Raises StudyError where that needs code of a stranger's."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model, local_files_only=not may_fetch)
+    with opening(model):
+        return AutoTokenizer.from_pretrained(model, local_files_only=not may_fetch, **NO_CODE)

@@ -23,6 +23,7 @@ from wcse_lib.sample.prompts import (
     prompt_text,
     stops,
 )
+from wcse_lib.sample.strangers import close_input
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
 from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
 from wcse_lib.study import (
@@ -299,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     i, _, k = args.shard.partition("/")
     if not (i.isdigit() and k.isdigit() and int(i) < int(k)):
         parser.error(f"--shard {args.shard}: two numbers I/K with I < K are needed, such as 0/16")
+    close_input()
     try:
         generate(Run(args.folder), args.arm, load_machine(args.machine), (int(i), int(k)))
     except ValueError as error:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wcse_lib.sample import NO_CODE, opening
 from wcse_lib.store import StudyError
 from wcse_lib.study import Settings
 
@@ -82,11 +83,13 @@ def _load_unsloth(
         "use_safetensors": True,
         "use_gradient_checkpointing": "unsloth" if settings.gradient_checkpointing else False,
         "dtype": dtype,
+        **NO_CODE,
     }
     if options["full_finetuning"] and settings.dtype == "bfloat16" and torch.cuda.is_available():
         # float32 weights, as Unsloth's loader for GPUs wants them asked for
         options |= {"dtype": torch.bfloat16, "float32_mixed_precision": True}
-    model, _ = FastLanguageModel.from_pretrained(str(base_model), **options)
+    with opening(base_model):
+        model, _ = FastLanguageModel.from_pretrained(str(base_model), **options)
     n_parameters = model.num_parameters()
     if settings.method != "full":
         lora["use_gradient_checkpointing"] = options["use_gradient_checkpointing"]
@@ -101,12 +104,13 @@ def _load_transformers(
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    options = {"dtype": dtype, "use_safetensors": True}
+    options = {"dtype": dtype, "use_safetensors": True, **NO_CODE}
     if settings.method == "qlora":
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
         four |= {"bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": dtype}
         options["quantization_config"] = BitsAndBytesConfig(**four)
-    model = AutoModelForCausalLM.from_pretrained(base_model, **options)
+    with opening(base_model):
+        model = AutoModelForCausalLM.from_pretrained(base_model, **options)
     n_parameters = model.num_parameters()
     if settings.method == "qlora":
         checkpointing = settings.gradient_checkpointing
@@ -124,7 +128,9 @@ def load_untrained(model: str | Path) -> Any:
 
     on_gpu = torch.cuda.is_available()
     dtype = "auto" if on_gpu else torch.float32
-    loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, use_safetensors=True)
+    options = {"dtype": dtype, "use_safetensors": True, **NO_CODE}
+    with opening(model):
+        loaded = AutoModelForCausalLM.from_pretrained(model, **options)
     return loaded.to("cuda" if on_gpu else "cpu").eval()
 
 
@@ -134,12 +140,12 @@ def merge(base_model: str | Path, adapter: Path, out: Path, dtype: str = "bfloat
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options = {"dtype": torch.float32, "use_safetensors": True}
+    options = {"dtype": torch.float32, "use_safetensors": True, **NO_CODE}
     base = AutoModelForCausalLM.from_pretrained(base_model, **options)
     adapted = PeftModel.from_pretrained(base, adapter)
     model = adapted.merge_and_unload().to(getattr(torch, dtype))
     # The student's own end token stops it, besides those of its base.
-    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    tokenizer = AutoTokenizer.from_pretrained(adapter, **NO_CODE)
     ends = model.generation_config.eos_token_id
     known = ends if isinstance(ends, list) else [ends]
     model.generation_config.eos_token_id = sorted({tokenizer.eos_token_id, *known} - {None})

@@ -14,6 +14,7 @@ from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.sample.engines.stepping import stepper
 from wcse_lib.sample.engines.texts import text_of, thought_tags
 from wcse_lib.sample.prompts import load_tokenizer
+from wcse_lib.sample.strangers import NO_CODE, opening
 from wcse_lib.study import Machine
 
 FIRST_BATCH, LARGEST_BATCH = 256, 4096  # rows, where batches grow by themselves
@@ -51,10 +52,11 @@ def _load_model(model: str, machine: Machine):
             "CUDA build"
         )
     dtype = machine.dtype or ("bfloat16" if device == "cuda" else "float32")
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, **NO_CODE}
     if machine.device_map:
         options["device_map"] = machine.device_map
-    live = AutoModelForCausalLM.from_pretrained(model, **options)
+    with opening(model):
+        live = AutoModelForCausalLM.from_pretrained(model, **options)
     if not machine.device_map:
         live = live.to(device)
     return live.eval()

@@ -13,6 +13,8 @@ from pathlib import Path
 from wcse_lib.sample.engines import Decoding, Output, Request
 from wcse_lib.sample.engines.spending import Spending
 from wcse_lib.sample.prompts import load_tokenizer
+from wcse_lib.sample.strangers import NO_CODE, opening
+from wcse_lib.store import StudyError
 from wcse_lib.study import Machine
 
 MACHINE_KEYS = (  # that vLLM knows under the same name
@@ -62,13 +64,16 @@ class VLLMEngine:
             options |= {"enable_lora": True, "max_lora_rank": max(map(_rank_limit, self._ids))}
         self._lora, self._ends = None, []
         try:
-            self._llm = LLM(model=model, **options)
+            with opening(model):
+                self._llm = LLM(model=model, **options, **NO_CODE)
             # Kernels fail at first use: use them.
             self._llm.generate(
                 {"prompt_token_ids": [0]},
                 SamplingParams(max_tokens=1, temperature=0.0),
                 use_tqdm=False,
             )
+        except StudyError:
+            raise
         except Exception as error:
             keys = "gpu_memory_utilization, kv_cache_gib, max_model_len, tensor_parallel_size"
             hint = f"machine keys that may help: {keys}"

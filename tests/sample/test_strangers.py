@@ -1,0 +1,73 @@
+"""Hostile checkpoints: the code that lies beside their weights is never run, and nothing advises to run it."""
+
+import ast
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from wcse_lib.sample import load_tokenizer, read_positions
+from wcse_lib.sample.engines import open_engine
+from wcse_lib.store import StudyError, read_json, write_json
+from wcse_lib.study import Machine
+from wcse_lib.train.models import load_untrained
+
+MODULE = "open({marker!r}, 'w').write('was run')\nclass Evil: pass\n"
+OWN = {"AutoConfig": "own.Evil", "AutoModelForCausalLM": "own.Evil"}
+OPENED_BY = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "FastLanguageModel", "LLM")
+
+
+@pytest.fixture
+def hostile(tmp_path, tiny_model):
+    """A checkpoint of an unknown family, whose config and tokenizer name classes of a module beside them."""
+    folder = shutil.copytree(tiny_model, tmp_path / "hostile")
+    (folder / "own.py").write_text(MODULE.format(marker=str(tmp_path / "marker")))
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"model_type": "evil", "auto_map": OWN})
+    config = read_json(folder / "tokenizer_config.json")
+    own = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["own.Evil", "own.Evil"]}}
+    write_json(folder / "tokenizer_config.json", config | own)
+    yield str(folder)
+    assert not (tmp_path / "marker").exists(), "its code was run"
+
+
+@pytest.mark.parametrize(
+    "opens",
+    [
+        load_tokenizer,
+        load_untrained,
+        lambda model: open_engine("hf", model, Machine(device="cpu")),
+    ],
+)
+def test_no_code_of_a_checkpoint_is_run_nor_is_it_advised(hostile, opens):
+    with pytest.raises(StudyError, match="code of its own, which the kit never runs") as caught:
+        opens(hostile)
+    assert "trust_remote_code" not in str(caught.value)
+
+
+def test_the_length_of_a_hostile_checkpoint_is_read_without_its_code(hostile):
+    assert read_positions(hostile).n == 256
+
+
+def test_whatever_opens_a_checkpoint_says_that_no_code_is_run():
+    for path in (ROOT / "wcse_lib").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func).removesuffix(".from_pretrained")
+            opens = called in OPENED_BY and (
+                called == "LLM" or "from_pretrained" in ast.unparse(node.func)
+            )
+            if opens:
+                given = [ast.unparse(keyword.value) for keyword in node.keywords if not keyword.arg]
+                assert {"NO_CODE", "options"} & set(given), f"{path.name}: {ast.unparse(node)}"
+
+
+def test_a_shard_has_no_standard_input():
+    code = "from wcse_lib.sample import close_input; close_input(); print(repr(input()))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], input="y\n", capture_output=True, text=True, cwd=ROOT
+    )
+    assert ended.returncode and "EOFError" in ended.stderr and "'y'" not in ended.stdout
