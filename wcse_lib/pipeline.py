@@ -28,7 +28,7 @@ from wcse_lib.plan import (
     varied_keys,
 )
 from wcse_lib.progress import Step, changed_files, is_done, status, steps
-from wcse_lib.store import StudyError, locked, write_json
+from wcse_lib.store import StudyError, locked, visible, write_json
 from wcse_lib.study import (
     STAGES,
     Machine,
@@ -400,7 +400,7 @@ def exit_code(command: Callable, arguments: list[str] | None) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     except (StudyError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         return 1
     return 0
 

@@ -35,7 +35,7 @@ from wcse_lib.analyze.columns import (
 )
 from wcse_lib.analyze.words import CONTROL_WORDS, ENDING_WORDS, QUANTITY_WORDS, UNIT_WORDS
 from wcse_lib.forecast import OUTCOME_WORDS
-from wcse_lib.store import StudyError
+from wcse_lib.store import StudyError, unguarded, write_csv
 
 DECLARED = (
     Table(
@@ -446,7 +446,7 @@ def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
     for stale in folder.glob("*.csv"):
         stale.unlink()
     for name, rows in tables.items():
-        as_declared(name, rows).to_csv(folder / f"{name}.csv", index=False)
+        write_csv(folder / f"{name}.csv", as_declared(name, rows))
 
 
 def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -461,7 +461,7 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
         if not path.exists() or not path.read_text(encoding="utf-8").strip():
             continue
         types = {column.name: object for column in table.columns if column.kind == Kind.WORD}
-        rows = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+        rows = unguarded(pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""]))
         for column in table.required:
             if column not in rows:
                 raise StudyError(f"{path}: column {column!r} is missing; run 06_analyze again")

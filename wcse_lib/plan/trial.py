@@ -21,7 +21,7 @@ from wcse_lib.sample import (
     read_positions,
     template_text,
 )
-from wcse_lib.store import StudyError
+from wcse_lib.store import StudyError, visible
 from wcse_lib.study import DrawnArm, Prompt, Run, Study, TriedPrompts, resolve_model
 from wcse_lib.verify import case, judge_prompt
 
@@ -256,7 +256,7 @@ def shown_prompts(run: Run) -> str:
             )
         lines += [f"note: {note}" for note in tried.notes]
         texts.append("\n".join(lines))
-    return "\n\n".join(texts) or "No model is run here: nothing to show."
+    return visible("\n\n".join(texts)) or "No model is run here: nothing to show."
 
 
 def prompt_notes(prompts: dict[str, TriedPrompts]) -> list[str]:

@@ -29,7 +29,7 @@ from wcse_lib.report.paths import without_paths
 from wcse_lib.report.sections import Block, PageFigure, page_figure
 from wcse_lib.report.style import save, svg
 from wcse_lib.report.tables_html import page_table
-from wcse_lib.store import StudyError, check_tables, read_json, write_text
+from wcse_lib.store import StudyError, check_tables, read_json, write_csv, write_text
 from wcse_lib.study import MAIN, resolve
 
 PRIMARY = metric_words(*PRIMARY_METRIC)
@@ -118,7 +118,7 @@ def compare(folders: list[str | Path], out: str | Path, varied: Sequence[str] = 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for table, rows in joined:
-        rows.to_csv(out / f"{table.name}.csv", index=False)
+        write_csv(out / f"{table.name}.csv", rows)
     forest = _forest_rows(differences, pooled)
     facts = {
         "title": _title(studies),

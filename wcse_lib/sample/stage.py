@@ -25,7 +25,15 @@ from wcse_lib.sample.prompts import (
 )
 from wcse_lib.sample.strangers import close_input
 from wcse_lib.sample.uneven import draw_adaptive, draw_mix
-from wcse_lib.store import KEY, StudyError, read_json, read_parquet, read_samples, write_json
+from wcse_lib.store import (
+    KEY,
+    StudyError,
+    read_json,
+    read_parquet,
+    read_samples,
+    visible,
+    write_json,
+)
 from wcse_lib.study import (
     ENDPOINTS,
     AdaptiveArm,
@@ -174,6 +182,10 @@ def n_samples(run: Run, arm: str) -> int:
 
 def first_prompt(run: Run, arm: str) -> str:
     """The first problem's whole prompt with its token ids, to be looked at before anything is drawn."""
+    return visible(_first_prompt(run, arm))
+
+
+def _first_prompt(run: Run, arm: str) -> str:
     spec, prompt = run.study.arms[arm], run.study.prompt
     question = read_parquet(run.path("01", "train.parquet")).iloc[0]["question"]
     if isinstance(spec, MixedArm):
@@ -205,7 +217,7 @@ def three_rows(rows: pd.DataFrame) -> str:
     for row in chosen.itertuples():
         head = f"--- {row.problem_id}, sample {row.sample_index}: {row.n_tokens} tokens, {row.finish_reason}"
         texts.append(f"{head}\n{row.text}")
-    return "\n\n".join(texts)
+    return visible("\n\n".join(texts))
 
 
 def losses(run: Run, arm: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -304,7 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         generate(Run(args.folder), args.arm, load_machine(args.machine), (int(i), int(k)))
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(visible(str(error)), file=sys.stderr)
         return 1
     return 0
 

@@ -12,6 +12,7 @@ from wcse_lib.store.files import (
     write_text,
 )
 from wcse_lib.store.manifest import check_tables, finished, is_complete, machine, write_manifest
+from wcse_lib.store.plain import inert, unguarded, visible, write_csv
 from wcse_lib.store.readers import as_text, field, read_table, read_text
 from wcse_lib.store.samples import (
     KEY,
@@ -60,6 +61,7 @@ __all__ = [
     "field",
     "finished",
     "folded",
+    "inert",
     "is_chat",
     "is_complete",
     "is_parts",
@@ -82,8 +84,11 @@ __all__ = [
     "remove",
     "sample_table",
     "sha256",
+    "unguarded",
+    "visible",
     "words_of",
     "write_contents",
+    "write_csv",
     "write_json",
     "write_manifest",
     "write_parquet",

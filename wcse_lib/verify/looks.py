@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from wcse_lib.store import visible
+
 
 def three_kinds(rows: pd.DataFrame) -> pd.DataFrame:
     """The first correct sample, correct one with unsound reasoning, and incorrect one, where there are such.
@@ -27,4 +29,4 @@ def as_text(rows: pd.DataFrame) -> str:
     for row in rows.itertuples():
         head = f"--- {row.kind}: {row.why}\n{row.question}\n"
         blocks.append(f"{head}(gold: {row.answer}, extracted: {row.extracted})\n{row.text}")
-    return "\n\n".join(blocks)
+    return visible("\n\n".join(blocks))

@@ -13,6 +13,7 @@ from typing import Any
 
 from wcse_lib.sample.engines.keys import number_of_json, without_key
 from wcse_lib.sample.engines.proxies import without_user
+from wcse_lib.store import visible
 
 TRY_AGAIN = (408, 409, 425, 429)  # refusals that may pass; other 4xx do not
 NO_API = (501, 505)  # and so do not these failures
@@ -271,7 +272,7 @@ def _status_of_words(said: str) -> int | None:
 
 
 def _short(text: str) -> str:
-    words = " ".join(text.split())
+    words = visible(" ".join(text.split()))
     return words if len(words) <= WORDS_SHOWN else f"{words[:WORDS_SHOWN]} …"
 
 
