@@ -217,7 +217,7 @@ def test_no_data_becomes_markup_in_a_notebook(path):
             assert ".style" not in line or 'escape="html"' in line, line
             assert (
                 "Markdown(" not in line
-                or "escape(" in line
+                or "inert(" in line
                 or "Markdown(answers.POLICY_TABLE)" in line
             ), line
             assert "HTML(" not in line or "HTML(train.shown_rows(" in line, line
