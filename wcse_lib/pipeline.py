@@ -131,10 +131,22 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
 def _check_packages(
     folder: Path, study: Study, todo: list[Step], params: str, machine: Machine
 ) -> None:
-    """Packages that training needs are asked for before samples are paid for. Raises StudyError naming those
-    lacking."""
-    training = [step for step in todo if step.stage == "04_finetune"]
-    if all(is_done(folder, study, step) for step in training):
+    """Packages that drawing and training need are asked for before samples are paid for. Raises StudyError naming
+    those lacking."""
+    from wcse_lib.sample import not_installed
+
+    waiting = {step.stage for step in todo if not is_done(folder, study, step)}
+    sources: set[str] = set()
+    if waiting & {"02_generate", "03_verify"}:
+        sources = study.engines
+    elif "05_evaluate" in waiting:
+        sources = {"local"}
+    if lacking := not_installed(sources, machine):
+        raise StudyError(
+            f"not installed here, and needed to draw samples: {', '.join(lacking)}; install them (docs/running.md), or "
+            "name another engine in the machine file or the params"
+        )
+    if "04_finetune" not in waiting:
         return
     if lacking := packages(study, machine):
         raise StudyError(

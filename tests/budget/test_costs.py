@@ -80,3 +80,10 @@ def test_impossible_samples_are_refused(facts, key):
 
 def test_every_cost_model_says_what_it_leaves_out():
     assert all(model.unit and model.leaves_out for model in COST_MODELS.values())
+
+
+def test_a_price_of_a_sample_counts_no_token():
+    paid = SampleCost(
+        n_tokens=700, n_prompt_tokens=90, price=Price(model="m", output=0.0, sample=0.004)
+    )
+    assert cost(paid, "price", 3, "none") == pytest.approx(0.012)

@@ -132,11 +132,17 @@ def test_a_trial_draws_checks_and_trains_with_the_study_s_own_models(monkeypatch
     assert pace.beside_seconds > 0 and pace.start_seconds >= 0
 
 
+def refuse(*_):
+    raise ValueError("engine: vllm is not installed")
+
+
 def test_what_cannot_be_tried_is_left_to_the_lines_that_name_what_is_missing(monkeypatch):
     smoke = load_study("params/smoke.yaml")
     trials = Trials(Machine(device="cpu", threads=1), try_training=None)
     problems = pd.DataFrame({"problem_id": ["p"], "question": ["q"]})
     assert trials.drawing(smoke, problems, "./nowhere") is None
+    monkeypatch.setattr("wcse_lib.sample.cluster.engines.open_engine", refuse)
+    assert trials.drawing(smoke, problems, "nano-wc") is None
     monkeypatch.setattr("wcse_lib.plan.speed.packages", lambda *_: ["unsloth"])
     from wcse_lib.plan.students import list_students
 

@@ -10,7 +10,8 @@ from conftest import ROOT
 from wcse_lib import pipeline
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.preview import preview, previews
-from wcse_lib.study import Machine, check_study, load_study, read_yaml
+from wcse_lib.store import StudyError
+from wcse_lib.study import Machine, check_study, load_machine, load_study, read_yaml
 
 STUDIES = sorted(
     p
@@ -56,6 +57,35 @@ def test_what_is_not_here_is_missing_and_no_error(monkeypatch):
     assert "environment variable OPENAI_API_KEY" in text
     assert "weights 2 GB" in text
     assert f"{240 * 10 * 80 * 10 / 1e6:,.2f} USD" in text
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch, tmp_path):
+    """A machine file that needs vLLM and Ray where neither is."""
+    monkeypatch.setattr("wcse_lib.sample.cluster.find_spec", lambda name: None)
+    path = tmp_path / "vllm.yaml"
+    path.write_text("{engine: vllm, device: cpu, workers: 2, tflops: 1.0}")
+    return path
+
+
+def test_engines_that_are_not_installed_are_missing(nothing_installed):
+    (look,) = previews([load_study("params/smoke.yaml")], load_machine(nothing_installed))
+    for package in ("ray", "vllm"):
+        assert f"missing   package {package}, for drawing samples" in look.text
+    assert look.is_lacking
+
+
+def test_a_run_asks_for_engines_before_it_plans(nothing_installed, tmp_path):
+    with pytest.raises(StudyError, match="needed to draw samples: ray, vllm; install them"):
+        pipeline.run("params/smoke.yaml", str(nothing_installed), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pilots_folder_that_is_not_there_is_missing():
+    data = read_yaml(ROOT / "params/nano.yaml") | {"pilot": {"folder": "outputs/nowhere"}}
+    (look,) = previews([check_study(data, "f")], Machine(tflops=0.01))
+    assert "missing   pilot.folder: " in look.text
+    assert look.is_lacking
 
 
 def test_an_arm_in_batches_is_told_at_their_price_and_in_their_number(monkeypatch):

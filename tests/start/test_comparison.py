@@ -2,15 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from files_of_samples import N_PROBLEMS, compared, rows_of, write
 
-from wcse_lib import analyze, pipeline
+from wcse_lib import analyze, pipeline, plan, report
 from wcse_lib.cli import main
 from wcse_lib.start import Prices, Question, compare_files
+from wcse_lib.start.comparison import _names
 from wcse_lib.store import StudyError, read_json
 from wcse_lib.study import check_study, load_study, read_yaml
 
@@ -47,6 +49,11 @@ def test_equal_cost_is_compared(equal_cost):
     study = equal_cost.run.study
     assert study.budget.match == "price"
     assert [arm.samples["equal_cost"] for arm in equal_cost.run.plan.arms.values()] == [1, 3]
+
+
+def test_01_shows_what_samples_cost_by_the_piece(equal_cost):
+    picture = plan.explore(equal_cost.run, report.explored, interactive=False)
+    assert "USD" in picture.data
 
 
 def test_the_spent_usd_are_those_of_the_samples(equal_cost):
@@ -220,6 +227,19 @@ def test_two_columns_of_one_file(tmp_path):
     assert value(run, "coverage", "x") == value(run, "coverage", "y")
     with pytest.raises(StudyError, match=r"both\.jsonl: stands twice.*--text"):
         compare_files(Question((path, path), {"text": ["y"]}, names=["x", "y"]))
+
+
+@pytest.mark.parametrize(
+    ("paths", "more", "names"),
+    [
+        (("x/Llama-3.1.jsonl", "y/Qwen (7B).csv"), {}, ["llama-3_1", "qwen_7b"]),
+        (("se/samples.jsonl", "wc/samples.jsonl"), {}, ["se", "wc"]),
+        (("a.jsonl", "a.jsonl"), {"named": {"text": ["se.out", "wc.out"]}}, ["se_out", "wc_out"]),
+        (("a.jsonl", "b.jsonl"), {"names": ["Old", "New"]}, ["old", "new"]),
+    ],
+)
+def test_files_are_called_by_what_tells_them_apart(paths, more, names):
+    assert _names(Question(tuple(map(Path, paths)), **more)) == names
 
 
 REFUSED = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from files_of_samples import rows_of, write
 
 from wcse_lib.study import STAGES
 
@@ -82,6 +83,15 @@ def test_a_new_folder_can_be_planned(installed, begun):
 
 def test_the_kits_own_studies_are_found_from_an_empty_folder(installed, tmp_path):
     assert "smoke: nothing planned yet" in wcse(installed, tmp_path, "status", "params/smoke.yaml")
+
+
+def test_two_files_are_compared(installed, tmp_path):
+    for name in "ab":
+        write(tmp_path / f"{name}.jsonl", rows_of(1, 1))
+    assert "page: outputs/a-b/comparison.html" in wcse(
+        installed, tmp_path, "compare", "a.jsonl", "b.jsonl"
+    )
+    assert (tmp_path / "outputs/a-b/comparison.html").exists()
 
 
 def test_a_notebook_of_the_folder_runs(installed, begun):

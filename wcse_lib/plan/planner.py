@@ -146,12 +146,14 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
 
 
 def _read_pilot(study: Study, outputs: str | Path, gaps: Gaps) -> dict[str, PilotCounts]:
-    """The pilot's counts; none in a dry run before it."""
+    """The pilot's counts; none in a dry run before it. A pilot's folder that the params file names has to be there."""
     try:
         return read_pilot(pilot_folder(study, outputs), study)
-    except StudyError:
+    except StudyError as error:
         if gaps.strict:
             raise
+        if study.pilot.folder:
+            gaps.missing.append(f"pilot.folder: {short(error)}")
         return {}
 
 

@@ -19,6 +19,7 @@ from wcse_lib.plan.planner import FETCHED, Draft, Gaps, add_students, draft_plan
 from wcse_lib.plan.speed import Trials, TryTraining
 from wcse_lib.plan.students import packages
 from wcse_lib.plan.trial import prompt_notes
+from wcse_lib.sample import not_installed
 from wcse_lib.store import StudyError
 from wcse_lib.study import (
     Amounts,
@@ -105,6 +106,8 @@ def look_ahead(
     outlook = _outlook(draft, machine, trials, outputs, sampling.flops + learning.flops)
     lines.append(f"time      {outlook.by_stage()}")
     lines += _endpoint_lines(study, machine, gaps)
+    lacking = not_installed(study.engines, machine)
+    gaps.missing += [f"package {name}, for drawing samples" for name in lacking]
     missing = dict.fromkeys([*gaps.missing, *gaps.fetched]) or ["nothing"]
     lines += [f"missing   {what}" for what in missing]
     return Preview("\n".join(lines), bool(gaps.missing), outlook)
@@ -331,10 +334,7 @@ def _bounds(study: Study, sampling: UpperBounds, learning: UpperBounds) -> str:
 
 def _endpoint_lines(study: Study, machine: Machine, gaps: Gaps) -> list[str]:
     """How servers are called that bill; what they lack here is entered among what is missing."""
-    judge, lines, terms = study.verification.model_judge, [], machine.batch
-    engines = {arm.engine for arm in study.plain_arms.values()}
-    if judge:
-        engines.add(judge.engine)
+    lines, engines, terms = [], study.engines, machine.batch
     if "openai" in engines:
         lines.append(f"endpoint  {machine.base_url}, {machine.concurrency} calls at a time")
     if "batch" in engines:

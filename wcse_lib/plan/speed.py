@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib import budget
+from wcse_lib.plan.planner import EXPECTED
 from wcse_lib.plan.students import packages
 from wcse_lib.sample import Decoding, Engine, Output, Request, open_engine, prompt_ids, stops
-from wcse_lib.store import KEY, StudyError
+from wcse_lib.store import KEY
 from wcse_lib.study import Machine, PlannedStudent, Study, TrainingPace, resolve_model
 from wcse_lib.verdicts import verifier
 
@@ -90,7 +91,7 @@ class Trials:
             if problems.empty or budget.read_model(folder).n_parameters > LARGEST:
                 return None
             return try_drawing(study, problems, folder, self.machine)
-        except (StudyError, OSError, ImportError):  # what a run would need is told elsewhere
+        except EXPECTED:  # what a run would need is told elsewhere
             return None
 
     def _train(
@@ -102,7 +103,7 @@ class Trials:
             if packages(study, self.machine):
                 return None
             return self.try_training(study, student, texts, self.machine)
-        except (StudyError, OSError, ImportError):
+        except EXPECTED:
             return None
 
 

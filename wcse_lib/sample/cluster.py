@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -11,9 +12,22 @@ from wcse_lib.sample import engines
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.study import Machine, Run
 
+PACKAGES = {"vllm": "vllm", "openai": "openai", "batch": "openai"}  # of engines that need one
 DEATHS = 3  # a worker is started anew, and its work done again, so many times
 CHUNKS_A_WORKER = 4  # at least, so that no worker waits long for the last one
 CHUNK = 256  # requests, where the machine file says nothing
+
+
+def not_installed(sources: Collection[str], machine: Machine) -> list[str]:
+    """Packages that drawing needs and that are not installed here.
+
+    Args: sources: what draws (`Study.engines`); local models are drawn from by the machine's own engine.
+    """
+    names = {machine.engine if source == "local" else source for source in sources}
+    packages = {PACKAGES[name] for name in names if name in PACKAGES}
+    if "local" in sources and _is_spread(machine):
+        packages.add("ray")
+    return sorted(package for package in packages if find_spec(package) is None)
 
 
 def open_engine(

@@ -243,6 +243,14 @@ class Study(Strict):
         """The arms that have a model of their own: what mixes and adaptive arms draw from."""
         return {name: arm for name, arm in self.arms.items() if isinstance(arm, ArmOfModel)}
 
+    @property
+    def engines(self) -> set[str]:
+        """What draws samples of arms, judge and students: local, openai or batch; files draw none."""
+        found = {arm.engine for arm in self.plain_arms.values()} - {"import"}
+        if self.verification.model_judge:
+            found.add(self.verification.model_judge.engine)
+        return found | {"local"} if self.students else found
+
     def rule_of(self, name: str) -> Adaptive | None:
         """How an arm's samples are spread over problems by what came before; None where all get alike."""
         arm = self.arms[name]
