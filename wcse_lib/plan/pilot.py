@@ -21,6 +21,9 @@ from wcse_lib.study import (
 )
 
 REMEDY = "python -m wcse_lib.pipeline <the study's file> --until 01_plan draws the pilot first"
+OTHERS_REMEDY = (
+    "run that study to 03_verify, name another in pilot.folder, or leave it out to draw a pilot"
+)
 MANY = 1000  # samples: what they leave unsolved is as good as never solved
 MEASURED = ("tokens_per_sample", "prompt_tokens", "seconds_per_sample", "judge")
 
@@ -82,25 +85,27 @@ def _pair(counts: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
 def read_pilot(folder: Path, study: Study) -> dict[str, PilotCounts]:
     """Every arm's pilot, from a finished study's 02 and 03. Raises StudyError when it is missing or drawn otherwise."""
     plan_file = folder / "01_plan" / "plan.json"
+    is_own = not study.pilot.folder
+    remedy = REMEDY if is_own else OTHERS_REMEDY
     if not plan_file.exists():
-        raise StudyError(f"{folder}: the pilot is not there; {REMEDY}")
+        raise StudyError(f"{folder}: the pilot is not there; {remedy}")
     run = Run(folder)
-    if not study.pilot.folder:
+    if is_own:
         refuse_other(plan_file, pilot_study(study))
     counts = {}
     for name, arm in study.plain_arms.items():
-        _check_finished(run, name, arm.model)
+        _check_finished(run, name, arm.model, remedy)
         counts[name] = _read_arm(run, name, study.curation.unique)
     return counts
 
 
-def _check_finished(run: Run, name: str, model: str) -> None:
+def _check_finished(run: Run, name: str, model: str, remedy: str) -> None:
     there = run.arm(name).model
     if there != model:
         raise StudyError(f"{run.folder}: the pilot's {name} is {there!r}, not {model!r}")
     for stage in ("02", "03"):
         if not is_complete(run.path(stage, name), run.plan_id):
-            raise StudyError(f"{run.path(stage, name)}: the pilot is not complete; {REMEDY}")
+            raise StudyError(f"{run.path(stage, name)}: the pilot is not complete; {remedy}")
 
 
 def _read_arm(run: Run, name: str, unique: str) -> PilotCounts:
