@@ -25,6 +25,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "train.attempt",
         "train.divergence",
         "train.fit",
+        "train.learnt",
         "train.models",
         "train.on_policy",
         "train.trainer",

@@ -30,6 +30,13 @@ def test_it_says_what_it_cannot_tell_and_names_no_better_training_set(data_study
     assert said["gains"] == []
 
 
+def test_of_one_arm_there_is_nothing_to_tell(data_study):
+    run, _, _ = data_study
+    rows = data_rows({})
+    assert "one arm" in data_headline(rows)
+    assert "minus" not in " ".join(data_sentences(run, rows))
+
+
 def test_it_is_answered_by_coverage_examples_and_false_positives(data_study):
     _, tables, said = data_study
     assert "At the budget “low” wc solves more by sound reasoning" in said["headline"]

@@ -228,6 +228,10 @@ def _add_comparisons(rows: dict, base: str, rng) -> None:
         facts = dict(comparison=comparison, recipe="equal", against="main", budget="high")
         facts |= dict(arm_a=arm_a, arm_b=arm_b, p=0.2, p_holm=1.0) | metric_columns(PASS_AT_1[0])
         rows["ablations"].append(between | facts | about(-0.02, 0.03))
+    for part in ("whole", "more_examples", "another_author"):
+        facts = dict(part=part, arm_a="wc", arm_b="se", recipe="equal", budget="high", p=0.2)
+        row = between | facts | metric_columns(PASS_AT_1[0]) | about(0.02, 0.03)
+        rows["split"].append(row | {"p_holm": 1.0})
     for metric in METRICS:
         facts = dict(base=base, set="held_out", df=np.nan, assumed=True) | metric_columns(metric)
         rows["training_luck"].append(facts | dict(value=0.013, low=0.013, high=0.013))

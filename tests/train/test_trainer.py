@@ -140,6 +140,7 @@ def test_the_report(plain, rows):
     assert report["epochs"] == 12 * 8 / 40
     assert report["best_step"] == 12
     assert report["spent_flops"] == 6 * report["n_parameters"] * n_tokens
+    assert 0.1 < report["token_accuracy"] < 1
     assert losses(report)[-1] < losses(report)[0] - 0.5
     assert report["loss_curve"][0][2] == 0.0
     assert report["versions"]["trl"]

@@ -45,7 +45,8 @@ ADVANTAGES = {
 
 def data_rows(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The arms' differences that answer a study without students, one family of p values, with `is_significant`."""
-    nothing = pd.DataFrame(columns=["quantity", "low", "high", "p_holm"])
+    columns = ["arm_a", "arm_b", "budget", "quantity", "low", "high", "p_holm"]
+    nothing = pd.DataFrame(columns=columns)
     rows = tables.get("arm_differences", nothing)
     rows = rows[rows["quantity"].isin(ANSWERED)]
     return rows.assign(is_significant=is_significant(rows))

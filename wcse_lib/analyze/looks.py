@@ -16,7 +16,13 @@ from wcse_lib.analyze.significance import COMPARED, is_significant
 from wcse_lib.store import read_json, write_json
 from wcse_lib.study import Primary, Run, fingerprint
 
-LOOKED_AT = ("differences", "gains", "ablations", "transfer")  # tables that more seeds change
+LOOKED_AT = (
+    "differences",
+    "gains",
+    "ablations",
+    "split",
+    "transfer",
+)  # tables that more seeds change
 # Keys of a study that do not change what its headline asks, and those that say how many seeds and problems answer it.
 NOT_ASKED = ("study", "title", "power", "primary", "recipes", "controls")
 SIZES = {"training": ("seeds", "looks"), "dataset": ("n_held_out", "transfer")}

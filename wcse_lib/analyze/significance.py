@@ -17,6 +17,7 @@ FAMILIES = {  # table with p values -> the columns within whose values they are 
     "differences": ["metric", "decoding", "k"],
     "transfer": ["metric", "decoding", "k", "set"],
     "ablations": ["metric", "decoding", "k", "comparison"],
+    "split": ["metric", "decoding", "k", "part"],
 }
 
 

@@ -14,6 +14,7 @@ from wcse_lib.analyze.outcome import forecast_rows
 from wcse_lib.analyze.reasons import reasons
 from wcse_lib.analyze.samples import read_arms
 from wcse_lib.analyze.significance import FAMILIES, with_holm, with_primary
+from wcse_lib.analyze.split import split
 from wcse_lib.analyze.tables import TABLES, as_declared, write_tables
 from wcse_lib.budget import ledger_table, totals
 from wcse_lib.sample import progress
@@ -54,6 +55,7 @@ def analyze(run: Run, ngrams: bool = False) -> dict[str, pd.DataFrame]:
         rows["endings"] = endings.endings(run, counts)
         rows["stopping"] = endings.stopping(run, tested, counts)
         rows["ablations"] = students.ablations(run, tested)
+        rows["split"] = split(run, tested)
         rows["transfer"] = students.transfer(run, tested)
         rows["training_luck"] = students.training_luck(run, tested)
         rows["controls"] = students.controls(run, tested, samples)

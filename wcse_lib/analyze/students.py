@@ -42,10 +42,12 @@ UNTRAINED = Group("base")
 
 @dataclass(frozen=True)
 class Contrast:
-    """Groups whose scores are added up on each side: a difference is `plus` minus `minus`."""
+    """Groups whose scores are added up on each side: a difference is `plus` minus `minus`; `beside`: groups that a base
+    must have too."""
 
     plus: list[Group]
     minus: list[Group]
+    beside: list[Group] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def differences(run: Run, tested: HeldOutScores, set_name: str = HELD_OUT) -> Ro
     for arm_a, arm_b in pairs_of(run, run.plan.teachings):
         for budget in run.study.budget.samples:
             contrast = Contrast([Group(arm_a, budget, MAIN)], [Group(arm_b, budget, MAIN)])
-            for row in _estimates(run, tested, contrast, set_name):
+            for row in estimates(run, tested, contrast, set_name):
                 facts = {"budget": budget, "arm_a": arm_a, "arm_b": arm_b}
                 for side, arm in (("a", arm_a), ("b", arm_b)):
                     facts[f"paradigm_{side}"] = paradigms.get((row["base"], arm), "")
@@ -142,7 +144,7 @@ def gains(run: Run, tested: HeldOutScores) -> Rows:
     for arm in run.plan.teachings:
         for budget in run.study.budget.samples:
             contrast = Contrast([Group(arm, budget, MAIN)], [UNTRAINED])
-            for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+            for row in estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
                 if row["base"] != ALL_BASES:
                     yield {"arm": arm, "budget": budget} | row
 
@@ -170,7 +172,7 @@ def ablations(run: Run, tested: HeldOutScores) -> Rows:
                 [Group(arm, budget, of_recipe) for arm, of_recipe in plus],
                 [Group(arm, budget, of_recipe) for arm, of_recipe in minus],
             )
-            for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+            for row in estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
                 yield facts | {"budget": budget} | row
 
 
@@ -245,7 +247,7 @@ def _control_rows(
     run: Run, tested: HeldOutScores, contrast: Contrast, facts: dict, bases: list[str]
 ) -> Rows:
     columns = ("base", *Metric._fields, "n_problems", "value", "low", "high")
-    for row in _estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
+    for row in estimates(run, tested, contrast, HELD_OUT, CONTROL_METRICS):
         if row["base"] in bases:
             yield facts | {column: row[column] for column in columns}
 
@@ -262,7 +264,7 @@ def _arm_sampled_alike(run: Run, model: str) -> str | None:
     return None
 
 
-def _estimates(
+def estimates(
     run: Run,
     tested: HeldOutScores,
     contrast: Contrast,
@@ -277,7 +279,7 @@ def _estimates(
     within = tested.sets == set_name
     bases = {}
     for base in run.study.students:
-        if all((base, group) in tested.groups for group in groups):
+        if all((base, group) in tested.groups for group in groups + contrast.beside):
             bases[base] = [base]
     if len(bases) > 1:
         bases[ALL_BASES] = list(bases)

@@ -33,7 +33,13 @@ from wcse_lib.analyze.columns import (
     share,
     words,
 )
-from wcse_lib.analyze.words import CONTROL_WORDS, ENDING_WORDS, QUANTITY_WORDS, UNIT_WORDS
+from wcse_lib.analyze.words import (
+    CONTROL_WORDS,
+    ENDING_WORDS,
+    PORTION_WORDS,
+    QUANTITY_WORDS,
+    UNIT_WORDS,
+)
 from wcse_lib.forecast import OUTCOME_WORDS
 from wcse_lib.store import StudyError, unguarded, write_csv
 
@@ -90,6 +96,18 @@ DECLARED = (
         ),
         shown=Shown.OPEN,
         across="arm",
+    ),
+    Table(
+        "split",
+        Section.WHY,
+        "Differences between arms: by more examples, and by another author of as many",
+        words("base", "budget", "arm_a", "arm_b", "recipe")
+        + enum("part", PORTION_WORDS)
+        + METRIC
+        + DIFFERENCE
+        + TESTED,
+        shown=Shown.OPEN,
+        optional=True,
     ),
     Table(
         "quality",

@@ -67,6 +67,19 @@ class Ending(StrEnum):
     OF_ENDED = "accuracy_of_ended"
 
 
+class Portion(StrEnum):
+    """What a difference between arms is the sum of: the column `part` of `split`."""
+
+    WHOLE = "whole"
+    EXAMPLES = "more_examples"
+    AUTHOR = "another_author"
+
+
+PORTION_WORDS = {
+    Portion.WHOLE: "the whole difference",
+    Portion.EXAMPLES: "by more examples",
+    Portion.AUTHOR: "by another author",
+}
 ENDING_WORDS = {
     Ending.ACCURACY: "accuracy",
     Ending.CUT: "answers cut at max_tokens",

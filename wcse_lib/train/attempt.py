@@ -13,6 +13,7 @@ import numpy as np
 
 from wcse_lib.sample import kept_by_processor
 from wcse_lib.study import Settings
+from wcse_lib.train.learnt import token_accuracy
 from wcse_lib.train.models import load_model
 from wcse_lib.train.rows import TOKENS, TrainingRows
 
@@ -160,11 +161,12 @@ def best_step(history: list[dict[str, Any]]) -> int:
 
 def run_attempt(
     training: Training, tokenizer: Any, steps: list[np.ndarray], micro: int, checkpoint: Path | None
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Train from a checkpoint, or from the start, to the last step.
 
-    Args: steps: row indices of every step; micro: rows in memory at a time. Returns a log entry per step, and numbers
-    of parameters: the base's and the trained ones. Raises Diverged, and RuntimeError where memory does not suffice.
+    Args: steps: row indices of every step; micro: rows in memory at a time. Returns a log entry per step, and facts:
+    how many parameters the base has and how many were trained, and the last weights' `token_accuracy`. Raises Diverged,
+    and RuntimeError where memory does not suffice.
     """
     from transformers import PrinterCallback  # this module's heavy imports come after the backend
 
@@ -187,7 +189,9 @@ def run_attempt(
     trainer.create_model_card = lambda *args, **kwargs: None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = [entry for entry in trainer.state.log_history if "seconds" in entry]
-    return history, {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
+    model.for_inference() if settings.backend == "unsloth" else model.eval()
+    sizes = {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
+    return history, sizes | {"token_accuracy": token_accuracy(model, training.rows, micro)}
 
 
 def _trainer_class(settings: Settings) -> type:

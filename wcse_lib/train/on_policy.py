@@ -106,6 +106,7 @@ def _report(training: OnPolicyTraining, history: list[dict], facts: dict) -> dic
         "n_examples": last["n_samples"],
         "n_dropped_long": 0,
         "n_cut": last["n_cut"],
+        "token_accuracy": None,  # it has no rows
         "n_tokens": last["n_tokens"],
         "n_trained_tokens": last["n_written"],
         "epochs": last["n_samples"] / len(training.prompts),

@@ -39,6 +39,7 @@ OF_REPORT = [
     "tokens_per_second",
     "learning_rate",
     "best_step",
+    "token_accuracy",
 ]
 OF_MANIFEST = ("n_examples", "n_tokens", "steps", "epochs", "spent_flops", "seconds")
 
