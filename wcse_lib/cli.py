@@ -11,7 +11,7 @@ import typer
 
 from wcse_lib import pipeline
 from wcse_lib.pipeline import MachineFile, Outputs, Params, Until
-from wcse_lib.study import Run, load_machine
+from wcse_lib.study import Run, load_machine, resolve
 
 Folder = Annotated[Path, typer.Argument(help="A study's folder, such as outputs/nano.")]
 Compared = Annotated[
@@ -116,8 +116,18 @@ def compare(
     FOLDERS, as in `wcse compare outputs/a outputs/b --out outputs/joined`: tables of finished studies are joined in
     one table, forest plot and page.
     """
-    if all(path.is_dir() for path in paths):
-        _compare_studies(paths, out)
+    named = {
+        "question": question,
+        "text": text,
+        "gold": gold,
+        "problem_id": problem_id,
+        "n_tokens": n_tokens,
+    }
+    others = {"tokenizer": tokenizer, "name": name, "samples": samples, "problems": problems}
+    prices = {"usd_per_sample": usd_per_sample, "usd_per_million_tokens": usd_per_million_tokens}
+    if all(resolve(path).is_dir() for path in paths):
+        given = [option for option, value in (named | others | prices).items() if value]
+        _compare_studies(paths, out, given)
         return
     if strangers := [path for path in paths if not path.is_file()]:
         raise typer.BadParameter(
@@ -127,13 +137,7 @@ def compare(
 
     asked = Question(
         paths=tuple(paths),
-        named={
-            "question": question,
-            "text": text,
-            "gold": gold,
-            "problem_id": problem_id,
-            "n_tokens": n_tokens,
-        },
+        named=named,
         names=name,
         samples=samples,
         prices=Prices(tuple(usd_per_sample), tuple(usd_per_million_tokens)),
@@ -144,9 +148,13 @@ def compare(
     print(f"\n{answered.text}\n\n{answered.go_on}\npage: {answered.page}")
 
 
-def _compare_studies(folders: list[Path], out: Path | None) -> None:
+def _compare_studies(folders: list[Path], out: Path | None, given: list[str]) -> None:
+    """Join finished studies; `given` are options that they do not have."""
     from wcse_lib import report
 
+    if given:
+        option = given[0].replace("_", "-")
+        raise typer.BadParameter(f"--{option}: is for two files of samples, and these are folders")
     if out is None:
         raise typer.BadParameter("--out FOLDER is needed to join finished studies")
     report.compare(folders, out)

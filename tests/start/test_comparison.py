@@ -286,3 +286,5 @@ def test_the_command_takes_files_or_folders(tmp_path, capsys, monkeypatch):
     assert main(["compare", "outputs", "a.jsonl"]) != 0
     assert main(["compare", "outputs/a-b", "outputs/a-b"]) != 0
     assert "--out FOLDER" in capsys.readouterr().err
+    assert main(["compare", "outputs/a-b", "outputs/a-b", "--gold", "x"]) != 0
+    assert "--gold: is for two files of samples" in capsys.readouterr().err

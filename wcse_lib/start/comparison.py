@@ -109,7 +109,7 @@ def _check(asked: Question) -> None:
     """Raises StudyError where options and files do not go together."""
     if len(asked.paths) != 2:
         raise StudyError(
-            f"{len(asked.paths)} files: two files of samples are compared; for more, write a params file with an "
+            f"two files of samples are compared, not {len(asked.paths)}; for more, write a params file with an "
             "imported arm for each"
         )
     asked.prices.check(len(asked.paths))
