@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wcse_lib.budget import unspent
-from wcse_lib.store import StudyError, count_rows, is_complete, query, read_json, sample_table
+from wcse_lib.store import (
+    StudyError,
+    check_all,
+    count_rows,
+    is_complete,
+    query,
+    read_json,
+    sample_table,
+)
 from wcse_lib.study import Run, Study, named_files
 
 FACTS = {  # of a manifest, in words; those that are 0 are not told
@@ -139,6 +147,10 @@ def _state(opened: Run, step: Step) -> str:
         hint = f" ({failed['hint']})" if failed.get("hint") else ""
         return f"failed: {failed['error']}: {failed['message']}{hint}"
     if opened.complete(step.stage, step.arm):
+        try:
+            check_all(folder)
+        except StudyError as error:
+            return f"changed: {error}"
         return f"complete {_facts(read_json(folder / 'manifest.json'))}".strip()
     if is_complete(folder, opened.plan_id):
         return "out of date: what it reads was made anew after it, or some of its files are gone"

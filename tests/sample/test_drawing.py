@@ -9,7 +9,7 @@ import pytest
 from sample_fakes import PROBLEMS, FakeEngine, drawn
 
 from wcse_lib.sample.drawing import complete
-from wcse_lib.store import KEY, StudyError, parts, read_samples
+from wcse_lib.store import KEY, StudyError, locked, parts, read_samples
 from wcse_lib.study import Prompt, sample_seed
 
 COLUMNS = [*KEY, "seed", "text", "n_prompt_tokens", "n_tokens", "finish_reason", "engine", "model"]
@@ -185,3 +185,16 @@ def test_missing_rows_are_counted(tmp_path):
     drawn(tmp_path, n=2)
     with pytest.raises(StudyError, match=r"7 samples of wc are missing, the first \('p0', 2\)"):
         complete(tmp_path, "wc", PROBLEMS, 3)
+
+
+@pytest.mark.parametrize(("held", "shard"), [("s0of2", (1, 4)), ("s0of2", None), ("", (0, 2))])
+def test_other_shares_of_an_arm_at_the_same_time_are_refused(tmp_path, held, shard):
+    with locked(tmp_path, f".lock{held}"):
+        with pytest.raises(StudyError, match="the same samples would be drawn twice"):
+            drawn(tmp_path, shard=shard)
+
+
+def test_shards_of_one_number_are_drawn_together(tmp_path):
+    with locked(tmp_path, ".locks0of2"):
+        drawn(tmp_path, shard=(1, 2))
+    assert len(drawn(tmp_path))

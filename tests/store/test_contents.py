@@ -9,6 +9,7 @@ import pytest
 from wcse_lib.store import (
     StudyError,
     is_complete,
+    missing_files,
     query,
     read_json,
     read_parquet,
@@ -86,8 +87,9 @@ def test_what_is_deleted_makes_its_stage_incomplete_and_what_the_kit_writes_anew
     remove(tmp_path / "b.json")
     assert is_complete(tmp_path, "p")
     write_contents(tmp_path)
+    assert not missing_files(tmp_path)
     (tmp_path / "a.parquet").unlink()
-    assert not is_complete(tmp_path, "p")
+    assert missing_files(tmp_path) == ["a.parquet"]
 
 
 def test_a_folder_of_an_earlier_version_is_read_without_a_list(tmp_path):

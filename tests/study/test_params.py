@@ -8,7 +8,8 @@ import pytest
 
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.problems import load_problems
-from wcse_lib.study import MADE_HERE, STAGES, MixedArm, Study, load_study
+from wcse_lib.store import StudyError
+from wcse_lib.study import MADE_HERE, STAGES, MixedArm, Study, check_study, load_study
 
 from conftest import ROOT  # isort: skip
 
@@ -178,3 +179,14 @@ def test_twin_grids_run_to_reports(root, tmp_path, name):
     run(f"params/nano/grids/{name}.yaml", tmp_path)
     for study in expand(f"params/nano/grids/{name}.yaml", tmp_path):
         assert (tmp_path / study / "report.html").stat().st_size > 10_000
+
+
+def test_more_problems_than_can_be_made_are_refused_at_once():
+    data = {
+        "study": "t",
+        "dataset": {"name": "nano", "n_train": 10**13},
+        "arms": {"wc": {"model": "nano-wc"}},
+        "budget": {"reference": "wc", "samples": {"one": 1}},
+    }
+    with pytest.raises(StudyError, match="n_train: at most 1,000,000 problems are made"):
+        check_study(data, "t.yaml")

@@ -115,3 +115,20 @@ def test_no_infinity_comes_in_by_another_door():
     data["sampling"] = {"temperature": float("nan")}
     with pytest.raises(StudyError, match=r"sampling\.temperature = nan: input should be"):
         check_study(data, "parameters")
+
+
+def test_aliases_that_stand_for_very_much_are_refused_at_once(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for i in range(1, 30):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]")
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(StudyError, match="bomb.yaml: its aliases .* more than 100,000 values"):
+        read_yaml(path)
+
+
+def test_deep_yaml_is_a_sentence(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text("a: " + "[" * 20_000)
+    with pytest.raises(StudyError, match="deep.yaml: no valid YAML"):
+        read_yaml(path)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from math import comb
 
 import pandas as pd
@@ -20,7 +21,7 @@ from wcse_lib import pipeline
 from wcse_lib.nano.world import check
 from wcse_lib.pipeline import Step
 from wcse_lib.report import page as report
-from wcse_lib.store import StudyError, locked, read_samples
+from wcse_lib.store import StudyError, locked, read_samples, write_json
 from wcse_lib.study import Run
 
 pytestmark = pytest.mark.dag
@@ -204,8 +205,9 @@ def test_what_was_made_before_its_inputs_is_out_of_date(smoke, tmp_path):
     folder = shutil.copytree(smoke[0], tmp_path / "smoke")
     assert "out of date" not in pipeline.status(folder)
     path = folder / "03_verify/se/manifest.json"
-    later = json.loads(path.read_text()) | {"finished": "2999-01-01T00:00:00+00:00"}
-    path.write_text(json.dumps(later))
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="seconds")
+    later = json.loads(path.read_text()) | {"finished": soon}
+    write_json(path, later)
     text = pipeline.status(folder)
     assert re.search(r"04_finetune +out of date", text) and "next: 04_finetune" in text
     opened = Run(folder)

@@ -125,7 +125,7 @@ def record_look(run: Run, looks: Looks, tables: dict[str, pd.DataFrame]) -> None
 
 def _recorded(run: Run) -> list[dict]:
     path = run.path("06", "looks.json")
-    return read_json(path) if path.exists() else []
+    return read_json(path, list) if path.exists() else []
 
 
 def _is_same(look: dict, other: dict) -> bool:

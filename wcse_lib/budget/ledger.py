@@ -442,7 +442,7 @@ def _openings(run: Run) -> Iterator[tuple]:
     it takes, and more where a run was resumed or several workers shared the students."""
     path = run.path("05", "openings.json")
     weights: dict[str, list[str]] = {}
-    for opening in read_json(path) if path.exists() else []:
+    for opening in read_json(path, list) if path.exists() else []:
         weights.setdefault(opening["model"], []).append(opening["weights"])
     for model, opened in weights.items():
         amounts = float(len(set(opened))), float(len(opened))

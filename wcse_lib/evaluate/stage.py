@@ -116,7 +116,7 @@ def _note_opening(run: Run, students: list[str], model: str, seconds: float) -> 
         "seconds": seconds,
     }
     with locked(folder, ".lock-openings", LOCK_SECONDS):
-        before = read_json(path) if path.exists() else []
+        before = read_json(path, list) if path.exists() else []
         write_json(path, [*before, opening])
 
 

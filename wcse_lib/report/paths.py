@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,9 @@ def shortener(folder: Path) -> Callable[[str], str]:
     meanings = {
         str(folder.parent): folder.parent.name,
         str(project_root().resolve()): ".",
-        str(Path.home()): "~",
     }
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        meanings[str(Path.home())] = "~"
     places = [place for place in sorted(meanings, key=len, reverse=True) if len(place) > 1]
     known = re.compile(rf"(?<![\w.~/-])({'|'.join(map(re.escape, places))})(?![\w-])")
 

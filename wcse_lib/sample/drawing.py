@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -175,6 +176,7 @@ def draw(
     }
     shard_name = f"s{shard[0]}of{shard[1]}" if shard else ""
     with locked(folder, f".lock{shard_name}", LOCK_SECONDS):
+        _refuse_other_shares(folder, shard)
         claim(folder, identity)
         claim_questions(folder, problems)
 
@@ -196,6 +198,23 @@ def draw(
         if shard:
             return pd.DataFrame()
         return complete(folder, author, problems, n)
+
+
+def _refuse_other_shares(folder: Path, shard: tuple[int, int] | None) -> None:
+    """Raise StudyError while other processes draw other shares of the folder's problems, which overlap with ours."""
+    for path in folder.glob(".lock*"):
+        share = re.fullmatch(r"\.lock(s\d+of(\d+))?", path.name)
+        is_ours = share and (shard and share[2] == str(shard[1]) or not (shard or share[1]))
+        if not share or is_ours:
+            continue
+        try:
+            with locked(folder, path.name):
+                pass
+        except StudyError as error:
+            shown = f"in {share[2]} shards" if share[1] else "as a whole"
+            raise StudyError(
+                f"{error}. It is drawn {shown}: the same samples would be drawn twice"
+            ) from None
 
 
 def indices(

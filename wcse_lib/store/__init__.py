@@ -1,11 +1,12 @@
 """Files: written whole or not at all, read back with their keys checked."""
 
-from wcse_lib.store.contents import sha256
+from wcse_lib.store.contents import check_all, missing_files, sha256
 from wcse_lib.store.errors import StudyError, differences
 from wcse_lib.store.files import (
     encodable,
     locked,
     read_json,
+    reading,
     remove,
     write_contents,
     write_json,
@@ -54,6 +55,7 @@ __all__ = [
     "TableRow",
     "USER",
     "as_text",
+    "check_all",
     "check_tables",
     "count_rows",
     "differences",
@@ -68,6 +70,7 @@ __all__ = [
     "iter_samples",
     "locked",
     "machine",
+    "missing_files",
     "name_of",
     "parquet_writer",
     "parts",
@@ -81,6 +84,7 @@ __all__ = [
     "read_samples",
     "read_table",
     "read_text",
+    "reading",
     "remove",
     "sample_table",
     "sha256",

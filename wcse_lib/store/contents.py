@@ -52,7 +52,20 @@ def forget(path: Path) -> None:
         (path.parent / NAME).unlink(missing_ok=True)
 
 
-def missing(folder: Path) -> list[str]:
+def drop(folder: Path) -> None:
+    """Drop the list of a folder that gets further files."""
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def check_all(folder: Path) -> None:
+    """Compare all listed files of a folder. Raises StudyError naming the first that is gone or was changed."""
+    for name in missing_files(folder):
+        raise StudyError(f"{folder / name}: gone; call `wcse run` again: its stage makes it anew")
+    for name in listed(folder):
+        check(folder / name)
+
+
+def missing_files(folder: Path) -> list[str]:
     """The listed files of a folder that are gone."""
     return [name for name in listed(folder) if not (folder / name).exists()]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
@@ -16,6 +16,15 @@ from wcse_lib.store.errors import StudyError
 if TYPE_CHECKING:
     import filelock
 
+NAMES_OF_JSON = {
+    dict: "an object",
+    list: "an array",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
 POLL_SECONDS = 0.2  # between two looks at a lock that another process holds
 
 
@@ -81,10 +90,19 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8", "replace"))
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON object. Raises StudyError naming the file when it is missing, unreadable or damaged."""
-    with reading(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON object, or (kind: list) an array.
+
+    Raises StudyError naming the file when it is missing, unreadable, damaged or holds something else.
+    """
+    with reading(path, (RecursionError,)):
+        data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, kind):
+        raise StudyError(
+            f"{path}: holds {NAMES_OF_JSON[type(data)]} where {NAMES_OF_JSON[kind]} is needed: it is no file of this "
+            "kit, or of another version; put the right one back, or delete it and call `wcse run` again"
+        )
+    return data
 
 
 def encodable(text: str) -> str:

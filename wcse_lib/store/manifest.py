@@ -8,10 +8,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
 from wcse_lib.store.files import read_json, write_contents, write_json
 
@@ -35,21 +34,29 @@ def finished(plan_id: str) -> dict[str, str]:
 
 
 def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = (), name: str = NAME) -> bool:
-    """Whether a stage's folder was finished under this plan, has all its files, and is not older than a folder that it
-    reads.
+    """Whether a stage's folder was finished under this plan, and not before a folder that it reads.
 
     `name`: of the file that says so, where that is one of a part of the stage.
     """
-    if not (folder / name).exists() or contents.missing(folder):
+    if not (folder / name).exists():
         return False
-    manifest = read_json(folder / name)
-    if manifest.get("plan_id") != plan_id:
+    if read_json(folder / name).get("plan_id") != plan_id:
         return False
-    finished = manifest.get("finished", "")
-    for other in inputs:
-        if (other / NAME).exists() and read_json(other / NAME).get("finished", "") > finished:
-            return False
-    return True
+    ended = _ended(folder / name)
+    manifests = [other / NAME for other in inputs]
+    return not any(_ended(path) > ended for path in manifests if path.exists())
+
+
+def _ended(path: Path) -> str:
+    """When a stage ended. Raises StudyError for a time that is to come, by which nothing could be told older."""
+    ended = str(read_json(path).get("finished", ""))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    if ended > tomorrow.isoformat(timespec="seconds"):
+        raise StudyError(
+            f"{path}: its stage ended on {ended}, says the file, and that is to come: set this machine's clock, or "
+            "delete that file and call `wcse run` again: what was drawn and trained stays"
+        )
+    return ended
 
 
 def check_tables(folder: Path, plan_id: str) -> None:

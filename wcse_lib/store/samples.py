@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from wcse_lib.store import contents
 from wcse_lib.store.errors import StudyError
 from wcse_lib.store.files import encodable, remove
 from wcse_lib.store.tables import PIECE, count_table_rows, empty_frame, parquet_writer, read_parquet
@@ -37,7 +38,16 @@ ERRORS = "part-errors.parquet"  # failed samples, which the next run draws again
 
 
 def parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("part-*.parquet"))
+    """The files of a folder's samples. Raises StudyError for one that its stage, which has ended, did not write."""
+    found = sorted(folder.glob("part-*.parquet"))
+    listed = contents.listed(folder)
+    for path in found if listed else ():
+        if path.name not in listed:
+            raise StudyError(
+                f"{path}: not among what its stage wrote ({folder / contents.NAME}), such as a copy of another part; "
+                "move it elsewhere"
+            )
+    return found
 
 
 def sample_table(folder: Path) -> list[Path] | pd.DataFrame:
@@ -155,6 +165,7 @@ class SampleWriter:
     def flush(self) -> None:
         with self.lock:
             if self.rows:
+                contents.drop(self.folder)
                 _write_samples(self.folder / f"{self.prefix}{self.number:05d}.parquet", self.rows)
                 self.number += 1
                 self.rows = []
@@ -177,6 +188,7 @@ class SampleWriter:
         self.ended.set()
         self.flush()
         if self.failed and self.errors:
+            contents.drop(self.folder)
             _write_samples(self.errors, self.failed)
 
 

@@ -10,6 +10,7 @@ from wcse_lib.nano import LEVELS
 from wcse_lib.study.fields import Count, Name, Strict, Style, Text
 
 ANY_OF = " ␞ "  # between gold answers of which any one is right
+MOST_MADE = 1_000_000  # problems of a split that are made here
 MADE_HERE = ("nano", "stories", "reasoning_gym")  # datasets whose problems are drawn, not read
 
 
@@ -89,6 +90,11 @@ class Dataset(Strict):
             )
         if self.name in MADE_HERE and self.n_train is None:
             raise ValueError(f"n_train: a number is needed for name: {self.name}")
+        for key in ("n_train", "n_validation", "n_held_out"):
+            if self.name in MADE_HERE and (getattr(self, key) or 0) > MOST_MADE:
+                raise ValueError(
+                    f"{key}: at most {MOST_MADE:,} problems are made by name: {self.name}"
+                )
         for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
             if (self.name == name) != bool(getattr(self, key)):
                 raise ValueError(f"{key}: needed for name: {name}, and only there")

@@ -11,6 +11,7 @@ from wcse_lib.store import (
     StudyError,
     count_rows,
     is_complete,
+    missing_files,
     read_json,
     read_parquet,
     sha256,
@@ -80,7 +81,7 @@ class Run:
         """Whether a stage (of an arm or a student) was finished under this plan, after what it reads, and holds
         all its samples."""
         folder = self.path(stage, name)
-        if not is_complete(folder, self.plan_id, self.inputs(stage, name)):
+        if missing_files(folder) or not is_complete(folder, self.plan_id, self.inputs(stage, name)):
             return False
         return not stage.startswith("02") or count_rows(folder) >= read_json(
             folder / "manifest.json"

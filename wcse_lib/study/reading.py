@@ -54,6 +54,7 @@ _Loader.yaml_implicit_resolvers = {
     first: [resolver for resolver in resolvers if _is_taken(resolver[0])]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+MOST_VALUES = 100_000  # of a params file
 WRITTEN_AS_READ = re.compile(r"true|false", re.I)  # of the words that YAML takes for a truth value
 LEADING_ZERO = re.compile(r"[+-]?0[\d_]+")
 
@@ -84,12 +85,29 @@ def _load(text: str, path: Path) -> Any:
         root = loader.get_single_node()
         if root is None:
             return None
+        if _n_values(root, {}) > MOST_VALUES:
+            raise StudyError(
+                f"{path}: its aliases (*name) stand for more than {MOST_VALUES:,} values; write out what is meant"
+            )
         # Before anything is made of the nodes: merging puts repeated keys into them.
         if faults := list(_surprises(root, (), set())):
             raise StudyError("\n".join(f"{path}, {fault}" for fault in faults))
         return loader.construct_document(root)
     finally:
         loader.dispose()
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, with all that its aliases stand for."""
+    if id(node) not in known:
+        known[id(node)] = 1  # should it hold itself
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        elif isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        known[id(node)] += sum(_n_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _surprises(node: yaml.Node, key: tuple[str, ...], seen: set[int]) -> Iterator[str]:

@@ -52,4 +52,4 @@ def machine_time(folder: Path) -> Amounts | None:
 
 def _parts(folder: Path) -> list[dict]:
     path = folder / NAME
-    return read_json(path) if path.exists() else []
+    return read_json(path, list) if path.exists() else []

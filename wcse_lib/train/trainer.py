@@ -19,7 +19,7 @@ import numpy as np
 
 from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
-from wcse_lib.store import differences, read_json, remove, write_json
+from wcse_lib.store import differences, read_json, reading, remove, write_json
 from wcse_lib.study import Settings, checkpoint_files
 from wcse_lib.train.attempt import Diverged, Training, batches, best_step, run_attempt
 from wcse_lib.train.models import merge, open_backend, with_dtype
@@ -152,6 +152,10 @@ def _is_whole(checkpoint: Path) -> bool:
     from safetensors import SafetensorError, safe_open
 
     weights = list(checkpoint.glob("*.safetensors"))
+    # what may not be read is not torn
+    for path in checkpoint.iterdir():
+        with reading(path):
+            path.open("rb").close()
     try:
         read_json(checkpoint / "trainer_state.json")  # written last
         for file in weights:
