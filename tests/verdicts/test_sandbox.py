@@ -1,6 +1,10 @@
 """The sandbox: honest code passes, dishonest or broken code does not, and nothing gets out."""
 
+import json
 import os
+import shutil
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -228,3 +232,67 @@ def test_code_runs_as_a_module_in_the_main_thread():
 def test_a_forked_copy_of_the_code_cannot_pass_for_it():
     code = "import os\nif os.fork() == 0:\n    def f(x): return x + 1\nelse:\n    os.wait()\n    def f(x): return x\n"
     assert run_tests(code, TESTS)[0] == "incorrect"
+
+
+AS_NOBODY = ["setpriv", "--reuid=64321", "--regid=64321", "--clear-groups"]
+
+
+@pytest.fixture
+def nobodys_program():
+    """The sandbox's program in a folder that everybody may read."""
+    if os.getuid() or not (shutil.which("setpriv") and Path("/usr/bin/python3").exists()):
+        pytest.skip("needs root, setpriv and a Python that everybody may read")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        program = shutil.copytree(sandbox.PROGRAM.parent, f"{folder}/program")
+        for path in [folder, program, *Path(program).iterdir()]:
+            os.chmod(path, 0o755)
+        yield Path(program, sandbox.PROGRAM.name)
+
+
+def limits_only(program: Path, code: str) -> str:
+    """What the sandbox's program replies, run with limits only by a user who is not root: its supervisor then is the
+    code's own user."""
+    counts = {"CPU": 5, "AS": 1 << 30, "FSIZE": 1 << 20, "NPROC": 64, "NOFILE": 64, "CORE": 0}
+    work = {"code": code, "parts": [["assert f(1) == 2", COUNTED]], "collected": []}
+    job = {"runner": "runner", "work": work, "token": "passed", "namespaces": False}
+    job |= {"wall": 5.0, "limits": counts}
+    command = [*AS_NOBODY, "/usr/bin/python3", "-I", "-S", str(program)]
+    ended = subprocess.run(
+        command, input=json.dumps(job), capture_output=True, text=True, cwd="/tmp", timeout=60
+    )
+    return ended.stdout
+
+
+COUNTED = "__count_assertion__('tried')\nassert f(1) == 2\n__count_assertion__('passed')"
+
+
+def test_limits_only_a_child_that_would_kill_its_supervisor_is_swept_up(nobodys_program):
+    marker = f"wcse-stray-{os.getpid()}-limits"
+    code = (
+        "import os, signal\nsupervisor = os.getppid()\nrefused = []\n"
+        "for call in (lambda: os.kill(supervisor, 9), lambda: os.kill(-1, 9),\n"
+        "             lambda: os.killpg(os.getpgid(supervisor), 9)):\n"
+        "    try: call()\n    except PermissionError: refused.append(1)\n"
+        "assert len(refused) == 3, refused\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        f"        os.execv('/bin/sh', ['sh', '-c', 'sleep 60; : {marker}'])\n    os._exit(0)\n"
+    )
+    bystander = subprocess.Popen([*AS_NOBODY, "sleep", "60"])
+    try:
+        assert limits_only(nobodys_program, code + OK) == "ready\npassed"
+        assert bystander.poll() is None, "kill(-1) has reached a process of the same user"
+        assert not processes(marker)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_limits_only_code_may_still_end_what_it_started(nobodys_program):
+    code = (
+        "import multiprocessing, os, resource, subprocess, time\n"
+        "child = multiprocessing.Process(target=time.sleep, args=(60,))\nchild.start()\n"
+        "child.terminate()\nchild.join()\nassert child.exitcode == -15\n"
+        "with subprocess.Popen(['/bin/sleep', '60']) as other:\n    other.kill()\n"
+        "assert other.returncode == -9\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+    )
+    assert limits_only(nobodys_program, code + OK) == "ready\npassed"

@@ -3,7 +3,8 @@
 With `namespaces` (Linux, as root or where users may make their own) the code sees a read-only system, an empty folder
 in memory, no network, no other process and none of your files, and whatever it starts ends with it. With `limits only`
 (many containers, macOS) it has resource limits, an empty environment, a temporary folder, a socket module that refuses,
-and its descendants are swept up; code that means harm can still read and write what the user can and reach the network.
+and its descendants are swept up; on Linux no signal of theirs reaches an older process, be it the kit, the supervisor
+or all (kill(-1)). Code that means harm can still read and write what the user can and reach the network.
 `containment()` says which holds. Root's code runs as a nameless user or not at all. Not protected against, either way:
 faults of the kernel; use of CPU and memory within the limits; code that cheats its own tests: it may patch what they
 call, return objects that equal everything, or search the interpreter for the pass token (random, never on disk, in no
