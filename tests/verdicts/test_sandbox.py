@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wcse_lib.verdicts import sandbox
+from wcse_lib.verdicts import could_cheat, sandbox
 from wcse_lib.verdicts.code import extract_code
 from wcse_lib.verdicts.sandbox import Limits, run_tests
 
@@ -296,3 +296,18 @@ def test_limits_only_code_may_still_end_what_it_started(nobodys_program):
         "assert other.returncode == -9\nresource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
     )
     assert limits_only(nobodys_program, code + OK) == "ready\npassed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class Any:\n    def __eq__(self, other): return True\ndef f(x): return Any()",
+        "import builtins\nbuiltins.exec = print\ndef f(x): return 0",
+        "import sys\nframe = sys._getframe()\ndef f(x): return 0",
+        "compile = None\ndef f(x): return 0",
+        "class AssertionError(Exception): pass\ndef f(x): return 0",
+    ],
+)
+def test_code_that_could_cheat_is_told_from_code_that_cannot(code):
+    assert could_cheat(code)
+    assert not could_cheat(OK)

@@ -1,5 +1,6 @@
 """Whether one sample is right: by its answer, by tests in a sandbox, or by a task."""
 
+from wcse_lib.verdicts.cheats import could_cheat
 from wcse_lib.verdicts.check import KEY_COLUMNS, VERDICTS, verifier
 from wcse_lib.verdicts.execute import fault_of_tests, faults_of_solutions
 from wcse_lib.verdicts.forms import with_entry_point
@@ -27,6 +28,7 @@ from wcse_lib.verdicts.spoken import spoken
 from wcse_lib.verdicts.tasks import open_task, task_score
 
 __all__ = [
+    "could_cheat",
     "JUDGED",
     "JUDGEMENTS",
     "KEY_COLUMNS",

@@ -25,6 +25,7 @@ from wcse_lib.verdicts import (
     JUDGEMENTS,
     VERDICTS,
     Reason,
+    could_cheat,
     judged_rows,
     reason_kind,
     verifier,
@@ -273,7 +274,18 @@ def checks(run: Run, arm: str, verified: Verified) -> dict:
         facts[f"n_{verdict}"] = int(n.get(verdict, 0))
     for name, reason in COUNTED.items():
         facts[name] = int(table.loc[table["reason"].str.startswith(reason), "n"].sum())
+    if run.study.verification.by == "tests":
+        facts["n_correct_that_could_cheat"] = _n_that_could_cheat(run, arm)
     return facts
+
+
+def _n_that_could_cheat(run: Run, arm: str) -> int:
+    """Correct samples whose code names a means of passing tests without being right; see `could_cheat`."""
+    n = 0
+    path = run.path("03", arm, "verdicts.parquet")
+    for rows in read_pieces(path, ["verdict", "extracted"]):
+        n += int(rows.loc[rows["verdict"] == "correct", "extracted"].map(could_cheat).sum())
+    return n
 
 
 def _count_by_key(path: Path) -> int:
