@@ -212,7 +212,7 @@ def test_gold_must_be_accepted_and_an_empty_answer_rejected(tmp_path):
         ("def verify(answer, row)\n return 1", "line 1: no valid Python"),
         (
             "def verify(answer, row): return False",
-            "none of 1 problems. Of the first, its gold answer is incorrect: rejected",
+            "its gold answer is incorrect: rejected",
         ),
         (
             "def verify(answer, row): return True",

@@ -129,7 +129,10 @@ def test_a_program_that_fails_for_samples_never_stops_the_stage(tmp_path):
     "how, words",
     [
         ({"path": "mine.py"}, "verification.path = 'mine.py': no such file"),
-        ({"path": "tool_call"}, "(verification.path): it can decide about none of 5 problems"),
+        (
+            {"path": "tool_call"},
+            "verification.path = 'tool_call': it can decide about none of 5 problems; mend it",
+        ),
     ],
 )
 def test_01_refuses_what_could_verify_nothing_before_anything_is_paid(tmp_path, how, words):

@@ -171,8 +171,8 @@ def faults_of_program(problems: pd.DataFrame, how: Verification) -> pd.Series:
         reasons.append(f"{fault}: {reason}")
     if faults and all(faults):
         raise StudyError(
-            f"{verifier_path(how.path)} (verification.path): it can decide about none of {len(faults)} problems. Of "
-            f"the first, {reasons[0]}. Mend the program, or the columns of the row that it reads"
+            f"verification.path = {how.path!r}: it can decide about none of {len(faults)} problems; mend it, or the "
+            f"columns of the row that it reads. Of the first, {reasons[0]}"
         )
     return pd.Series(faults, problems.index, dtype=object)
 

@@ -14,7 +14,7 @@ from collections import Counter
 from itertools import islice
 
 STEPS, MOST_ROWS, MOST_BYTES = 1_000_000, 5_000, 1_000_000  # of a query, of its result, of a value
-N_DATABASES, SIZES = 40, (5, 15, 40)  # random ones; rows of a table
+N_DATABASES, SIZES = 80, (6, 12, 24)  # random ones; rows of a table
 READ, CALL, MAY = 20, 31, (20, 21, 31, 33)  # SQLite's codes: read, select, call, recur
 FAULTS = (sqlite3.Error, sqlite3.Warning, ValueError)
 BLOCK = re.compile(r"```[^\n]*\n(.*?)(?:```|\Z)", re.S)
@@ -111,9 +111,9 @@ def databases(given, queries):
         for name in tables:
             database.execute(f'DELETE FROM "{name}"')
         database.execute("PRAGMA foreign_keys = ON")
-        # twice, as rows that need a parent come in only after it
-        for name in [*tables] * 2:
-            fill(database, name, tables[name], near(queries, chance), chance)
+        values = near(queries, chance)
+        for name in [*tables] * 2:  # rows that need a parent come in only after it
+            fill(database, name, tables[name], values, chance)
         yield database
 
 
@@ -141,8 +141,8 @@ def fill(database, table, given, values, chance):
         pool = list(map(int, pool)) if "INT" in kind.upper() else pool
         pool = parents.get(name, pool)[: None if is_key else chance.choice((2, 3, 6, 1000))]
         pools.append(pool if pool and (is_needed or is_key) else [*pool, None])
-    for _ in range(chance.choice(SIZES)):
-        row = [chance.choice(pool) for pool in pools]
+    n_rows = chance.choice(SIZES)
+    for row in zip(*[chance.choices(pool, k=n_rows) for pool in pools]):
         if given and chance.random() < 0.5:
             row = [chance.choice((old, old, new)) for old, new in zip(chance.choice(given), row)]
         marks = ", ".join("?" * len(row))
