@@ -13,6 +13,7 @@ import numpy as np
 
 from wcse_lib.sample import kept_by_processor
 from wcse_lib.study import Settings
+from wcse_lib.train.encode import MASKED
 from wcse_lib.train.learnt import token_accuracy
 from wcse_lib.train.models import load_model
 from wcse_lib.train.rows import TOKENS, TrainingRows
@@ -202,10 +203,19 @@ def _trainer_class(settings: Settings) -> type:
 
     class CPUTrainer(SFTTrainer):
         def compute_loss(self, model, inputs, **kwargs):
-            return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, **kwargs)
+            changed = {**inputs, "use_cache": False} | _without_prompts(inputs["labels"])
+            return Trainer.compute_loss(self, model, changed, **kwargs)
 
     has_kernels = torch.cuda.is_available() or settings.backend == "unsloth"
     return SFTTrainer if has_kernels else CPUTrainer
+
+
+def _without_prompts(labels: Any) -> dict[str, Any]:
+    """Inputs that spare a model the logits of a batch's first tokens, which are prompts in every row."""
+    first_trained = int((labels != MASKED).any(0).nonzero()[0])
+    # The token before it predicts it.
+    start = max(0, first_trained - 1)
+    return {"labels": labels[:, start:], "logits_to_keep": labels.shape[1] - start}
 
 
 def callback_of(watch: Watch) -> Any:
