@@ -88,10 +88,9 @@ def test_the_kits_own_studies_are_found_from_an_empty_folder(installed, tmp_path
 def test_two_files_are_compared(installed, tmp_path):
     for name in "ab":
         write(tmp_path / f"{name}.jsonl", rows_of(1, 1))
-    assert "page: outputs/a-b/comparison.html" in wcse(
-        installed, tmp_path, "compare", "a.jsonl", "b.jsonl"
-    )
-    assert (tmp_path / "outputs/a-b/comparison.html").exists()
+    page = tmp_path / "outputs" / "a-b" / "comparison.html"
+    assert f"page: {page}\n" in wcse(installed, tmp_path, "compare", "a.jsonl", "b.jsonl")
+    assert page.exists()
 
 
 def test_a_notebook_of_the_folder_runs(installed, begun):

@@ -88,7 +88,7 @@ def compare_files(
         tell(f"{file.name}: {file.path}: {file.columns.in_words()}")
     shared = _with_enough(share_problems(files, asked.gold, _gold_columns(asked)), asked)
     out = out or Path("outputs") / "-".join(file.name for file in files)
-    folder = resolve(out)
+    folder = resolve(out).absolute()
     study = _study(asked, files, shared, out)
     with locked(folder):
         _make_room(folder)
