@@ -63,6 +63,38 @@ def test_unsolved_problems_share_what_is_left():
     assert np.ptp(rest - few) <= 1
 
 
+def test_reset_spends_nothing_on_what_is_solved():
+    rng = np.random.default_rng(1)
+    rates = np.repeat([0.9, 0.3, 0.05], 60)
+    seen, solved_at = np.zeros(180, int), np.full(180, 999)
+
+    def draw(n):
+        for problem in np.flatnonzero(n > seen):
+            for place in range(seen[problem], n[problem]):
+                if rng.random() < rates[problem]:
+                    solved_at[problem] = min(solved_at[problem], place + 1)
+        seen[:] = n
+        return (solved_at <= n).astype(int)
+
+    spec = Adaptive(of="wc", rule="reset", first=1)
+    out = allocate.decide(spec, {"low": 180 * 2, "high": 180 * 5}, 180, draw)
+    assert {name: n.sum() for name, n in out.items()} == {"low": 360, "high": 900}
+    is_solved = solved_at < 999
+    assert is_solved.sum() > 120
+    assert (out["high"][is_solved] == solved_at[is_solved]).all(), (
+        "not one sample beyond the first correct one"
+    )
+    unsolved = out["high"][~is_solved]
+    assert np.ptp(unsolved) <= 1, "those that are left have taken turns"
+
+
+def test_reset_shares_what_is_left_when_all_are_solved():
+    spec = Adaptive(of="wc", rule="reset")
+    n, c = np.full(10, 2), np.ones(10, int)
+    assert allocate.next_counts(spec, n, c, 40).tolist() == [4] * 10
+    assert allocate.next_counts(spec, n, np.zeros(10, int), 23).tolist() == [3] * 3 + [2] * 7
+
+
 def test_a_budget_below_the_first_samples_is_spread_evenly():
     out = allocate.decide(Adaptive(of="wc", first=4), {"low": 50}, 50, lambda n: np.zeros(50, int))
     assert (out["low"] == 1).all()

@@ -11,7 +11,7 @@ import pandas as pd
 from wcse_lib import forecast
 from wcse_lib.study import Adaptive
 
-# "stop" and "unsolved" give no problem more than this many times the mean: some are never solved
+# "stop", "unsolved" and "reset" give no problem more than this many times the mean: some are never solved
 MOST = 8
 
 
@@ -43,7 +43,8 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
     difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure
     rate that the forecast expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every problem
     short of `correct` correct samples gets what it lacks; when none is left, one more correct sample is asked for.
-    unsolved: problems without a correct sample share all that is left; where none is left, all do.
+    unsolved: problems without a correct sample share all that is left; where none is left, all do. reset: each of them
+    gets one more, round by round, so that no sample is spent on a problem that is solved meanwhile (arXiv 2601.21522).
     """
     if spec.rule == "difficulty":
         expected = forecast.posterior(n, c).expected_rates(n, c)
@@ -51,6 +52,8 @@ def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.
         return _shared_out(weights, n, min(total, 2 * int(n.sum())))
     if spec.rule == "unsolved":
         return _to_the_unsolved(n, c, total)
+    if spec.rule == "reset":
+        return _one_to_each_unsolved(n, c, total)
     wanted = spec.correct
     most = MOST * total / len(n)
     is_short = (c < wanted) & (n < most)
@@ -72,6 +75,20 @@ def _to_the_unsolved(n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
     shared = n + np.where(is_open, left / is_open.sum(), 0.0)
     wanted = np.where(is_open, np.minimum(shared, most), n)
     return _rounded(wanted, n, min(total, round(wanted.sum())))
+
+
+def _one_to_each_unsolved(n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
+    """One more sample of every unsolved problem while the total lasts, those with fewest first; of all solved ones the
+    rest is shared by all."""
+    most = MOST * total // len(n)
+    unsolved = np.flatnonzero((c == 0) & (n < most))
+    left = total - n.sum()
+    if not len(unsolved):
+        return _rounded(n + left / len(n), n, total)
+    fewest_first = unsolved[np.argsort(n[unsolved], kind="stable")]
+    counts = n.copy()
+    counts[fewest_first[:left]] += 1
+    return counts
 
 
 def _shared_out(weights: np.ndarray, n: np.ndarray, total: int) -> np.ndarray:

@@ -33,8 +33,9 @@ class Adaptive(Strict):
     """An arm that spends another arm's budget unevenly over the problems, by what its first samples say."""
 
     of: Name  # the arm whose model and budget it has
-    # shares follow the failure rate (DART-Math) | stop at `correct` | all that is left goes to unsolved problems
-    rule: Literal["difficulty", "stop", "unsolved"] = "difficulty"
+    # shares follow the failure rate (DART-Math) | stop at `correct` | all that is left goes to unsolved problems | one
+    # sample at a time goes to each unsolved problem
+    rule: Literal["difficulty", "stop", "unsolved", "reset"] = "difficulty"
     first: Count = 2  # samples of every problem before anything is decided
     correct: Count = 4  # stop: enough correct samples of a problem
 
