@@ -201,7 +201,8 @@ def test_many_arms_with_long_names_fit_a_narrow_figure():
     figure = draw_all({"differences": pd.concat(pairs)}, narrow=True)["answer"]
     figure.draw_without_rendering()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert len(labels) == 10
+    assert len(labels) == 8
+    assert figure.axes[0].get_title(loc="left") == "The first 8 of 60"
     assert labels[0] == "Qwen3.5-397B-A17B − gpt-oss-120b-high, low"
 
 

@@ -59,7 +59,7 @@ def _explain(run: Run) -> Iterator[str]:
             " they can say why."
         )
     yield (
-        "Repeat it with other models or problems and join the studies with `wcse compare`: this answer is of these"
+        "Repeat it with other models or problems and join the studies (wcse compare): this answer is of these"
         " models alone."
     )
 

@@ -163,29 +163,36 @@ def _unseen_faults(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 def _overspent(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Arms whose sampling did not cost what was planned for it."""
+    spent = []
     for row in tables.get("ledger", pd.DataFrame()).itertuples():
-        is_sampling = row.stage == "02_generate" and row.unit == "flops"
+        is_sampling = row.stage == "02_generate" and row.unit == "flops" and row.kind == "sampling"
         is_unmatched = pd.notna(row.matched) and not row.matched
         if is_sampling and is_unmatched and row.planned > 0:
-            yield (
-                f"{row.who} spent {row.ratio:.2f} times its planned FLOPs on {row.kind} ({row.budget}): its texts are"
-                " not as long as the plan assumed."
-            )
+            spent.append(f"{row.who} {row.ratio:.2f} times ({row.budget})")
+    if spent:
+        yield (
+            f"Sampling did not cost the planned FLOPs: {join_words(spent)}. Texts are not as long as the plan assumed."
+        )
 
 
 def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Samples that were cut or could not be verified, and how far the latter could move a rate."""
+    cut, unverifiable, span = [], [], 0.0
     for row in tables["quality"].itertuples():
         if row.n_truncated > MANY * row.n_samples:
-            yield f"{row.n_truncated} of {row.arm}'s {row.n_samples} samples at {row.budget} were cut at max_tokens."
+            cut.append(f"{row.n_truncated:,} of {row.arm}'s {row.n_samples:,} at {row.budget}")
         if row.n_unverifiable:
-            left_out = f"{row.n_unverifiable} of {row.arm}'s samples at {row.budget}"
-            if_wrong, if_right = 100 * row.pass_at_1_if_wrong, 100 * row.pass_at_1_if_right
-            least, most = 100 * row.coverage_if_wrong, 100 * row.coverage_if_right
-            yield (
-                f"{left_out} are unverifiable and left out, as if they were as often right as the others of their"
-                f" problem. If all were wrong, pass@1 would be {if_wrong:.1f} %, if all were right {if_right:.1f} %"
-                f" (coverage {least:.1f} and {most:.1f} %)."
-            )
+            unverifiable.append(f"{row.n_unverifiable:,} of {row.arm}'s at {row.budget}")
+            span = max(span, row.pass_at_1_if_right - row.pass_at_1_if_wrong)
+            span = max(span, row.coverage_if_right - row.coverage_if_wrong)
+    if cut:
+        yield f"Samples were cut at max_tokens: {join_words(cut)}."
+    if unverifiable:
+        yield (
+            f"Unverifiable samples ({join_words(unverifiable)}) are left out, as if they were as often right as the"
+            " others of their problem. Between all of them wrong and all of them right, pass@1 and coverage of no"
+            f" arm move by more than {100 * span:.1f} points (`quality`: if wrong, if right)."
+        )
 
 
 def _open_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:

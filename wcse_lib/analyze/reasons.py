@@ -143,44 +143,51 @@ def removed_by(study: Study, recipe: Curation) -> list[Quantity]:
 
 
 def why(table: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """What `reasons` says of each of the headline's `rows`, in words; of one pair, those that are not settled
-    share a sentence."""
-    settled, others = rows[rows["is_significant"]], rows[~rows["is_significant"]]
-    sentences = [_sentence(_of_pair(table, row), row) for row in settled.itertuples()]
-    for (arm_a, arm_b), own in others.groupby(["arm_a", "arm_b"], sort=False):
-        budgets = join_words(list(dict.fromkeys(own["budget"])))
-        sentences.append(
-            f"At {budgets}, whether {arm_a}'s or {arm_b}'s students are better is not settled, so there is no effect to"
-            " explain; what differs in the data is told all the same."
-        )
-    return sentences
+    """What `reasons` says of each pair of arms in the headline's `rows`, in a few sentences; the table has the rest."""
+    words = []
+    for (arm_a, arm_b), own in rows.groupby(["arm_a", "arm_b"], sort=False):
+        settled, others = own[own["is_significant"]], own[~own["is_significant"]]
+        sentences = []
+        for is_a_better, budgets in settled.groupby(settled["value"] > 0, sort=False):
+            winner, loser = (arm_a, arm_b) if is_a_better else (arm_b, arm_a)
+            sentences.append(
+                f"At {_budgets(budgets)} {winner}'s students are better than {loser}'s."
+            )
+            for row in budgets.itertuples():
+                sentences += _what_explains(_of_pair(table, row), winner, row.budget)
+        if len(others):
+            sentences.append(
+                f"At {_budgets(others)}, whether {arm_a}'s or {arm_b}'s students are better is not settled, so there is"
+                " no effect to explain; what differs in the data is told all the same."
+            )
+        words.append(" ".join(sentences))
+    return words
 
 
-def _sentence(own: pd.DataFrame, row) -> str:
-    """Of a settled comparison: what speaks for the better arm, and what recipes have told apart."""
-    winner, loser = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
-    lead = f"At {row.budget} {winner}'s students are better than {loser}'s."
+def _budgets(rows: pd.DataFrame) -> str:
+    return join_words(list(dict.fromkeys(rows["budget"])))
+
+
+def _what_explains(own: pd.DataFrame, winner: str, budget: str) -> Iterator[str]:
+    """Of a settled comparison: what recipes have told apart, and how much they have not."""
     if "finding" not in own:
         own = own.assign(finding="")
     supports = own[own["speaks_for"] == winner]
     if supports.empty:
-        return f"{lead} Nothing that was measured speaks for {winner}."
-    sentences = [lead]
+        yield f"Nothing that was measured at {budget} speaks for {winner}."
+        return
     is_part = supports["finding"] == Finding.PART
     if is_part.any():
-        sentences.append(f"At least part of the reason is {_named(supports[is_part])}.")
+        yield f"At {budget} at least part of the reason is {_named(supports[is_part])}."
     is_tested = is_part | (supports["finding"] == Finding.NOT_ALL)
     untested = supports[~is_tested]
     if len(untested) > 1:
-        sentences.append(
-            f"This study cannot tell apart {_named(untested)}: they go together in its arms, and no recipe took one"
-            " away and left the others."
+        yield (
+            f"This study cannot tell apart the {len(untested)} {'other ' if is_tested.any() else ''}explanations that"
+            f" speak for {winner} at {budget}: no recipe took one away and left the others."
         )
     elif len(untested):
-        sentences.append(
-            f"That {_named(untested)} is the reason is a guess: no recipe took it away."
-        )
-    return " ".join(sentences)
+        yield f"That {_named(untested)} is the reason at {budget} is a guess: no recipe took it away."
 
 
 def _named(rows: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
@@ -19,7 +20,7 @@ from wcse_lib.report.figures import (
 from wcse_lib.report.layout import SHEETS, Panel, Sheet, Tables, figure
 from wcse_lib.report.style import INK, printable
 
-MOST_ROWS_OF_ANSWER = 10
+MOST_ROWS_OF_ANSWER = 8
 NOT_BOUGHT = pd.DataFrame(columns=["arm", "budget", "samples_per_problem"])
 Frame = pd.DataFrame
 
@@ -69,18 +70,23 @@ def _answer_panels(tables: Tables, paper: str | None) -> list[Panel]:
     """What carries the answer: the differences that it is about, and what the budget bought of every arm."""
     panels = []
     if "differences" in tables:
-        rows = PRIMARY_METRIC.rows(tables["differences"])
-        draw = differences
+        rows, draw = PRIMARY_METRIC.rows(tables["differences"]), differences
         if len(rows) > MOST_ROWS_OF_ANSWER:
             rows, draw = first_metric_over_bases(rows), differences_of_many
-        panels.append(Panel("", rows.head(MOST_ROWS_OF_ANSWER), draw))
+        panels.append(_first_rows(rows, draw))
     elif "arm_differences" in tables:
         rows = tables["arm_differences"].dropna(subset="p")
-        rows = rows[rows["unit"] == "points"]
-        panels.append(Panel("", rows.head(MOST_ROWS_OF_ANSWER), data_differences))
+        panels.append(_first_rows(rows[rows["unit"] == "points"], data_differences))
     if "coverage" in tables:
         panels.append(_coverage_panel(tables["coverage"], tables.get("quality", NOT_BOUGHT)))
     return [panel for panel in panels if len(panel.rows)]
+
+
+def _first_rows(rows: Frame, draw: Callable) -> Panel:
+    """A panel of as many rows as one screen has room for; its title says how many there are."""
+    is_cut = len(rows) > MOST_ROWS_OF_ANSWER
+    title = f"The first {MOST_ROWS_OF_ANSWER} of {len(rows)}" if is_cut else ""
+    return Panel(title, rows.head(MOST_ROWS_OF_ANSWER), draw)
 
 
 def _coverage_panel(rows: Frame, quality: Frame) -> Panel:
@@ -127,9 +133,8 @@ def what_was_bought(rows: Frame, ax, x: str, quality: Frame):
     coverage(rows, ax, x=x)
     ring = dict(ms=9, mew=1, mfc="none", mec=INK, ls="none", label="bought by a budget")
     offset = dict(textcoords="offset points", size=7, ha="right")
-    bought = quality[["arm", "budget", "samples_per_problem"]].rename(
-        columns={"samples_per_problem": "k"}
-    )
+    # a mean, where single samples could not be verified
+    bought = quality.assign(k=quality["samples_per_problem"].round())[["arm", "budget", "k"]]
     for budget, at in rows.merge(bought, on=["arm", "k"]).groupby("budget", sort=False):
         ax.plot(at[x], at["value"], "o", **ring)
         highest = at.loc[at["value"].idxmax()]

@@ -33,6 +33,13 @@ from wcse_lib.report.style import (
 )
 from wcse_lib.study import BY_ARMS, MAIN
 
+ABLATION_WORDS = {  # of a comparison: its heading, and what is compared under it
+    "recipe": ("{recipe} minus main", "{arm_a}"),
+    "arms": ("Between arms, with {recipe}", "{arm_a} − {arm_b}"),
+    "gap": ("Change of that difference by {recipe}", "{arm_a} − {arm_b}"),
+    "pooled": ("Pooled minus one arm", "pooled − {arm_b}"),
+    "pick": ("{recipe} minus {against}", "{arm_a}"),
+}
 K_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)
 Frame = pd.DataFrame
 
@@ -262,19 +269,13 @@ def transfer(rows: Frame, ax):
 @sheet(rows=first_metric_over_bases)
 def ablations(rows: Frame, ax):
     """Forest plot of what recipes change, by comparison; filled: p < 0.05 after Holm's correction."""
-    words = {
-        "recipe": "{recipe} minus main: {arm_a}",
-        "arms": "{arm_a} − {arm_b}, with {recipe}",
-        "pooled": "pooled − {arm_b}",
-        "gap": "{arm_a} − {arm_b}: with {recipe} minus main",
-        "pick": "{recipe} minus {against}: {arm_a}",
-    }
     rows = with_metric_words(rows)
-    rows = rows.assign(
-        group=[words[row["comparison"]].format(**row) for row in rows.to_dict("records")],
-        row=rows["base"] + ", " + rows["budget"],
-        hollow=not_settled(rows),
-    )
+    groups, names = [], []
+    for row in rows.to_dict("records"):
+        group, name = ABLATION_WORDS[row["comparison"]]
+        groups.append(group.format(**row))
+        names.append(f"{name.format(**row)}, {row['base']}, {row['budget']}")
+    rows = rows.assign(group=groups, row=names, hollow=not_settled(rows))
     marks.forest(ax, rows)
     return marks.finish(ax, f"Difference in {rows['metric'].iloc[0]}, percentage points")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.analyze import TABLES, Figure, Section, Shown, Table
+from wcse_lib.analyze import TABLES, Column, Figure, Section, Shown, Table
 from wcse_lib.report.drawing import draw_all
 from wcse_lib.report.layout import SHEETS
 from wcse_lib.report.style import svg
@@ -70,19 +70,23 @@ def _blocks(table: Table, rows: pd.DataFrame, drawn: dict[str, PageFigure]) -> l
 
 
 def _by_comparison(table: Table, rows: pd.DataFrame) -> list[Block]:
-    """A block for each comparison of arms, in its own direction; the first one is open."""
+    """A block for each comparison of arms, in its own direction; the first one of which a recipe tells is open."""
+    comparisons = list(rows.groupby(["arm_a", "arm_b", "budget"], sort=False))
+    if "finding" in rows:
+        comparisons.sort(key=lambda comparison: comparison[1]["finding"].isna().all())
     blocks = []
-    for (arm_a, arm_b, budget), own in rows.groupby(["arm_a", "arm_b", "budget"], sort=False):
+    for (arm_a, arm_b, budget), own in comparisons:
+        named = [_named_after(column, f"{arm_a} − {arm_b}") for column in table.columns]
+        declared = replace(table, columns=tuple(named))
+        shown = page_table(declared, own.drop(columns=["arm_a", "arm_b", "budget"]))
         heading = f"{arm_a} − {arm_b} at {budget}"
-        columns = [
-            replace(column, heading=f"{arm_a} − {arm_b}") if column.name == "value" else column
-            for column in table.columns
-        ]
-        named = replace(table, columns=tuple(columns))
-        shown = page_table(named, own.drop(columns=["arm_a", "arm_b", "budget"]))
-        title = f"{table.heading} ({heading})" if not blocks else f"The same of {heading}"
+        title = f"The same of {heading}" if blocks else f"{table.heading} ({heading})"
         blocks.append(Block(title, table=shown, file=FILE.format(table.name), is_open=not blocks))
     return blocks
+
+
+def _named_after(column: Column, heading: str) -> Column:
+    return replace(column, heading=heading) if column.name == "value" else column
 
 
 def page_figures(tables: Tables, paper: str | None, folder: Path) -> dict[str, PageFigure]:

@@ -29,6 +29,8 @@ def _arm(arm: dict) -> str:
     parts = [_model(arm)]
     if arm.get("n_parameters"):
         parts.append(size_words(arm["n_parameters"]))
+    if arm.get("kind") == "adaptive":
+        parts.append("spent unevenly")
     bought = " or ".join(f"{n:,}" for n in arm["samples"].values())
     return f"{', '.join(parts)}; {bought} samples a problem"
 
