@@ -202,8 +202,10 @@ def test_many_arms_with_long_names_fit_a_narrow_figure():
     figure.draw_without_rendering()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == 8
-    assert figure.axes[0].get_title(loc="left") == "The first 8 of 60"
+    assert figure.axes[0].get_title(loc="right") == "The first 8 of 60"
     assert labels[0] == "Qwen3.5-397B-A17B − gpt-oss-120b-high, low"
+    box = figure.get_tightbbox()
+    assert 0 <= box.x0 and box.x1 <= style.COLUMN
 
 
 def test_without_students_the_answer_is_of_the_data():

@@ -82,6 +82,8 @@ def _laid_out(layout: Sheet, panels: list[Panel], narrow: bool):
     width = COLUMN if narrow else DOUBLE
     height = (layout.height or 2) * n_lines + 0.25
     same_y = layout.height is not None
+    # long labels of rows leave axes that are too narrow for a title or a label from their left or around their middle
+    sides = ("right", "right") if narrow and layout.widths else ("left", "center")
     handles: dict = {}
     with style():
         drawing = canvas(width, height)
@@ -91,7 +93,8 @@ def _laid_out(layout: Sheet, panels: list[Panel], narrow: bool):
         )
         axes = list(grid.ravel())
         for i, (ax, panel) in enumerate(zip(axes, panels)):
-            panel.draw(panel.rows, ax).set_title(panel.title)
+            panel.draw(panel.rows, ax).set_title(panel.title, loc=sides[0])
+            ax.set_xlabel(ax.get_xlabel(), loc=sides[1])
             shapes, labels = ax.get_legend_handles_labels()
             handles = dict(zip(labels, shapes)) | handles
             if ax.get_legend():

@@ -10,6 +10,8 @@ from wcse_lib.report.format import power_of_ten
 from wcse_lib.report.style import COLUMN, GREY, INK, Look, looks_of
 
 HEADING_GAP, ROW_GAP, SAME_ROW_GAP = 1.4, 1.0, 0.6  # in heights of a row
+LONGEST_LINE = 32  # letters that a narrow figure has room for
+LONGEST_HEADING = 14  # letters for which a narrow figure has room beside the labels
 LONGEST_LABEL = 26  # letters beside which a narrow figure has room for numbers
 
 
@@ -84,13 +86,17 @@ def places(ax, groups: list[str], rows: list[str]) -> np.ndarray:
 
 
 def _heading(ax, y: float, text: str) -> None:
+    """A heading from the axes' left on; in a narrow figure a long one ends at their right, since no labels stand beside
+    it."""
+    is_long = ax.figure.get_figwidth() <= COLUMN and len(text) > LONGEST_HEADING
     ax.text(
-        0,
+        1 if is_long else 0,
         y,
         text,
         transform=ax.get_yaxis_transform(),
         weight="bold",
-        size=7.5,
+        size=7.5 * min(1, LONGEST_LINE / len(text)) if is_long else 7.5,
+        ha="right" if is_long else "left",
         va="center",
         bbox=dict(fc="white", ec="none", pad=1),
     )
