@@ -106,7 +106,6 @@ DECLARED = (
         + METRIC
         + DIFFERENCE
         + TESTED,
-        shown=Shown.OPEN,
         optional=True,
     ),
     Table(
