@@ -8,10 +8,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from wcse_lib.sample import load_tokenizer, read_positions
+from wcse_lib.sample import load_tokenizer, prompt_ids, read_positions
 from wcse_lib.sample.engines import open_engine
 from wcse_lib.store import StudyError, read_json, write_json
-from wcse_lib.study import Machine
+from wcse_lib.study import Machine, Prompt
 from wcse_lib.train.models import load_untrained
 
 MODULE = "open({marker!r}, 'w').write('was run')\nclass Evil: pass\n"
@@ -45,6 +45,63 @@ def test_no_code_of_a_checkpoint_is_run_nor_is_it_advised(hostile, opens):
     with pytest.raises(StudyError, match="code of its own, which the kit never runs") as caught:
         opens(hostile)
     assert "trust_remote_code" not in str(caught.value)
+
+
+class Planted:
+    """What a pickle runs when it is opened."""
+
+    def __init__(self, marker):
+        self.marker = str(marker)
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def only_pickled(folder) -> None:
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Planted(folder / "marker")}, folder / "pytorch_model.bin")
+
+
+def shards_elsewhere(folder) -> None:
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "../../../../etc/passwd"}}
+    write_json(folder / "model.safetensors.index.json", index)
+
+
+def torn(folder) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def deep_config(folder) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("change", [only_pickled, shards_elsewhere, torn, deep_config])
+def test_weights_of_another_kind_are_refused_and_nothing_is_run(tmp_path, tiny_model, change):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    change(folder)
+    with pytest.raises((StudyError, OSError), match="cannot be read|o file named|No such file"):
+        open_engine("hf", str(folder), Machine(device="cpu"))
+    assert not (folder / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{% include '/etc/passwd' %}",
+        "{% for i in range(10 ** 12) %}x{% endfor %}",
+    ],
+)
+def test_a_hostile_chat_template_is_refused(tmp_path, tiny_model, template):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text(template + "{{ messages[0].content }}")
+    with pytest.raises(ValueError, match="the model's chat template refuses this conversation"):
+        prompt_ids(load_tokenizer(str(folder)), "Why?", Prompt())
 
 
 def test_the_length_of_a_hostile_checkpoint_is_read_without_its_code(hostile):

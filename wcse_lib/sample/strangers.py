@@ -11,15 +11,24 @@ from pathlib import Path
 from wcse_lib.store import StudyError
 
 NO_CODE = {"trust_remote_code": False}  # for everything that opens a checkpoint
+DAMAGE = ("SafetensorError", "RecursionError", "IndexError", "KeyError", "JSONDecodeError")
+WORDS_SHOWN = 200  # characters of what a library says
 SIGNS = ("trust_remote_code", "custom code", "remote code")
 
 
 @contextlib.contextmanager
 def opening(model: str | Path) -> Iterator[None]:
-    """Raise StudyError where the block cannot open a model without running the code that lies beside its weights."""
+    """Raise StudyError where the block cannot open a model without running the code that lies beside its weights, or
+    finds its files damaged."""
     try:
         yield
     except Exception as error:  # transformers, vLLM and Unsloth each have their own
+        if type(error).__name__ in DAMAGE:
+            words = " ".join(str(error).split())[:WORDS_SHOWN]
+            raise StudyError(
+                f"{model}: this checkpoint cannot be read ({type(error).__name__}: {words}): its files are damaged, "
+                "incomplete or of another kind; get them anew"
+            ) from error
         if not any(sign in str(error) for sign in SIGNS):
             raise
         raise StudyError(
