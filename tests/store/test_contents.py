@@ -1,7 +1,9 @@
 """Whatever a stage wrote and anything but the kit has changed is named when it is read, with the way back."""
 
+import os
 import random
 import shutil
+import time
 
 import pandas as pd
 import pytest
@@ -90,6 +92,19 @@ def test_what_is_deleted_makes_its_stage_incomplete_and_what_the_kit_writes_anew
     assert not missing_files(tmp_path)
     (tmp_path / "a.parquet").unlink()
     assert missing_files(tmp_path) == ["a.parquet"]
+
+
+def test_a_time_that_is_set_back_hides_no_change(tmp_path):
+    path = tmp_path / "b.json"
+    write_json(path, {"a": 1})
+    write_contents(tmp_path)
+    assert read_json(path) == {"a": 1}
+    state = path.stat()
+    time.sleep(0.02)  # a disk's clock ticks in milliseconds
+    path.write_text(path.read_text().replace("1", "2"))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(StudyError, match="changed since"):
+        read_json(path)
 
 
 def test_a_folder_of_an_earlier_version_is_read_without_a_list(tmp_path):

@@ -95,9 +95,10 @@ def _names(folder: Path) -> set[str]:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    """What a file that is written anew does not keep: its number on the disk, its size and its time."""
+    """What a file that is written anew does not keep: its number on the disk, its size, and when it was last changed
+    (a time that nobody can set back)."""
     state = os.stat(path)
-    return state.st_ino, state.st_size, state.st_mtime_ns
+    return state.st_ino, state.st_size, state.st_ctime_ns
 
 
 @lru_cache(maxsize=10_000)

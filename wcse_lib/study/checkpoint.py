@@ -74,7 +74,7 @@ class _Known:
 
     def sha256(self, path: Path) -> str:
         state = path.stat()
-        key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
+        key = f"{path.resolve()} {state.st_size} {state.st_ctime_ns}"
         if not isinstance(self.entries.get(key), str):
             self.entries[key] = sha256(path)
             self.is_new = True
