@@ -182,7 +182,7 @@ class Store:
         heads = page[:, None] * n_heads + np.arange(n_heads)
         new = heads * OWN_TOKENS + offset[:, None]
 
-        own_pages = own_pages[:, : max(least, order.max() + 1)]
+        own_pages = np.ascontiguousarray(own_pages[:, : max(least, order.max() + 1)])
         of_prompts = np.arange(self.prompts.n_tokens) >= n_read[:, None]
         of_own = np.arange(own_pages.shape[1] * OWN_TOKENS) > n_new[:, None]
         is_hidden = np.concatenate([of_prompts, of_own], axis=1)
