@@ -81,7 +81,7 @@ def test_the_same_seeds_are_one_look_however_often(tmp_path):
         assert looks.sentences() == []
     look(planned(tmp_path, 3))
     assert not look(planned(tmp_path, 2))[0].is_late
-    assert len(read_json(tmp_path / "06_analyze/looks.json")) == 2
+    assert len(read_json(tmp_path / "06_analyze/looks.json", list)) == 2
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_06_keeps_the_record_and_says_it(synthetic_study, synthetic_tables, tmp_
     """An earlier look of one seed had shown what wc's and se's students of all bases differ by at high, alone."""
     folder = shutil.copytree(synthetic_study.folder, tmp_path / synthetic_study.folder.name)
     record = folder / "06_analyze/looks.json"
-    (own,) = read_json(record)
+    (own,) = read_json(record, list)
     assert any(shown.startswith(FOUND) for shown in own["shown"])
     write_json(record, [own | {"seeds": [0], "shown": [f"{FOUND}|+"]}])
     run = Run(folder)
@@ -125,4 +125,4 @@ def test_06_keeps_the_record_and_says_it(synthetic_study, synthetic_tables, tmp_
     assert said["notes"][0].startswith("This study was looked at before, with one training seed")
     assert said["headline"].startswith("At the budget “high” wc gave a better training set than se")
     assert said["gains"][0].startswith("No arm's examples were shown")
-    assert len(read_json(record)) == 2
+    assert len(read_json(record, list)) == 2
