@@ -69,7 +69,8 @@ def test_validation_stops_where_arms_do(tmp_path, monkeypatch):
     monkeypatch.setattr(HFEngine, "generate", generate)
     tokenizer = load_tokenizer(resolve_model("nano-student"))
     with verifier("auto") as verify:
-        stage._validator(run, STUDENT, verify)(SimpleNamespace(), tokenizer, 1)
+        live = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+        stage._validator(run, STUDENT, verify)(live, tokenizer, 1)
     assert asked == [("###",)]
 
 
