@@ -56,7 +56,8 @@ def test_rows_and_validation(taught, asked):
         prompts.append(tokenizer.decode(row["input_ids"][: row["labels"].count(MASKED)]))
     assert has_example(prompts) == {with_shots}
     with verifier("auto") as verify:
-        stage._validator(run, STUDENT, verify)(SimpleNamespace(), tokenizer, 1)
+        live = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
+        stage._validator(run, STUDENT, verify)(live, tokenizer, 1)
     assert has_example(asked) == {with_shots}
 
 
