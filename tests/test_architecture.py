@@ -232,3 +232,9 @@ def test_papermill_reads_the_parameters(path):
     assert found and all(
         p["help"] and p["inferred_type_name"] not in (None, "None") for p in found.values()
     )
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by name alone, and would leave the second one out with an error."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
