@@ -149,6 +149,7 @@ def _page(text: str) -> str:
             "title": text,
             "sentences": [text, f"A sample reads {text}"],
             "independent": True,
+            "settings": {text: text},
             "studies": {text: text},
             "tables": [(TABLES["flow"], page_table(TABLES["flow"], frame))],
         },

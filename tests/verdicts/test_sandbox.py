@@ -287,6 +287,28 @@ def test_limits_only_a_child_that_would_kill_its_supervisor_is_swept_up(nobodys_
         bystander.wait()
 
 
+LAST_PROCESS = Path("/proc/sys/kernel/ns_last_pid")
+
+
+@pytest.mark.skipif(
+    not os.access(LAST_PROCESS, os.W_OK), reason="numbers of processes cannot be set"
+)
+def test_limits_only_holds_where_numbers_of_processes_begin_anew(nobodys_program):
+    """The supervisor has one of the last numbers, and the code one of the first."""
+    code = (
+        "import os\nassert os.getppid() > os.getpid()\n"
+        "try: os.kill(os.getppid(), 9)\nexcept PermissionError: pass\nos.kill(os.getpid(), 0)\n"
+    )
+    last = int(Path("/proc/sys/kernel/pid_max").read_text())
+    replies = set()
+    for _ in range(20):  # other processes take numbers, too
+        LAST_PROCESS.write_text(str(last - 2))
+        replies.add(limits_only(nobodys_program, code + OK))
+        if "ready\npassed" in replies:
+            break
+    assert "ready\npassed" in replies and "ready\n" not in replies
+
+
 def test_limits_only_code_may_still_end_what_it_started(nobodys_program):
     code = (
         "import multiprocessing, os, resource, subprocess, time\n"

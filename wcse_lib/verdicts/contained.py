@@ -26,6 +26,7 @@ SYSTEM_CALLS = {
     "x86_64": (0xC000003E, (62, 200, 234, 302), (101, 129, 297, 311, 424)),
     "aarch64": (0xC00000B7, (129, 130, 131, 261), (117, 138, 240, 271, 424)),
 }
+MOST_NAMED = 900  # processes in a filter, which holds 4,096 lines
 X32 = 0x40000000  # from here on: the same calls by other numbers
 BIND = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/nix/store", "/dev/null", "/dev/urandom")
 
@@ -124,7 +125,10 @@ def _spare_older_processes() -> None:
         lines.append((0x15, len(guarded) - place, 0, call))
     lines.append(allowed)
     # the process that is meant: 0 is this one's group, a group is negative, and -1 is all
-    lines += [(0x20, 0, 0, 16), (0x15, 2, 0, 0), (0x35, 0, 2, own), (0x25, 1, 0, 2**32 - own)]
+    lines.append((0x20, 0, 0, 16))
+    for older in _older_with_larger_numbers()[:MOST_NAMED]:
+        lines += [(0x15, 0, 1, older), refused, (0x15, 0, 1, 2**32 - older), refused]
+    lines += [(0x15, 2, 0, 0), (0x35, 0, 2, own), (0x25, 1, 0, 2**32 - own)]
     lines += [allowed, refused]
     program = b"".join(struct.pack("HBBI", *line) for line in lines)
     memory = ctypes.create_string_buffer(program)
@@ -132,6 +136,35 @@ def _spare_older_processes() -> None:
     _system("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
     with contextlib.suppress(OSError):  # a kernel without such filters
         _system("prctl", 22, 2, ctypes.create_string_buffer(header), 0, 0)  # PR_SET_SECCOMP
+
+
+def _older_with_larger_numbers() -> list[int]:
+    """This user's processes that are older than this one and have larger numbers: after the last number, these begin
+    anew."""
+    own = os.getpid()
+    began = _began(own)
+    found = []
+    for name in os.listdir("/proc"):
+        is_larger = name.isdigit() and int(name) > own
+        if is_larger and _is_own(name) and _began(name) < began:
+            found.append(int(name))
+    return found
+
+
+def _is_own(process: str) -> bool:
+    try:
+        return os.stat(f"/proc/{process}").st_uid == os.getuid()
+    except OSError:  # it has ended
+        return False
+
+
+def _began(process: int | str) -> float:
+    """When a process began, in ticks; of one that has ended by now, later than all."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, IndexError):
+        return float("inf")
 
 
 def _load(name: str) -> object:
