@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wcse_lib import sample
 from wcse_lib.budget import on_policy_budget, on_policy_cost, scorer_of
@@ -17,36 +18,35 @@ def on_policy_training(run: Run, student: str, machine: Machine) -> OnPolicyTrai
     The scorer reads each problem's prompt as it does as an arm. Raises StudyError where the student's counterpart,
     whose cost is the budget, is not trained yet.
     """
-    one = run.student(student)
-    spec, model = run.study.on_policy_arms[one.arm], resolve_model(one.model)
-    tokenizer, prompt = sample.load_tokenizer(model), run.prompt_of(student)
+    one, study = run.student(student), run.study
+    spec, model = study.on_policy_arms[one.arm], resolve_model(one.model)
+    scorer, tokenizer = resolve_model(scorer_of(run, student).model), sample.load_tokenizer(model)
+    decoding = sample.Decoding(
+        temperature=spec.temperature,
+        top_k=0,
+        top_p=1.0,
+        max_tokens=study.sampling.max_tokens,
+        stop=sample.stops(study.prompt, study.sampling.stop),
+    )
     return OnPolicyTraining(
         base_model=model,
-        scorer=resolve_model(scorer_of(run, student).model),
-        prompts=_prompts(run, student),
+        scorer=scorer,
+        prompts=_prompts(run, student, tokenizer, sample.load_tokenizer(scorer)),
         cost=on_policy_cost(run, student),
         budget_flops=on_policy_budget(run, student),
         beta=spec.beta,
-        decoding=sample.Decoding(
-            temperature=spec.temperature,
-            top_k=0,
-            top_p=1.0,
-            max_tokens=run.study.sampling.max_tokens,
-            stop=sample.stops(run.study.prompt, run.study.sampling.stop),
-        ),
+        decoding=decoding,
         author=student,
-        seed=run.study.seed,
-        settings=settings_of(run.study, one, machine),
+        seed=study.seed,
+        settings=settings_of(study, one, machine),
         folder=Path(run.path("04", student)),
-        end_id=sample.end_token(tokenizer, prompt.style),
+        end_id=sample.end_token(tokenizer, run.prompt_of(student).style),
     )
 
 
-def _prompts(run: Run, student: str) -> list[Asked]:
-    """Every training problem's prompt, as the student and as the arm is shown it."""
+def _prompts(run: Run, student: str, own: Any, scorers: Any) -> list[Asked]:
+    """Every training problem's prompt, as the student and as the arm is shown it, by the tokenizer of each."""
     problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "question"])
-    own = sample.load_tokenizer(resolve_model(run.student(student).model))
-    scorers = sample.load_tokenizer(resolve_model(scorer_of(run, student).model))
     asked = []
     for problem in problems.itertuples():
         ids = sample.prompt_ids(own, problem.question, run.prompt_of(student))

@@ -115,16 +115,10 @@ def _train_on_examples(run: Run, student: str, machine: Machine) -> dict[str, An
 def _on_rows(
     run: Run, student: str, rows: TrainingRows, n_long: int, machine: Machine, watchers: dict
 ) -> Training:
-    model = resolve_model(run.student(student).model)
-    return Training(
-        model,
-        rows,
-        settings_of(run.study, run.student(student), machine),
-        run.path("04", student),
-        n_dropped_long=n_long,
-        end_id=sample.end_token(sample.load_tokenizer(model), run.prompt_of(student).style),
-        **watchers,
-    )
+    one, folder = run.student(student), run.path("04", student)
+    model, settings = resolve_model(one.model), settings_of(run.study, one, machine)
+    end_id = sample.end_token(sample.load_tokenizer(model), run.prompt_of(student).style)
+    return Training(model, rows, settings, folder, n_dropped_long=n_long, end_id=end_id, **watchers)
 
 
 def _train_on_policy(run: Run, student: str, machine: Machine) -> dict[str, Any]:
