@@ -53,7 +53,7 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
         return " ".join([none, *_alone(rows, of_bases)])
     budgets_of: dict[str, list[str]] = {}
     for row in significant.itertuples():
-        better, worse = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
+        better, worse = _better_first(row)
         found = f"{better} gave a better training set than {worse}, {whom(row, of_bases)}"
         budgets_of.setdefault(found, []).append(row.budget)
     every_budget = set(rows["budget"])
@@ -65,13 +65,18 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     return " ".join(sentences + _alone(rows[~rows["is_significant"]], of_bases))
 
 
+def _better_first(row) -> tuple[str, str]:
+    """The arms of a difference, the better one first."""
+    return (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
+
+
 def _alone(rows: pd.DataFrame, of_bases: pd.DataFrame) -> list[str]:
     """Single students for whom a difference is clear where the mean over all, these rows, shows none."""
     worse_by_better: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows.itertuples():
         own = own_rows(row, of_bases)
         for one in own[own["is_significant"] & (own["p_holm"] < ALONE)].itertuples():
-            better, worse = (one.arm_a, one.arm_b) if one.value > 0 else (one.arm_b, one.arm_a)
+            better, worse = _better_first(one)
             of_student = worse_by_better.setdefault((one.budget, one.base), {})
             of_student.setdefault(better, []).append(worse)
     sentences = []
@@ -89,7 +94,7 @@ def _of_primary(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
     """What is found of the one comparison that the plan names, alone or over all students."""
     (row,) = rows.itertuples()
     if row.is_significant:
-        better, worse = (row.arm_a, row.arm_b) if row.value > 0 else (row.arm_b, row.arm_a)
+        better, worse = _better_first(row)
         found = f"{better} gave a better training set than {worse}"
         return f"{_at([row.budget], False)} {found}, {whom(row, of_bases)}."
     is_of_all = row.base == ALL_BASES
