@@ -81,7 +81,7 @@ fuzz: setup ## coverage-guided fuzzing of parameter files, samples, answers and 
 	for t in params samples answers report; do $(PY) tests/fuzz.py $$t -max_total_time=120 -max_len=4000 -artifact_prefix=outputs/fuzz/$$t- || exit 1; done
 
 benchmarks: setup ## speed against named baselines, in one run on this machine
-	for b in sampling finetuning verification metrics memory overhead; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
+	for b in sampling finetuning verification labels metrics memory overhead; do echo "== $$b"; $(PY) benchmarks/$$b.py || exit 1; done
 
 benchmark-workers: ## samples per second with 1, 2 and 4 Ray workers, and with one killed, in .venv-engines
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) tests/engines.sh --install

@@ -45,7 +45,7 @@ def test_what_cannot_be_checked_is_named():
 
 
 def test_the_verifier_has_a_version():
-    assert VERIFIER == "wcse-answers/4"
+    assert VERIFIER == "wcse-answers/5"
 
 
 def test_math_verify_is_asked_confirmed_and_limited():

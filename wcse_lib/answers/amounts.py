@@ -21,9 +21,10 @@ _DIGITS = (
     # no ordinal, and no part of a version
     r"|(?:\d[\d,]*\d|\d)(?:\.\d+)?(?!\d|\.\d|(?:st|nd|rd|th)\b))"
 )
+_CURRENCY = r"(?:[€£]|\$(?![\d.,]+\\?%?\$))"  # no dollar of a pair around a formula: $9$
 NUMBER = re.compile(
     # a minus sign stands after no number or variable
-    rf"{_DATE}|(?:(?<![A-Za-z\d_)\]}}.%])(?<![\d)\]}}%] )[-\u2212]\s?)?[$€£]?(?<![A-Za-z\d.])"
+    rf"{_DATE}|(?:(?<![A-Za-z\d_)\]}}.%])(?<![\d)\]}}%] )[-\u2212]\s?)?{_CURRENCY}?(?<![A-Za-z\d.])"
     rf"(?:\d{{1,3}} (?=\d{{1,3}}/\d))?{_DIGITS}(?:[eE][-+]?\d+(?![A-Za-z\d]))?"
     r"(?:\s?(?:[x×*·]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?-?\d+\}?)?"
     r"(?:/\d+|(?::\d{1,4}(?!\d))+)?(?:\s?\\?%)?|(?<![\w.])-?\.\d+"

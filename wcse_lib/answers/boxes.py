@@ -18,10 +18,11 @@ _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _BARE_BOX = re.compile(r"([^$\n]{1,200}?)\$|(\S{1,200})")
 _PART_NAME = r"(?:(?:for|in)\s)?(?:parts?|case)\s\(?[a-z\d]\)?|\([a-h]\)|\((?:i|ii|iii|iv|v)\)"
 _JOINT = re.compile(
-    r"(?:[\s$.,;:*()\[\]\\]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and\b|or\b|[A-Za-z]\s?="
+    r"(?:[\s$.,;:*()\[\]\\]|\\q?quad|and\b|or\b|[A-Za-z](?:_\w|_\{\w+\})?\s?="
     rf"|{_PART_NAME})*",
     re.I,
 )
+_WORDS_IN_TEX = re.compile(r"\\text\s*\{([^{}]*)\}")
 _JOINED = re.compile(rf"\b(?:and|or)\b|,|{_PART_NAME}", re.I)
 # A part begins with its name at the start of a line; the second name of a text says which part it is.
 _PART = re.compile(
@@ -54,7 +55,7 @@ def boxed(text: str) -> Found:
     if not contents:
         contents = [boxes[-1].content]
         for before, after in zip(boxes[-2::-1], boxes[:0:-1]):
-            joint = text[before.end : after.start]
+            joint = _WORDS_IN_TEX.sub(r"\1", text[before.end : after.start])
             is_joined = len(joint) <= MAX_JOINT and _JOINT.fullmatch(joint)
             if not is_joined or not _JOINED.search(joint):
                 break

@@ -17,7 +17,7 @@ from wcse_lib.answers.symbolic import math_verify
 from wcse_lib.answers.workers import TIMEOUT, Ask, Verdict, Worker
 
 # Stands on every verdict row; raise the number whenever a verdict can change.
-VERIFIER = "wcse-answers/4"
+VERIFIER = "wcse-answers/5"
 MAX_MEMO = 100_000  # pairs, so that memory stays flat over any number of samples
 WORDS = {True: "correct", False: "incorrect", None: "unverifiable"}
 Row = tuple[str | None, str, str]  # (extracted answer or None, verdict in words, reason)

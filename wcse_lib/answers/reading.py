@@ -158,7 +158,11 @@ def _read_member(text: str) -> Answer:
 
 
 def _together(items: tuple[Answer, ...], separators: list[str]) -> Answer:
-    """What several answers are as one."""
+    """What several answers are as one. Points and equations that are given twice count once; numbers may be a sequence."""
+    if all(item.kind in ("tuple", "eq", "assign") for item in items):
+        items = tuple(dict.fromkeys(items))
+        if len(items) == 1:
+            return items[0]
     first, kinds = items[0], {item.kind for item in items}
     # n = 2, 3, 4: the first name is every value's
     if first.kind == "eq" and first.tag and not {"eq", "interval"} & {i.kind for i in items[1:]}:

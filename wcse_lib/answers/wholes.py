@@ -23,6 +23,7 @@ _NAME_OF_WORDS = re.compile(r"(?!I )[A-Z][^\W\d_]*(?:[ '’-][A-Z][^\W\d_]+){0,3
 _YES_OR_NO = re.compile(r"(yes|no|true|false)\b[,.:;!]\s", re.I)
 _TEXT_ALONE = re.compile(r"\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s*\{([^{}]*)\}")
 _EQUATION = re.compile(r"\s*([A-Za-z]\w?)\s*=\s*([^=]+)")
+_EQUALS = r"=(?![^{]*\})"  # not the one below a sum: \sum_{k=0}^{n}
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d[.)])\s+(?=\S)")
 _QUANTITY = rf"(?:{NUMBER.pattern})(?: (?!(?:{words.NO_NOUNS})\b)[a-z]+){{0,2}}"
 _QUANTITIES = re.compile(rf"{_QUANTITY}(?:(?:,|,? and|,? or) {_QUANTITY})+")
@@ -96,11 +97,11 @@ def _is_formulas(text: str) -> bool:
 
 def _value(formula: str) -> str:
     """A formula; of a sum or chain only what it ends in, of an approximated name its value."""
-    left, is_equation, right = formula.rpartition("=")
-    is_sum = is_equation and not re.search(r"[A-Za-z\\,;<>!]", left)
-    is_chain = formula.count("=") > 1 and not re.search(r"[,;<>&]|\b(?:or|and)\b", formula)
+    sides = re.split(_EQUALS, formula)
+    is_sum = len(sides) > 1 and not re.search(r"[A-Za-z\\,;<>!]", "=".join(sides[:-1]))
+    is_chain = len(sides) > 2 and not re.search(r"[,;<>&]|\b(?:or|and)\b", formula)
     if is_sum or is_chain:
-        return right.strip()
+        return sides[-1].strip()
     if "\\approx" in formula and not re.search(r"[,;]|\b(?:or|and)\b", formula):
         return right_side(formula).strip()
     return formula
