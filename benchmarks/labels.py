@@ -1,9 +1,9 @@
-"""Agreement, F1 and seconds of the checker and of math-verify, on labels that the authors of neither wrote, or math-verify's alone.
+"""Agreement, F1 and seconds of the checker and of math-verify, on labels that the authors of neither of them wrote.
 
-`python benchmarks/labels.py [FILES]`. A file is JSON or JSONL with a row for each output: `gold_answer`, `llm_response`,
-`gold_judgment` (A is right; B and C are not), as in VerifierBench and SCI-VerifyBench, or OpenAI's published GSM8K
-solutions. Without files it takes the latter from ../shared/data, and the test suite of math-verify, which pip fetches:
-math-verify is right there by construction, up to options that its tests set, so that only our errors are looked at.
+`python benchmarks/labels.py [FILES]`. A file is JSON or JSONL with a row for each output: `gold_answer`,
+`llm_response`, `gold_judgment` (A is right; B and C are not), as in VerifierBench and SCI-VerifyBench, or OpenAI's
+published GSM8K solutions. Without files it takes the latter from ../shared/data, and the test suite of math-verify,
+which pip fetches. Those labels are of math-verify's authors: it agrees with them but where a test sets an option.
 """
 
 import ast

@@ -158,7 +158,7 @@ def _read_member(text: str) -> Answer:
 
 
 def _together(items: tuple[Answer, ...], separators: list[str]) -> Answer:
-    """What several answers are as one. Points and equations that are given twice count once; numbers may be a sequence."""
+    """What several answers are as one. Points and equations given twice count once; numbers may be a sequence."""
     if all(item.kind in ("tuple", "eq", "assign") for item in items):
         items = tuple(dict.fromkeys(items))
         if len(items) == 1:
