@@ -249,18 +249,74 @@ def nobodys_program():
         yield Path(program, sandbox.PROGRAM.name)
 
 
-def limits_only(program: Path, code: str) -> str:
+def limits_only(
+    program: Path, code: str, way: str = sandbox.LIMITS_ONLY, before: tuple = ()
+) -> str:
     """What the sandbox's program replies, run with limits only by a user who is not root: its supervisor then is the
-    code's own user."""
+    code's own user. `before`: a command that runs it."""
     counts = {"CPU": 5, "AS": 1 << 30, "FSIZE": 1 << 20, "NPROC": 64, "NOFILE": 64, "CORE": 0}
     work = {"code": code, "parts": [["assert f(1) == 2", COUNTED]], "collected": []}
-    job = {"runner": "runner", "work": work, "token": "passed", "namespaces": False}
+    job = {"runner": "runner", "work": work, "token": "passed", "containment": way}
     job |= {"wall": 5.0, "limits": counts}
-    command = [*AS_NOBODY, "/usr/bin/python3", "-I", "-S", str(program)]
+    command = [*AS_NOBODY, *before, "/usr/bin/python3", "-I", "-S", str(program)]
     ended = subprocess.run(
         command, input=json.dumps(job), capture_output=True, text=True, cwd="/tmp", timeout=60
     )
     return ended.stdout
+
+
+SPY = """
+import os, socket
+assert not any(map(os.path.exists, ["/proc/1", "/root", "/home", "/etc/passwd"]))
+for folder in ("/", "/usr", "/dev", os.path.dirname(os.__file__), os.environ["PROGRAMS"]):
+    try: open(folder + "/written", "w")
+    except OSError: continue
+    raise AssertionError(folder)
+open("/tmp/written", "w").close()
+try: socket.create_connection(("127.0.0.1", 9), 1)
+except OSError: pass
+assert {name for _, name in socket.if_nameindex()} <= {"lo"}
+try: os.kill(-1, 9)
+except (PermissionError, ProcessLookupError): pass
+if os.fork() == 0:
+    os.setsid()
+    os.execv("/bin/sh", ["sh", "-c", "sleep 60; : MARKER"])
+"""
+
+
+@pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap (bwrap) is not installed")
+def test_bubblewrap_hides_files_network_and_processes(nobodys_program, monkeypatch):
+    monkeypatch.setattr(sandbox, "PROGRAM", nobodys_program)
+    monkeypatch.setattr(sandbox, "PYTHON", "/usr/bin/python3")
+    for prefix in ("base_prefix", "base_exec_prefix"):
+        monkeypatch.setattr(sandbox.sys, prefix, "/usr")
+    marker = f"wcse-stray-{os.getpid()}-bubblewrap"
+    programs = f"import os\nos.environ['PROGRAMS'] = {str(nobodys_program.parent)!r}\n"
+    command = tuple(sandbox._bubblewrap(Limits()))
+    code = programs + SPY.replace("MARKER", marker) + OK
+    bystander = subprocess.Popen([*AS_NOBODY, "sleep", "60"])
+    try:
+        reply = limits_only(nobodys_program, code, sandbox.BUBBLEWRAP, command)
+        assert reply == "ready\npassed"
+        assert bystander.poll() is None and not processes(marker)
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.parametrize("way", [sandbox.NAMESPACES, sandbox.BUBBLEWRAP, sandbox.LIMITS_ONLY])
+def test_the_first_way_that_works_is_taken(monkeypatch, way):
+    def run(work, limits, tried):
+        return ("correct" if tried == way else "unverifiable"), ""
+
+    monkeypatch.setattr(sandbox, "_run", run)
+    assert sandbox.containment.__wrapped__() == way
+
+
+def test_without_bubblewrap_it_is_not_tried(monkeypatch):
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    verdict, reason = sandbox._run({}, Limits(), sandbox.BUBBLEWRAP)
+    assert verdict == "unverifiable" and "not installed" in reason
 
 
 COUNTED = "__count_assertion__('tried')\nassert f(1) == 2\n__count_assertion__('passed')"

@@ -1,7 +1,8 @@
 """Sandbox: runs a model's code against a problem's tests, or a user's verifier, in a process of its own.
 
 With `namespaces` (Linux, as root or where users may make their own) the code sees a read-only system, an empty folder
-in memory, no network, no other process and none of your files, and whatever it starts ends with it. With `limits only`
+in memory, no network, no other process and none of your files, and whatever it starts ends with it. `bubblewrap` does
+the same by the program of that name (bwrap), where only that may make namespaces for users. With `limits only`
 (many containers, macOS) it has resource limits, an empty environment, a temporary folder, a socket module that refuses,
 and its descendants are swept up; on Linux no signal of theirs reaches an older process, be it the kit, the supervisor
 or all (kill(-1)). Code that means harm can still read and write what the user can and reach the network.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,10 +28,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from wcse_lib.verdicts.contained import BIND
 from wcse_lib.verdicts.forms import Script, read_tests
 from wcse_lib.verdicts.reasons import UnusableTests
 from wcse_lib.verdicts.runner import CANNOT_RUN
 
+NAMESPACES, BUBBLEWRAP, LIMITS_ONLY = "namespaces", "bubblewrap", "limits only"
+PYTHON = getattr(sys, "_base_executable", sys.executable)
 PROGRAM = Path(__file__).with_name("contained.py").resolve()
 
 
@@ -64,15 +69,19 @@ def run_tests(
         work = {"code": code, "parts": form.parts, "collected": form.collected}
     else:
         work = {"code": code, "function": form.function, "pairs": form.pairs}
-    return _run(work, limits, containment() == "namespaces")
+    return _run(work, limits, containment())
 
 
 @cache
 def containment() -> str:
-    """How code is contained on this machine, tried out once: "namespaces" or "limits only" (see the module's text)."""
+    """How code is contained on this machine, tried out once: the first of the three ways (see the module's text) that
+    works here."""
     work = {"code": "print(1)", "function": "", "pairs": [["", "1"]]}
-    verdict, _ = _run(work, Limits(), namespaces=True)
-    return "namespaces" if verdict == "correct" else "limits only"
+    for way in (NAMESPACES, BUBBLEWRAP):
+        verdict, _ = _run(work, Limits(), way)
+        if verdict == "correct":
+            return way
+    return LIMITS_ONLY
 
 
 def ask_program(work: dict, limits: Limits) -> list[str]:
@@ -80,7 +89,7 @@ def ask_program(work: dict, limits: Limits) -> list[str]:
 
     Args: limits: of all together; their memory, files and processes are those of one. Raises NotStarted.
     """
-    reply = _reply("program_runner", work, limits, containment() == "namespaces")
+    reply = _reply("program_runner", work, limits, containment())
     # what stands behind the last whole line says how the sandbox ended
     return reply.split("\n")[:-1]
 
@@ -89,11 +98,11 @@ class NotStarted(Exception):
     """The sandbox did not start; the text says why."""
 
 
-def _run(work: dict, limits: Limits, namespaces: bool) -> tuple[str, str]:
+def _run(work: dict, limits: Limits, way: str) -> tuple[str, str]:
     """Do runner.run's work in a new process, which answers the job's token when all tests have passed."""
     token = os.urandom(16).hex()
     try:
-        reply = _reply("runner", work, limits, namespaces, token)
+        reply = _reply("runner", work, limits, way, token)
     except NotStarted as error:
         return "unverifiable", str(error)
     if reply == token:
@@ -103,13 +112,13 @@ def _run(work: dict, limits: Limits, namespaces: bool) -> tuple[str, str]:
     return "incorrect", reply[:300] or "the code ended its process before the tests had passed"
 
 
-def _reply(runner: str, work: dict, limits: Limits, namespaces: bool, token: str = "") -> str:
+def _reply(runner: str, work: dict, limits: Limits, way: str, token: str = "") -> str:
     """What a job writes that the program `runner` does in a new process. Raises NotStarted."""
     job = {
         "runner": runner,
         "work": work,
         "token": token,
-        "namespaces": namespaces,
+        "containment": way,
         "wall": limits.wall_seconds,
         "limits": {
             "CPU": limits.cpu_seconds,
@@ -120,8 +129,9 @@ def _reply(runner: str, work: dict, limits: Limits, namespaces: bool, token: str
             "CORE": 0,
         },
     }
-    python = getattr(sys, "_base_executable", sys.executable)
-    command = [python, "-I", "-S", "-X", "utf8", str(PROGRAM)]
+    command = [PYTHON, "-I", "-S", "-X", "utf8", str(PROGRAM)]
+    if way == BUBBLEWRAP:
+        command = [*_bubblewrap(limits), *command]
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -147,3 +157,21 @@ def _reply(runner: str, work: dict, limits: Limits, namespaces: bool, token: str
     if before or not ready:
         raise NotStarted(f"the sandbox did not start: {before[:300] or 'no reply'}")
     return reply
+
+
+def _bubblewrap(limits: Limits) -> list[str]:
+    """bubblewrap's command, for a program after it: no network and no other process, the system, this Python and the
+    sandbox's own programs to read, two empty folders in memory to write to. Raises NotStarted without bubblewrap."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise NotStarted("bubblewrap (bwrap) is not installed")
+    # as process 1 of its namespace the supervisor is out of reach of signals, and all ends with it
+    command = [program, "--unshare-all", "--die-with-parent", "--as-pid-1"]
+    command += ["--dev", "/dev", "--chdir", "/tmp"]
+    for folder in ("/tmp", "/dev/shm"):
+        command += ["--size", str(limits.file_bytes), "--tmpfs", folder]
+    python_folders = {sys.base_prefix, sys.base_exec_prefix, str(Path(PYTHON).resolve().parent)}
+    folders = [path for path in BIND if not path.startswith("/dev/")]
+    for path in dict.fromkeys([*folders, *sorted(python_folders), str(PROGRAM.parent)]):
+        command += ["--ro-bind-try", path, path]
+    return [*command, "--remount-ro", "/dev", "--remount-ro", "/"]
