@@ -1,5 +1,6 @@
 """A server that repeats the key, in any place of its answers: it is neither shown nor stored."""
 
+import base64
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from sample_arms import planned
 
 from wcse_lib.sample import generate
 from wcse_lib.sample.engines import Decoding, Request, open_engine
-from wcse_lib.sample.engines.keys import lines_without_key
+from wcse_lib.sample.engines.keys import lines_without_key, without_key
 from wcse_lib.store import read_samples
 from wcse_lib.study import Machine
 
@@ -97,3 +98,20 @@ def test_no_file_of_a_batch_holds_the_key(tmp_path, monkeypatch):
 def test_short_keys_that_hide_nothing_leave_samples_as_they_are():
     line = '{"text": "an EMPTY set"}'
     assert lines_without_key(line, "EMPTY") == line
+
+
+@pytest.mark.parametrize("before", ["", "u", "u:", "user", "Basic "])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_base64_of_a_text_with_the_key_shows_none_of_its_inner_part(before, encode):
+    """A server that answers with the header by which it was asked."""
+    header = encode(f"{before}{KEY} and more".encode()).decode()
+    shown = without_key({"header": header}, KEY)["header"]
+    kept, hidden, _ = shown.partition("***")
+    assert hidden
+    padding = "=" * (-len(kept) % 4)
+    known = base64.b64decode(kept + padding if len(kept) % 4 != 1 else kept[:-1])
+    assert KEY[:2].encode() not in known
+
+
+def test_hexadecimal_digits_of_the_key_are_hidden():
+    assert without_key(f"x{KEY.encode().hex().upper()}y", KEY) == "x***y"

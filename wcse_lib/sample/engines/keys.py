@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from functools import lru_cache
@@ -14,7 +15,8 @@ MOST_DIGITS = 100  # of a whole number of JSON
 
 
 def without_key(value: Any, key: str) -> Any:
-    """A value of JSON in whose texts, names too, the key is hidden, as it is or as an address spells it.
+    """A value of JSON in whose texts, names too, the key is hidden: as it is, and as addresses, hexadecimal digits and
+    base64 spell it, alone or within a longer text.
 
     >>> without_key({"sk-0123-4567": ["my key is sk-0123-4567", 1]}, "sk-0123-4567")
     {'***': ['my key is ***', 1]}
@@ -40,8 +42,20 @@ def number_of_json(digits: str) -> int | float:
 def _pattern(key: str) -> re.Pattern | None:
     if len(key) < LEAST:
         return None
-    spellings = dict.fromkeys([key, quote(key, safe="")])
-    return re.compile("|".join(map(re.escape, spellings)), re.IGNORECASE)
+    in_bytes = key.encode()
+    spellings = [key, quote(key, safe=""), in_bytes.hex(), *_in_base64(in_bytes)]
+    return re.compile("|".join(map(re.escape, dict.fromkeys(spellings))), re.IGNORECASE)
+
+
+def _in_base64(key: bytes) -> list[str]:
+    """The characters of base64 that only the key decides, by how many bytes stand before it, of which three are four
+    characters."""
+    found = []
+    for n_before, n_of_others in ((0, 0), (1, 2), (2, 3)):
+        n_whole = (n_before + len(key)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            found.append(encode(bytes(n_before) + key).decode()[n_of_others:n_whole])
+    return found
 
 
 def _hidden(value: Any, pattern: re.Pattern) -> Any:
