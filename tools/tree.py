@@ -23,7 +23,7 @@ TOP = {  # folders beside the package
 # In the order of their floors.
 ORDER = (
     "metrics intervals luck forecast store nano answers study budget verdicts plan sample verify train "
-    "evaluate analyze report start pipeline cli"
+    "evaluate analyze report start pipeline cli __main__"
 ).split()
 
 
