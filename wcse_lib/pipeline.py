@@ -77,6 +77,7 @@ def run(params: str, machine: str = "", outputs: str = "outputs", until: str = "
     `failed.json` then names cell and cause.
     """
     last = _stage_named(until) if until else STAGES[-1]
+    _check_home()
     load_machine(machine)
     if not is_grid(params):
         return _run_study(load_study(params), params, machine, outputs, last)
@@ -126,6 +127,18 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
             path = write_report(folder)
             print(f"report: {path} (whole run {time.monotonic() - started:.0f} s)", flush=True)
     return folder
+
+
+def _check_home() -> None:
+    """Kernels, caches of models and figures need a home. Raises StudyError where nothing names one: in a container, by
+    a user of no name."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise StudyError(
+            f"HOME is not set, and this machine knows no user {os.getuid()}; name a folder that you may write to, as "
+            "in: HOME=/tmp/me wcse run ..."
+        ) from error
 
 
 def _check_packages(

@@ -1,7 +1,13 @@
-"""Ctrl-C in the first moment, while Python still imports."""
+"""What can stop a run in its first moment: Ctrl-C while Python still imports, and a user without a home."""
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from wcse_lib import pipeline
+from wcse_lib.store import StudyError
 
 # Ctrl-C as soon as the named module is looked for
 CODE = """
@@ -34,3 +40,13 @@ def test_ctrl_c_during_imports_is_no_traceback():
 def test_without_ctrl_c_it_is_the_command():
     run = ended("a module that nobody imports")
     assert run.returncode == 0 and "Usage: wcse" in run.stdout
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch, tmp_path):
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.raises(StudyError, match="HOME is not set.*name a folder"):
+        pipeline.run("params/smoke.yaml", outputs=str(tmp_path))
+    assert not list(tmp_path.iterdir())
