@@ -78,8 +78,6 @@ def rate(model: str, n: int, requests: list, first: float | None) -> float:
 
 
 def kill(model: str, n: int, requests: list) -> None:
-    import ray
-
     engine, _ = opened(model, n, requests)
     keys, before, clock = [], 0, time.monotonic()
     for output in engine.generate(requests, DECODING):
@@ -87,10 +85,7 @@ def kill(model: str, n: int, requests: list) -> None:
         if not before and len(keys) >= len(requests) / 4:
             before = len(keys)
             os.kill(engine.pids[-1], signal.SIGKILL)
-    seconds, pids = (
-        time.monotonic() - clock,
-        ray.get([worker.pid.remote() for worker in engine.workers]),
-    )
+    seconds, pids = time.monotonic() - clock, engine.pids_now()
     check(keys, requests)
     assert [a == b for a, b in zip(pids, engine.pids)] == [True] * (n - 1) + [False], (
         "another worker than the killed one is new"

@@ -110,6 +110,7 @@ def _run_study(study: Study, params: str, machine: str, outputs: str, last: str)
     for sentence in changed_files(folder, study):
         print(sentence, flush=True)
     with locked(folder):
+        _check_cluster(folder, study, todo, load_machine(machine))
         for step in todo:
             if is_done(folder, study, step):
                 print(f"{step}: complete", flush=True)
@@ -166,6 +167,15 @@ def _check_packages(
             f"not installed here, and needed for the training: {', '.join(lacking)}; install them, "
             f"or change training in {params}"
         )
+
+
+def _check_cluster(folder: Path, study: Study, todo: list[Step], machine: Machine) -> None:
+    """Nodes that are to train or test students must see their folder, before samples are paid for."""
+    from wcse_lib.sample import check_shared
+
+    of_students = [step for step in todo if step.stage in ("04_finetune", "05_evaluate")]
+    if not all(is_done(folder, study, step) for step in of_students):
+        check_shared(folder, machine)
 
 
 def _written(study: Study, outputs: str) -> str:

@@ -142,7 +142,7 @@ def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path
         and not rows.duplicated(KEY).any()
         and set(rows["finish_reason"]) <= {"stop", "length"}
     )
-    pids = ray.get([worker.pid.remote() for worker in engine.workers])
+    pids = engine.pids_now()
     assert [a == b for a, b in zip(pids, engine.pids)] == [True, False, True, True]
     close()
 
@@ -152,10 +152,10 @@ def test_four_workers_give_the_rows_of_one_process_and_one_may_die(ray, tmp_path
 def test_what_cannot_run_is_told(ray, tmp_path):
     with pytest.raises(ValueError, match="cannot run '/no/such' on 2 workers"):
         cluster.open_engine("hf", "/no/such", Machine(workers=2, threads=1))
-    with pytest.raises(ValueError, match="gpus_per_worker: 1 need 2 GPUs, Ray has 0"):
+    with pytest.raises(ValueError, match="gpus_per_worker: 1: .* place for 0"):
         cluster.open_engine("hf", "nano-wc", Machine(workers=2, gpus_per_worker=1.0))
     ray.init(num_cpus=2, include_dashboard=False)
-    with pytest.raises(ValueError, match="workers: 3 with threads: 1 need 3 CPUs, Ray has 2"):
+    with pytest.raises(ValueError, match="workers: 3 with threads: 1 .* place for 2"):
         cluster.open_engine("hf", "nano-wc", Machine(workers=3, threads=1))
     assert ray.is_initialized(), "a cluster that somebody else started is left alone"
     ray.shutdown()

@@ -1,7 +1,7 @@
 """02: draw samples."""
 
 from wcse_lib.sample.chat import end_token, prints_today, template_text
-from wcse_lib.sample.cluster import each_student, not_installed, open_engine
+from wcse_lib.sample.cluster import check_shared, each_student, not_installed, open_engine
 from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
@@ -34,6 +34,7 @@ __all__ = [
     "STRANGER",
     "bos_fault",
     "check_lost_share",
+    "check_shared",
     "checks",
     "draw",
     "each_student",
