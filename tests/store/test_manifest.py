@@ -52,3 +52,15 @@ def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(StudyError, match="manifest.json: damaged"):
         is_complete(tmp_path, "a")
+
+
+def test_two_arms_whose_folders_were_swapped_are_named(tmp_path):
+    for arm in ("se", "wc"):
+        (tmp_path / arm).mkdir()
+        write_manifest(tmp_path / arm, "a plan", {})
+        assert is_complete(tmp_path / arm, "a plan")
+    for before, after in (("se", "x"), ("wc", "se"), ("x", "wc")):
+        (tmp_path / before).rename(tmp_path / after)
+    for arm, other in (("se", "wc"), ("wc", "se")):
+        with pytest.raises(StudyError, match=f"{arm}: was made as {other}.*rename it back"):
+            is_complete(tmp_path / arm, "a plan")

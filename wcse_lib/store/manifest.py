@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]  # the checkout, where this package r
 def write_manifest(folder: Path, plan_id: str, facts: dict) -> None:
     """Mark a stage as complete: written last, so that its existence means that all else is there."""
     (folder / "failed.json").unlink(missing_ok=True)
-    manifest = finished(plan_id) | {"machine": machine()}
+    manifest = finished(plan_id) | {"of": folder.name, "machine": machine()}
     if code := commit():
         manifest["commit"] = code
     write_json(folder / NAME, manifest | facts)
@@ -36,12 +36,20 @@ def finished(plan_id: str) -> dict[str, str]:
 def is_complete(folder: Path, plan_id: str, inputs: Iterable[Path] = (), name: str = NAME) -> bool:
     """Whether a stage's folder was finished under this plan, and not before a folder that it reads.
 
-    `name`: of the file that says so, where that is one of a part of the stage.
+    `name`: of the file that says so, where that is one of a part of the stage. Raises StudyError for a folder that was
+    made as another one, such as another arm's.
     """
     if not (folder / name).exists():
         return False
-    if read_json(folder / name).get("plan_id") != plan_id:
+    manifest = read_json(folder / name)
+    if manifest.get("plan_id") != plan_id:
         return False
+    made_as = manifest.get("of", folder.name)
+    if made_as != folder.name:
+        raise StudyError(
+            f"{folder}: was made as {made_as} (says {folder / name}), so its rows are not {folder.name}'s; rename it "
+            "back, or delete it and call `wcse run` again: its stage makes it anew"
+        )
     ended = _ended(folder / name)
     manifests = [other / NAME for other in inputs]
     return not any(_ended(path) > ended for path in manifests if path.exists())
