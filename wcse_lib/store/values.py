@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ class TableRow:
 
 
 def name_of(value: Any, column: str) -> str:
-    """An id or a level as text, the same for 1, 1.0, "1.0" and 1e0; empty where it is missing.
+    """An id or a level as text, the same for 1, 1.0, "1.0" and 1e0, and for é as one sign and as two; empty where it
+    is missing.
 
     Raises StudyError for lists and objects, and for decimals too large to hold every digit.
 
@@ -126,7 +128,7 @@ def name_of(value: Any, column: str) -> str:
         return text.lower()
     if WHOLE.fullmatch(text) and Decimal(text) == int(Decimal(text)):
         return str(int(Decimal(text)))
-    return encodable(text)
+    return unicodedata.normalize("NFC", encodable(text))
 
 
 def _short(value: Any) -> Any:
