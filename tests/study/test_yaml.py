@@ -132,3 +132,19 @@ def test_deep_yaml_is_a_sentence(tmp_path):
     path.write_text("a: " + "[" * 20_000)
     with pytest.raises(StudyError, match="deep.yaml: no valid YAML"):
         read_yaml(path)
+
+
+def test_a_key_in_a_file_is_refused_and_not_shown(tmp_path, monkeypatch):
+    key = "planted-0123-4567"
+    path = tmp_path / "machine.yaml"
+    path.write_text(f"extra_body: {{api_key: {key}}}\n")
+    monkeypatch.setenv("OTHER_API_KEY", key)
+    monkeypatch.setenv("SHORT_KEY", "extra_body")
+    with pytest.raises(StudyError) as refused:
+        read_yaml(path)
+    assert "machine.yaml: holds the value of the environment variable OTHER_API_KEY" in str(
+        refused.value
+    )
+    assert key not in str(refused.value)
+    monkeypatch.delenv("OTHER_API_KEY")
+    assert read_yaml(path)

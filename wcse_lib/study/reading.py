@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -56,6 +57,8 @@ _Loader.yaml_implicit_resolvers = {
 }
 MOST_VALUES = 100_000  # of a params file
 WRITTEN_AS_READ = re.compile(r"true|false", re.I)  # of the words that YAML takes for a truth value
+SECRET = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.I)  # how such variables end
+LEAST_SECRET = 12  # characters of one; shorter values may be words
 LEADING_ZERO = re.compile(r"[+-]?0[\d_]+")
 
 
@@ -63,9 +66,11 @@ def read_yaml(path: Path) -> dict:
     """Read a YAML mapping, as the file says it.
 
     Raises StudyError naming file, line and key for keys that stand twice and for what YAML reads otherwise than
-    people write it (12:30, 010, .inf, and yes or no where no switch is), and for anything that is no mapping.
+    people write it (12:30, 010, .inf, and yes or no where no switch is), for a secret of the environment, and for
+    anything that is no mapping.
     """
     text = read_text(path)
+    _refuse_secrets(text, path)
     try:
         data = _load(text, path)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -77,6 +82,16 @@ def read_yaml(path: Path) -> dict:
             f"{path}: a mapping of keys to values is needed, found {type(data).__name__}"
         )
     return data
+
+
+def _refuse_secrets(text: str, path: Path) -> None:
+    """What a params or machine file says goes into plans, notebooks and reports, so that no key may stand there."""
+    for name, value in os.environ.items():
+        if SECRET.search(name) and len(value) >= LEAST_SECRET and value in text:
+            raise StudyError(
+                f"{path}: holds the value of the environment variable {name}, which would go into the plan and the "
+                "report; leave it out: the kit reads keys from the environment (api_key_variable in the machine file)"
+            )
 
 
 def _load(text: str, path: Path) -> Any:
