@@ -28,6 +28,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "train.learnt",
         "train.models",
         "train.on_policy",
+        "train.sharded",
         "train.trainer",
     },
     "transformers": {

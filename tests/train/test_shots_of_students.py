@@ -14,7 +14,6 @@ from wcse_lib.study import Machine, resolve_model
 from wcse_lib.train import stage
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.rows import encoded_rows
-from wcse_lib.verdicts import verifier
 
 STUDENT, BASE = "small.se.high", "small.base"
 EXAMPLE = "Ann has 1 pens. How many pens does Ann have?\n#### 1"
@@ -55,9 +54,9 @@ def test_rows_and_validation(taught, asked):
     for row in encoded_rows(run, STUDENT, tokenizer, lambda dropped: None):
         prompts.append(tokenizer.decode(row["input_ids"][: row["labels"].count(MASKED)]))
     assert has_example(prompts) == {with_shots}
-    with verifier("auto") as verify:
+    with stage.Validator(str(run.folder), STUDENT) as validate:
         live = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
-        stage._validator(run, STUDENT, verify)(live, tokenizer, 1)
+        validate(live, tokenizer, 1)
     assert has_example(asked) == {with_shots}
 
 

@@ -19,7 +19,6 @@ from wcse_lib.train import fit, gradients, rows, stage
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.gradients import DIMENSION
 from wcse_lib.train.rows import encoded_rows, write_rows
-from wcse_lib.verdicts import verifier
 
 STUDENT = "small.se.high"
 
@@ -68,9 +67,9 @@ def test_validation_stops_where_arms_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(HFEngine, "generate", generate)
     tokenizer = load_tokenizer(resolve_model("nano-student"))
-    with verifier("auto") as verify:
+    with stage.Validator(str(run.folder), STUDENT) as validate:
         live = SimpleNamespace(config=SimpleNamespace(get_text_config=SimpleNamespace))
-        stage._validator(run, STUDENT, verify)(live, tokenizer, 1)
+        validate(live, tokenizer, 1)
     assert asked == [("###",)]
 
 

@@ -124,6 +124,9 @@ class Machine(Endpoint):
     checkers: Count = Field(default_factory=lambda: min(8, os.cpu_count() or 1))
     # Ray: an existing cluster's address; a local cluster is started when left out
     address: str | None = None
+    # GPUs that share the weights of one student in training (backend trl, by FSDP): for one larger than a GPU; on CPUs
+    # so many processes. Neither its steps nor its rows depend on it
+    gpus_per_student: Count = 1
     # Ray: GPUs that each of `workers` gets
     gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
 
@@ -137,6 +140,15 @@ class Machine(Endpoint):
         return MachinePrice(
             usd_per_hour=self.usd_per_hour, watts=self.watts, n_devices=self.devices
         )
+
+    @model_validator(mode="after")
+    def _one_student_at_a_time_on_several_gpus(self):
+        if self.gpus_per_student > 1 and (self.workers > 1 or self.address):
+            raise ValueError(
+                f"gpus_per_student: {self.gpus_per_student}: such a student is trained alone, on this machine; leave "
+                "workers and address out (or run up to 03 with them, --until 03, and the rest by another machine file)"
+            )
+        return self
 
     @field_validator("compile")
     @classmethod

@@ -123,9 +123,34 @@ class TrainingPace(NamedTuple):
     beside_seconds: float
 
 
+def _check_shares(study: Study, n: int) -> None:
+    """Raises StudyError naming the key of what does not go with several GPUs for one student."""
+    if n == 1:
+        return
+    how, key = study.training, f"gpus_per_student: {n}"
+    if how.backend != "trl" or how.method == "qlora":
+        raise StudyError(
+            f"training.backend: {how.backend}, method: {how.method}: with {key} in the machine file students are "
+            "trained by backend trl, method full or lora; change these, or leave gpus_per_student out"
+        )
+    if study.on_policy_arms:
+        raise StudyError(
+            f"{key}: students of {', '.join(study.on_policy_arms)} (on_policy) write while they learn, for which one "
+            "GPU has to hold them; leave gpus_per_student out"
+        )
+    micro = how.micro_batch_size or max(1, how.batch_size // n)
+    if how.batch_size % n or (how.batch_size // n) % micro:
+        raise StudyError(
+            f"training.batch_size: {how.batch_size}, micro_batch_size: {micro}: with {key} in the machine file a "
+            f"step's rows are dealt to {n} processes, {micro} at a time in each: choose a batch_size that "
+            f"{n * micro} divides"
+        )
+
+
 def settings_of(study: Study, student: PlannedStudent, machine: Machine) -> Settings:
     """The finetuning settings of one student. Raises StudyError naming the key of what cannot be."""
     training, rate = study.training, student.learning_rate
+    _check_shares(study, machine.gpus_per_student)
     if isinstance(rate, list):
         rate = tuple(rate) if len(rate) > 1 else rate[0]
     own = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +18,11 @@ from wcse_lib.study import Settings
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.learnt import token_accuracy
 from wcse_lib.train.models import load_model
-from wcse_lib.train.rows import TOKENS, TrainingRows
+from wcse_lib.train.rows import TrainingRows, in_order
 
+# in messages of CUDA, the CPU's allocator, cuBLAS
+NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "unsloth")
 POOL = 16  # batches whose rows are sorted by length together, so that a batch holds little padding
 ROWS_AS_THEY_ARE = dict(  # for the trainer: they are encoded and in order already
     packing=False,
@@ -59,6 +64,7 @@ class Training:
     progress: Callable[[int, int, float], None] | None = None
     n_dropped_long: int = 0  # for the report
     end_id: int | None = None
+    n_processes: int = 1  # that train it together, each with a share of the weights (`sharded`)
 
     @property
     def data_sha256(self) -> str:
@@ -177,11 +183,11 @@ def run_attempt(
     model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
     if settings.compile:
         kept_by_processor()
+    n_at_once = micro * training.n_processes if training.n_processes > 1 else 1
     trainer = _trainer_class(settings)(
         model=model,
         processing_class=tokenizer,
-        # in the order of training: the trainer does not shuffle
-        train_dataset=training.rows.data.select_columns(TOKENS).select(np.concatenate(steps)),
+        train_dataset=in_order(training.rows.data, steps, n_at_once),
         callbacks=[callback_of(Watch(training, tokenizer, len(steps)))],
         args=_config(training, len(steps), micro),
         data_collator=_end_to_end if settings.packing else None,
@@ -212,9 +218,9 @@ def _trainer_class(settings: Settings) -> type:
 
 def _without_prompts(labels: Any) -> dict[str, Any]:
     """Inputs that spare a model the logits of a batch's first tokens, which are prompts in every row."""
-    first_trained = int((labels != MASKED).any(0).nonzero()[0])
-    # The token before it predicts it.
-    start = max(0, first_trained - 1)
+    is_trained = (labels != MASKED).any(0)
+    # The token before the first trained one predicts it; rows of which nothing is trained need one for the loss.
+    start = max(0, int(is_trained.int().argmax()) - 1) if is_trained.any() else labels.shape[1] - 2
     return {"labels": labels[:, start:], "logits_to_keep": labels.shape[1] - start}
 
 
@@ -244,20 +250,22 @@ def _config(training: Training, n_steps: int, micro: int) -> Any:
 
     return SFTConfig(
         max_length=training.settings.max_tokens,
-        **arguments_of(training.settings, training.folder, n_steps, micro),
+        **arguments_of(training.settings, training.folder, n_steps, micro, training.n_processes),
         **ROWS_AS_THEY_ARE,
     )
 
 
-def arguments_of(settings: Settings, folder: Path, n_steps: int, n_rows: int) -> dict[str, Any]:
-    """What any trainer of transformers is given for so many steps, `n_rows` in memory at a time."""
+def arguments_of(
+    settings: Settings, folder: Path, n_steps: int, n_rows: int, n_processes: int = 1
+) -> dict[str, Any]:
+    """What any trainer of transformers is given for so many steps, `n_rows` in the memory of each process at a time."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     optimiser = dict(
         max_steps=n_steps,
         per_device_train_batch_size=n_rows,
-        gradient_accumulation_steps=settings.batch_size // n_rows,
+        gradient_accumulation_steps=settings.batch_size // (n_rows * n_processes),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup,
@@ -272,7 +280,8 @@ def arguments_of(settings: Settings, folder: Path, n_steps: int, n_rows: int) ->
         use_cpu=not on_gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        torch_compile=settings.compile and settings.backend != "unsloth",
+        torch_compile=settings.compile and settings.backend != "unsloth" and n_processes == 1,
+        fsdp=n_processes > 1,
         dataloader_pin_memory=on_gpu,
     )
     output = dict(
@@ -293,3 +302,19 @@ def _end_to_end(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
         packed["labels"] += row["labels"]
         packed["position_ids"] += range(len(row["input_ids"]))
     return {name: torch.tensor([values]) for name, values in packed.items()}
+
+
+def measured() -> dict[str, Any]:
+    """Of this process: the versions of what trained, and the bytes that it took (of the GPU, else of the memory)."""
+    import torch
+
+    versions = {}
+    for name in LIBRARIES:
+        versions[name] = getattr(sys.modules.get(name), "__version__", None)
+    # of the process, ever (macOS counts bytes, Linux KiB)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if torch.cuda.is_available():
+        memory = torch.cuda.max_memory_allocated()
+    elif sys.platform != "darwin":
+        memory *= 1024
+    return {"versions": versions, "peak_memory_bytes": memory}

@@ -55,7 +55,10 @@ def try_training(
         def trained(n_steps: int) -> tuple[dict, float]:
             began, here = time.monotonic(), Path(folder, str(n_steps))
             of_steps = replace(settings, amount=n_steps)
-            report = train(Training(model, rows, of_steps, here, end_id=end_id))
+            training = Training(
+                model, rows, of_steps, here, end_id=end_id, n_processes=machine.gpus_per_student
+            )
+            report = train(training)
             return report, time.monotonic() - began
 
         _, first_seconds = trained(1)

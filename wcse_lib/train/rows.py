@@ -17,7 +17,7 @@ from wcse_lib.answers import closed_thought, without_thoughts
 from wcse_lib.sample import end_token, prompt_ids, read_positions
 from wcse_lib.store import KEY, StudyError, read_parquet
 from wcse_lib.study import Run, resolve_model
-from wcse_lib.train.encode import check_row, encode, n_trained
+from wcse_lib.train.encode import MASKED, check_row, encode, n_trained
 from wcse_lib.train.examples import examples_of
 from wcse_lib.verdicts import KEY_COLUMNS
 
@@ -62,6 +62,21 @@ def write_rows(rows: Iterable[dict], path: Path) -> TrainingRows:
         raise ValueError("no rows to train on: every example was filtered out or too long")
     data = Dataset.from_file(str(path))
     return TrainingRows(data, np.array(lengths), np.array(trained), digest.hexdigest())
+
+
+def in_order(data: Any, steps: list[np.ndarray], n_at_once: int) -> Any:
+    """The rows (`TrainingRows.data`) of all steps one after the other, TOKENS alone.
+
+    Behind a smaller last step stand rows of which nothing is trained, so that `n_at_once` divides their number.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    rows = data.select_columns(TOKENS).select(np.concatenate(steps))
+    n_blank = -len(rows) % n_at_once
+    if not n_blank:
+        return rows
+    blank = {"input_ids": [[0, 0]] * n_blank, "labels": [[MASKED, MASKED]] * n_blank}
+    return concatenate_datasets([rows, Dataset.from_dict(blank, features=rows.features)])
 
 
 def encoded_rows(

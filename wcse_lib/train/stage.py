@@ -118,7 +118,16 @@ def _on_rows(
     one, folder = run.student(student), run.path("04", student)
     model, settings = resolve_model(one.model), settings_of(run.study, one, machine)
     end_id = sample.end_token(sample.load_tokenizer(model), run.prompt_of(student).style)
-    return Training(model, rows, settings, folder, n_dropped_long=n_long, end_id=end_id, **watchers)
+    return Training(
+        model,
+        rows,
+        settings,
+        folder,
+        n_dropped_long=n_long,
+        end_id=end_id,
+        n_processes=machine.gpus_per_student,
+        **watchers,
+    )
 
 
 def _train_on_policy(run: Run, student: str, machine: Machine) -> dict[str, Any]:
@@ -130,13 +139,10 @@ def _train_on_policy(run: Run, student: str, machine: Machine) -> dict[str, Any]
 @contextlib.contextmanager
 def _watched(run: Run, student: str) -> Iterator[dict[str, Callable | None]]:
     """Who watches a training, `validate` and `progress`, while a bar shows its steps."""
-    style = run.prompt_of(student).answer_style
-    with (
-        sample.progress(student, 0) as bar,
-        verifier(style, 1, run.verification) as verify,
-    ):
+    problems = read_parquet(run.path("01", "validation.parquet"))
+    with sample.progress(student, 0) as bar, Validator(str(run.folder), student) as validate:
         bar.unit = " steps"
-        yield {"validate": _validator(run, student, verify), "progress": _shown_on(bar)}
+        yield {"validate": None if problems.empty else validate, "progress": _shown_on(bar)}
 
 
 def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
@@ -148,18 +154,28 @@ def _shown_on(bar: tqdm) -> Callable[[int, int, float], None]:
     return show
 
 
-def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, int], float] | None:
-    """A function that gives a live model's greedy accuracy on the validation problems; None when there are none."""
-    problems = read_parquet(run.path("01", "validation.parquet"))
-    if problems.empty:
-        return None
-    prompt, max_tokens = run.prompt_of(student), run.study.evaluation.max_tokens
-    stop = sample.stops(run.study.prompt, run.study.sampling.stop)
-    greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=stop)
+class Validator(contextlib.ExitStack):
+    """Gives a live model's greedy accuracy on the validation problems; can be sent to other processes.
 
-    opened = run.plan.opened_thought(student)
+    What verifies is opened at the first call, and closed with the block.
+    """
 
-    def validate(model: Any, tokenizer: Any, step: int) -> float:
+    def __init__(self, folder: str, student: str):
+        super().__init__()
+        self.folder, self.student = folder, student
+        self.verify: Callable | None = None
+
+    def __reduce__(self) -> tuple:
+        return Validator, (self.folder, self.student)
+
+    def __call__(self, model: Any, tokenizer: Any, step: int) -> float:
+        run = Run(self.folder)
+        prompt, max_tokens = run.prompt_of(self.student), run.study.evaluation.max_tokens
+        if self.verify is None:
+            self.verify = self.enter_context(verifier(prompt.answer_style, 1, run.verification))
+        stop = sample.stops(run.study.prompt, run.study.sampling.stop)
+        greedy = sample.Decoding(temperature=0.0, max_tokens=max_tokens, stop=stop)
+        problems = read_parquet(run.path("01", "validation.parquet"))
         requests = []
         for problem in problems.itertuples():
             ids = sample.prompt_ids(tokenizer, problem.question, prompt)
@@ -168,10 +184,9 @@ def _validator(run: Run, student: str, verify: Callable) -> Callable[[Any, Any, 
         for output in sample.HFEngine(model, tokenizer).generate(requests, greedy):
             rows.append((*output.key, output.text, output.finish_reason))
         samples = pd.DataFrame(rows, columns=[*KEY, "text", "finish_reason"])
-        verdicts = verify(spoken(samples, opened), problems)
+        opened = run.plan.opened_thought(self.student)
+        verdicts = self.verify(spoken(samples, opened), problems)
         return float((verdicts["verdict"] == "correct").mean())
-
-    return validate
 
 
 def reports(run: Run, students: list[str]) -> pd.DataFrame:

@@ -6,9 +6,7 @@ import gc
 import hashlib
 import json
 import os
-import resource
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,15 +19,23 @@ from wcse_lib import budget
 from wcse_lib.sample import load_tokenizer
 from wcse_lib.store import differences, read_json, reading, remove, write_json
 from wcse_lib.study import Settings, checkpoint_files
-from wcse_lib.train.attempt import Diverged, Training, batches, best_step, run_attempt
+from wcse_lib.train.attempt import (
+    NO_MEMORY,
+    Diverged,
+    Training,
+    batches,
+    best_step,
+    measured,
+    run_attempt,
+)
 from wcse_lib.train.models import merge, open_backend, with_dtype
+from wcse_lib.train.sharded import WHOLE_STATE, check_checkpoint, check_gpus, run_sharded
 
-# in messages of CUDA, the CPU's allocator, cuBLAS
-NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
-LIBRARIES = ("torch", "transformers", "trl", "peft", "unsloth")
 # files of a checkpoint that only resuming needs
 RESUMING = (
     "optimizer.pt",
+    "optimizer.bin",
+    WHOLE_STATE,
     "scheduler.pt",
     "scaler.pt",
     "rng_state*.pth",
@@ -72,6 +78,7 @@ def train(training: Training, renew: bool = False) -> dict[str, Any]:
         raise ValueError(f"{n} rows of up to {longest} tokens; limit {settings.max_tokens}")
     open_backend(settings.backend)
     training = replace(training, settings=with_dtype(settings))
+    check_gpus(training.n_processes)
     finished = claim(training, renew)
     if finished:
         return finished
@@ -160,8 +167,10 @@ def _is_whole(checkpoint: Path) -> bool:
         read_json(checkpoint / "trainer_state.json")  # written last
         for file in weights:
             safe_open(file, "numpy")
-        for name in ("optimizer.pt", "scheduler.pt"):
-            if zipfile.ZipFile(checkpoint / name).testzip():
+        optimiser = "optimizer.bin" if (checkpoint / WHOLE_STATE).exists() else "optimizer.pt"
+        zipped = [checkpoint / optimiser, checkpoint / "scheduler.pt"]
+        for path in [*zipped, *checkpoint.glob(WHOLE_STATE)]:
+            if zipfile.ZipFile(path).testzip():
                 return False
     except (OSError, ValueError, SafetensorError, zipfile.BadZipFile):
         return False
@@ -210,11 +219,13 @@ def _train_at_one_rate(training: Training) -> dict[str, Any]:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     steps = batches(training.rows.lengths, training.settings)
+    run = run_attempt if training.n_processes == 1 else run_sharded
 
     def attempt(tokenizer: Any, micro: int, checkpoint: Path | None) -> tuple[list, dict]:
-        return run_attempt(training, tokenizer, steps, micro, checkpoint)
+        check_checkpoint(checkpoint, training.n_processes)
+        return run(training, tokenizer, steps, micro, checkpoint)
 
-    history, facts = within_memory(training, attempt)
+    history, facts = within_memory(training, attempt, training.n_processes)
     return keep(training, _report(training, steps, history, facts))
 
 
@@ -241,18 +252,20 @@ def _save_model(checkpoint: Path, folder: Path) -> None:
     os.replace(copy, folder / "model")
 
 
-def within_memory(training: AnyTraining, attempt: Attempt) -> tuple[list, dict]:
+def within_memory(
+    training: AnyTraining, attempt: Attempt, n_processes: int = 1
+) -> tuple[list, dict]:
     """Attempts with ever smaller micro batches, each from the latest checkpoint, until one finds memory enough.
 
-    Args: attempt: trains with a tokenizer, so many rows in memory, from a checkpoint if there is one. Returns the log
-    entries of all steps, and facts for the report.
+    Args: attempt: trains with a tokenizer, so many rows in the memory of each process, from a checkpoint if there is
+    one. Returns the log entries of all steps, and facts for the report.
     """
     import torch
 
     tokenizer = load_tokenizer(training.base_model)
     if training.end_id not in (None, tokenizer.eos_token_id):
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(training.end_id)
-    batch_size = training.settings.batch_size
+    batch_size = training.settings.batch_size // n_processes
     micro = training.settings.micro_batch_size or batch_size
     micro_batches, notes = [], []
     while True:
@@ -299,29 +312,17 @@ def _report(
 
 def how_it_went(training: AnyTraining, history: list[dict]) -> dict[str, Any]:
     """What every train report holds: what was trained, how long, with what losses, and which checkpoint was chosen."""
-    import torch
-
     n_steps = history[-1]["step"]
     # Validation chooses among the checkpoints that are still on the disk.
     validated = [entry for entry in history if "accuracy" in entry]
     kept = [entry for entry in validated if training.checkpoint(entry["step"]).exists()]
     best = best_step(kept) if kept else n_steps
     accuracies = {entry["step"]: entry["accuracy"] for entry in validated}
-    versions = {}
-    for name in LIBRARIES:
-        versions[name] = getattr(sys.modules.get(name), "__version__", None)
-    # bytes: of the GPU, else of the process, ever (macOS counts bytes, Linux KiB)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if torch.cuda.is_available():
-        memory = torch.cuda.max_memory_allocated()
-    elif sys.platform != "darwin":
-        memory *= 1024
     settings = training.settings
     amounts = {
         "steps": n_steps,
         "seconds": history[-1]["seconds"],
         "validation_seconds": sum(entry.get("validation_seconds", 0.0) for entry in history),
-        "peak_memory_bytes": memory,
     }
     curves = {
         "loss_curve": [(entry["step"], entry["loss"], entry["learning_rate"]) for entry in history],
@@ -330,8 +331,8 @@ def how_it_went(training: AnyTraining, history: list[dict]) -> dict[str, Any]:
         "accuracy": accuracies.get(best),
         "learning_rate": settings.learning_rate,
     }
-    how = {"backend": settings.backend, "settings": asdict(settings), "versions": versions}
-    return identity_of(training) | how | amounts | curves
+    how = {"backend": settings.backend, "settings": asdict(settings)}
+    return identity_of(training) | how | measured() | amounts | curves
 
 
 def _planned_tokens(training: Training) -> float:
