@@ -12,14 +12,14 @@ import pytest
 from conftest import ROOT
 
 from wcse_lib.store import KEY, parts, read_parquet, read_samples
-from wcse_lib.study import load_study
+from wcse_lib.study import load_study, read_yaml, write_yaml
 
 PARAMS = ("params/smoke.yaml", "--machine", "params/machine/cpu.yaml")
 N_KILLS = 20
 
 
-def start(outputs, *more):
-    command = [sys.executable, "-m", "wcse_lib.pipeline", *PARAMS, "--outputs", str(outputs), *more]
+def start(outputs, *more, params=PARAMS):
+    command = [sys.executable, "-m", "wcse_lib.pipeline", *params, "--outputs", str(outputs), *more]
     return subprocess.Popen(
         command,
         cwd=ROOT,
@@ -114,6 +114,44 @@ def check(outputs, whole):
     for table in sorted((whole / "smoke/06_analyze/tables").glob("*.csv")):
         mine, theirs = pd.read_csv(outputs / table.relative_to(whole)), pd.read_csv(table)
         assert list(mine.columns) == list(theirs.columns) and len(mine) == len(theirs), table.name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_an_on_policy_student_that_is_killed_ends_in_the_same_tables(tmp_path):
+    """Killed after a checkpoint of the student that learns from what it writes, and called again; but for times."""
+    data = read_yaml(ROOT / "params/nano/opd.yaml")
+    data["training"] |= {"amount": {"high": 6}, "n_checkpoints": 3}
+    params = tmp_path / "opd.yaml"
+    write_yaml(params, data)
+    command = (str(params), *PARAMS[1:])
+    whole = start(tmp_path / "whole", params=command)
+    text = whole.communicate()[0]
+    assert whole.returncode == 0, text
+
+    victim = start(tmp_path / "killed", params=command)
+    student = tmp_path / "killed/nano_opd/04_finetune/q05.opd.high"
+    while victim.poll() is None and not list(
+        student.glob("checkpoints/checkpoint-*/trainer_state.json")
+    ):
+        time.sleep(0.02)
+    assert victim.poll() is None, "it ended before it could be killed"
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    assert not (student / "manifest.json").exists()
+    last = start(tmp_path / "killed", params=command)
+    text = last.communicate()[0]
+    assert last.returncode == 0, text
+
+    tables = sorted((tmp_path / "whole/nano_opd/06_analyze/tables").glob("*.csv"))
+    assert len(tables) > 10
+    for table in tables:
+        mine = pd.read_csv(tmp_path / "killed" / table.relative_to(tmp_path / "whole"))
+        theirs = pd.read_csv(table)
+        timed = [name for name in theirs if "seconds" in name or "kwh" in name]
+        pd.testing.assert_frame_equal(
+            mine.drop(columns=timed), theirs.drop(columns=timed), obj=table.name
+        )
 
 
 def test_ctrl_c_stops_within_seconds_and_goes_on_later(tmp_path):

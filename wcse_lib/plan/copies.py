@@ -74,9 +74,9 @@ def compare(
         for row, other, similarity in _alike(problems["question"], held_out["question"])
         if row not in closest
     ]
-    near = _pairs(problems, held_out, alike)
+    near = pairs_of(problems, held_out, alike)
     near = near.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)
-    return _pairs(problems, held_out, copies), near
+    return pairs_of(problems, held_out, copies), near
 
 
 def _shared(problems: pd.DataFrame, held_out: pd.DataFrame, n: int, masked: bool) -> dict:
@@ -158,7 +158,7 @@ def _grams(text: tuple, n: int) -> list[tuple]:
     return [text[i : i + n] for i in range(len(text) - n + 1)] if n else []
 
 
-def _pairs(
+def pairs_of(
     problems: pd.DataFrame, held_out: pd.DataFrame, pairs: list[tuple[int, float, int, str]]
 ) -> pd.DataFrame:
     """PAIRS of (row, similarity, held-out row, reason)."""

@@ -9,7 +9,7 @@ from wcse_lib.store import StudyError, differences
 from wcse_lib.study import Study, read_plan
 
 # Keys of the dataset that decide how many rows there are, and not which row is which.
-FREE = ("n_train", "n_held_out", "transfer", "decontaminate", "ngram")
+FREE = ("n_train", "n_held_out", "transfer", "decontaminate", "ngram", "meaning")
 DRAWN_BY = ("model", "engine", "path", "columns", "tokenizer", "temperature")
 
 

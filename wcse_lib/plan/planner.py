@@ -20,6 +20,7 @@ from wcse_lib.budget import (
     mixed_arm,
 )
 from wcse_lib.plan.expected import best_shares, matching_curves
+from wcse_lib.plan.meaning import ByMeaning, Counted, open_meaning
 from wcse_lib.plan.on_policy import check_shared_tokens
 from wcse_lib.plan.pilot import PilotCounts, read_pilot
 from wcse_lib.plan.problems import check_splits, load_problems
@@ -30,6 +31,8 @@ from wcse_lib.store import StudyError
 from wcse_lib.study import (
     AdaptiveArm,
     ImportedArm,
+    Machine,
+    MeaningFacts,
     MixedArm,
     ModelFacts,
     PlannedArm,
@@ -78,6 +81,8 @@ class Draft:
     study: Study
     splits: dict[str, pd.DataFrame] = field(default_factory=dict)
     dropped: list[dict] = field(default_factory=list)
+    meaning: MeaningFacts | None = None
+    counted: Counted | None = None  # what a dry run would compare by meaning
     prompts: dict[str, TriedPrompts] = field(default_factory=dict)
     known: dict[str, ModelFacts] = field(default_factory=dict)
     # of imported arms: samples of every training problem in the file
@@ -102,9 +107,12 @@ class Draft:
         return dict(Counter(f"{row['split']}: {row['reason']}" for row in self.dropped))
 
 
-def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
+def draft_plan(
+    study: Study, outputs: str | Path, gaps: Gaps, machine: Machine | None = None
+) -> Draft:
     """Check models and data, match the budgets, read the pilot and list the students; writes nothing.
 
+    Args: machine: where vectors of problems are made, if the study wants them; a dry run makes none.
     Raises StudyError, where the gaps are strict, for missing models, prices, lengths or pilots and unusable data.
     """
     draft = Draft(study)
@@ -114,7 +122,14 @@ def draft_plan(study: Study, outputs: str | Path, gaps: Gaps) -> Draft:
     if not gaps.strict:
         _look_for_tokenizers(study, gaps)
     with gaps.allowed(lambda error: _missing_problems(study, error), _is_on_hub(study)):
-        draft.splits, draft.dropped = load_problems(study.dataset, study.seed, study.verification)
+        by_meaning = open_meaning(study, machine or Machine(), is_dry=not gaps.strict)
+        draft.splits, draft.dropped = load_problems(
+            study.dataset, study.seed, study.verification, by_meaning
+        )
+        if isinstance(by_meaning, ByMeaning):
+            draft.meaning = by_meaning.facts
+        else:
+            draft.counted = by_meaning
         if study.students:
             check_splits(study, draft.splits)
     problems = draft.splits.get("train", pd.DataFrame(columns=["problem_id", "question"]))

@@ -12,6 +12,7 @@ from wcse_lib import budget
 from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.extra_draws import draws_sentence, sampling_at_most, training_at_most
 from wcse_lib.plan.headline import headline_sentences
+from wcse_lib.plan.meaning import price_of
 from wcse_lib.plan.on_policy import on_policy_sentences
 from wcse_lib.plan.outlook import Outlook, bounded, expected
 from wcse_lib.plan.paces import Paces
@@ -97,6 +98,7 @@ def look_ahead(
     if judge and judge.engine == "local":
         _size(judge.model, gaps)
     lines += [*arm_lines, *student_lines]
+    lines += _meaning_lines(draft, gaps)
     lines += [f"on-policy {sentence}" for sentence in on_policy_sentences(study)]
     lines += [f"limit     {sentence}" for sentence in unspent(draft.arms)]
     lines += [f"advice    {sentence}" for sentence in proposals(draft.study, draft.arms)]
@@ -330,6 +332,24 @@ def _bounds(study: Study, sampling: UpperBounds, learning: UpperBounds) -> str:
     if sampling.usd:
         text += f", {sampling.usd:,.2f} USD"
     return f"{text}, without {', '.join(left_out)}"
+
+
+def _meaning_lines(draft: Draft, gaps: Gaps) -> list[str]:
+    """What decontamination by meaning will take; a dry run makes no vectors."""
+    study, meaning = draft.study, draft.study.dataset.meaning
+    if meaning is None:
+        return []
+    text = "meaning   vectors"
+    if counted := draft.counted:
+        text += f" of {counted.n_problems:,} problems"
+    text += f" by {meaning.model}, in 01 and not in this dry run: more problems may leave"
+    if meaning.engine == "local":
+        _size(meaning.model, gaps)
+    elif counted:
+        text += f"; each is paid once, at most {counted.n_bytes:,} tokens"
+        if price := price_of(study):
+            text += f" or {counted.n_bytes * (price.input or 0.0) / 1e6:,.4g} USD"
+    return [text]
 
 
 def _endpoint_lines(study: Study, machine: Machine, gaps: Gaps) -> list[str]:

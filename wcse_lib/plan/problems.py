@@ -8,6 +8,7 @@ import pandas as pd
 
 from wcse_lib.nano import LEVELS, make_problems, make_stories
 from wcse_lib.plan import copies
+from wcse_lib.plan.meaning import ByMeaning, Counted
 from wcse_lib.plan.rows import COLUMNS, draw_tasks, drop, read_split
 from wcse_lib.store import StudyError, folded
 from wcse_lib.study import MADE_HERE, Dataset, Study, Verification
@@ -18,7 +19,10 @@ MAKERS = {"nano": make_problems, "stories": make_stories}
 
 
 def load_problems(
-    dataset: Dataset, seed: int, how: Verification | None = None
+    dataset: Dataset,
+    seed: int,
+    how: Verification | None = None,
+    by_meaning: ByMeaning | Counted | None = None,
 ) -> tuple[Splits, list[dict]]:
     """The problems of a study, and every row that was left out, with split, problem_id, reason and, of a copy, the
     held-out problem (`other`).
@@ -26,8 +30,8 @@ def load_problems(
     Returns frames by name: `train`, `validation` and `held_out` (COLUMNS; `held_out` also `set`: "held_out" or the
     name of a transfer set, whose ids start with it), and `near_duplicates` (copies.PAIRS): training problems that
     stayed although a held-out one is much like them. Code tasks whose own solution fails their tests are left out, and
-    problems about which the study's program cannot decide. Raises StudyError when a file, hub or program cannot be
-    read, lacks a column, or holds fewer problems than asked for.
+    problems about which the study's program cannot decide. Without `by_meaning` only words are compared. Raises
+    StudyError when a file, hub or program cannot be read, lacks a column, or holds fewer problems than asked for.
     """
     how = how or Verification()
     if how.by == "program":
@@ -35,7 +39,7 @@ def load_problems(
     dropped: list[dict] = []
     if dataset.name in MADE_HERE:
         return _draw_splits(dataset, seed, dropped, how), dropped
-    return _read_splits(dataset, seed, dropped, how), dropped
+    return _read_splits(dataset, seed, dropped, how, by_meaning), dropped
 
 
 def check_splits(study: Study, splits: Splits) -> None:
@@ -76,7 +80,13 @@ def _draw_splits(dataset: Dataset, seed: int, dropped: list[dict], how: Verifica
     return splits
 
 
-def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], how: Verification) -> Splits:
+def _read_splits(
+    dataset: Dataset,
+    seed: int,
+    dropped: list[dict],
+    how: Verification,
+    by_meaning: ByMeaning | Counted | None,
+) -> Splits:
     """Splits of files or hubs; copies of held-out problems are left out of training."""
     train = _read(dataset, "train", seed, dropped, how)
     names = list(dataset.transfer)
@@ -85,7 +95,7 @@ def _read_splits(dataset: Dataset, seed: int, dropped: list[dict], how: Verifica
     sets = {name: _read(dataset, name, seed, dropped, how).assign(set=name) for name in names}
     held_out = pd.concat([_no_problem(), *sets.values()], ignore_index=True)
     n_read = len(train)
-    train, near = _without_copies(train, held_out, dataset, dropped)
+    train, near = _without_copies(train, held_out, dataset, dropped, by_meaning)
     if train.empty:
         why = dropped[-1]["reason"]
         raise StudyError(
@@ -131,12 +141,21 @@ def _read(
 
 
 def _without_copies(
-    train: pd.DataFrame, held_out: pd.DataFrame, dataset: Dataset, dropped: list[dict]
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    dataset: Dataset,
+    dropped: list[dict],
+    by_meaning: ByMeaning | Counted | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Training problems without copies of held-out ones, and the near-duplicates that stayed."""
     left_out: list[dict] = []
     if dataset.decontaminate:
         found, near = copies.compare(train, held_out, dataset.ngram)
+        if by_meaning:
+            others = train[~train["problem_id"].isin(found["problem_id"])]
+            more, nearest = by_meaning.compare(others, held_out)
+            found = pd.concat([found, more])
+            near = pd.concat([near[~near["problem_id"].isin(more["problem_id"])], nearest])
         for row in found.itertuples():
             reason = f"{row.reason} a problem of {row.set}"
             left_out.append(drop("train", row.problem_id, reason, row.held_out_id))

@@ -15,6 +15,7 @@ from wcse_lib.plan.detectable import power_sentences
 from wcse_lib.plan.expected import forecast_table
 from wcse_lib.plan.extra_draws import what_draws_cost
 from wcse_lib.plan.identity import refuse_other
+from wcse_lib.plan.meaning import meaning_sentences
 from wcse_lib.plan.on_policy import on_policy_sentences
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
@@ -89,7 +90,7 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
     Raises StudyError, before anything is written, for missing models, prices, lengths or pilots and unusable data; and
     when the folder holds a study of the same name whose samples would not fit this plan.
     """
-    draft = draft_plan(study, outputs, Gaps(strict=True))
+    draft = draft_plan(study, outputs, Gaps(strict=True), machine)
     add_students(draft)
     run_folder = resolve(outputs) / study.study
     folder = run_folder / "01_plan"
@@ -125,6 +126,7 @@ def _plan_of(draft: Draft, machine: Machine | None) -> Plan:
         n_held_out={str(name): int(n) for name, n in n_by_set.items()},
         dropped_problems=draft.dropped_problems,
         n_near_duplicates=len(splits["near_duplicates"]),
+        meaning=draft.meaning,
         problems_sha256={split: fingerprint(splits[split].values.tolist()) for split in SPLITS},
         files=named_files(study),
         versions=versions(),
@@ -161,6 +163,8 @@ def _plan_id(plan: Plan) -> str:
         if isinstance(arm, ImportedArm):
             imported[arm.path] = plan.files.get(arm.path)
     parts = [data["study"], data["arms"], data["students"], data["problems_sha256"], imported]
+    if plan.meaning:
+        parts.append(plan.meaning.made_by | {"threshold": plan.meaning.threshold})
     if plan.opens_thought:
         parts.append(plan.opens_thought)
     if program := plan.study.verification.path:
@@ -185,6 +189,7 @@ def limits(run: Run) -> list[str]:
         *power_sentences(run),
         *([draws] if draws else []),
         *on_policy_sentences(run.study),
+        *meaning_sentences(run),
         *unspent(run.plan.arms),
         *proposals(run.study, run.plan.arms),
         *prompt_notes(run.plan.prompts),

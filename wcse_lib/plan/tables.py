@@ -38,9 +38,10 @@ def left_out(run: Run) -> pd.DataFrame:
 
 
 def near_duplicates(run: Run) -> pd.DataFrame:
-    """Training problems that stayed although a held-out one is much like them, the most alike first."""
+    """Training problems that stayed although a held-out one is much like them: in words, the most alike first, then in
+    meaning, by cosine."""
     frame = read_parquet(run.path("01", "near_duplicates.parquet"))
-    return frame[["similarity", "question", "set", "held_out_question"]]
+    return frame[["similarity", "reason", "question", "set", "held_out_question"]]
 
 
 def arms_table(run: Run) -> pd.DataFrame:

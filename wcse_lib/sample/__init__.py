@@ -19,6 +19,7 @@ from wcse_lib.sample.prompts import (
 )
 from wcse_lib.sample.stage import checks, first_prompt, generate, losses, three_rows
 from wcse_lib.sample.strangers import NO_CODE, close_input, opening
+from wcse_lib.sample.vectors import Vectors, vectors_of
 
 __all__ = [
     "NO_CODE",
@@ -60,4 +61,6 @@ __all__ = [
     "template_text",
     "three_rows",
     "tokens_in_file",
+    "Vectors",
+    "vectors_of",
 ]

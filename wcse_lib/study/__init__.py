@@ -16,8 +16,8 @@ from wcse_lib.study.arms import (
     Power,
     SampleColumns,
 )
-from wcse_lib.study.checkpoint import checkpoint_files
-from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held
+from wcse_lib.study.checkpoint import cache_folder, checkpoint_files
+from wcse_lib.study.dataset import ANY_OF, MADE_HERE, Columns, Dataset, Held, Meaning
 from wcse_lib.study.draws import Draws
 from wcse_lib.study.fields import Count, Name, Share, Strict, Text
 from wcse_lib.study.folder import STAGES, Run
@@ -38,6 +38,7 @@ from wcse_lib.study.plan import (
     BY_ARMS,
     MAIN,
     Crossing,
+    MeaningFacts,
     ModelFacts,
     ModelSize,
     Paradigm,
@@ -109,6 +110,8 @@ __all__ = [
     "MAIN",
     "Machine",
     "MachinePrice",
+    "Meaning",
+    "MeaningFacts",
     "MixedArm",
     "ModelFacts",
     "ModelJudge",
@@ -148,6 +151,7 @@ __all__ = [
     "UNITS",
     "Verification",
     "add_machine_time",
+    "cache_folder",
     "check_machine",
     "check_parameters",
     "check_study",

@@ -65,7 +65,7 @@ class _Known:
     """Hashes that were found before, by path, size and time; in no checkpoint's folder, which may be read-only."""
 
     def __init__(self) -> None:
-        self.path = _cache_folder() and _cache_folder() / "sha256.json"
+        self.path = cache_folder() and cache_folder() / "sha256.json"
         self.entries: dict = {}
         self.is_new = False
         if self.path and self.path.exists():
@@ -88,7 +88,7 @@ class _Known:
                 write_json(self.path, self.entries)
 
 
-def _cache_folder() -> Path | None:
+def cache_folder() -> Path | None:
     """The user's cache folder for this kit; None where there is no home."""
     if set_by_user := os.environ.get("XDG_CACHE_HOME"):
         return Path(set_by_user) / "wcse"

@@ -52,6 +52,21 @@ class Held(Strict):
     n: Count | None = None  # so many of its problems; all when left out
 
 
+class Meaning(Strict):
+    """Decontamination by meaning: a model makes a vector of every problem, and what is too near to a held-out one
+    leaves."""
+
+    # a checkpoint folder, a hub id or an endpoint's name of a model that was made for such vectors
+    model: Text
+    # local: a checkpoint, in this process | openai: any endpoint that has /embeddings (machine file)
+    engine: Literal["local", "openai"] = "local"
+    # honest training problems that may leave at most: the threshold is the margin (the largest cosine
+    # minus the mean of the next three) that no more of the held-out problems have in their own set
+    false_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    # a margin of your own instead: what is above it leaves; each model needs another one
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
 class Dataset(Strict):
     """The problems: the nano lab's, stories for small pretrained models, rows of files, a datasets folder or hub id,
     or a reasoning-gym task."""
@@ -77,6 +92,7 @@ class Dataset(Strict):
     levels: list[int | float | str] | None = None
     decontaminate: bool = True  # leave out training problems that stand, nearly word for word, among the held-out ones
     ngram: Annotated[int, Field(ge=3)] = 13  # words in a row that make a training problem a copy
+    meaning: Meaning | None = None  # leave out paraphrases too, by a model's vectors
 
     @model_validator(mode="after")
     def _check(self):
@@ -98,6 +114,8 @@ class Dataset(Strict):
         for key, name in {"path": "hub", "task": "reasoning_gym"}.items():
             if (self.name == name) != bool(getattr(self, key)):
                 raise ValueError(f"{key}: needed for name: {name}, and only there")
+        if self.meaning:
+            self._check_meaning()
         own_levels = LEVELS.get(self.name)
         if self.levels is not None and not own_levels and not self.columns.level:
             raise ValueError("levels: need columns.level, the field that holds a problem's level")
@@ -115,3 +133,15 @@ class Dataset(Strict):
                 f"levels = {self.levels}: name: {self.name} has levels {own_levels[0]} to {own_levels[-1]}"
             )
         return self
+
+    def _check_meaning(self) -> None:
+        if self.name in MADE_HERE:
+            raise ValueError(
+                "meaning: only for name: files or hub; this dataset draws its own problems"
+            )
+        if not self.decontaminate:
+            raise ValueError(
+                "meaning: goes with decontaminate: true, which compares by words first"
+            )
+        if not self.held_out and not self.transfer:
+            raise ValueError("meaning: needs held_out or transfer, the problems to compare with")

@@ -245,10 +245,13 @@ class Study(Strict):
 
     @property
     def engines(self) -> set[str]:
-        """What draws samples of arms, judge and students: local, openai or batch; files draw none."""
+        """What draws samples of arms, judge and students, and makes vectors at an endpoint: local, openai or batch;
+        files draw none."""
         found = {arm.engine for arm in self.plain_arms.values()} - {"import"}
         if self.verification.model_judge:
             found.add(self.verification.model_judge.engine)
+        if self.dataset.meaning and self.dataset.meaning.engine == "openai":
+            found.add("openai")
         return found | {"local"} if self.students else found
 
     def rule_of(self, name: str) -> Adaptive | None:

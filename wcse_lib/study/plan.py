@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -198,6 +198,19 @@ class TriedPrompts(Record):
     notes: list[str] = []
 
 
+class MeaningFacts(Record):
+    """What decontamination by meaning was done with, and what came of it."""
+
+    # what decides the vectors: a checkpoint's files and pooling, or an endpoint's model
+    made_by: dict[str, Any]
+    n_dimensions: int
+    threshold: float  # of a margin: the largest cosine minus the mean of the next ones
+    n_compared: int  # held-out problems whose neighbours the threshold comes from; 0: it was given
+    n_removed: int
+    n_tokens: int  # of all the texts, whenever their vectors were made
+    usd: float | None = None  # likewise; None where no price is known, or nobody bills
+
+
 class Plan(Record):
     """Everything that 01 decided. Later stages read it, and nothing else of the params file."""
 
@@ -209,6 +222,7 @@ class Plan(Record):
     n_held_out: dict[str, int]  # by held-out set
     dropped_problems: dict[str, int]  # by split and reason
     n_near_duplicates: int
+    meaning: MeaningFacts | None = None  # decontamination by it
     problems_sha256: dict[str, str]
     files: dict[str, str]  # SHA-256 of the local files that the params file names
     versions: dict[str, str]

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from wcse_lib.sample.engines.client import open_client, read_key
 from wcse_lib.sample.engines.failures import (
-    EndpointDown,
     EndpointRefused,
     ErrorInReply,
     Failure,
     Unreadable,
     error_in,
-    pause_after,
     read_body,
     read_failure,
     retry_after,
 )
 from wcse_lib.sample.engines.keys import lines_without_key
-from wcse_lib.sample.engines.remedies import remedy
-from wcse_lib.study import Endpoint
+from wcse_lib.sample.engines.service import Service
 
 MARK = "wcse"  # the key of our mark in a batch's metadata
 WINDOW = "24h"  # the one completion window that all services take
@@ -38,22 +33,14 @@ class MaybeStarted(Exception):
         self.surely_not = failure.status == 429 or not failure.has_connected
 
 
-class BatchService:
-    """One server's /files and /batches. Calls that fail are tried again, but not the one that starts a batch.
-
-    Raises EndpointRefused for what waiting cannot mend, EndpointDown after `max_retries` tries.
-    """
-
-    def __init__(self, model: str, endpoint: Endpoint):
-        self._model, self._endpoint = model, endpoint
-        self.api_key = read_key(endpoint)
-        self._client = open_client(endpoint, self.api_key, is_async=False)
+class BatchService(Service):
+    """One server's /files and /batches. Calls that fail are tried again, but not the one that starts a batch."""
 
     def check(self) -> None:
         """Raise EndpointRefused where batches are not taken or the key is wrong: before anything is sent."""
         batches = self._client.batches.with_raw_response
         try:
-            self._ask("GET /batches", lambda: batches.list(limit=1), _entries)
+            self.ask("GET /batches", lambda: batches.list(limit=1), _entries)
         except EndpointRefused as error:
             if error.status not in NO_SERVICE:
                 raise
@@ -69,7 +56,7 @@ class BatchService:
         def send():
             return files.create(file=(name, content, "application/jsonl"), purpose="batch")
 
-        return self._ask(f"POST /files of {name}", send, _entry)["id"]
+        return self.ask(f"POST /files of {name}", send, _entry)["id"]
 
     def find_file(self, name: str) -> str | None:
         """The id of an uploaded file of that name; None where no list has it, or files are not listed."""
@@ -98,7 +85,7 @@ class BatchService:
         except Exception as error:
             failure = read_failure(error, self.api_key, self._endpoint.timeout_seconds)
         if failure.stops:
-            raise self._refused("POST /batches", failure)
+            raise self.refused("POST /batches", failure)
         raise MaybeStarted(failure)
 
     def find_batch(self, mark: str, file_id: str) -> dict | None:
@@ -120,25 +107,22 @@ class BatchService:
             asked.append(retry_after(answer.headers))
             return answer
 
-        entry = self._ask(f"GET /batches/{batch_id}", send, _entry, n_tries=1)
+        entry = self.ask(f"GET /batches/{batch_id}", send, _entry, n_tries=1)
         return entry, asked[-1]
 
     def content(self, file_id: str) -> str:
         """A file's text, without the key."""
         files = self._client.files.with_raw_response
         what = f"GET /files/{file_id}/content"
-        text = self._ask(what, lambda: files.content(file_id), lambda text: text, is_json=False)
+        text = self.ask(what, lambda: files.content(file_id), lambda text: text, is_json=False)
         return lines_without_key(text, self.api_key)
-
-    def close(self) -> None:
-        self._client.close()
 
     def _listed(self, what: str, ask: Callable) -> Iterator[dict]:
         """All entries of a list, page by page."""
         seen: set[str] = set()
         page: dict = {"limit": PAGE}
         while True:
-            body = self._ask(what, lambda page=page: ask(**page), lambda body: body)
+            body = self.ask(what, lambda page=page: ask(**page), lambda body: body)
             new = [entry for entry in _entries(body) if entry["id"] not in seen]
             yield from new
             # a server that knows no pages gives the same entries again
@@ -146,34 +130,6 @@ class BatchService:
                 return
             seen.update(entry["id"] for entry in new)
             page = {"limit": PAGE, "after": new[-1]["id"]}
-
-    def _ask(
-        self,
-        what: str,
-        send: Callable,
-        read: Callable[[Any], Any],
-        n_tries: int | None = None,
-        is_json: bool = True,
-    ) -> Any:
-        """One answer, after as many tries as it takes and is allowed."""
-        n_allowed = n_tries or 1 + self._endpoint.max_retries
-        for n in range(1, n_allowed + 1):
-            try:
-                text = send().text
-                return read(read_body(text, self.api_key) if is_json else text)
-            except Exception as error:
-                failure = read_failure(error, self.api_key, self._endpoint.timeout_seconds)
-            if failure.stops:
-                raise self._refused(what, failure)
-            if n < n_allowed:
-                time.sleep(pause_after(failure, n, self._endpoint.backoff_seconds))
-        raise EndpointDown(f"{self._endpoint.base_url}: {what}: {failure} (try {n_allowed})")
-
-    def _refused(self, what: str, failure: Failure) -> EndpointRefused:
-        what_to_do = remedy(failure, self._model, self._endpoint, {})
-        words = f"{self._endpoint.base_url}: {what}: {failure}"
-        said = f"{words}. {what_to_do}" if what_to_do else words
-        return EndpointRefused(said, failure.status)
 
 
 def _entry(body: Any) -> dict:
