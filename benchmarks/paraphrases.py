@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from wcse_lib.plan.copies import compare
-from wcse_lib.plan.meaning import Nearest, nearest, quantile_above
+from wcse_lib.plan.meaning import Nearest, nearest, quantile_above, threshold_of
 from wcse_lib.sample import vectors_of
 from wcse_lib.study import Machine
 
@@ -197,22 +197,22 @@ def meaning(model: str, share: float, train: list[str], held_out: list[str], kin
         return vectors_of(texts, model, "local", Machine()).rows
 
     held, rows = vectors(held_out), vectors(train)
-    own, honest = nearest(held, held, but_itself=True), nearest(rows, held)
-    print(f"by meaning ({model}, {rows.shape[1]} numbers)")
+    honest = nearest(rows, held)
     print(
-        "  left out by the margin (the kit), and by the cosine alone, at thresholds from held-out problems;"
+        f"by meaning ({model}, {rows.shape[1]} numbers): left out by the margin at the kit's threshold, and"
     )
-    print("  and by either at the one above which this share of these very training problems is")
+    print(
+        "  by margin and cosine at the one above which this share of these very training problems is"
+    )
     thresholds = [
-        quantile_above(own.margins, share),
-        quantile_above(own.cosines, share),
+        threshold_of(rows, [len(held)], share)[0],
         quantile_above(honest.margins, share),
         quantile_above(honest.cosines, share),
     ]
     print(f"  {'thresholds':<28}" + "".join(f"{value:10.3f}" for value in thresholds))
 
     def left_out(found: Nearest) -> list[float]:
-        values = [found.margins, found.cosines, found.margins, found.cosines]
+        values = [found.margins, found.margins, found.cosines]
         return [float(np.mean(of > least)) for of, least in zip(values, thresholds)]
 
     for kind, (right, texts) in kinds.items():
@@ -227,9 +227,8 @@ def like_each_other(model: str, share: float) -> None:
     even, odd = (
         vectors_of(part, model, "local", Machine()).rows for part in (math[::2], math[1::2])
     )
-    own, found = nearest(odd, odd, but_itself=True), nearest(even, odd)
-    least = quantile_above(own.margins, share)
-    show(f"MATH, halves (at {least:.3f})", np.mean(found.margins > least))
+    least, _ = threshold_of(even, [len(odd)], share)
+    show(f"MATH, halves (at {least:.3f})", np.mean(nearest(even, odd).margins > least))
 
 
 def main() -> None:

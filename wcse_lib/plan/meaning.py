@@ -18,7 +18,8 @@ from wcse_lib.study import Machine, Meaning, MeaningFacts, Price, Run, Study, re
 
 MOST_COSINES = 10_000_000  # held in memory at a time
 NEXT = 3  # cosines that the largest one is measured against
-LEAST = NEXT + 2  # problems of a set: one of them, its nearest, and the next ones
+LEAST = NEXT + 1  # problems of a set: the nearest, and the next ones
+DRAWS = 5  # of the sets that the threshold comes from; one draw alone leaves it to luck
 SHOWN = 50  # nearest pairs that stay, for people to look at
 COPY, NEAR = "in meaning a copy of", "near in meaning"
 
@@ -50,8 +51,11 @@ class ByMeaning:
         vectors = self.make([*problems["question"], *held_out["question"]])
         rows, held = vectors.rows[: len(problems)], vectors.rows[len(problems) :]
         sets = [np.flatnonzero(held_out["set"] == name) for name in held_out["set"].unique()]
-        threshold, n_compared = self._threshold([held[places] for places in sets])
         found = [nearest(rows, held[places]) for places in sets]
+        threshold, n_compared = self.meaning.threshold, 0
+        if threshold is None:
+            sizes = [len(places) for places in sets]
+            threshold, n_compared = threshold_of(rows, sizes, self.meaning.false_share)
 
         # of every problem, the set in which its margin is largest
         margins = np.stack([of_set.margins for of_set in found])
@@ -77,15 +81,6 @@ class ByMeaning:
         )
         shown = order[n_copies : n_copies + SHOWN]
         return pairs(order[:n_copies], COPY), pairs(shown, NEAR)
-
-    def _threshold(self, sets: list[np.ndarray]) -> tuple[float, int]:
-        """The threshold, and how many held-out problems it comes from: each is compared with its own set alone, since
-        another one may repeat it."""
-        if self.meaning.threshold is not None:
-            return self.meaning.threshold, 0
-        margins = [nearest(of_set, of_set, but_itself=True).margins for of_set in sets]
-        of_all = np.concatenate(margins)
-        return quantile_above(of_all, self.meaning.false_share), len(of_all)
 
     def _usd(self, n_tokens: int) -> float | None:
         if self.price is None or self.price.input is None:
@@ -144,13 +139,12 @@ class Nearest(NamedTuple):
     places: np.ndarray
 
 
-def nearest(rows: np.ndarray, others: np.ndarray, but_itself: bool = False) -> Nearest:
+def nearest(rows: np.ndarray, others: np.ndarray) -> Nearest:
     """The nearest of the others to every row, by vectors of length 1.
 
     A margin is the largest cosine minus the mean of the NEXT largest ones: a paraphrase is much nearer than the next
     problems are, however like each other all problems of a set may be (margins of cosines find translations, too:
-    arXiv 1811.01136). Args: others: LEAST or more; but_itself: rows and others are the same, and none is its own
-    neighbour.
+    arXiv 1811.01136). Args: others: more than NEXT.
     """
     found = Nearest(*(np.empty(len(rows), kind) for kind in (np.float32, np.float32, np.int64)))
     columns = others.astype(np.float32).T
@@ -159,8 +153,6 @@ def nearest(rows: np.ndarray, others: np.ndarray, but_itself: bool = False) -> N
         part = slice(start, start + n_at_once)
         block = rows[part].astype(np.float32) @ columns
         own = np.arange(len(block))
-        if but_itself:
-            block[own, start + own] = -1.0
         places = block.argmax(axis=1)
         cosines = block[own, places]
         largest = np.partition(block, -NEXT - 1, axis=1)[:, -NEXT - 1 :]
@@ -168,6 +160,31 @@ def nearest(rows: np.ndarray, others: np.ndarray, but_itself: bool = False) -> N
         found.places[part], found.cosines[part] = places, cosines
         found.margins[part] = cosines - next_ones
     return found
+
+
+def threshold_of(rows: np.ndarray, sizes: list[int], share: float) -> tuple[float, int]:
+    """The margin that at most this share of honest problems exceed, and how many problems it comes from.
+
+    Args: rows: vectors of the training problems; sizes: of the held-out sets. Sets as large as these are drawn from the
+    training problems, half of them at most, and the others, which are different problems, are compared with them: DRAWS
+    times. Raises StudyError where none are left for that.
+    """
+    part = min(1.0, len(rows) / 2 / sum(sizes))
+    drawn = [max(LEAST, int(size * part)) for size in sizes]
+    ends = np.cumsum(drawn)
+    n_others = len(rows) - int(ends[-1])
+    if n_others < 1:
+        raise StudyError(
+            f"dataset.meaning.threshold: needed with {len(rows)} training problems, whose likeness to each other could "
+            "set it if they were more"
+        )
+    source = np.random.default_rng(0)
+    margins = []
+    for _ in range(DRAWS):
+        *sets, others = np.split(source.permutation(len(rows)), ends)
+        of_sets = [nearest(rows[others], rows[of_set]).margins for of_set in sets]
+        margins.append(np.max(of_sets, axis=0))
+    return quantile_above(np.concatenate(margins), share), n_others
 
 
 def quantile_above(values: np.ndarray, share: float) -> float:
@@ -200,9 +217,9 @@ def meaning_sentences(run: Run) -> list[str]:
         text += "; the threshold is your own"
     elif facts.n_compared < n_needed:
         text += (
-            f"; {facts.n_compared:,} held-out problems are too few to promise that at most {percent} of the honest "
+            f"; {facts.n_compared:,} training problems are too few to promise that at most {percent} of the honest "
             f"ones leave ({n_needed:,} would do): look at dropped.parquet"
         )
     else:
-        text += f", as it is for {percent} of {facts.n_compared:,} held-out problems with another one of their own set"
+        text += f", as it is for {percent} of {facts.n_compared:,} training problems with as many others of them"
     return [text]

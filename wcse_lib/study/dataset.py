@@ -61,7 +61,7 @@ class Meaning(Strict):
     # local: a checkpoint, in this process | openai: any endpoint that has /embeddings (machine file)
     engine: Literal["local", "openai"] = "local"
     # honest training problems that may leave at most: the threshold is the margin (the largest cosine
-    # minus the mean of the next three) that no more of the held-out problems have in their own set
+    # minus the mean of the next three) that no more of them have with as many other training problems
     false_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
     # a margin of your own instead: what is above it leaves; each model needs another one
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None

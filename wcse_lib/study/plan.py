@@ -205,7 +205,9 @@ class MeaningFacts(Record):
     made_by: dict[str, Any]
     n_dimensions: int
     threshold: float  # of a margin: the largest cosine minus the mean of the next ones
-    n_compared: int  # held-out problems whose neighbours the threshold comes from; 0: it was given
+    n_compared: (
+        int  # training problems whose likeness to others the threshold comes from; 0: it was given
+    )
     n_removed: int
     n_tokens: int  # of all the texts, whenever their vectors were made
     usd: float | None = None  # likewise; None where no price is known, or nobody bills
