@@ -56,8 +56,8 @@ class Estimate:
         """The estimate in words, for a table's cell, a figure or a sentence; every other formatter's rules are here.
 
         `signed`: whether positive numbers show their sign (by default differences in points do). `decimals`: by default
-        1 for shares, 2 for other units, for counts none where they are whole. `interval`: its form, "" for none; counts
-        and unknown ends show none.
+        1 for shares, 2 for other units (none from 100 on), for counts none where they are whole. `interval`: its form,
+        "" for none; counts and unknown ends show none.
         """
         value, low, high = (self._shown(number, signed, decimals) for number in self)
         if with_unit and self.unit not in ("", "count"):
@@ -79,7 +79,9 @@ class Estimate:
             is_whole = self.value % 1 == 0
             text = f"{number:{sign},.{0 if is_whole else 1}f}"
         else:
-            text = f"{number:{sign}.{2 if decimals is None else decimals}f}"
+            if decimals is None:
+                decimals = 2 if abs(self.value) < 100 else 0
+            text = f"{number:{sign},.{decimals}f}"
         return text.replace("-", "−")
 
 

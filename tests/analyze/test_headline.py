@@ -31,6 +31,21 @@ LEAD = "At the budget “high” wc gave a better training set than se, "
 AVERAGE = "on average over the 3 students of this study (small, wc and se)"
 
 
+def test_of_many_arms_the_best_are_named_and_the_rest_counted():
+    """Six arms, each better than all after it: 15 pairs at two budgets."""
+    rows = []
+    for (i, a), (j, b) in product(enumerate("abcdef"), repeat=2):
+        if i < j:
+            for budget in ("low", "high"):
+                rows.append(row(OVERALL, 0.1, True, budget) | {"arm_a": a, "arm_b": b})
+    text = headline(pd.DataFrame(rows), pd.DataFrame(columns=list(rows[0])))
+    assert text == (
+        "At every budget (“low” and “high”) a gave a better training set than each of the other 5 arms, and b than"
+        " c, d, e and f, and c than d, e and f, for student all students, the only one that learnt from both. 6 more"
+        " differences are shown; the table of differences has them."
+    )
+
+
 @pytest.mark.parametrize(
     ("of_bases", "text"),
     [

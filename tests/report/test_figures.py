@@ -203,9 +203,19 @@ def test_many_arms_with_long_names_fit_a_narrow_figure():
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) == 8
     assert figure.axes[0].get_title(loc="right") == "The first 8 of 60"
-    assert labels[0] == "Qwen3.5-397B-A17B − gpt-oss-120b-high, low"
+    assert labels[0] == "Qwen3.5-… − gpt-oss-…, low"
     box = figure.get_tightbbox()
     assert 0 <= box.x0 and box.x1 <= style.COLUMN
+
+
+def test_many_arms_are_shown_over_all_students_in_figures_of_both_widths():
+    rows = made_tables()["differences"].replace({"base": {"small": "all students"}})
+    names = ["adaptive-by-difficulty", "se", "wc", "a-third-arm"]
+    pairs = [rows.assign(arm_a=a, arm_b=b) for a, b in combinations(names, 2)]
+    for narrow in (False, True):
+        figure = draw_all({"differences": pd.concat(pairs)}, narrow=narrow)["answer"]
+        headings = [text.get_text() for text in figure.axes[0].texts]
+        assert "Greedy pass@1, all students" in headings
 
 
 def test_without_students_the_answer_is_of_the_data():

@@ -287,3 +287,31 @@ def test_a_browser_offline_asks_for_nothing_and_sorts(page):
             assert tab.evaluate(f"{head}.getAttribute('aria-sort')") == direction
             assert values == sorted(values, reverse=direction == "descending")
         browser.close()
+
+
+def test_many_arms_are_folded_and_not_lost(tmp_path):
+    """Six arms at two budgets: one budget's data, one comparison and no long table of totals stand open."""
+    tables = made_tables()
+    arms = [f"arm-{letter}" for letter in "abcdef"]
+    explained = tables["explanation"].query("arm == 'se'")
+    tables["explanation"] = pd.concat([explained.assign(arm=arm) for arm in arms])
+    reasons = tables["reasons"]
+    tables["reasons"] = pd.concat([reasons.assign(arm_b=arm) for arm in arms])
+    totals = tables["totals"].query("who == 'se'")
+    tables["totals"] = pd.concat([totals.assign(who=arm) for arm in arms])
+    page = report.write_report(make_study(tmp_path / "many", **tables)).read_text()
+    soup = BeautifulSoup(page, "html.parser")
+    is_open = [
+        caption
+        for caption in soup.select("figure.wide > figcaption b")
+        if not caption.find_parent("details")
+    ]
+    captions = [caption.text for caption in is_open]
+    assert "The arms’ data side by side, with 95 % intervals, at high" in captions
+    assert not any(
+        caption.endswith("at low") or caption.startswith("Planned") for caption in captions
+    )
+    folds = [summary.text for summary in soup.select("summary")]
+    assert "The arms’ data side by side, with 95 % intervals, at low" in folds
+    assert "The same of 11 other comparisons" in folds
+    assert sum(fold.startswith("The same of wc − arm-") for fold in folds) == 11

@@ -21,6 +21,15 @@ playwright = pytest.importorskip(
 CHROMIUM = next(
     (p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None
 )
+FLAGS = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
+# a kernel is said to be idle before it is there, and what is run then is lost
+KERNEL_READY = """async () => {
+    const context = window.jupyterapp.shell.currentWidget.sessionContext;
+    await context.ready;
+    await context.session.kernel.info;
+}"""
+# what the menu's Run All Cells does; not awaited, since cells take minutes
+RUN_ALL = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
 CUT_OFF = """() => [...document.querySelectorAll(".jp-OutputArea-output")]
     .filter(output => output.scrollWidth > output.clientWidth + 2)
     .map(output => output.textContent.slice(0, 60))"""  # outputs that are wider than what is shown of them
@@ -88,11 +97,8 @@ def run_all(page, address, root, name):
     path = root / "notebooks" / f"{name}.ipynb"
     page.goto(f"{address}/lab/tree/notebooks/{name}.ipynb?reset")
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook").wait_for(timeout=120_000)
-    page.get_by_text("Kernel status: Idle").first.wait_for(state="attached", timeout=120_000)
-    page.wait_for_timeout(1000)
-    page.evaluate(
-        "window.jupyterapp.commands.execute('notebook:run-all-cells')"
-    )  # what the menu's Run All Cells does
+    page.evaluate(KERNEL_READY)
+    page.evaluate(RUN_ALL)
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         time.sleep(3)
@@ -109,7 +115,7 @@ def test_run_all_in_every_notebook(lab):
     address, root = lab
     pictures = os.environ.get("WCSE_SCREENSHOTS")  # a folder, to look at what people see
     with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         for stage in STAGES:
             cells, errors = run_all(page, address, root, stage)

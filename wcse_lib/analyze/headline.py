@@ -5,13 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from wcse_lib.analyze.significance import is_overall_row, is_significant
-from wcse_lib.analyze.words import ALL_BASES, join_words, named_students, rounded_up
+from wcse_lib.analyze.words import ALL_BASES, join_some, join_words, named_students, rounded_up
 from wcse_lib.verdicts import PRIMARY_METRIC
 
 COMPARISON = ["arm_a", "arm_b", "budget"]
 # Level of single students' differences that stand in the headline beside the means: half, since they are a second
 # family of tests.
 ALONE = 0.025
+# What one screen has room for: arms named as the better ones, and students by themselves.
+MOST_BETTER, MOST_ALONE = 3, 3
 NAMED_BEFORE = "The plan named this comparison before anything was drawn; all others are secondary."
 NOTHING = pd.DataFrame(columns=[*COMPARISON, "base", "value", "low", "high", "p", "p_holm"])
 
@@ -51,18 +53,59 @@ def headline(rows: pd.DataFrame, of_bases: pd.DataFrame) -> str:
         none = "No difference between the arms' training sets could be shown at any budget"
         none = f"{none}{_over(rows, of_bases)}{_excluded(rows)}."
         return " ".join([none, *_alone(rows, of_bases)])
-    budgets_of: dict[str, list[str]] = {}
-    for row in significant.itertuples():
-        better, worse = _better_first(row)
-        found = f"{better} gave a better training set than {worse}, {whom(row, of_bases)}"
-        budgets_of.setdefault(found, []).append(row.budget)
-    every_budget = set(rows["budget"])
-    sentences = []
-    for found, budgets in budgets_of.items():
-        sentences.append(f"{_at(budgets, set(budgets) == every_budget)} {found}.")
+    sentences = _found(significant, of_bases, list(dict.fromkeys(rows["budget"])))
     if len(significant) < len(rows):
         sentences.append("Otherwise no difference could be shown.")
     return " ".join(sentences + _alone(rows[~rows["is_significant"]], of_bases))
+
+
+def _found(significant: pd.DataFrame, of_bases: pd.DataFrame, budgets: list[str]) -> list[str]:
+    """What is shown, a sentence for the same budgets and students: who taught better than whom. Of many arms those that
+    teach better than most are named, and what is left is counted."""
+    budgets_of: dict[tuple[str, str, str], list[str]] = {}
+    for row in significant.itertuples():
+        finding = (*_better_first(row), whom(row, of_bases))
+        budgets_of.setdefault(finding, []).append(row.budget)
+    worse_by_better: dict[tuple[tuple[str, ...], str], dict[str, list[str]]] = {}
+    for (better, worse, students), own in budgets_of.items():
+        same_place = worse_by_better.setdefault((tuple(own), students), {})
+        same_place.setdefault(better, []).append(worse)
+
+    arms = {*significant["arm_a"], *significant["arm_b"]}
+    sentences, n_left, room = [], len(significant), MOST_BETTER
+    for (own, students), found in sorted(worse_by_better.items(), key=_n_pairs, reverse=True):
+        named = dict(sorted(found.items(), key=_n_worse, reverse=True)[:room])
+        if not named:
+            break
+        room -= len(named)
+        n_left -= len(own) * sum(map(len, named.values()))
+        at = _at(list(own), set(own) == set(budgets))
+        sentences.append(f"{at} {_taught_better(named, len(arms))}, {students}.")
+    if n_left:
+        sentences.append(f"{n_left} more differences are shown; the table of differences has them.")
+    return sentences
+
+
+def _n_pairs(place_and_found: tuple) -> int:
+    return sum(map(len, place_and_found[1].values()))
+
+
+def _n_worse(better_and_worse: tuple[str, list[str]]) -> int:
+    return len(better_and_worse[1])
+
+
+def _taught_better(worse_by_better: dict[str, list[str]], n_arms: int) -> str:
+    """
+    >>> _taught_better({"a": ["b", "c"], "b": ["c"]}, 3)
+    'a gave a better training set than b and c, and b than c'
+    """
+    clauses, verb = [], "gave a better training set than"
+    for better, worse in worse_by_better.items():
+        is_best = n_arms > 3 and len(worse) == n_arms - 1
+        named = f"each of the other {len(worse)} arms" if is_best else join_some(worse)
+        clauses.append(f"{better} {verb} {named}")
+        verb = "than"
+    return ", and ".join(clauses)
 
 
 def _better_first(row) -> tuple[str, str]:
@@ -87,6 +130,10 @@ def _alone(rows: pd.DataFrame, of_bases: pd.DataFrame) -> list[str]:
             verb = "than"
         found = "; ".join(clauses)
         sentences.append(f"{_at([budget], False)}, for student {base} by itself, {found}.")
+    n_left = len(sentences) - MOST_ALONE
+    if n_left > 0:
+        more = f"{n_left} more students by themselves show a difference; the table has them."
+        return [*sentences[:MOST_ALONE], more]
     return sentences
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from wcse_lib.analyze.controls import unseen_faults
@@ -14,6 +15,7 @@ from wcse_lib.analyze.words import (
     QUANTITY_WORDS,
     Ending,
     Quantity,
+    join_some,
     join_words,
     judge_words,
 )
@@ -31,6 +33,7 @@ MATCHED_BY = {  # rules of `budget.match` other than by cost
     "coverage": "expected coverage",
 }
 MOST_NAMED = 3  # comparisons whose power is told one by one
+MOST_ALIKE = 4  # amounts that are told one by one
 MANY = 0.01  # share of truncated samples that is worth a sentence
 PROMPTS_COUNTED = {
     "once": "once a problem",
@@ -163,15 +166,19 @@ def _unseen_faults(run: Run, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 def _overspent(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Arms whose sampling did not cost what was planned for it."""
-    spent = []
+    ratios = {}
     for row in tables.get("ledger", pd.DataFrame()).itertuples():
         is_sampling = row.stage == "02_generate" and row.unit == "flops" and row.kind == "sampling"
         is_unmatched = pd.notna(row.matched) and not row.matched
         if is_sampling and is_unmatched and row.planned > 0:
-            spent.append(f"{row.who} {row.ratio:.2f} times ({row.budget})")
-    if spent:
+            ratios[f"{row.who} {row.ratio:.2f} times ({row.budget})"] = abs(np.log(row.ratio))
+    if ratios:
+        told = join_words([*ratios])
+        if len(ratios) > MOST_ALIKE:
+            farthest = max(ratios, key=ratios.get)
+            told = f"{len(ratios)} amounts differ, the farthest is {farthest}"
         yield (
-            f"Sampling did not cost the planned FLOPs: {join_words(spent)}. Texts are not as long as the plan assumed."
+            f"Sampling did not cost the planned FLOPs: {told}. Texts are not as long as the plan assumed."
         )
 
 
@@ -186,10 +193,10 @@ def _lost_samples(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
             span = max(span, row.pass_at_1_if_right - row.pass_at_1_if_wrong)
             span = max(span, row.coverage_if_right - row.coverage_if_wrong)
     if cut:
-        yield f"Samples were cut at max_tokens: {join_words(cut)}."
+        yield f"Samples were cut at max_tokens: {join_some(cut)}."
     if unverifiable:
         yield (
-            f"Unverifiable samples ({join_words(unverifiable)}) are left out, as if they were as often right as the"
+            f"Unverifiable samples ({join_some(unverifiable)}) are left out, as if they were as often right as the"
             " others of their problem. Between all of them wrong and all of them right, pass@1 and coverage of no"
             f" arm move by more than {100 * span:.1f} points (`quality`: if wrong, if right)."
         )
@@ -273,7 +280,7 @@ def _cut_answers(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
             )
     if shares:
         yield (
-            f"Held-out answers cut at evaluation.max_tokens, which count as wrong: {', '.join(shares)}. Who goes on"
+            f"Held-out answers cut at evaluation.max_tokens, which count as wrong: {join_some(shares)}. Who goes on"
             " after an answer is measured by stopping, too; see sampling.stop."
         )
 

@@ -70,7 +70,8 @@ DECLARED = (
             Figure(
                 "ablations",
                 "Students trained on the same samples, chosen differently. A recipe takes one explanation away; "
-                "“minus main” rows say what that did to the difference between arms. "
+                "“Change of that difference” says what that did between arms; of many comparisons these stand here "
+                "alone, and the numbers have all. "
                 "Filled dots: p < 0.05 after Holm's correction.",
                 shown=Shown.OPEN,
             ),

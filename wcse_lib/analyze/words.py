@@ -172,6 +172,17 @@ def join_words(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def join_some(words: list[str], most: int = 4) -> str:
+    """As `join_words`; of more than `most` the first ones are named, and the others counted.
+
+    >>> join_some(["a", "b", "c", "d"]), join_some(["a", "b", "c", "d", "e"])
+    ('a, b, c and d', 'a, b, c and 2 others')
+    """
+    if len(words) <= most:
+        return join_words(words)
+    return join_words([*words[: most - 1], f"{len(words) - most + 1} others"])
+
+
 def named_students(bases: list[str]) -> str:
     """
     >>> named_students(["small", "wc"]), named_students(["se"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import pandas as pd
 
-from wcse_lib.analyze import PRIMARY_METRIC, QUANTITY_WORDS, TABLES, with_metric_words
+from wcse_lib.analyze import ALL_BASES, PRIMARY_METRIC, QUANTITY_WORDS, TABLES, with_metric_words
 from wcse_lib.report import marks, money
 from wcse_lib.report.figures import (
     coverage,
@@ -18,9 +18,11 @@ from wcse_lib.report.figures import (
     taught_by,
 )
 from wcse_lib.report.layout import SHEETS, Panel, Sheet, Tables, figure
-from wcse_lib.report.style import INK, printable
+from wcse_lib.report.style import INK, printable, short_names
 
 MOST_ROWS_OF_ANSWER = 8
+LONGEST_NAME, LONGEST_NAME_NARROW = 12, 9  # letters of an arm's or a student's name in a figure
+NAMED = ("arm", "arm_a", "arm_b", "base")  # columns of such names
 NOT_BOUGHT = pd.DataFrame(columns=["arm", "budget", "samples_per_problem"])
 Frame = pd.DataFrame
 
@@ -31,7 +33,7 @@ def draw_all(tables: Tables, narrow: bool = False, paper: str | None = None) -> 
     `paper`: "MATH" or "GSM8K" lays the paper's coverage over ours. Missing and empty tables leave their figure out.
     Raises KeyError naming a column that a table lacks.
     """
-    tables = _prepared(tables)
+    tables = _prepared(tables, LONGEST_NAME_NARROW if narrow else LONGEST_NAME)
     drawn = {}
     for table in TABLES.values():
         for declared in table.figures:
@@ -40,13 +42,19 @@ def draw_all(tables: Tables, narrow: bool = False, paper: str | None = None) -> 
     return {name: drawing for name, drawing in drawn.items() if drawing}
 
 
-def _prepared(tables: Tables) -> Tables:
-    """Tables that have rows, their texts printable, and one order of arms, so that each keeps its look in all
-    figures."""
+def _prepared(tables: Tables, longest: int) -> Tables:
+    """Tables that have rows, their texts printable, names of arms and students short enough for labels, and one order
+    of arms, so that each keeps its look in all figures."""
     found = {}
     for name, rows in tables.items():
         if rows is not None and len(rows):
             found[name] = rows.map(printable)
+    short = _short_names(found.values(), longest)
+    for name, rows in found.items():
+        named = {
+            column: rows[column].replace(short) for column in (*NAMED, "who") if column in rows
+        }
+        found[name] = rows.assign(**named)
     # Coverage has every arm, in the plan's order.
     names = ["coverage", *found]
     with_arms = [found[name]["arm"] for name in names if name in found and "arm" in found[name]]
@@ -57,6 +65,17 @@ def _prepared(tables: Tables) -> Tables:
     if "training" in found and "students" in found:
         found["training"] = _with_students(found["training"], of_main_recipe(found["students"]))
     return found
+
+
+def _short_names(tables: Iterable[Frame], longest: int) -> dict[str, str]:
+    """The names of arms and students that are longer than this, and how figures write them."""
+    names: dict[str, None] = {}
+    for rows in tables:
+        for column in NAMED:
+            if column in rows:
+                names |= dict.fromkeys(rows[column].dropna().astype(str))
+    short = short_names(names.keys() - {ALL_BASES}, longest)
+    return {name: shortened for name, shortened in short.items() if shortened != name}
 
 
 def _with_students(training: Frame, students: Frame) -> Frame:

@@ -40,6 +40,7 @@ ABLATION_WORDS = {  # of a comparison: its heading, and what is compared under i
     "pooled": ("Pooled minus one arm", "pooled − {arm_b}"),
     "pick": ("{recipe} minus {against}", "{arm_a}"),
 }
+MOST_ABLATIONS = 12  # rows of a figure that stands open
 K_TICKS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 10000)
 Frame = pd.DataFrame
 
@@ -266,7 +267,15 @@ def transfer(rows: Frame, ax):
     return differences(rows, ax)
 
 
-@sheet(rows=first_metric_over_bases)
+def _what_recipes_change(rows: Frame) -> Frame:
+    """The comparisons of the first metric; of very many the changes of differences between arms alone, if there are
+    such."""
+    rows = first_metric_over_bases(rows)
+    changes = rows[rows["comparison"].isin(("gap", "pick"))]
+    return changes if len(rows) > MOST_ABLATIONS and len(changes) else rows
+
+
+@sheet(rows=_what_recipes_change)
 def ablations(rows: Frame, ax):
     """Forest plot of what recipes change, by comparison; filled: p < 0.05 after Holm's correction."""
     rows = with_metric_words(rows)

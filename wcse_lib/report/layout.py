@@ -13,6 +13,8 @@ from wcse_lib.report.style import COLUMN, DOUBLE, canvas, style
 
 Tables = dict[str, pd.DataFrame]
 LEGEND_LINE = 0.17  # inches
+ROW, DENSE = 0.165, 0.14  # inches of a row, and of each of very many
+MANY_ROWS = 40
 
 
 class Panel(NamedTuple):
@@ -114,7 +116,8 @@ def _fit_heights(drawing, axes: list, n_columns: int, least: float) -> None:
     """Give every line of panels the height that the tallest of its panels needs for its rows."""
     tall = [np.ptp(ax.get_ylim()) for ax in axes]
     lines = [tall[i : i + n_columns] for i in range(0, len(tall), n_columns)]
-    heights = [max(least, 0.6 + 0.165 * max(line)) for line in lines]
+    tallest = [max(line) for line in lines]
+    heights = [max(least, 0.6 + n * (DENSE if n > MANY_ROWS else ROW)) for n in tallest]
     drawing.set_figheight(0.25 + sum(heights))
     axes[0].get_gridspec().set_height_ratios(heights)
 

@@ -24,6 +24,7 @@ MOST_HASHED_BYTES = 4e9  # hashing larger weights would hold the report up
 AS_WRITTEN = dict(sort_keys=False, allow_unicode=True, default_flow_style=None, width=90)  # YAML
 LEFT_OUT = "Left out to keep this file below 10 MB; open it in the study's folder."
 N_CAVEATS, N_STEPS = 2, 3  # that stand beside the answer
+MOST_PAIRS = 2  # of arms that are explained in words in the open
 NAMES = {  # of sections: in the list of contents, and as their headings
     Section.WHY: ("Why", "Why might that be?"),
     Section.DATA: ("Data", "The training data"),
@@ -74,6 +75,7 @@ def _facts(folder: Path) -> dict:
         "caveats": notes[:N_CAVEATS],
         "notes": notes[N_CAVEATS:],
         "next_steps": answer.get("next", [])[:N_STEPS],
+        "most_pairs": MOST_PAIRS,
         "who": who_is_who(plan),
         "date": finished.get("06_analyze", {}).get("finished", "")[:10],
         "cost": cost_words(tables.get("totals")),

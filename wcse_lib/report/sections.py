@@ -15,6 +15,9 @@ from wcse_lib.report.style import svg
 from wcse_lib.report.tables_html import PageTable, page_table, side_by_side
 
 FILE = "06_analyze/tables/{}.csv"
+MOST_ACROSS = 4  # columns of numbers side by side
+MOST_ROWS = 8  # of a table that stands open
+MOST_FOLDS = 6  # of one table, each with a line of its own
 Tables = dict[str, pd.DataFrame]
 
 
@@ -37,6 +40,7 @@ class Block:
     table: PageTable | None = None
     file: str = ""
     is_open: bool = False
+    inner: tuple[Block, ...] = ()  # further ones, folded under this title
 
 
 def sections(tables: Tables, drawn: dict[str, PageFigure]) -> dict[Section, list[Block]]:
@@ -52,12 +56,15 @@ def sections(tables: Tables, drawn: dict[str, PageFigure]) -> dict[Section, list
 def _blocks(table: Table, rows: pd.DataFrame, drawn: dict[str, PageFigure]) -> list[Block]:
     if table.name == "reasons":
         return _by_comparison(table, rows)
+    if table.across and _is_wide(rows):
+        return _by_budget(table, rows, drawn)
     shown = side_by_side(table, rows) if table.across else page_table(table, rows)
     numbers = {"table": shown, "file": FILE.format(table.name)}
     blocks = []
-    if table.shown == Shown.OPEN:
+    is_short = bool(table.across) or len(rows) <= MOST_ROWS
+    if table.shown == Shown.OPEN and is_short:
         blocks.append(Block(table.heading, is_open=True, **numbers))
-    if table.shown != Shown.FOLDED:
+    if table.shown == Shown.ONLY_IN_FILE or blocks:
         numbers = {}
     for figure in table.figures:
         if figure.name in drawn:
@@ -66,6 +73,25 @@ def _blocks(table: Table, rows: pd.DataFrame, drawn: dict[str, PageFigure]) -> l
             numbers = {}  # they stand with the first figure
     if numbers:
         blocks.append(Block(table.heading, **numbers))
+    return blocks
+
+
+def _is_wide(rows: pd.DataFrame) -> bool:
+    """Whether a table of several budgets has more columns side by side than a page has room for."""
+    n_columns = len(rows[["arm", "budget"]].drop_duplicates())
+    return rows["budget"].nunique() > 1 and n_columns > MOST_ACROSS
+
+
+def _by_budget(table: Table, rows: pd.DataFrame, drawn: dict[str, PageFigure]) -> list[Block]:
+    """A table for the last budget, which is open, with the figures of all; and one for each other budget."""
+    *others, last = rows["budget"].unique()
+    blocks = []
+    for budget in (last, *others):
+        heading = f"{table.heading}, at {budget}"
+        own = replace(table, heading=heading, figures=() if blocks else table.figures)
+        if blocks:
+            own = replace(own, shown=Shown.FOLDED)
+        blocks += _blocks(own, rows[rows["budget"] == budget], drawn)
     return blocks
 
 
@@ -82,7 +108,10 @@ def _by_comparison(table: Table, rows: pd.DataFrame) -> list[Block]:
         heading = f"{arm_a} − {arm_b} at {budget}"
         title = f"The same of {heading}" if blocks else f"{table.heading} ({heading})"
         blocks.append(Block(title, table=shown, file=FILE.format(table.name), is_open=not blocks))
-    return blocks
+    first, *others = blocks
+    if len(others) > MOST_FOLDS:
+        others = [Block(f"The same of {len(others)} other comparisons", inner=tuple(others))]
+    return [first, *others]
 
 
 def _named_after(column: Column, heading: str) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,26 @@ def _every_look() -> list[Look]:
         for own, other in zip(LOOKS, others):
             looks.append(Look(own.color, other.marker, other.line))
     return looks
+
+
+def short_names(names: Iterable[str], most: int) -> dict[str, str]:
+    """Names as a figure has room for them: of a longer one its beginning or, where beginnings are alike, its end.
+
+    Args: most: letters; a name takes more where it would not differ from the others else.
+
+    >>> short_names(["se", "qwen2-5-72b-instruct", "qwen2-5-7b-instruct"], 10)
+    {'se': 'se', 'qwen2-5-72b-instruct': 'qwen2-5-72…', 'qwen2-5-7b-instruct': 'qwen2-5-7b…'}
+    >>> short_names(["solutions-at-temperature-0-7", "solutions-at-temperature-1-0"], 10)
+    {'solutions-at-temperature-0-7': '…ature-0-7', 'solutions-at-temperature-1-0': '…ature-1-0'}
+    """
+    names = list(dict.fromkeys(names))
+    for n in range(most - 1, max(map(len, names), default=0)):
+        beginnings = {name: f"{name[:n]}…" if len(name) > n + 1 else name for name in names}
+        ends = {name: f"…{name[-n:]}" if len(name) > n + 1 else name for name in names}
+        for shortened in (beginnings, ends):
+            if len(set(shortened.values())) == len(names):
+                return shortened
+    return dict(zip(names, names))
 
 
 def printable(value):

@@ -138,11 +138,16 @@ def _quantity(row: dict, plain_unit: str) -> str:
     return f"{quantity}{base}{unit}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Shown:
     """Declared tables as a notebook shows them: with units, intervals beside their values, and nothing cut off."""
 
     tables: dict[str, pd.DataFrame]
+
+    def __repr__(self) -> str:
+        """What stands beside the HTML in a saved notebook: which tables, and not their raw rows."""
+        lines = [f"{TABLES[name].heading}: {len(rows)} rows" for name, rows in self.tables.items()]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         return "".join(_html(TABLES[name], rows) for name, rows in self.tables.items())
