@@ -44,6 +44,19 @@ def test_pieces_are_the_whole(tmp_path):
         list(iter_samples(run.path("02", "wc")))
 
 
+def test_the_bar_of_03_ends_at_the_samples_that_there_are(tmp_path, capsys):
+    """A file may hold more samples of a problem than the plan uses, or fewer, and samples of other problems."""
+    more = [sample("se", PROBLEMS[0][0], index, "#### 1") for index in range(9)]
+    stranger = [sample("se", "of-no-problem", 0, "#### 1")]
+    run = make_run(
+        tmp_path, [*more, *stranger, sample("wc", PROBLEMS[0][0], 0, "#### 1")], PROBLEMS
+    )
+    for arm, n in {"se": 9, "wc": 1}.items():
+        assert pieces.count_planned_samples(run, arm) == n
+        verification.verify(run, arm, Machine(checkers=1))
+        assert f"{n}/{n}" in capsys.readouterr().out
+
+
 def test_judged_rows_say_what_all_files_say(tmp_path):
     """One row for every sample, by key, with the verdict, the own judge's judgement and the numbers of its text."""
     _, t = verify(make_run(tmp_path, sums(), PROBLEMS))

@@ -108,19 +108,26 @@ class Draft:
 
 
 def draft_plan(
-    study: Study, outputs: str | Path, gaps: Gaps, machine: Machine | None = None
+    study: Study,
+    outputs: str | Path,
+    gaps: Gaps,
+    machine: Machine | None = None,
+    tell: Callable[[str], object] = str,
 ) -> Draft:
     """Check models and data, match the budgets, read the pilot and list the students; writes nothing.
 
-    Args: machine: where vectors of problems are made, if the study wants them; a dry run makes none.
+    Args: machine: where vectors of problems are made, if the study wants them; a dry run makes none. tell: is told the
+    name of each step when it begins.
     Raises StudyError, where the gaps are strict, for missing models, prices, lengths or pilots and unusable data.
     """
     draft = Draft(study)
+    tell("models")
     for name in study.plain_arms:
         with gaps.allowed(lambda error, name=name: _of_arm(name, error)):
             draft.known[name] = describe(study, name)
     if not gaps.strict:
         _look_for_tokenizers(study, gaps)
+    tell("problems and copies")
     with gaps.allowed(lambda error: _missing_problems(study, error), _is_on_hub(study)):
         by_meaning = open_meaning(study, machine or Machine(), is_dry=not gaps.strict)
         draft.splits, draft.dropped = load_problems(
@@ -140,11 +147,14 @@ def draft_plan(
             with gaps.allowed(lambda error, name=name: _of_arm(name, error, ".path")):
                 match = study.budget.match
                 draft.in_file[name] = samples_in_file(name, arm, problems, most_lost, match)
+    tell("prompts")
     try_prompts(draft, gaps)
+    tell("pilot")
     if study.pilot:
         draft.pilot = _read_pilot(study, outputs, gaps)
         for name, counts in draft.pilot.items():
             draft.known[name] = draft.known[name].model_copy(update=counts.measured())
+    tell("budgets")
     if gaps.strict:
         draft.arms, draft.spend = _plan_arms(draft)
     elif _can_be_matched(draft):

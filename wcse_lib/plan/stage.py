@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from wcse_lib.budget import proposals, unspent
 from wcse_lib.plan.advice import advise, crossings
@@ -20,6 +22,7 @@ from wcse_lib.plan.on_policy import on_policy_sentences
 from wcse_lib.plan.pilot import correlation, curves, facts_of
 from wcse_lib.plan.planner import SPLITS, Draft, Gaps, add_students, draft_plan
 from wcse_lib.plan.trial import opened_thoughts, prompt_notes
+from wcse_lib.sample import progress
 from wcse_lib.store import read_parquet, write_contents, write_json, write_parquet
 from wcse_lib.study import (
     ImportedArm,
@@ -49,6 +52,8 @@ PACKAGES = (
     "papermill",
     "math-verify",
 )
+# of planning, as its progress bar names them
+STEPS = ("models", "problems and copies", "prompts", "pilot", "budgets", "students", "forecast")
 OWN = (  # variables of notebook 01 that are no keys of a params file
     "params",
     "outputs",
@@ -90,14 +95,18 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
     Raises StudyError, before anything is written, for missing models, prices, lengths or pilots and unusable data; and
     when the folder holds a study of the same name whose samples would not fit this plan.
     """
-    draft = draft_plan(study, outputs, Gaps(strict=True), machine)
-    add_students(draft)
     run_folder = resolve(outputs) / study.study
     folder = run_folder / "01_plan"
-    refuse_other(folder / "plan.json", study)
-    plan = _plan_of(draft, machine)
-    if draft.pilot:
-        _write_forecasts(draft, folder)
+    with progress("plan", len(STEPS), unit="steps") as bar:
+        draft = draft_plan(study, outputs, Gaps(strict=True), machine, partial(_begin, bar))
+        _begin(bar, "students")
+        add_students(draft)
+        refuse_other(folder / "plan.json", study)
+        _begin(bar, "forecast")
+        plan = _plan_of(draft, machine)
+        if draft.pilot:
+            _write_forecasts(draft, folder)
+        bar.update(1)
     for split in SPLITS:
         write_parquet(folder / f"{split}.parquet", draft.splits[split])
     dropped = pd.DataFrame(draft.dropped, columns=["split", "problem_id", "reason", "other"])
@@ -109,6 +118,13 @@ def make_plan(study: Study, outputs: str | Path = "outputs", machine: Machine | 
         shutil.copyfile(verifier_path(program), run.verifier_copy)
     write_contents(folder)
     return run
+
+
+def _begin(bar: tqdm, step: str) -> None:
+    """Show which of STEPS begins."""
+    bar.set_postfix_str(step, refresh=False)
+    bar.update(STEPS.index(step) - bar.n)
+    bar.refresh()
 
 
 def _plan_of(draft: Draft, machine: Machine | None) -> Plan:

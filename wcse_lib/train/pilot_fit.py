@@ -33,10 +33,13 @@ def fit_of_pilot(run: Run) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     pilot = Run(pilot_folder(study, run.folder.parent))
     examples, spent = [], {}
-    for base in study.students:
-        found, took = _read_by(run, base, pilot)
-        examples.append(found.assign(base=base))
-        spent[base] = took.model_dump(exclude_none=True)
+    with sample.progress("pilot read by", len(study.students), unit="students") as bar:
+        for base in study.students:
+            bar.set_postfix_str(base)
+            found, took = _read_by(run, base, pilot)
+            examples.append(found.assign(base=base))
+            spent[base] = took.model_dump(exclude_none=True)
+            bar.update(1)
     table = pd.concat(examples, ignore_index=True)
     write_parquet(run.path("01", "fit.parquet"), table)
     write_json(run.path("01", "fit.json"), spent)

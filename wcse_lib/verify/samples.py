@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from wcse_lib.store import KEY, iter_samples, read_parquet, read_pieces
+from wcse_lib.store import KEY, iter_samples, query, read_parquet, read_pieces, sample_table
 from wcse_lib.study import Run
 from wcse_lib.verdicts import SAMPLE_FACTS, spoken
 
@@ -27,6 +27,16 @@ def planned_samples(
         samples = samples[samples["problem_id"].isin(problem_ids)].reset_index(drop=True)
         if len(samples):
             yield spoken(samples, opened)
+
+
+def count_planned_samples(run: Run, arm: str) -> int:
+    """How many samples `planned_samples` yields: an imported file may hold more than the plan uses, or fewer."""
+    counted = query(
+        "SELECT count(*) AS n FROM samples SEMI JOIN problems USING (problem_id)",
+        samples=sample_table(run.path("02", arm)),
+        problems=run.path("01", "train.parquet"),
+    )
+    return int(counted["n"].iloc[0])
 
 
 def texts_of(run: Run, arm: str, keys: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from wcse_lib.verify import labelling, looks, rates
 from wcse_lib.verify.examples import write_examples
 from wcse_lib.verify.judges import FREE, judge_of_all, judgement_rows, judges_of, own_judge
 from wcse_lib.verify.model_judge import ask_model
-from wcse_lib.verify.samples import planned_samples, texts_of
+from wcse_lib.verify.samples import count_planned_samples, planned_samples, texts_of
 
 TABLES = {
     "verdicts": VERDICTS,
@@ -76,13 +76,6 @@ def verify(run: Run, arm: str, machine: Machine) -> Verified:
     return Verified(verdicts, table, flow)
 
 
-def _n_planned(run: Run, arm: str) -> int:
-    """How many samples of an arm the plan asks for; a file may hold fewer."""
-    planned = run.arm(arm)
-    n_samples = planned.samples[planned.largest_budget]
-    return run.plan.n_problems["train"] * n_samples * run.plan.n_draws
-
-
 def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
     """Write the TABLES of an arm; returns its samples by verdict and reason, with `n` and `n_problems`."""
     study, folder = run.study, run.path("03", arm)
@@ -90,6 +83,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
     problems = read_parquet(run.path("01", "train.parquet"))
     human = labelling.judgements(labels(run))
     counts, for_model = [], []
+    n_samples = count_planned_samples(run, arm)
     with contextlib.ExitStack() as stack:
         add = {}
         for name, columns in TABLES.items():
@@ -99,7 +93,7 @@ def _write_judged(run: Run, arm: str, machine: Machine) -> pd.DataFrame:
         check = stack.enter_context(
             verifier(study.prompt.answer_style, machine.checkers, run.verification)
         )
-        bar = stack.enter_context(progress(f"{arm}: verified", _n_planned(run, arm)))
+        bar = stack.enter_context(progress(f"{arm}: verified", n_samples))
         for samples in planned_samples(run, arm):
             verdicts = check(samples, problems)
             judgements = _judgements(study, samples, verdicts, problems, human)
