@@ -79,11 +79,42 @@ def deep_config(folder) -> None:
     (folder / "config.json").write_text("[" * 100_000)
 
 
-@pytest.mark.parametrize("change", [only_pickled, shards_elsewhere, torn, deep_config])
+def long_header(folder) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def adapter_on_a_base_elsewhere(folder) -> None:
+    write_json(folder / "adapter_config.json", {"base_model_name_or_path": "evil/base"})
+
+
+def with_config(**changes):
+    def change(folder) -> None:
+        path = folder / "config.json"
+        write_json(path, read_json(path) | changes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        only_pickled,
+        shards_elsewhere,
+        torn,
+        deep_config,
+        long_header,
+        adapter_on_a_base_elsewhere,
+        with_config(vocab_size=10**11),
+        with_config(num_attention_heads=0),
+        with_config(dtype="os.system"),
+    ],
+)
 def test_weights_of_another_kind_are_refused_and_nothing_is_run(tmp_path, tiny_model, change):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     change(folder)
-    with pytest.raises((StudyError, OSError), match="cannot be read|o file named|No such file"):
+    refusals = "cannot be read|o file named|No such file|an adapter|other shapes"
+    with pytest.raises((StudyError, OSError), match=refusals):
         open_engine("hf", str(folder), Machine(device="cpu"))
     assert not (folder / "marker").exists()
 

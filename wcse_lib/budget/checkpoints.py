@@ -91,7 +91,7 @@ def _checked(read: Callable[[Path], dict], path: Path) -> dict:
         return dict(read(path))
     except FileNotFoundError:
         raise StudyError(
-            f"{path}: not there; save the model as safetensors (of an adapter, name the base)"
+            f"{path}: not there; save the model as safetensors, and merge an adapter into its base"
         ) from None
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise StudyError(
