@@ -22,6 +22,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.engines.hf",
         "sample.engines.picking",
         "sample.engines.pooling",
+        "sample.engines.compiling",
         "sample.engines.stepping",
         "train.attempt",
         "train.divergence",
@@ -58,7 +59,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
     "jupyter_client": {"pipeline"},
     "nbconvert": {"report.notebooks"},
     "nbformat": {"report.notebooks"},
-    "pyarrow": {"store.tables", "store.readers"},
+    "pyarrow": {"metrics", "store.tables", "store.readers"},
     "duckdb": {"store.tables"},
     "ipywidgets": {"verify.labelling", "plan.explorer"},
 }

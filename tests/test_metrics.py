@@ -412,6 +412,37 @@ def test_counts_align_by_key():
             metrics.counts(bad)
 
 
+@pytest.mark.parametrize("kind", ["str", "object", "category", "parts", "int"])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_counts_of_any_ids_are_those_of_a_loop(kind, is_sorted):
+    rng = np.random.default_rng(5)
+    ids = rng.integers(10, 40, 400)
+    ids = np.sort(ids) if is_sorted else ids
+    flags = rng.random(400) < 0.4
+    expected = {i: (int((ids == i).sum()), int(flags[ids == i].sum())) for i in np.unique(ids)}
+
+    problems = pd.Series(ids if kind == "int" else [f"p{i}" for i in ids])
+    if kind == "parts":  # as Parquet files that were read one after the other
+        problems = pd.concat([problems[:150], problems[150:]])
+    elif kind in ("object", "category"):
+        problems = problems.astype(kind)
+    for verdict in (flags, np.where(flags, "correct", "incorrect")):
+        n, c = metrics.counts(pd.DataFrame({"problem_id": problems, "verdict": verdict}))
+        assert n.index.tolist() == [i if kind == "int" else f"p{i}" for i in expected]
+        assert list(zip(n, c)) == list(expected.values())
+
+
+def test_votes_counted_once_serve_every_k():
+    answers = [["1", "2", "1.0", None, "3"], ["x", "x", "y", "1/2", "0.5"]]
+    correct = [[False, True, False, False, False], [False, False, True, False, False]]
+    counted = metrics.count_votes(answers, correct)
+    for k in (1, 3, 5):
+        pd.testing.assert_frame_equal(
+            counted.majority(k), metrics.majority_details(answers, correct, k)
+        )
+    assert counted.agreement.tolist() == metrics.self_agreement(answers).tolist() == [0.1, 0.2]
+
+
 def test_openai_model_solutions(real_data):
     """Real samples: equation keys tell problems apart; the official accuracies of the half that is here."""
     rows = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import combinations, compress, zip_longest
 from typing import NamedTuple
@@ -36,21 +36,34 @@ SIGNS = str.maketrans({"×": "*", "⋅": "*", "·": "*", "÷": "/", "−": "-", 
 def counts(verdicts: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """(n_samples, n_correct), int64 series indexed by sorted problem_id, from one row per sample.
 
-    Args: verdicts: columns problem_id, verdict. Unverifiable is not correct: drop such rows first to leave them out.
-    Raises ValueError on missing entries.
+    Args: verdicts: columns problem_id, verdict (words, or flags that are True where it is correct). Unverifiable is not
+    correct: drop such rows first to leave them out. Raises ValueError on missing entries.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     problems, values = verdicts["problem_id"], verdicts["verdict"]
     if verdicts.empty or problems.isna().any() or values.isna().any():
         raise ValueError(
             f"counts needs rows that all have problem_id and a verdict; {len(verdicts)} rows given"
         )
+    is_correct = values if values.dtype == bool else values == "correct"
     # a problem's rows mostly stand together: adding up such runs first saves the hashing of every row
-    is_new = np.asarray(problems.array[1:] != problems.array[:-1], bool)
-    starts = np.flatnonzero(np.r_[True, is_new])
+    is_categorical = isinstance(problems.dtype, pd.CategoricalDtype)
+    ids = pa.array(problems.cat.codes if is_categorical else problems)
+    is_new = pc.not_equal(ids[1:], ids[:-1])
+    starts = np.append(0, pc.indices_nonzero(is_new).to_numpy() + np.uint64(1)).astype(np.int64)
     n = np.diff(starts, append=len(verdicts))
-    c = np.add.reduceat(np.asarray(values == "correct", bool), starts, dtype=np.int64)
+    # half as wide a sum takes half the time
+    c = np.add.reduceat(is_correct.to_numpy(bool), starts, dtype=np.int32).astype(np.int64)
+    first = problems.iloc[starts].reset_index(drop=True)
+    first_ids = pa.array(first.cat.codes if is_categorical else first)
     runs = pd.DataFrame({"n": n, "c": c})
-    sums = runs.groupby(problems.iloc[starts].reset_index(drop=True), observed=True).sum()
+    # in order each problem is one run (None: there is only one)
+    if pc.all(pc.greater(first_ids[1:], first_ids[:-1])).as_py() in (True, None):
+        sums = runs.set_index(pd.Index(first))
+    else:
+        sums = runs.groupby(first, observed=True).sum()
     return sums["n"], sums["c"]
 
 
@@ -84,9 +97,8 @@ def coverage_per_problem(n_samples, n_correct, k: int) -> np.ndarray:
         )
     _check_k(k, n)
     # many problems share few (n, c)
-    base = n.max() + 1
-    distinct, place = np.unique(n * base + c, return_inverse=True)
-    n, c = np.divmod(distinct, base)
+    distinct, place = _distinct(n, c)
+    n, c = distinct
     # as a sum of logs, so that coverage is exact near 0 as well as near 1
     log_miss = np.zeros(len(n))
     with np.errstate(divide="ignore"):
@@ -129,14 +141,36 @@ def majority_at_k(answers, correct, k: int) -> float:
 
 def majority_details(answers, correct, k: int) -> pd.DataFrame:
     """Row per problem: `accuracy` of the vote, `tie_rate` (classes tie for the lead), `no_answer_rate` (no votes)."""
-    profiles = []
-    for classes, verdicts in zip(_classes(answers), _matched(answers, correct), strict=True):
-        votes = Counter(classes)
+    return count_votes(answers, correct).majority(k)
+
+
+class Votes(NamedTuple):
+    """The votes of each problem's samples, from `count_votes`."""
+
+    # of a problem its samples, those without an answer, votes for what is correct, and for each other class
+    profiles: list[tuple[int, ...]]
+    agreement: np.ndarray  # the `self_agreement`
+
+    def majority(self, k: int) -> pd.DataFrame:
+        """The `majority_details` of the vote among k samples. Raises as `majority_at_k`."""
+        return _majority(self.profiles, k)
+
+
+def count_votes(answers, correct) -> Votes:
+    """Count votes once, for every k and for the agreement. Args and classes are those of `majority_at_k`."""
+    profiles, agreement = [], []
+    _check_matched(answers, correct)
+    for i, (votes, class_of) in enumerate(_counted(answers)):
+        agreement.append(_agreement(votes, len(answers[i])))
         n_blank = votes.pop(None, 0)
-        right = set(compress(classes, verdicts))
+        right = {class_of[answer] for answer in set(compress(answers[i], correct[i]))}
         n_right = sum(votes.pop(name, 0) for name in right)
         others = sorted(votes.values(), reverse=True)
-        profiles.append((len(classes), n_blank, n_right, *others))
+        profiles.append((len(answers[i]), n_blank, n_right, *others))
+    return Votes(profiles, np.array(agreement))
+
+
+def _majority(profiles: list[tuple[int, ...]], k: int) -> pd.DataFrame:
     _check_k(k, np.array([profile[0] for profile in profiles]))
     # like problems are worked out only once, in blocks that keep memory small
     distinct = sorted(set(profiles), key=lambda profile: (len(profile), profile))
@@ -151,14 +185,15 @@ def majority_details(answers, correct, k: int) -> pd.DataFrame:
 
 def self_agreement(answers) -> np.ndarray:
     """Chance that two of a problem's samples give the same answer [problems]; None agrees with none; NaN if n < 2."""
-    rates = []
-    for classes in _classes(answers):
-        n_pairs = len(classes) * (len(classes) - 1)
-        votes = Counter(classes)
-        votes.pop(None, 0)
-        n_alike = sum(m * (m - 1) for m in votes.values())
-        rates.append(n_alike / n_pairs if n_pairs else np.nan)
-    return np.array(rates)
+    counted = zip(_counted(answers), answers)
+    return np.array([_agreement(votes, len(sample)) for (votes, _), sample in counted])
+
+
+def _agreement(votes: Mapping[int | None, int], n: int) -> float:
+    """Chance that two of n samples give the same answer, of whose classes these are the votes."""
+    n_pairs = n * (n - 1)
+    n_alike = sum(m * (m - 1) for name, m in votes.items() if name is not None)
+    return n_alike / n_pairs if n_pairs else np.nan
 
 
 class Quantity(NamedTuple):
@@ -200,12 +235,12 @@ def _number(text: str) -> Fraction | None:
     return Fraction(sign + digits.replace(",", "")) / int(denominator or 1)
 
 
-def _classes(answers) -> Iterator[list[int | None]]:
-    """Per problem its samples' classes as small numbers, which are quick to count; None: no answer."""
+def _counted(answers) -> Iterator[tuple[dict[int | None, int], dict]]:
+    """Per problem the votes of its samples' classes, which are small numbers (None: no answer), and each answer's."""
     form_of = {None: None}
     for sample in answers:
-        different = set(sample)
-        for answer in different - form_of.keys():
+        different = Counter(sample)
+        for answer in different.keys() - form_of.keys():
             is_missing = answer != answer  # NaN
             form_of[answer] = None if is_missing else canonical_answer(answer)
         forms = {answer: form_of[answer] for answer in different}
@@ -214,17 +249,20 @@ def _classes(answers) -> Iterator[list[int | None]]:
             if isinstance(form, Quantity):
                 units[form.value].add(form.unit)
         number_of = {None: None}
-        known = {}
+        class_of = {}
+        votes: dict[int | None, int] = {}
         for answer, form in forms.items():
             # a number without its unit is the only quantity that it can be
             if isinstance(form, Quantity) and len(units[form.value]) == 1:
                 form = form.value
-            known[answer] = number_of.setdefault(form, len(number_of))
-        yield [known[answer] for answer in sample]
+            name = number_of.setdefault(form, len(number_of))
+            class_of[answer] = name
+            votes[name] = votes.get(name, 0) + different[answer]
+        yield votes, class_of
 
 
-def _matched(samples, correct) -> Iterator:
-    """Each problem's verdicts, checked against its samples."""
+def _check_matched(samples, correct) -> None:
+    """Raise ValueError where samples lack verdicts."""
     if len(samples) != len(correct) or not len(samples):
         raise ValueError(
             f"{len(samples)} problems with samples, {len(correct)} with verdicts: need as many, and some"
@@ -234,7 +272,6 @@ def _matched(samples, correct) -> Iterator:
             raise ValueError(
                 f"problem {i}: {len(sample)} samples need as many verdicts, each True or False"
             )
-        yield verdicts
 
 
 def _vote(profiles: list[tuple], k: int) -> np.ndarray:
@@ -245,20 +282,26 @@ def _vote(profiles: list[tuple], k: int) -> np.ndarray:
     """
     n, blank, right, *others = np.array(list(zip_longest(*profiles, fillvalue=0)))
     weigh = _weigher(n, k)
-    right_weights = weigh(right)
+    right_weights, other_weights = weigh(right), [weigh(votes) for votes in others]
     accuracy, clear = np.zeros((2, len(n)))
     most = max(votes.max() for votes in (right, *others))
     for t in range(1, min(k, most) + 1):
-        ways = _ways(weigh, blank, others, t, k)
+        # classes stand by size, so that with these profiles in front every class is large in the first ones only
+        n_large = sum((votes >= t).astype(np.int64) for votes in others) + np.zeros_like(n)
+        order = np.argsort(-n_large, kind="stable")
+        # classes below t can never reach it, so that they count together
+        small = sum(np.where(votes < t, votes, 0) for votes in others)
+        ways = _ways(weigh(blank + small)[:, order], other_weights, order, n_large[order], t)
+        own = right_weights[: t + 1, order]
         # the correct class leads with t votes; a tie of r + 1 is worth 1/(r + 1)
         shares = 0
         for r, drawn in enumerate(ways):
             shares = shares + drawn[k - t] / (r + 1)
-        accuracy += right_weights[t] * shares
+        accuracy[order] += own[t] * shares
         # one class leads alone: the correct one, or another one with the correct one below
         of_others = ways[1, k : k - t : -1]
-        alone = right_weights[t] * ways[0, k - t]
-        clear += alone + (right_weights[:t] * of_others).sum(0)
+        alone = own[t] * ways[0, k - t]
+        clear[order] += alone + (own[:t] * of_others).sum(0)
     no_vote_falls = (n - blank) * np.log1p(-k / (n + 1))
     silent = weigh(blank)[k] * np.exp(no_vote_falls)
     every = weigh(n)[k]
@@ -282,24 +325,29 @@ def _weigher(n: np.ndarray, k: int) -> Callable[[np.ndarray], np.ndarray]:
     return weigh
 
 
-def _ways(weigh: Callable, blank: np.ndarray, others: list[np.ndarray], t: int, k: int):
+def _ways(
+    rest: np.ndarray, others: list[np.ndarray], order: np.ndarray, n_large: np.ndarray, t: int
+) -> np.ndarray:
     """`ways[:, r, s]` with the profiles last: the weight of the draws of s from blanks and other classes in which r
-    classes reach t votes and none exceeds it."""
-    large = [m for m in others if m.max() >= t]
-    n_ties = min(max(len(large), 1), k // t)
-    ways = np.zeros((n_ties + 1, k + 1, len(blank)))
-    # classes below t can never reach it, so that they count together
-    small = sum(np.where(m < t, m, 0) for m in others)
-    ways[0] = weigh(blank + small)
-    nothing_drawn = np.arange(k + 1)[:, None] == 0
-    for m in large:
-        weights = np.where(m >= t, weigh(m), nothing_drawn)
-        before, ways = ways, ways * weights[0]
+    classes reach t votes and none exceeds it.
+
+    Args: rest: weights [k + 1, profiles] of all that cannot reach t; others: those of each other class, whose profiles
+    `order` sorts by how many of their first classes can, `n_large`.
+    """
+    k = len(rest) - 1
+    # beside the correct class with t votes, or in place of it
+    n_ties = min(max(n_large[0], 1), max(k // t - 1, 1))
+    ways = np.zeros((n_ties + 1, *rest.shape))
+    ways[0] = rest
+    for place in range(n_large[0]):
+        here = order[: np.searchsorted(-n_large, -place)]
+        weights = others[place][: t + 1, here]
+        of_these = ways[..., : len(here)]
+        before = of_these.copy()
+        of_these *= weights[0]
         for s in range(1, t):
-            earlier = before[:, : k + 1 - s]
-            ways[:, s:] += weights[s] * earlier
-        earlier = before[:-1, : k + 1 - t]
-        ways[1:, t:] += weights[t] * earlier
+            of_these[:, s:] += weights[s] * before[:, : k + 1 - s]
+        of_these[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
     return ways
 
 
@@ -386,13 +434,28 @@ def _quantile(n_below: np.ndarray, share: float) -> float:
 
 
 def _whole(name: str, values) -> np.ndarray:
-    array = np.asarray(values)
+    # NumPy would ask a series for attributes, for which pandas hashes its whole index
+    array = values.to_numpy() if isinstance(values, pd.Series) else np.asarray(values)
     is_row = array.ndim == 1 and array.size and array.dtype.kind in "biuf"
     if not is_row or not np.isfinite(array).all() or (np.floor(array) != array).any():
         raise ValueError(
             f"{name} must be a non-empty array of whole numbers, not {str(array)[:60]}"
         )
     return array.astype(np.int64)
+
+
+def _distinct(n: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different pairs of whole numbers from 0 on, [2, pairs], and the place of each pair among them."""
+    base = c.max() + 1
+    codes = n * base + c
+    if codes.max() < 10 * len(codes):  # then counting is faster than sorting
+        found = np.flatnonzero(np.bincount(codes))
+        place_of = np.zeros(found[-1] + 1, np.int64)
+        place_of[found] = np.arange(len(found))
+        place = place_of[codes]
+    else:
+        found, place = np.unique(codes, return_inverse=True)
+    return np.stack(np.divmod(found, base)), place
 
 
 def _check_k(k: int, n: np.ndarray) -> None:

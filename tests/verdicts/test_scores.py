@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from wcse_lib.study import Verification
-from wcse_lib.verdicts import answer_lists, majorities
+from wcse_lib.verdicts import answer_lists, counted_votes
 
 
 def votes_of(wrong: list[str | None], right: list[str]) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def votes_of(wrong: list[str | None], right: list[str]) -> pd.DataFrame:
     ids=lambda texts: texts[0],
 )
 def test_three_wrong_votes_of_one_meaning_win_over_two_right_ones(wrong, right):
-    assert majorities(votes_of(wrong, right), [5])[5]["accuracy"].tolist() == [0.0]
+    assert counted_votes(votes_of(wrong, right)).majority(5)["accuracy"].tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,15 @@ def test_three_wrong_votes_of_one_meaning_win_over_two_right_ones(wrong, right):
     [(["5 km", "5 m", "7"], 1.0), ([None, "", "50"], 1.0), (["1/3", "0.333", "0.333"], 0.5)],
 )
 def test_votes_of_other_meanings_stay_apart(wrong, accuracy):
-    assert majorities(votes_of(wrong, ["6", "6.0"]), [5])[5]["accuracy"].tolist() == [accuracy]
+    assert counted_votes(votes_of(wrong, ["6", "6.0"])).majority(5)["accuracy"].tolist() == [
+        accuracy
+    ]
 
 
 def test_a_strict_policy_tells_wrong_votes_apart_as_it_does_right_ones():
     votes = votes_of(["5 cm", "5", "5 m"], ["6", "6"])
     strict = Verification(policy={"units": "strict"})
-    assert majorities(votes, [5], strict)[5]["accuracy"].tolist() == [1.0]
+    assert counted_votes(votes, strict).majority(5)["accuracy"].tolist() == [1.0]
 
 
 def test_programs_and_answers_to_tasks_are_pooled_by_name_alone():
@@ -53,4 +55,4 @@ def test_programs_and_answers_to_tasks_are_pooled_by_name_alone():
 def test_a_wrong_answer_that_equals_a_right_one_by_policy_is_still_wrong():
     # 50% is right for 0.5, and so is 50% for 50, which is wrong
     votes = votes_of(["50", "50", "50"], ["0.5", "50%"])
-    assert majorities(votes, [5])[5]["accuracy"].tolist() == [0.0]
+    assert counted_votes(votes).majority(5)["accuracy"].tolist() == [0.0]

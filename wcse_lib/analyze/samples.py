@@ -17,7 +17,7 @@ from wcse_lib import budget, metrics
 from wcse_lib.analyze.mixes import ArmCounts
 from wcse_lib.store import KEY, StudyError, iter_samples, query, read_parquet
 from wcse_lib.study import MAIN, PlannedAdaptive, PlannedMixed, Run
-from wcse_lib.verdicts import answer_lists, majorities
+from wcse_lib.verdicts import counted_votes
 
 PIECE = 150_000  # samples that are queried at a time
 VOTES = (1, 2, 4, 8, 16, 32, 64)  # k of the arms' votes, beside the study's own
@@ -280,13 +280,13 @@ class ArmSamples:
         votes = self._query(f"""
             SELECT problem_id, extracted, correct, count(*) AS n FROM samples
             WHERE {self._is_first} GROUP BY ALL ORDER BY problem_id, extracted, correct""")
-        agreement = [metrics.self_agreement(answers) for answers, _ in answer_lists(votes, how)]
+        counted = counted_votes(votes, how)
         if self.is_mix:
             majority = {k: self._whole_vote(name) for name, k in self.budgets.items()}
         else:
             ks = {*self.run.study.evaluation.maj_k, *VOTES}
-            majority = majorities(votes, sorted(k for k in ks if 1 <= k <= self.least), how)
-        return Votes(np.concatenate(agreement or [[]]), majority)
+            majority = {k: counted.majority(k) for k in sorted(ks) if 1 <= k <= self.least}
+        return Votes(counted.agreement, majority)
 
     def _whole_vote(self, budget_name: str) -> pd.DataFrame:
         """The vote among all of a draw's samples of a problem at a budget, the mean over draws; problems of equal
@@ -303,7 +303,7 @@ class ArmSamples:
         how = self.run.study.verification
         tables = []
         for (_, size), rows in votes.groupby(["draw", "size"]):
-            table = majorities(rows, [size], how)[size]
+            table = counted_votes(rows, how).majority(size)
             tables.append(table.assign(problem_id=rows["problem_id"].unique()))
         return pd.concat(tables).groupby("problem_id").mean()
 

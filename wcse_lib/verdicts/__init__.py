@@ -20,7 +20,7 @@ from wcse_lib.verdicts.scores import (
     SAMPLED_PASS_AT_1,
     Metric,
     answer_lists,
-    majorities,
+    counted_votes,
     metric_words,
     student_scores,
 )
@@ -45,7 +45,7 @@ __all__ = [
     "faults_of_program",
     "faults_of_solutions",
     "judged_rows",
-    "majorities",
+    "counted_votes",
     "metric_words",
     "open_task",
     "read_program",

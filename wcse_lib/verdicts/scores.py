@@ -123,28 +123,29 @@ def _scores(
 def _votes_of_at_most(
     votes: pd.DataFrame, n: pd.Series, ks: list[int], how: Verification | None
 ) -> dict[int, pd.DataFrame]:
-    """By k the `majorities` of k samples by problem_id, of all of a problem's where it has fewer."""
+    """By k the vote among k samples by problem_id, of all of a problem's where it has fewer."""
     nothing = pd.DataFrame(columns=["accuracy", "tie_rate"])
     tables = {k: [] for k in ks}
     # answers are classed once for all k: problems of equal numbers of samples together
     for size, here in n.groupby(n):
         own = votes[votes["problem_id"].isin(here.index)]
         at_most = {k: min(k, size) for k in ks}
-        by_size = majorities(own, sorted(set(at_most.values())), how)
+        counted = counted_votes(own, how)
+        by_size = {k: counted.majority(k) for k in set(at_most.values())}
         for k in ks:
             tables[k].append(by_size[at_most[k]].set_index(here.index))
     return {k: pd.concat(found) if found else nothing for k, found in tables.items()}
 
 
-def majorities(
-    votes: pd.DataFrame, ks: list[int], how: Verification | None = None
-) -> dict[int, pd.DataFrame]:
-    """By k the `metrics.majority_details` of the vote among k samples, a row per problem; see `answer_lists`."""
-    parts = {k: [] for k in ks}
+def counted_votes(votes: pd.DataFrame, how: Verification | None = None) -> metrics.Votes:
+    """The votes of all problems, counted for any k; see `answer_lists`."""
+    profiles: list[tuple[int, ...]] = []
+    agreement: list[float] = []
     for answers, correct in answer_lists(votes, how):
-        for k in ks:
-            parts[k].append(metrics.majority_details(answers, correct, k))
-    return {k: pd.concat(tables, ignore_index=True) for k, tables in parts.items()}
+        counted = metrics.count_votes(answers, correct)
+        profiles += counted.profiles
+        agreement += counted.agreement.tolist()
+    return metrics.Votes(profiles, np.array(agreement))
 
 
 def answer_lists(
