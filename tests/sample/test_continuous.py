@@ -1,6 +1,7 @@
 """Continuous batching draws what transformers' own generation draws, sample by sample."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from transformers import (
 )
 
 from wcse_lib.nano import MODELS, make_problems
-from wcse_lib.sample.engines import Decoding, Request
+from wcse_lib.sample.engines import Decoding, Request, compiling
+from wcse_lib.sample.engines.compiling import Compiling
 from wcse_lib.sample.engines.continuous import decode, reach, suits
 from wcse_lib.sample.engines.hf import HFEngine
 from wcse_lib.sample.engines.stepping import stepper
@@ -141,10 +143,29 @@ def test_compiled_steps_draw_the_same_samples(nano):
     model, requests_of = nano
     requests = requests_of(20, 5)
     plain = samples(model, requests, SAMPLED, n_rows=24)
-    step = stepper(model, compiled=True)
+    step = stepper(model, Compiling(True))
     compiled = samples(model, requests, SAMPLED, n_rows=24, step=step)
     assert plain.keys() == compiled.keys()
     assert sum(plain[key] == compiled[key] for key in plain) >= 98
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_trial_amid_the_work_draws_the_same_samples(nano, monkeypatch):
+    monkeypatch.setattr(compiling, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(compiling, "LEAST_SECONDS", 0.0)
+    model, requests_of = nano
+    requests = requests_of(40, 5)
+    plain = samples(model, requests, SAMPLED, n_rows=24)
+    choice = Compiling("auto")
+    choice.expect(len(requests))
+    tried = {}
+    step = stepper(model, choice)
+    for request, ids in decode(model, requests, SAMPLED, model.ends, n_rows=24, step=step):
+        tried[request.key] = ids
+        choice.n_done += 1
+    assert sum(plain[key] == tried[key] for key in plain) >= 196
+    assert re.match(r"(not )?compiled, by a trial: \d+\.\d\d times as fast; \d+ s of", choice.note)
 
 
 @needs_compiler

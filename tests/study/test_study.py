@@ -50,7 +50,8 @@ def test_shipped_studies_load(root, path):
 
 def test_compiling_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not study.check_machine({"compile": False}).compile
+    assert study.check_machine({"compile": False}).compile is False
+    assert study.check_machine({"compile": "auto"}).compile == study.check_machine({}).compile
     with pytest.raises(StudyError, match="compile.*no-such-compiler"):
         study.check_machine({"compile": True})
 

@@ -236,6 +236,25 @@ def test_compiling_changes_no_loss_and_no_training(plain, base, rows, tmp_path):
     assert len(set(map(frozenset, names))) == 1, "the saved names are a compiled module's"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler"
+)
+def test_a_trial_amid_a_training_changes_no_loss(base, rows, tmp_path, monkeypatch):
+    from wcse_lib.sample.engines import compiling
+
+    monkeypatch.setattr(compiling, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "LEAST_SECONDS", 0.0)
+    plain, tried = (
+        trained(base, rows, settings(compile=way, amount=30), tmp_path / str(way))
+        for way in (False, "auto")
+    )
+    assert losses(tried) == pytest.approx(losses(plain), abs=1e-4)
+    assert plain["how_compiled"] == "not compiled, as the machine file says"
+    assert "by a trial" in tried["how_compiled"]
+    assert tried["settings_sha256"] == plain["settings_sha256"]
+
+
 @pytest.mark.parametrize("kind", ["cuda", "DefaultCPUAllocator"])
 def test_out_of_memory_halves_the_micro_batch(plain, base, rows, tmp_path, monkeypatch, kind):
     import torch

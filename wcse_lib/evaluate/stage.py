@@ -62,7 +62,14 @@ def evaluate(run: Run, students: list[str], machine: Machine) -> pd.DataFrame:
 
     with on_machine(run.path("05"), machine):
         sample.each_student(run, "05", names, test_together, machine, "tested", together=weights_of)
+    print(sample.told({name: _how_compiled(run, name) for name in names}), flush=True)
     return results(run, names)
+
+
+def _how_compiled(run: Run, student: str) -> str:
+    """What the engine said of it when it drew the student's samples."""
+    manifest = read_json(run.path("05", student, "manifest.json"))
+    return manifest.get(SAMPLED, {}).get("how_compiled", "")
 
 
 def model_of(run: Run, student: str) -> tuple[str, str | None]:
@@ -143,6 +150,8 @@ def _test(run: Run, student: str, source: sample.Opened, check: Callable) -> Non
         )
         seconds = time.monotonic() - start
         facts[name] = verify_samples(run, student, name, check) | {"seconds": seconds}
+        if source.how_compiled:
+            facts[name]["how_compiled"] = source.how_compiled
     write_manifest(here, run.plan_id, facts)
 
 

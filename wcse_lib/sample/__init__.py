@@ -4,8 +4,8 @@ from wcse_lib.sample.chat import end_token, prints_today, template_text
 from wcse_lib.sample.cluster import check_shared, each_student, not_installed, open_engine
 from wcse_lib.sample.drawing import Opened, draw, opened, opened_once, progress
 from wcse_lib.sample.engines import Decoding, Engine, Output, Request
+from wcse_lib.sample.engines.compiling import Compiling, told
 from wcse_lib.sample.engines.hf import HFEngine, set_threads
-from wcse_lib.sample.engines.stepping import kept_by_processor
 from wcse_lib.sample.imported import STRANGER, samples_in_file, tokens_in_file
 from wcse_lib.sample.lost import check_lost_share
 from wcse_lib.sample.positions import Positions, read_positions
@@ -28,6 +28,7 @@ __all__ = [
     "Output",
     "Engine",
     "Decoding",
+    "Compiling",
     "HFEngine",
     "Opened",
     "Positions",
@@ -42,7 +43,6 @@ __all__ = [
     "end_token",
     "first_prompt",
     "generate",
-    "kept_by_processor",
     "load_tokenizer",
     "losses",
     "not_installed",
@@ -60,6 +60,7 @@ __all__ = [
     "stops",
     "template_text",
     "three_rows",
+    "told",
     "tokens_in_file",
     "Vectors",
     "vectors_of",

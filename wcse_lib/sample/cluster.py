@@ -80,6 +80,17 @@ class RayEngine:
         """Every chunk says which adapter it is for: a worker that was started anew knows none."""
         self.adapter = adapter
 
+    def expect(self, n_samples: int) -> None:
+        """Each worker will be asked for its share of so many samples."""
+        for worker in self.workers:
+            worker.expect.remote(-(-n_samples // len(self.workers)))
+
+    def how_compiled(self) -> str:
+        """What the first worker says of it."""
+        import ray
+
+        return ray.get(self.workers[0].how_compiled.remote())
+
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request. Raises ValueError when a worker fails, or too many have died."""
         import ray
@@ -140,6 +151,13 @@ class _Worker:
 
     def pid(self) -> int:
         return os.getpid()
+
+    def expect(self, n_samples: int) -> None:
+        if hasattr(self.engine, "expect"):
+            self.engine.expect(n_samples)
+
+    def how_compiled(self) -> str:
+        return self.engine.how_compiled() if hasattr(self.engine, "how_compiled") else ""
 
     def draw(
         self, requests: list[Request], decoding: Decoding, adapter: str | None

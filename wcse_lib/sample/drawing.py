@@ -60,6 +60,11 @@ class Opened:
     # what its checkpoint's files hold, by name, and its adapter's; empty where they are not here
     checkpoint: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def how_compiled(self) -> str:
+        """Whether PyTorch compiled the model, and why, in a sentence; "" where the engine has no say in it."""
+        return self.engine.how_compiled() if hasattr(self.engine, "how_compiled") else ""
+
 
 @contextlib.contextmanager
 def opened_once(
@@ -288,6 +293,8 @@ def _drawn(
     with progress(author, total, total - len(requests)) as bar:
         if hasattr(engine, "tell"):  # batches, for which one may wait hours
             engine.tell = bar.set_postfix_str
+        if hasattr(engine, "expect"):
+            engine.expect(len(requests))
         for start in range(0, len(requests), at_once):
             for output in engine.generate(requests[start : start + at_once], decoding):
                 yield output

@@ -47,6 +47,7 @@ from wcse_lib.study import (
 )
 from wcse_lib.verdicts import spoken
 
+COMPILING = "compiling.json"  # whether the model was compiled in the last drawing, and why
 REASON_LENGTH = 120  # characters of an error by which failed samples are counted
 
 
@@ -111,7 +112,7 @@ def draw_arm(
     if not (shard or spec.engine == "batch"):  # a batch's time is the server's queue
         timed = _timed(folder, n_devices=1 if spec.engine == "openai" else machine.devices)
     with opened(folder, spec.model, machine, engine=spec.engine, price=price) as source, timed:
-        return draw(
+        rows = draw(
             folder,
             author,
             read_parquet(run.path("01", "train.parquet")),
@@ -123,6 +124,11 @@ def draw_arm(
             model=spec.model,
             shard=shard,
         )
+        how_compiled = source.how_compiled
+    if how_compiled and not shard:
+        write_json(folder / COMPILING, {"how": how_compiled})
+        print(f"{author}: {how_compiled}")
+    return rows
 
 
 def _decoding(run: Run, arm: str) -> Decoding:
@@ -289,6 +295,8 @@ def checks(run: Run, arm: str, rows: pd.DataFrame) -> dict:
     if times["n_samples"]:
         facts["seconds"] = times["seconds"]
         facts["seconds_per_sample"] = times["device_seconds"] / times["n_samples"]
+    if (run.path("02", arm) / COMPILING).exists():
+        facts["how_compiled"] = read_json(run.path("02", arm, COMPILING))["how"]
     return facts
 
 

@@ -104,7 +104,9 @@ class Machine(Endpoint):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
-    compile: bool = False  # hf, and training by TRL: torch.compile, which takes up to a minute and pays in longer runs
+    # hf, and training by TRL: torch.compile, which takes up to a minute; auto: where much work is ahead, and a trial in
+    # its midst says that it pays
+    compile: bool | Literal["auto"] = "auto"
     # TFLOP/s that this machine reaches: `wcse plan` says time by it; tried for some seconds when left out
     tflops: Positive | None = None
     # what the whole machine costs for an hour: USD of machine time in 01, in `wcse plan` and on the ledger
@@ -152,8 +154,8 @@ class Machine(Endpoint):
 
     @field_validator("compile")
     @classmethod
-    def _compiler(cls, value: bool) -> bool:
-        if value and not shutil.which(compiler := os.environ.get("CXX", "g++")):
+    def _compiler(cls, value: bool | str) -> bool | str:
+        if value is True and not shutil.which(compiler := os.environ.get("CXX", "g++")):
             raise ValueError(
                 f"there is no {compiler} here, which torch.compile needs: install a C++ compiler, or leave compile out"
             )

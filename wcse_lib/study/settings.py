@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from wcse_lib.store import StudyError
 from wcse_lib.study.machine import Machine
@@ -72,7 +72,8 @@ class Settings:
     dtype: str = "auto"
     gradient_checkpointing: bool = False
     packing: bool = False
-    compile: bool = False  # by torch.compile; backend trl only, as Unsloth compiles by itself
+    # by torch.compile; "auto": where a trial says that it pays; backend trl only, as Unsloth compiles by itself
+    compile: bool | Literal["auto"] = False
     report_to: tuple[str, ...] = ()  # trackio, wandb, mlflow, tensorboard
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from wcse_lib.sample import kept_by_processor
+from wcse_lib.sample import Compiling
 from wcse_lib.study import Settings
 from wcse_lib.train.encode import MASKED
 from wcse_lib.train.learnt import token_accuracy
@@ -125,6 +125,10 @@ class Watch:
         seconds_before = state.log_history[-1]["seconds"] if state.log_history else 0.0
         self.start = time.monotonic() - seconds_before
 
+    def seconds(self) -> float:
+        """Of the training so far, without validation."""
+        return time.monotonic() - self.start
+
     def after_step(self, state: Any, logs: dict[str, float], model: Any) -> None:
         """Raises Diverged for a loss or gradient that is not finite."""
         step = state.global_step
@@ -132,7 +136,7 @@ class Watch:
             value, rate = logs.get(name, 0.0), logs["learning_rate"]
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at step {step}, learning rate {rate:g}")
-        state.log_history[-1]["seconds"] = time.monotonic() - self.start
+        state.log_history[-1]["seconds"] = self.seconds()
         if self.is_checkpoint(step) and self.training.validate:
             self._validate(state, model)
         if self.training.progress:
@@ -172,8 +176,8 @@ def run_attempt(
     """Train from a checkpoint, or from the start, to the last step.
 
     Args: steps: row indices of every step; micro: rows in memory at a time. Returns a log entry per step, and facts:
-    how many parameters the base has and how many were trained, and the last weights' `token_accuracy`. Raises Diverged,
-    and RuntimeError where memory does not suffice.
+    how many parameters the base has and how many were trained, whether steps were compiled, and the last weights'
+    `token_accuracy`. Raises Diverged, and RuntimeError where memory does not suffice.
     """
     from transformers import PrinterCallback  # this module's heavy imports come after the backend
 
@@ -181,14 +185,17 @@ def run_attempt(
     model, n_parameters = load_model(training.base_model, settings)
     n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     model.config.use_cache = True  # Unsloth turns it off, but the saved model is for generating
-    if settings.compile:
-        kept_by_processor()
+    watch = Watch(training, tokenizer, len(steps))
+    # Unsloth compiles by itself; several processes could choose differently
+    may_compile = settings.backend != "unsloth" and training.n_processes == 1
+    compiling = Compiling(settings.compile if may_compile else False, watch.seconds)
+    compiling.expect(len(steps))
     n_at_once = micro * training.n_processes if training.n_processes > 1 else 1
-    trainer = _trainer_class(settings)(
+    trainer = _trainer_class(settings, compiling)(
         model=model,
         processing_class=tokenizer,
         train_dataset=in_order(training.rows.data, steps, n_at_once),
-        callbacks=[callback_of(Watch(training, tokenizer, len(steps)))],
+        callbacks=[callback_of(watch)],
         args=_config(training, len(steps), micro),
         data_collator=_end_to_end if settings.packing else None,
     )
@@ -197,23 +204,46 @@ def run_attempt(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     history = [entry for entry in trainer.state.log_history if "seconds" in entry]
     model.for_inference() if settings.backend == "unsloth" else model.eval()
-    sizes = {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
-    return history, sizes | {"token_accuracy": token_accuracy(model, training.rows, micro)}
+    facts = {"n_parameters": n_parameters, "n_trained_parameters": n_trained}
+    if may_compile:
+        facts["how_compiled"] = compiling.note
+    return history, facts | {"token_accuracy": token_accuracy(model, training.rows, micro)}
 
 
-def _trainer_class(settings: Settings) -> type:
-    """TRL's trainer; on a CPU with the model's own loss, as TRL's is a Triton kernel."""
+def _trainer_class(settings: Settings, compiling: Compiling) -> type:
+    """TRL's trainer, which compiles steps or not; on a CPU with the model's own loss, as TRL's is a Triton kernel."""
     import torch
     from transformers import Trainer
     from trl import SFTTrainer
 
-    class CPUTrainer(SFTTrainer):
+    class ChoosingTrainer(SFTTrainer):
+        def training_step(self, model, inputs, *rest):
+            make = super().training_step
+            if not compiling.is_on and not compiling.is_open:
+                return make(model, inputs, *rest)
+            # of the micro batches of a step
+            is_first = next(p for p in model.parameters() if p.requires_grad).grad is None
+            if is_first:
+                compiling.n_done = self.state.global_step
+                compiling.begin(inputs["input_ids"].numel())
+
+            def compiled():
+                try:
+                    return make(compiling.compiled(model), inputs, *rest)
+                except Exception:
+                    if is_first:  # then the step can be made anew
+                        model.zero_grad()
+                    raise
+
+            return compiling.either(lambda: make(model, inputs, *rest), compiled)
+
+    class CPUTrainer(ChoosingTrainer):
         def compute_loss(self, model, inputs, **kwargs):
             changed = {**inputs, "use_cache": False} | _without_prompts(inputs["labels"])
             return Trainer.compute_loss(self, model, changed, **kwargs)
 
     has_kernels = torch.cuda.is_available() or settings.backend == "unsloth"
-    return SFTTrainer if has_kernels else CPUTrainer
+    return ChoosingTrainer if has_kernels else CPUTrainer
 
 
 def _without_prompts(labels: Any) -> dict[str, Any]:
@@ -280,7 +310,6 @@ def arguments_of(
         use_cpu=not on_gpu,
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        torch_compile=settings.compile and settings.backend != "unsloth" and n_processes == 1,
         fsdp=n_processes > 1,
         dataloader_pin_memory=on_gpu,
     )

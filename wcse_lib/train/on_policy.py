@@ -242,7 +242,6 @@ def _attempt(
             return self.lr_scheduler
 
     arguments = arguments_of(settings, training.folder, n_steps, settings.batch_size)
-    arguments["torch_compile"] = False  # as the engine draws from the very model that is trained
     trainer = OnPolicyTrainer(
         model=model,
         processing_class=tokenizer,

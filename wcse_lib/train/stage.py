@@ -56,6 +56,8 @@ def train_students(run: Run, students: list[str], machine: Machine) -> pd.DataFr
     with on_machine(run.path("04"), machine):
         sample.each_student(run, "04", of_rows, _train_each, machine, "trained")
         sample.each_student(run, "04", on_policy, _train_each, machine, "trained")
+    notes = {name: _report(run, name).get("how_compiled", "") for name in of_rows}
+    print(sample.told(notes), flush=True)
     return reports(run, names)
 
 

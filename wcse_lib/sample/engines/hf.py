@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from wcse_lib.sample.engines import Decoding, Output, Request
+from wcse_lib.sample.engines.compiling import Compiling
 from wcse_lib.sample.engines.continuous import decode, reach, rows_that_fit, suits
 from wcse_lib.sample.engines.padded import generate_batch
 from wcse_lib.sample.engines.spending import Spending
@@ -18,6 +20,7 @@ from wcse_lib.sample.strangers import NO_CODE, opening
 from wcse_lib.study import Machine
 
 FIRST_BATCH, LARGEST_BATCH = 256, 4096  # rows, where batches grow by themselves
+BY_GENERATE = "not compiled: transformers' own `generate` draws from this model"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -80,16 +83,24 @@ class HFEngine:
     shapes.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int | None = None, compiled: bool = False):
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        batch_size: int | None = None,
+        compiles: bool | Literal["auto"] = False,
+    ):
         self.model, self.adapter = model, None
         self.base_tokenizer = tokenizer
         self._take(tokenizer)
-        self.compiled = compiled
+        self.compiles = compiles
         self.batch_size = batch_size
         self.n_rows = batch_size or FIRST_BATCH
         self.grows = batch_size is None
         self.suits: bool | None = None  # continuous batching; found out at the first call
-        self.step = stepper(model, compiled)
+        self.is_continuous = False  # of the last call
+        self.compiling = Compiling(compiles)
+        self.step = stepper(model, self.compiling)
 
     def use(self, adapter: str | None) -> None:
         """Lay this adapter on the loaded model in place of the one before, with the tokenizer of its folder if it holds
@@ -107,18 +118,29 @@ class HFEngine:
                 tokenizer = load_tokenizer(adapter)
         self._take(tokenizer)
         self.adapter = adapter
-        self.step = stepper(self.model, self.compiled)
+        self.compiling = Compiling(self.compiles)
+        self.step = stepper(self.model, self.compiling)
 
     def _take(self, tokenizer) -> None:
         self.tokenizer, self.tags = tokenizer, thought_tags(tokenizer)
+
+    def expect(self, n_samples: int) -> None:
+        """So many will be asked for, in one call of `generate` or in several: it says whether compiling may pay."""
+        self.compiling.expect(n_samples)
+
+    def how_compiled(self) -> str:
+        """Whether this model's steps were compiled, and why, in a sentence; "" where it has drawn nothing."""
+        if not self.compiling.n_done:
+            return ""
+        return self.compiling.note if self.is_continuous else BY_GENERATE
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[Output]:
         """Yield one Output per request, with fewer rows at a time when memory runs out."""
         longest_prompt = max((len(request.prompt_ids) for request in requests), default=0)
         length = longest_prompt + decoding.max_tokens
-        is_continuous = self._is_continuous(length)
-        draw = self._continuously if is_continuous else self._in_batches
-        if is_continuous and self.batch_size is None:
+        self.is_continuous = self._is_continuous(length)
+        draw = self._continuously if self.is_continuous else self._in_batches
+        if self.is_continuous and self.batch_size is None:
             self.n_rows = rows_that_fit(self.model, length)
         end_ids = self._end_ids()
         undone = {request.key: request for request in requests}
@@ -126,6 +148,7 @@ class HFEngine:
             try:
                 for request, ids in draw(list(undone.values()), decoding, end_ids):
                     del undone[request.key]
+                    self.compiling.n_done += 1
                     yield self._output(request, ids, decoding, end_ids)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or min(self.n_rows, len(undone)) == 1:

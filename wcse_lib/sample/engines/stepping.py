@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wcse_lib.sample.engines.compiling import Compiling
 from wcse_lib.sample.engines.pages import Places, Store, Table
 
 ATTENTION = "wcse_pages"  # the name under which transformers' layers find `attend`
@@ -73,11 +74,12 @@ def _products(asked, of_pages, table: Table):
     return by_lane.reshape(n_pages * table.n_lanes, -1)
 
 
-def stepper(model, compiled: bool = False) -> Callable:
+def stepper(model, compiling: Compiling | None = None) -> Callable:
     """The function that gives logits [rows, vocabulary] after one more token in each of some branches, its rows.
 
     Its arguments: the tokens, the branches, the numbers of their own tokens before, each [rows], and the store of keys
-    and values, which it extends. `compiled`: by torch.compile, for any number of rows and pages.
+    and values, which it extends. `compiling`: which of the steps are compiled, for any number of rows and pages; none
+    where it is left out.
     """
     import torch
     from transformers import AttentionInterface, Cache
@@ -113,35 +115,29 @@ def stepper(model, compiled: bool = False) -> Callable:
             use_cache=True,
         ).logits[:, -1]
 
-    if compiled:
-        kept_by_processor()
-        forward = torch.compile(forward, dynamic=True)
-
-    # Compiled code takes a size of 1 for a case of its own.
-    least = 2 if compiled else 1
+    compiling = compiling or Compiling(False)
 
     def step(tokens: np.ndarray, branches: np.ndarray, n_new: np.ndarray, store: Store):
-        if len(tokens) < least:
-            return step(*(np.repeat(array, least) for array in (tokens, branches, n_new)), store)[
-                :1
-            ]
+        compiling.begin(len(tokens))
+        n_rows = len(tokens)
+        # Compiled code takes a size of 1 for a case of its own.
+        least = 2 if compiling.is_on else 1
+        if n_rows < least:
+            tokens, branches, n_new = (np.repeat(one, least) for one in (tokens, branches, n_new))
         ids = torch.from_numpy(tokens).to(store.own.device)
         places = store.places(branches, n_new, least)
         keys = store.prompts.keys, store.own.keys
         values = store.prompts.values, store.own.values
+        inputs = ids, places, keys, values
         usual = config._attn_implementation
         config._attn_implementation = ATTENTION
         try:
-            return forward(ids, places, keys, values)
+            logits = compiling.either(
+                lambda: forward(*inputs),
+                lambda: compiling.compiled(forward, dynamic=True)(*inputs),
+            )
         finally:
             config._attn_implementation = usual
+        return logits[:n_rows]
 
     return step
-
-
-def kept_by_processor() -> None:
-    """Have PyTorch keep compiled code apart by instruction set: what one processor's run left in the cache is taken by
-    another's (a cluster's shared folder, a moved image), and gives wrong numbers there (2.13)."""
-    import torch
-
-    torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
