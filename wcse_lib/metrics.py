@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import combinations, compress, zip_longest
 from typing import NamedTuple
@@ -147,13 +147,21 @@ def majority_details(answers, correct, k: int) -> pd.DataFrame:
 class Votes(NamedTuple):
     """The votes of each problem's samples, from `count_votes`."""
 
-    # of a problem its samples, those without an answer, votes for what is correct, and for each other class
+    # the different ones: samples, those without an answer, votes for what is correct, and for each other class
     profiles: list[tuple[int, ...]]
-    agreement: np.ndarray  # the `self_agreement`
+    places: np.ndarray  # of each problem its profile's place among them
+    agreement: np.ndarray  # of each problem its `self_agreement`
 
     def majority(self, k: int) -> pd.DataFrame:
         """The `majority_details` of the vote among k samples. Raises as `majority_at_k`."""
-        return _majority(self.profiles, k)
+        _check_k(k, np.array([self.profiles[place][0] for place in self.places]))
+        # in blocks that keep memory small
+        size = max(1, 400_000 // (k + 1) ** 2)
+        blocks = []
+        for start in range(0, len(self.profiles), size):
+            blocks.append(_vote(self.profiles[start : start + size], k))
+        rates = np.vstack(blocks)[self.places]
+        return pd.DataFrame(rates, columns=["accuracy", "tie_rate", "no_answer_rate"])
 
 
 def count_votes(answers, correct) -> Votes:
@@ -167,20 +175,25 @@ def count_votes(answers, correct) -> Votes:
         n_right = sum(votes.pop(name, 0) for name in right)
         others = sorted(votes.values(), reverse=True)
         profiles.append((len(answers[i]), n_blank, n_right, *others))
-    return Votes(profiles, np.array(agreement))
+    return _votes(profiles, agreement)
 
 
-def _majority(profiles: list[tuple[int, ...]], k: int) -> pd.DataFrame:
-    _check_k(k, np.array([profile[0] for profile in profiles]))
-    # like problems are worked out only once, in blocks that keep memory small
+def joined_votes(parts: Iterable[Votes]) -> Votes:
+    """The votes of the problems of several parts, one after the other."""
+    profiles: list[tuple[int, ...]] = []
+    agreement: list[float] = []
+    for part in parts:
+        profiles += [part.profiles[place] for place in part.places]
+        agreement += part.agreement.tolist()
+    return _votes(profiles, agreement)
+
+
+def _votes(profiles: list[tuple[int, ...]], agreement: list[float]) -> Votes:
+    """Problems' profiles, of which those that are alike are worked out only once."""
     distinct = sorted(set(profiles), key=lambda profile: (len(profile), profile))
-    size = max(1, 400_000 // (k + 1) ** 2)
-    blocks = []
-    for start in range(0, len(distinct), size):
-        blocks.append(_vote(distinct[start : start + size], k))
-    rates = dict(zip(distinct, np.vstack(blocks)))
-    rows = [rates[profile] for profile in profiles]
-    return pd.DataFrame(rows, columns=["accuracy", "tie_rate", "no_answer_rate"])
+    place_of = {profile: place for place, profile in enumerate(distinct)}
+    places = np.array([place_of[profile] for profile in profiles], np.int64)
+    return Votes(distinct, places, np.array(agreement))
 
 
 def self_agreement(answers) -> np.ndarray:
@@ -346,7 +359,9 @@ def _ways(
         before = of_these.copy()
         of_these *= weights[0]
         for s in range(1, t):
-            of_these[:, s:] += weights[s] * before[:, : k + 1 - s]
+            of_these[0, s:] += weights[s] * before[0, : k + 1 - s]
+            # a class with t votes takes t draws
+            of_these[1:, t + s :] += weights[s] * before[1:, t : k + 1 - s]
         of_these[1:, t:] += weights[t] * before[:-1, : k + 1 - t]
     return ways
 

@@ -139,13 +139,9 @@ def _votes_of_at_most(
 
 def counted_votes(votes: pd.DataFrame, how: Verification | None = None) -> metrics.Votes:
     """The votes of all problems, counted for any k; see `answer_lists`."""
-    profiles: list[tuple[int, ...]] = []
-    agreement: list[float] = []
-    for answers, correct in answer_lists(votes, how):
-        counted = metrics.count_votes(answers, correct)
-        profiles += counted.profiles
-        agreement += counted.agreement.tolist()
-    return metrics.Votes(profiles, np.array(agreement))
+    return metrics.joined_votes(
+        metrics.count_votes(answers, correct) for answers, correct in answer_lists(votes, how)
+    )
 
 
 def answer_lists(
