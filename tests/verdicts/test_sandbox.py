@@ -389,3 +389,33 @@ def test_limits_only_code_may_still_end_what_it_started(nobodys_program):
 def test_code_that_could_cheat_is_told_from_code_that_cannot(code):
     assert could_cheat(code)
     assert not could_cheat(OK)
+
+
+# `wanted` is 171717, which must not stand in the text itself, as code finds its own text
+HUNT = """
+import sys, gc
+def wanted(): return "".join(chr(sign + 1) for sign in b"060606")
+def is_near():
+    found, frame = [], sys._getframe()
+    while frame:
+        found += frame.f_locals.values()
+        frame = frame.f_back
+    kept = [one for one in gc.get_objects() if isinstance(one, (list, dict, tuple)) and len(one) < 50]
+    return wanted() in repr(found) + repr(kept)
+"""
+
+
+@pytest.mark.parametrize(
+    "code, entry",
+    [
+        ("def f(x): return int(wanted()) if is_near() else 0", "f"),
+        ("input()\nprint(wanted() if is_near() else 0)", None),
+    ],
+)
+def test_what_is_expected_of_cases_is_nowhere_in_the_codes_process(code, entry):
+    arguments, expected = ([1], 171717) if entry else ("1\n", "171717\n")
+    cases = {"inputs": [arguments, arguments], "outputs": [expected, expected]}
+    tests = json.dumps(cases | ({"fn_name": entry} if entry else {}))
+    verdict, reason = run_tests(HUNT + code, tests)
+    assert verdict == "incorrect" and reason.startswith("wrong"), reason
+    assert run_tests(HUNT + code.replace("if is_near()", "if True"), tests)[0] == "correct"

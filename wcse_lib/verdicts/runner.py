@@ -175,27 +175,35 @@ def _call_test(test: Callable) -> None:
 
 def _run_program(code: str, pairs: list[list[str]]) -> str:
     """Run the code once a case, in a process that reads the input and prints the output."""
-    for number, (given, expected) in enumerate(pairs, 1):
-        case = f"case {number} of {len(pairs)}"
-        printed, error = _in_child(lambda: _be_program(code), given)
+    for number in range(len(pairs)):
+        case = f"case {number + 1} of {len(pairs)}"
+        # what is expected is in no name of this function while the code runs
+        printed, error = _in_child(lambda: _be_program(code, pairs), pairs[number][0])
         if error:
             return f"{error} in the code: {case}"
-        if not same_output(printed, expected):
-            return f"wrong output in the tests: {case}, {_short(printed)} for {_short(expected)}"
+        if not same_output(printed, pairs[number][1]):
+            shown = f"{_short(printed)} for {_short(pairs[number][1])}"
+            return f"wrong output in the tests: {case}, {shown}"
     return ""
 
 
-def _be_program(code: str) -> None:
+def _be_program(code: str, pairs: list[list[str]]) -> None:
+    _forget_expected(pairs)
     _execute(code, _new_module("__main__"))
+
+
+def _forget_expected(pairs: list[list[Any]]) -> None:
+    """Take what is expected out of this process, a child's: its code finds it in no frame and no object."""
+    for pair in pairs:
+        del pair[1:]
 
 
 def _run_function(code: str, name: str, pairs: list[list[Any]]) -> str:
     """Call the function once a case, in one process that hands back its results as JSON."""
-    inputs = [given for given, _ in pairs]
-    expected = [value for _, value in pairs]
-    printed, error = _in_child(lambda: _be_function(code, name, inputs), "")
+    printed, error = _in_child(lambda: _be_function(code, name, pairs), "")
     if error:
         return f"{error} in the code"
+    expected = [value for _, value in pairs]
     results = [json.loads(line) for line in printed.split("\n") if line]
     if len(results) != len(expected):
         return "the code ended its process before the tests had passed"
@@ -211,14 +219,15 @@ def _run_function(code: str, name: str, pairs: list[list[Any]]) -> str:
     return ""
 
 
-def _be_function(code: str, name: str, inputs: list[dict]) -> None:
+def _be_function(code: str, name: str, pairs: list[list[Any]]) -> None:
+    _forget_expected(pairs)
     results = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the code prints is no result
     namespace = _new_module("candidate")
     if "class Solution" in code:
         _execute(OF_LEETCODE, namespace)
     _execute(code, namespace)
-    for given in inputs:
+    for (given,) in pairs:
         function = namespace.get(name)
         if function is None:
             function = getattr(namespace["Solution"](), name)

@@ -10,8 +10,8 @@ or all (kill(-1)). Code that means harm can still read and write what the user c
 faults of the kernel; use of CPU and memory within the limits; code that cheats its own tests: it may patch what they
 call, return objects that equal everything, or search the interpreter for the pass token (random, never on disk, in no
 frame below the code, but in its process); 03 counts the correct samples that name a means of it (`could_cheat`). What
-a function returns for cases (no script) is compared in a process that the code does not run in. For hostile code use a
-virtual machine.
+a function returns or a program prints for cases (no script) is compared in a process that the code does not run in,
+and what is expected is in no object of the code's own process. For hostile code use a virtual machine.
 """
 
 from __future__ import annotations
