@@ -139,12 +139,10 @@ def _check_shares(study: Study, n: int) -> None:
             f"{key}: students of {', '.join(study.on_policy_arms)} (on_policy) write while they learn, for which one "
             "GPU has to hold them; leave gpus_per_student out"
         )
-    micro = how.micro_batch_size or max(1, how.batch_size // n)
-    if how.batch_size % n or (how.batch_size // n) % micro:
+    if how.batch_size % n:
         raise StudyError(
-            f"training.batch_size: {how.batch_size}, micro_batch_size: {micro}: with {key} in the machine file a "
-            f"step's rows are dealt to {n} processes, {micro} at a time in each: choose a batch_size that "
-            f"{n * micro} divides"
+            f"training.batch_size: {how.batch_size}: with {key} in the machine file every step's rows are dealt to {n} "
+            f"GPUs: choose a number of GPUs that divides it, or a batch_size that {n} divides"
         )
 
 

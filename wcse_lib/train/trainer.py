@@ -266,7 +266,7 @@ def within_memory(
     if training.end_id not in (None, tokenizer.eos_token_id):
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(training.end_id)
     batch_size = training.settings.batch_size // n_processes
-    micro = training.settings.micro_batch_size or batch_size
+    micro = _divisor(batch_size, training.settings.micro_batch_size or batch_size)
     micro_batches, notes = [], []
     while True:
         checkpoint, step = latest_checkpoint(training.folder / "checkpoints")
@@ -280,13 +280,18 @@ def within_memory(
             if micro == 1 or not any(words in str(error) for words in NO_MEMORY):
                 raise
         # Not inside `except`: the error's traceback would keep the memory.
-        micro = max(n for n in range(1, micro // 2 + 1) if batch_size % n == 0)
+        micro = _divisor(batch_size, micro // 2)
         note = f"out of memory: micro batch now {micro}, accumulated {batch_size // micro} times"
         notes.append(note)
         print(f"{training.folder.name}: {note}", flush=True)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    return max(n for n in range(1, min(number, most) + 1) if number % n == 0)
 
 
 def _report(
