@@ -4,12 +4,14 @@ import json
 import re
 from importlib import import_module
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
 from wcse_lib import pipeline
 from wcse_lib.plan.grid import expand, is_grid
 from wcse_lib.plan.preview import preview, previews
+from wcse_lib.plan.trial import authors
 from wcse_lib.store import StudyError
 from wcse_lib.study import Machine, check_study, load_machine, load_study, read_yaml
 
@@ -132,6 +134,19 @@ def test_an_uneven_budget_at_an_endpoint_is_billed_as_its_parent_s():
     lines = preview(check_study(data, "f"), Machine()).splitlines()
     billed = [re.search(r"[\d.,]+ USD", line) for line in lines if "arm       wc" in line]
     assert len(billed) == 2 and billed[0].group() == billed[1].group()
+
+
+def test_held_out_problems_that_are_not_there_stop_no_trial_of_prompts():
+    """A program may leave out every held-out problem, and files may have none: the dry run tells that elsewhere."""
+    study = load_study("params/nano.yaml")
+    problem = {"problem_id": "a", "question": "one and one?", "reference": ""}
+    train = pd.DataFrame([problem])
+    splits = {"train": train, "held_out": train.iloc[:0], "validation": train.iloc[:0]}
+    assert all(author.first_question for author in authors(study, splits))
+    data = read_yaml(ROOT / "params/nano.yaml")
+    data["dataset"] = {"name": "files", "train": "train.csv", "n_held_out": 9}
+    with pytest.raises(StudyError, match=r"dataset\.held_out: students need .* name a file"):
+        check_study(data, "f")
 
 
 def test_a_study_of_unknown_problems_is_told_by_the_problem(monkeypatch):

@@ -43,8 +43,13 @@ def test_a_column_of_later_rows_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("row", "named", "words"),
     [
-        ({"question": "q", "stuff": "t"}, {}, "samples.*has question, stuff.*--text COLUMN"),
+        ({"question": "q", "stuff": "t"}, {}, "samples.*--text COLUMN.*has question, stuff"),
         ({"text": "t", "gold": "1"}, {}, "questions, or ids.*--question COLUMN or --problem-id"),
+        (
+            {"Frage": "q", "Antwort": "t", "Ergebnis": "1"},
+            {},
+            "samples.*--text.*questions.*--question.*gold answers.*--gold.*has Frage, Antwort, Ergebnis",
+        ),
         ({"question": "q", "text": "t"}, {"gold": "lable"}, "no column 'lable'; columns are"),
     ],
 )

@@ -189,7 +189,7 @@ def test_repeated_rows_and_empty_samples_are_told(tmp_path):
     second = [*rows_of(2, 1), {"question": "What is 0 + 2?", "gold": "2", "response": " "}]
     text = " ".join(compared(tmp_path, first, second).text.split())
     assert "3 rows of a equal an earlier row in everything" in text
-    assert "Of b's 61 samples are not compared: 1 without a text" in text
+    assert "Not compared of b's 61 samples: 1 without a text" in text
 
 
 def test_few_short_problems_are_told_and_can_be_left_out(tmp_path):

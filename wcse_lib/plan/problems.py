@@ -100,7 +100,7 @@ def _read_splits(
         why = dropped[-1]["reason"]
         raise StudyError(
             f"dataset.train: all {n_read} problems are held out too ({why}); "
-            "give another file, or split this one"
+            "give another file or, where problems of one form are meant, decontaminate: false"
         )
     n_train = len(train) - dataset.n_validation
     if n_train <= 0:

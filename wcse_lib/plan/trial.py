@@ -91,7 +91,7 @@ def authors(study: Study, splits: Splits) -> list[Author]:
 def _of_students(study: Study, splits: Splits) -> list[Asked]:
     """Tests, and training rows: samples and reference solutions of training problems."""
     tested = [_problems(splits, split) for split in ("held_out", "validation")]
-    tests = pd.concat(tested, ignore_index=True).assign(after="")
+    tests = _or_example(pd.concat(tested, ignore_index=True)).assign(after="")
     train = _problems(splits, "train")
     after = train["reference"] if study.controls.reference else ""
     n_sample = study.sampling.max_tokens + 1  # its end token is trained, too
@@ -108,6 +108,11 @@ def _of_students(study: Study, splits: Splits) -> list[Asked]:
 
 def _problems(splits: Splits, split: str) -> pd.DataFrame:
     return splits.get(split, NO_PROBLEMS)[list(NO_PROBLEMS)]
+
+
+def _or_example(problems: pd.DataFrame) -> pd.DataFrame:
+    """An example where there are none, of which a dry run tells elsewhere."""
+    return NO_PROBLEMS if problems.empty else problems
 
 
 def try_author(author: Author, may_fetch: bool = True) -> TriedPrompts:

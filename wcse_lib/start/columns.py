@@ -117,22 +117,22 @@ def guess_columns(path: Path, named: Mapping[str, str | None]) -> FileColumns:
     samples, or questions or ids.
     """
     found, there = _found(path, named, list(USUAL_NAMES))
+    unknown = _unknown_key(found)
     if "text" not in found:
-        raise StudyError(
-            f"{path}: which column holds the samples? {there}; name it by --text COLUMN"
-        )
-    _check_key(path, found, there)
+        unknown = ["the samples (name it by --text COLUMN)", *unknown]
+    if unknown and "gold" not in found:
+        unknown.append("the gold answers (--gold COLUMN), if it has them")
+    _check(path, unknown, there)
     return FileColumns(**found)
 
 
 def guess_problem_columns(path: Path, named: Mapping[str, str | None]) -> Columns:
     """The columns of a file of problems with their gold answers, as a dataset names them; raises as `guess_columns`."""
     found, there = _found(path, named, ["question", "gold", "problem_id"])
+    unknown = _unknown_key(found)
     if "gold" not in found:
-        raise StudyError(
-            f"{path}: which column holds the gold answers? {there}; name it by --gold COLUMN"
-        )
-    _check_key(path, found, there)
+        unknown = ["the gold answers (name it by --gold COLUMN)", *unknown]
+    _check(path, unknown, there)
     question = found.get("question") or found["problem_id"]
     return Columns(question=question, answer=found["gold"], problem_id=found.get("problem_id"))
 
@@ -160,12 +160,17 @@ def _found(
     return found, f"it has {', '.join(columns.values())}, none with a usual name"
 
 
-def _check_key(path: Path, found: Mapping[str, str], there: str) -> None:
-    if "question" not in found and "problem_id" not in found:
-        raise StudyError(
-            f"{path}: which column holds the questions, or ids of problems? {there}; name one by --question COLUMN or "
-            "--problem-id COLUMN"
-        )
+def _unknown_key(found: Mapping[str, str]) -> list[str]:
+    """What joins the rows of two files, where no column is known to hold it."""
+    if "question" in found or "problem_id" in found:
+        return []
+    return ["the questions, or ids of problems (--question COLUMN or --problem-id COLUMN)"]
+
+
+def _check(path: Path, unknown: list[str], there: str) -> None:
+    """Raises StudyError that asks for all columns at once."""
+    if unknown:
+        raise StudyError(f"{path}: which column holds {', and which '.join(unknown)}? {there}")
 
 
 def _plain(name: str) -> str:

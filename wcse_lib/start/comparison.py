@@ -315,7 +315,7 @@ def _caveats(files: list[SampleFile], shared: Shared, run: Run) -> list[str]:
         lost = [f"{n:,} {reason}" for reason, n in counts.items() if n and reason not in NO_LOSS]
         if lost:
             sentences.append(
-                f"Of {file.name}'s {counts['rows']:,} samples are not compared: {', '.join(lost)}."
+                f"Not compared of {file.name}'s {counts['rows']:,} samples: {', '.join(lost)}."
             )
         if n_copies := shared.copies[file.name]:
             sentences.append(

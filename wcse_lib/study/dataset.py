@@ -134,6 +134,19 @@ class Dataset(Strict):
             )
         return self
 
+    def check_held_out(self) -> None:
+        """Raises ValueError where nobody says on which problems students are tested."""
+        if self.name in MADE_HERE:
+            if not self.n_held_out:
+                raise ValueError(
+                    "dataset.n_held_out: students need held-out problems; say how many"
+                )
+        elif not self.held_out:
+            raise ValueError(
+                "dataset.held_out: students need held-out problems: name a file of others than train's (of one file,"
+                " write some rows into a second one; n_held_out takes the first ones of held_out)"
+            )
+
     def _check_meaning(self) -> None:
         if self.name in MADE_HERE:
             raise ValueError(

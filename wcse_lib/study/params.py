@@ -109,8 +109,7 @@ class Study(Strict):
             )
         if missing := set(self.budget.samples) - set(self.training.amount):
             raise ValueError(f"training.amount: no entry for budget {min(missing)!r}")
-        if not self.dataset.n_held_out and not self.dataset.held_out:
-            raise ValueError("dataset.n_held_out: students need held-out problems")
+        self.dataset.check_held_out()
         rates = [student.learning_rate for student in self.students.values()]
         several = [rate for rate in [self.training.rate, *rates] if _is_several(rate)]
         if several and not self.dataset.n_validation:
