@@ -180,7 +180,7 @@ def _why_not(draft: Draft) -> str:
         return "after the pilot"
     unknown = [name for name in draft.study.plain_arms if name not in draft.known]
     if unknown:
-        return f"not yet: the size of {', '.join(unknown)} is not known here"
+        return f"not yet: a size or price of {', '.join(unknown)} is not known (see missing)"
     return f"not yet: {draft.unmatched}"
 
 
