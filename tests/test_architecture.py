@@ -24,6 +24,7 @@ HEAVY = {  # heavy package: the only modules that may import it, inside function
         "sample.engines.pooling",
         "sample.engines.compiling",
         "sample.engines.stepping",
+        "sample.engines.surprisal",
         "train.attempt",
         "train.divergence",
         "train.fit",

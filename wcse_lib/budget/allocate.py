@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from wcse_lib.study import Adaptive
 
 # "stop", "unsolved" and "reset" give no problem more than this many times the mean: some are never solved
 MOST = 8
+SCALE = 0.2  # nats a token, of the rule "likelihood"
 
 
 def mix_counts(
@@ -36,16 +38,21 @@ def mix_counts(
     return pd.concat(frames, ignore_index=True)
 
 
-def next_counts(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
-    """Samples per problem after one more round, from n drawn and c correct [problems]: never fewer, together at
-    most `total`.
+def next_counts(spec: Adaptive, n: np.ndarray, seen: np.ndarray, total: int) -> np.ndarray:
+    """Samples per problem after one more round, from n drawn [problems] and what was seen of them: never fewer,
+    together at most `total`. Seen are the correct ones (n,), or for likelihood how surprising the first sample is.
 
     difficulty: the samples so far are doubled (or `total` is reached), shared out in proportion to the failure
     rate that the forecast expects of each problem (Prop2Diff of DART-Math, arXiv 2407.13690). stop: every problem
     short of `correct` correct samples gets what it lacks; when none is left, one more correct sample is asked for.
     unsolved: problems without a correct sample share all that is left; where none is left, all do. reset: each of them
     gets one more, round by round, so that no sample is spent on a problem that is solved meanwhile (arXiv 2601.21522).
+    likelihood: at once, by the first sample's mean surprisal s (nats a token): p = exp(-s / SCALE), and one sample
+    after another goes to the problem where it adds most to the sum of 1 - (1 - p)^n (arXiv 2605.26849).
     """
+    if spec.rule == "likelihood":
+        return _where_it_adds_most(seen, n, total)
+    c = seen
     if spec.rule == "difficulty":
         expected = forecast.posterior(n, c).expected_rates(n, c)
         weights = np.maximum(1 - expected, 1e-6)
@@ -91,6 +98,22 @@ def _one_to_each_unsolved(n: np.ndarray, c: np.ndarray, total: int) -> np.ndarra
     return counts
 
 
+def _where_it_adds_most(surprisals: np.ndarray, n: np.ndarray, total: int) -> np.ndarray:
+    """One sample after another to the problem with the largest p (1 - p)^n."""
+    # far from 0 and 1, so that logarithms are finite
+    chances = np.clip(np.exp(-surprisals / SCALE), 1e-12, 1 - 1e-12)
+    log_miss = np.log1p(-chances)
+    counts = n.copy()
+    log_gain = np.log(chances) + counts * log_miss
+    waiting = [(-gain, problem) for problem, gain in enumerate(log_gain)]
+    heapq.heapify(waiting)
+    for _ in range(total - int(n.sum())):
+        negative_gain, problem = waiting[0]
+        counts[problem] += 1
+        heapq.heapreplace(waiting, (negative_gain - log_miss[problem], problem))
+    return counts
+
+
 def _shared_out(weights: np.ndarray, n: np.ndarray, total: int) -> np.ndarray:
     """`total` samples in proportion to weights; problems that hold more than their share keep it, and the rest is
     shared by the others."""
@@ -112,27 +135,33 @@ def _rounded(exact: np.ndarray, least: np.ndarray, total: int) -> np.ndarray:
 
 
 def decide(
-    spec: Adaptive, totals: Mapping[str, int], shape: int | tuple[int, int], draw: Callable
+    spec: Adaptive,
+    totals: Mapping[str, int],
+    shape: int | tuple[int, int],
+    draw: Callable,
+    surprisals: Callable | None = None,
 ) -> dict[str, np.ndarray]:
     """Samples per problem at every budget, each total spent exactly; a larger budget goes on from a smaller.
 
     Args: shape: of all counts, [problems] or [draws, problems], where each draw spends every total by itself; draw:
     takes samples per problem and returns how many of those are correct: from engines, from rows on disk after a kill,
-    or simulated; equal answers give equal decisions.
+    or simulated; equal answers give equal decisions. surprisals: for the rule likelihood, the mean surprisal of every
+    problem's first sample, once these are drawn.
     """
     n, out = np.zeros(shape, int), {}
     for budget, total in sorted(totals.items(), key=lambda item: item[1]):
         n = np.maximum(n, min(spec.first, total // n.shape[-1]))
         while (c := draw(n)) is not None and (n.sum(axis=-1) < total).any():
-            n = _next_of_draws(spec, n, c, total)
+            seen = surprisals() if spec.rule == "likelihood" else c
+            n = _next_of_draws(spec, n, seen, total)
         out[budget] = n
     return out
 
 
-def _next_of_draws(spec: Adaptive, n: np.ndarray, c: np.ndarray, total: int) -> np.ndarray:
+def _next_of_draws(spec: Adaptive, n: np.ndarray, seen: np.ndarray, total: int) -> np.ndarray:
     """The next counts of every draw; one that has spent its total stays as it is."""
     rows = []
-    for n_of_draw, c_of_draw in zip(np.atleast_2d(n), np.atleast_2d(c)):
+    for n_of_draw, seen_of_draw in zip(np.atleast_2d(n), np.atleast_2d(seen)):
         is_spent = n_of_draw.sum() >= total
-        rows.append(n_of_draw if is_spent else next_counts(spec, n_of_draw, c_of_draw, total))
+        rows.append(n_of_draw if is_spent else next_counts(spec, n_of_draw, seen_of_draw, total))
     return np.reshape(rows, n.shape)

@@ -72,8 +72,11 @@ def _adaptive_rows(
     parent: PilotCounts,
     n: int,
 ) -> Iterator[tuple]:
-    """As the same samples spread evenly, and what the rule gains on them."""
-    gains = _gains(arm.rule, arm.samples, parent.pair, min(n, MOST_PROBLEMS), study.seed)
+    """As the same samples spread evenly, and what the rule gains on them: of likelihood nobody knows, as counts do not
+    say how likely a model finds its samples."""
+    gains = dict.fromkeys(arm.samples, 0.0)
+    if arm.rule.rule != "likelihood":
+        gains = _gains(arm.rule, arm.samples, parent.pair, min(n, MOST_PROBLEMS), study.seed)
     for budget_name, k in arm.samples.items():
         even = np.array(expected[budget_name][Outcome.COVERAGE][:3])
         gained = np.clip(even + gains[budget_name], 0, 1)

@@ -10,10 +10,12 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from wcse_lib.sample.drawing import draw, opened
+from wcse_lib.sample.drawing import draw, opened, progress
 from wcse_lib.sample.engines import Decoding
+from wcse_lib.sample.engines.surprisal import mean_surprisals
 from wcse_lib.sample.imported import BLANK, check_token_counts, import_samples
 from wcse_lib.sample.lost import check_lost_share, is_empty
 from wcse_lib.sample.prompts import (
@@ -78,7 +80,10 @@ def _generate(run: Run, arm: str, machine: Machine, shard: tuple[int, int] | Non
         def draw_chosen(indices: Mapping[str, Collection[int]]) -> pd.DataFrame:
             return draw_arm(run, rule.of, machine, indices, author=arm)
 
-        return draw_adaptive(run, arm, draw_chosen, machine.checkers)
+        def read(samples: pd.DataFrame) -> np.ndarray:
+            return _surprisals(run, rule.of, machine, samples)
+
+        return draw_adaptive(run, arm, draw_chosen, machine.checkers, read)
     if isinstance(spec, ImportedArm):
         return _import_arm(run, arm)
     return draw_arm(run, arm, machine, n_samples(run, arm), shard=shard)
@@ -129,6 +134,21 @@ def draw_arm(
         write_json(folder / COMPILING, {"how": how_compiled})
         print(f"{author}: {how_compiled}")
     return rows
+
+
+def _surprisals(run: Run, arm: str, machine: Machine, samples: pd.DataFrame) -> np.ndarray:
+    """The mean surprisal of an arm's model by samples (problem_id, text) after their prompts, (n,)."""
+    model = resolve_model(run.study.arms[arm].model)
+    tokenizer = load_tokenizer(model)
+    problems = read_parquet(run.path("01", "train.parquet"), ["problem_id", "question"])
+    questions = problems.set_index("problem_id")["question"]
+    texts = []
+    for row in samples.itertuples():
+        prompt = prompt_ids(tokenizer, questions[row.problem_id], run.study.prompt)
+        texts.append((prompt, tokenizer(row.text, add_special_tokens=False)["input_ids"]))
+    return mean_surprisals(
+        model, machine, texts, progress(f"{arm} reads", len(texts), unit="texts")
+    )
 
 
 def _decoding(run: Run, arm: str) -> Decoding:

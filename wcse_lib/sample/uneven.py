@@ -23,6 +23,7 @@ from wcse_lib.store import (
 from wcse_lib.study import ImportedArm, Run
 from wcse_lib.verdicts import spoken, verifier
 
+SURPRISALS = "surprisals.parquet"  # of first samples, for the rule likelihood
 PROBLEM_KEY = ["problem_id", "sample_index"]  # of one author's samples
 
 
@@ -104,7 +105,11 @@ def _check_parts(run: Run, arm: str, counts: pd.DataFrame, rows: pd.DataFrame) -
 
 
 def draw_adaptive(
-    run: Run, arm: str, draw: Callable[[dict[str, list[int]]], pd.DataFrame], workers: int = 1
+    run: Run,
+    arm: str,
+    draw: Callable[[dict[str, list[int]]], pd.DataFrame],
+    workers: int = 1,
+    read: Callable[[pd.DataFrame], np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Draw the samples of an adaptive arm, or of an adaptive pilot's, round by round and write its allocation; returns
     its rows.
@@ -112,15 +117,15 @@ def draw_adaptive(
     `draw`: makes the samples of these indices, by problem, stand in this arm's folder and returns their rows; not
     called where all are there. What the arm `of` has drawn is copied, not drawn again, and charged to this arm all the
     same. Each draw spends the budget by itself. Every round is decided from the verdicts of the rows before it, so a
-    resumed run decides as an undisturbed one.
+    resumed run decides as an undisturbed one. `read`: for the rule likelihood, the mean surprisal of sample rows.
     """
     study = run.study
     with verifier(study.prompt.answer_style, workers, run.verification) as verify:
-        rounds = _Rounds(run, arm, draw, verify)
+        rounds = _Rounds(run, arm, draw, verify, read)
         n_problems = len(rounds.problem_ids)
         totals = {name: n * n_problems for name, n in run.arm(arm).samples.items()}
         shape = run.plan.n_draws, n_problems
-        allocation = decide(study.rule_of(arm), totals, shape, rounds.n_correct)
+        allocation = decide(study.rule_of(arm), totals, shape, rounds.n_correct, rounds.surprisals)
     _write_allocation(rounds.folder, rounds.problem_ids, allocation)
     return rounds.rows
 
@@ -128,7 +133,7 @@ def draw_adaptive(
 class _Rounds:
     """An adaptive arm's samples so far, and which of them are correct."""
 
-    def __init__(self, run: Run, arm: str, draw: Callable, verify: Callable):
+    def __init__(self, run: Run, arm: str, draw: Callable, verify: Callable, read: Callable | None):
         self.arm, self.folder = arm, run.path("02", arm)
         self.problems = _train_problems(run)
         self.problem_ids = self.problems["problem_id"].tolist()
@@ -136,7 +141,7 @@ class _Rounds:
         self.samples_to_copy = read_samples(
             run.path("02", run.study.rule_of(arm).of), with_failed=False
         )
-        self.draw, self.verify = draw, verify
+        self.draw, self.verify, self.read = draw, verify, read
         self.opened = run.plan.opened_thoughts(arm)
         self.rows = pd.DataFrame()
         self.is_correct = pd.Series(dtype=bool)  # by problem and sample_index
@@ -159,6 +164,20 @@ class _Rounds:
         counts = np.zeros_like(n)
         np.add.at(counts, self._at(correct), 1)
         return counts
+
+    def surprisals(self) -> np.ndarray:
+        """The mean surprisal of every problem's first sample, [draws, problems]; read once, and kept on disk."""
+        first = self._first(self.rows, np.ones((self.draws.n, len(self.problem_ids)), int))
+        path = self.folder / SURPRISALS
+        known = read_parquet(path) if path.exists() else first[PROBLEM_KEY].assign(surprisal=np.nan)
+        found = first.merge(known, "left", PROBLEM_KEY)
+        is_new = found["surprisal"].isna().to_numpy()
+        if is_new.any():
+            found.loc[is_new, "surprisal"] = self.read(found[is_new])
+            write_parquet(path, found[[*PROBLEM_KEY, "surprisal"]])
+        values = np.zeros((self.draws.n, len(self.problem_ids)))
+        values[self._at(found)] = found["surprisal"]
+        return values
 
     def _at(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Where rows stand in counts [draws, problems]."""

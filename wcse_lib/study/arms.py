@@ -34,8 +34,8 @@ class Adaptive(Strict):
 
     of: Name  # the arm whose model and budget it has
     # shares follow the failure rate (DART-Math) | stop at `correct` | all that is left goes to unsolved problems | one
-    # sample at a time goes to each unsolved problem
-    rule: Literal["difficulty", "stop", "unsolved", "reset"] = "difficulty"
+    # sample at a time goes to each unsolved problem | by how likely the model finds its first sample of each
+    rule: Literal["difficulty", "stop", "unsolved", "reset", "likelihood"] = "difficulty"
     first: Count = 2  # samples of every problem before anything is decided
     correct: Count = 4  # stop: enough correct samples of a problem
 

@@ -285,9 +285,17 @@ class Study(Strict):
                 raise ValueError(
                     f"arms.{name}: {part!r} is no arm with a model; such arms are {known}"
                 )
-        if isinstance(arm, AdaptiveArm) and isinstance(self.arms[arm.adaptive.of], ImportedArm):
+        if not isinstance(arm, AdaptiveArm):
+            return
+        rule, parent = arm.adaptive, self.arms[arm.adaptive.of]
+        if isinstance(parent, ImportedArm):
             raise ValueError(
-                f"arms.{name}.adaptive.of: {arm.adaptive.of!r} is imported, and cannot be drawn from"
+                f"arms.{name}.adaptive.of: {rule.of!r} is imported, and cannot be drawn from"
+            )
+        if rule.rule == "likelihood" and parent.engine in ENDPOINTS:
+            raise ValueError(
+                f"arms.{name}.adaptive.rule: likelihood needs a local model, which says how likely every token is, and "
+                f"{rule.of!r} is an endpoint's; take another rule"
             )
 
     def _check_scorer(self, name: str, spec: OnPolicy) -> None:

@@ -38,10 +38,10 @@ def open_engine(
     """
     set_threads(machine.threads)
     tokenizer = load_tokenizer(model)
-    return HFEngine(_load_model(model, machine), tokenizer, machine.batch_size, machine.compile)
+    return HFEngine(load_model(model, machine), tokenizer, machine.batch_size, machine.compile)
 
 
-def _load_model(model: str, machine: Machine):
+def load_model(model: str, machine: Machine):
     import torch
     from transformers import AutoModelForCausalLM, logging
 

@@ -63,7 +63,7 @@ class LocalEmbedder:
                 self.pooling.prompt + text, truncation=True, max_length=self.most_tokens
             )
             ids.append(encoded["input_ids"] or [0])  # a text that is no token
-        for places in _batches([len(row) for row in ids]):
+        for places in batches([len(row) for row in ids], TOKENS_AT_ONCE):
             rows = [ids[place] for place in places]
             yield places, self._pooled(rows), float(sum(map(len, rows)))
 
@@ -153,11 +153,12 @@ def _load(folder: str, machine: Machine) -> Any:
     return model.to(machine.device or ("cuda" if has_gpu else "cpu")).eval()
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts, the longest first, so that what is too much for the memory shows at once."""
+def batches(lengths: Sequence[int], tokens_at_once: int) -> Iterator[list[int]]:
+    """Places of texts in batches of so many tokens, padding counted, the longest first, so that what is too much for
+    the memory shows at once."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens_at_once:
             yield batch
             batch = []
         batch.append(place)
