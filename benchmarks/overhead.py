@@ -5,15 +5,17 @@ the report.
     python benchmarks/overhead.py --folder outputs/nano [--cells]
 
 Runs the study through the pipeline in a new folder and times it, or reads a finished folder (whose notebooks must
-have run in one go). Per step: the notebook's wall time, from before its kernel starts until after it has stopped,
-as papermill noted it; seconds of sampling (02, 05) and of training with its validation (04), as the stages noted
-them; the rest, and its share of the whole. `--cells` also lists where each notebook's time went, cell by cell. On
-a busy machine all of it stretches alike, so the shares say more than the seconds.
+have run in one go). A new run also tells the CPU-seconds of all its processes together. Per step: the notebook's wall
+time, from before its kernel starts until after it has stopped, as papermill noted it; seconds of sampling (02, 05) and
+of training with its validation (04), as the stages noted them; the rest, and its share of the whole. `--cells` also
+lists where each notebook's time went, cell by cell. On a busy machine all of it stretches alike, so the shares say more
+than the seconds.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +51,8 @@ def run(params: str, machine: str) -> tuple[Path, float]:
     seconds = time.monotonic() - clock
     if done.returncode:
         sys.exit(done.stderr)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the pipeline and its kernels
+    print(f"CPU-seconds of all its processes: {used.ru_utime + used.ru_stime:.0f}")
     return Path(outputs) / load_study(params).study, seconds
 
 
