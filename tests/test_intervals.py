@@ -471,3 +471,10 @@ def test_the_p_of_equal_ratios_is_small_in_5_percent_of_studies():
         b = rng.binomial(correct_b, rates), correct_b
         n_small += intervals.paired_ratio_p(a, b, n_draws=1000) < 0.05
     assert 0.02 < n_small / n < 0.085
+
+
+def test_what_rounds_to_zero_has_no_minus():
+    tiny = intervals.Estimate(-0.0004, -0.021, 0.026, unit="points")
+    assert tiny.text(with_unit=False) == "+0.0 [−2.1, +2.6]"
+    lengths = intervals.Estimate(-0.0004, -0.021, 0.026, unit="tokens")
+    assert lengths.text(with_unit=False) == "0.00 [−0.02, 0.03]"

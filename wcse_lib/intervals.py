@@ -72,7 +72,7 @@ class Estimate:
         """One number in this estimate's unit, with a real minus sign; see `text`."""
         if signed is None:
             signed = self.unit == "points"
-        sign = "+" if signed else ""
+        sign = "+z" if signed else "z"  # z: what rounds to zero has no minus
         if self.unit in SHARES:
             text = f"{100 * number:{sign}.{1 if decimals is None else decimals}f}"
         elif self.unit == "count":

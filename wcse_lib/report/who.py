@@ -32,7 +32,8 @@ def _arm(arm: dict) -> str:
     if arm.get("kind") == "adaptive":
         parts.append("spent unevenly")
     bought = " or ".join(f"{n:,}" for n in arm["samples"].values())
-    return f"{', '.join(parts)}; {bought} samples a problem"
+    samples = "sample" if bought == "1" else "samples"
+    return f"{', '.join(parts)}; {bought} {samples} a problem"
 
 
 def _model(arm: dict) -> str:
