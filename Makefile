@@ -14,7 +14,7 @@ export PIP_NO_COMPILE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nano nano-seeds real gsm8k lab test test-slow test-kill test-engines test-gpu test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
+.PHONY: help setup nano nano-seeds real gsm8k lab test test-slow test-kill test-engines test-nodes test-gpu test-real-model test-browser fuzz benchmarks benchmark-workers nano-models publish lint clean
 
 help: ## show this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -64,6 +64,9 @@ GPU_PYTHON ?= $(PY)
 test-gpu: ## tests on a CUDA GPU: sampling, finetuning, Unsloth, a nano study (skipped without one; never run yet)
 	test $(GPU_PYTHON) != $(PY) || $(MAKE) setup
 	$(GPU_PYTHON) -m pytest -s -rs -m gpu tests/gpu
+
+test-nodes: ## Ray on two nodes of this machine, of which one is killed; as root, in .venv-engines
+	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh tests/sample/test_nodes.py
 
 test-real-model: ## three studies with SmolLM2-135M on GSM8K, in .venv-engines (half an hour or more)
 	PYTHON=$(PYTHON) WCSE_TORCH_INDEX=$(WCSE_TORCH_INDEX) WHICH=slow tests/engines.sh -s tests/whole/test_real_model.py

@@ -36,6 +36,7 @@ def may_unshare() -> bool:
 
 pytestmark = [
     pytest.mark.engines,
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed"),
     pytest.mark.skipif(not may_unshare(), reason="no right to a mount namespace"),
 ]
