@@ -87,10 +87,9 @@ def test_what_is_not_done_here_is_refused(tiny_model, tmp_path, config, kinds, w
         LocalEmbedder(str(folder), Machine())
 
 
-def test_batches_hold_every_text_once_and_no_more_tokens_than_allowed(monkeypatch):
-    monkeypatch.setattr(pooling, "TOKENS_AT_ONCE", 20)
+def test_batches_hold_every_text_once_and_no_more_tokens_than_allowed():
     lengths = [3, 9, 1, 30, 7, 2]
-    batches = list(pooling._batches(lengths))
+    batches = list(pooling.batches(lengths, 20))
     assert sorted(sum(batches, [])) == list(range(6)) and batches[0] == [3]
     assert all(len(batch) * lengths[batch[0]] <= 20 for batch in batches[1:])
 
