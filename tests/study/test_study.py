@@ -51,7 +51,8 @@ def test_shipped_studies_load(root, path):
 def test_compiling_needs_a_compiler(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert study.check_machine({"compile": False}).compile is False
-    assert study.check_machine({"compile": "auto"}).compile == study.check_machine({}).compile
+    assert study.check_machine({"compile": "auto"}).compile == "auto"
+    assert study.check_machine({}).compile is False
     with pytest.raises(StudyError, match="compile.*no-such-compiler"):
         study.check_machine({"compile": True})
 

@@ -104,9 +104,9 @@ class Machine(Endpoint):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
-    # hf, and training by TRL: torch.compile, which takes up to a minute; auto: where much work is ahead, and a trial in
-    # its midst says that it pays
-    compile: bool | Literal["auto"] = "auto"
+    # hf, and training by TRL: torch.compile, which takes a minute for the nano models and many for others; auto: where
+    # much work is ahead, and a trial in its midst says that it pays
+    compile: bool | Literal["auto"] = False
     # TFLOP/s that this machine reaches: `wcse plan` says time by it; tried for some seconds when left out
     tflops: Positive | None = None
     # what the whole machine costs for an hour: USD of machine time in 01, in `wcse plan` and on the ledger
