@@ -104,8 +104,8 @@ class Machine(Endpoint):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     batch_size: Count | None = None  # hf: rows at a time; found out when left out
     threads: Count | None = None  # CPU: of each worker; all cores when left out
-    # hf, and training by TRL: torch.compile, which takes a minute for the nano models and more for larger ones; auto: where
-    # much work is ahead, and a trial in its midst says that it pays
+    # hf, and training by TRL: torch.compile, which takes a minute for the nano models and more for larger ones; auto:
+    # where much work is ahead, and a trial in its midst says that it pays
     compile: bool | Literal["auto"] = False
     # TFLOP/s that this machine reaches: `wcse plan` says time by it; tried for some seconds when left out
     tflops: Positive | None = None
